@@ -1,0 +1,144 @@
+# fleetstate. `make run` and `make check` install what they need; `make help` lists the rest.
+
+CC       ?= cc
+VERSION  := 0.1.0
+comma    := ,
+BUILD    ?= build
+PREFIX   ?= /usr/local
+# SANITIZE=address,undefined or thread: a build of its own beside the plain one.
+SANITIZE ?=
+
+ifneq ($(SANITIZE),)
+OUT      := $(BUILD)/sanitize-$(subst $(comma),-,$(SANITIZE))
+SANFLAGS := -fsanitize=$(SANITIZE) -fno-sanitize-recover=all -fno-omit-frame-pointer
+else
+OUT      := $(BUILD)
+SANFLAGS :=
+endif
+
+WARN     := -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Werror
+CFLAGS   ?= -O2 -g
+CPPFLAGS += -I. -D_GNU_SOURCE -DFLEETSTATE_VERSION='"$(VERSION)"' -isystem /usr/include/postgresql
+FLAGS    := -std=c11 $(WARN) -fstack-protector-strong -D_FORTIFY_SOURCE=2 -fPIE $(SANFLAGS)
+ifneq ($(SANITIZE),)
+FLAGS    := $(filter-out -D_FORTIFY_SOURCE=2,$(FLAGS))
+endif
+LDFLAGS  += -pie -Wl,-z,relro,-z,now $(SANFLAGS)
+
+# In the order of the flow.
+SCHEMA := \
+	schema/reason.c \
+	schema/topics.c \
+	schema/cbor.c \
+	schema/cose.c \
+	schema/facts.c \
+	schema/report.c \
+	schema/receipt.c \
+	schema/options.c \
+	schema/log.c
+
+EMITTER := \
+	emitter/collect.c \
+	emitter/source.c \
+	emitter/probe_identity.c \
+	emitter/probe_hardware.c \
+	emitter/probe_os.c \
+	emitter/probe_boot.c \
+	emitter/probe_packages.c \
+	emitter/probe_interfaces.c \
+	emitter/probe_clock.c \
+	emitter/sign.c \
+	emitter/spool.c \
+	emitter/publish.c \
+	emitter/pipeline.c
+
+COLLECTOR := \
+	collector/database.c \
+	collector/migrate.c \
+	collector/counters.c \
+	collector/lease.c \
+	collector/subscribe.c \
+	collector/keyring.c \
+	collector/enrol.c \
+	collector/verify.c \
+	collector/ledger.c \
+	collector/store.c \
+	collector/answer.c \
+	collector/watch.c \
+	collector/pipeline.c \
+	collector/serve.c \
+	collector/auth.c \
+	collector/query.c \
+	collector/routes.c \
+	collector/api_fleet.c \
+	collector/api_devices.c \
+	collector/api_reports.c \
+	collector/api_system.c \
+	collector/assets.S
+
+CLI := \
+	collector/cli/main.c \
+	collector/cli/tenant.c \
+	collector/cli/trust_anchor.c \
+	collector/cli/token.c \
+	collector/cli/device.c \
+	collector/cli/verify.c \
+	collector/cli/migrate.c
+
+SCHEMA_LIBS    := -lcbor -ljansson -lcrypto -linih -lm
+EMITTER_LIBS   := -lpaho-mqtt3as -lssl -lcrypto -lpthread
+COLLECTOR_LIBS := -lpaho-mqtt3as -lmicrohttpd -lpq -lssl -lcrypto -lsystemd -lpthread
+
+objects = $(patsubst %.S,$(OUT)/%.o,$(patsubst %.c,$(OUT)/%.o,$(1)))
+
+PROGRAMS := $(OUT)/fleetstate-emitter $(OUT)/fleetstate-collector $(OUT)/fleetstate
+
+all: $(PROGRAMS)
+
+help:
+	@sed -n 's/^## //p' Makefile
+
+# Which sources changed names decides what an old archive may hold, so archives are made anew.
+$(OUT)/libschema.a: $(call objects,$(SCHEMA))
+$(OUT)/libemitter.a: $(call objects,$(EMITTER))
+$(OUT)/libcollector.a: $(call objects,$(COLLECTOR))
+$(OUT)/%.a:
+	@rm -f $@
+	ar rcs $@ $^
+
+$(OUT)/fleetstate-emitter: $(OUT)/emitter/main.o $(OUT)/libemitter.a $(OUT)/libschema.a
+	$(CC) $(LDFLAGS) -o $@ $^ $(EMITTER_LIBS) $(SCHEMA_LIBS)
+$(OUT)/fleetstate-collector: $(OUT)/collector/main.o $(OUT)/libcollector.a $(OUT)/libschema.a
+	$(CC) $(LDFLAGS) -o $@ $^ $(COLLECTOR_LIBS) $(SCHEMA_LIBS)
+$(OUT)/fleetstate: $(call objects,$(CLI)) $(OUT)/libcollector.a $(OUT)/libschema.a
+	$(CC) $(LDFLAGS) -o $@ $^ $(COLLECTOR_LIBS) $(SCHEMA_LIBS)
+
+$(OUT)/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) $(FLAGS) -MMD -MP -c -o $@ $<
+$(OUT)/%.o: %.S
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) -MMD -MP -c -o $@ $<
+$(OUT)/collector/assets.o: $(wildcard dashboards/web/* schema/sql/*.sql schema/openapi.yaml)
+
+# Unit tests: one program a module, each linked with what it needs from the archives.
+UNIT := $(patsubst tests/unit/%.c,$(OUT)/unit/%,$(wildcard tests/unit/test_*.c))
+$(OUT)/unit/%: $(OUT)/tests/unit/%.o $(OUT)/libcollector.a $(OUT)/libemitter.a $(OUT)/libschema.a
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) -o $@ $^ -lcmocka $(COLLECTOR_LIBS) $(SCHEMA_LIBS)
+
+# The fleet simulator: the emitter's own code from the report on.
+$(OUT)/fleetstate-sim: $(call objects,$(wildcard tests/sim/*.c)) $(OUT)/libemitter.a $(OUT)/libschema.a
+	$(CC) $(LDFLAGS) -o $@ $^ $(EMITTER_LIBS) $(SCHEMA_LIBS)
+
+## make run      the whole system on this machine, with 25 simulated devices
+run:
+	@deploy/run
+
+clean:
+	rm -rf $(BUILD)
+
+.PHONY: all help run check bench install lint fuzz clean
+.DELETE_ON_ERROR:
+.SECONDARY:
+-include $(shell find $(OUT) -name '*.d' 2>/dev/null)
