@@ -1,0 +1,54 @@
+/*
+ * A connection to PostgreSQL that comes back by itself, and the small amount of libpq that everybody needs. Not for sharing between threads.
+ */
+#ifndef FLEETSTATE_COLLECTOR_DATABASE_H
+#define FLEETSTATE_COLLECTOR_DATABASE_H
+
+#include <libpq-fe.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "schema/slice.h"
+
+struct statement {
+	const char *name, *sql;
+	int params;
+};
+
+struct database;
+
+/* Does not connect yet. The statements are prepared on every new connection; the table must outlive it. */
+struct database *database_new(const char *uri, const struct statement *, size_t n) WARN_UNUSED;
+void database_free(struct database *);
+/* A working connection, or NULL after logging why (once per change) ; retries at most once a second. */
+PGconn *database_connect(struct database *) WARN_UNUSED;
+/* Drops the connection after an error on it, so that the next connect starts anew. */
+void database_drop(struct database *);
+
+/* Runs a prepared statement with text or binary parameters. NULL, logged, if it failed; sqlstate is then in `state` when not NULL (6 bytes). */
+struct param {
+	const void *at;		/* NULL: SQL NULL */
+	int len;
+	bool binary;
+};
+PGresult *database_run(struct database *, const char *statement, const struct param *, int n, char *state) WARN_UNUSED;
+int database_exec(struct database *, const char *sql) WARN_UNUSED;	/* BEGIN, COMMIT ...: 0/-1 */
+
+/* Binary one-dimensional arrays for unnest(): one growing buffer each, reused from batch to batch. */
+enum array_type { ARRAY_INT4, ARRAY_INT8, ARRAY_BYTEA, ARRAY_TEXT, ARRAY_TIMESTAMPTZ, ARRAY_BOOL, ARRAY_JSONB };
+struct pg_array {
+	enum array_type type;
+	uint8_t *at;
+	size_t len, size;
+	int32_t items;
+	bool failed;		/* memory ran out */
+};
+void pg_array_begin(struct pg_array *, enum array_type);	/* empties it, keeps the memory; zeroed struct is fine */
+void pg_array_int(struct pg_array *, int64_t);
+void pg_array_bytes(struct pg_array *, struct slice);		/* bytea, text, jsonb; an absent slice is NULL */
+void pg_array_time_us(struct pg_array *, int64_t us_since_1970);
+void pg_array_null(struct pg_array *);
+struct param pg_array_param(struct pg_array *);
+void pg_array_free(struct pg_array *);
+
+#endif

@@ -1,0 +1,36 @@
+/*
+ * Enrolment: from a certificate chain to a device that a trust anchor vouches for. The only user of X.509. Pure: chain, anchors and a time in,
+ * enrolment or reason out.
+ */
+#ifndef FLEETSTATE_COLLECTOR_ENROL_H
+#define FLEETSTATE_COLLECTOR_ENROL_H
+
+#include "collector/database.h"
+#include "schema/cose.h"
+#include "schema/topics.h"
+
+struct anchors;	/* trust anchors as loaded; safe for many readers */
+
+/* Reads all trust anchors. NULL when the database fails. */
+struct anchors *anchors_load(struct database *) WARN_UNUSED;
+/* The same from PEM, for `fleetstate verify`: all admit, tenant 0. NULL with a line in error[256]. */
+struct anchors *anchors_from_pem(const char *file, char *error) WARN_UNUSED;
+void anchors_free(struct anchors *);
+
+struct enrolment {
+	int32_t tenant_id;		/* the anchor's */
+	bool hold;			/* wait for approval */
+	uint8_t kid[KID_SIZE];
+	int64_t not_before, not_after;	/* the leaf's, seconds since 1970 */
+	struct slice spki;		/* DER; owned */
+	struct slice chain[LIMIT_CHAIN_CERTS];	/* DER, leaf first; owned */
+	size_t chain_len;
+};
+
+/* RFC 5280 path validation by OpenSSL up to an anchor, at `now`; leaf: digitalSignature, and if it has extended key usages then
+   1.3.6.1.5.5.7.3.36 (RFC 9336) among them; common name = ueid in lower-case hex; kid of its key = kid. CERTIFICATE_* or OK. */
+enum reason enrol_chain(const struct anchors *, const struct slice *chain, size_t n, const struct ueid *, struct slice kid, int64_t now,
+	struct enrolment **out) WARN_UNUSED;
+void enrolment_free(struct enrolment *);
+
+#endif

@@ -1,0 +1,42 @@
+/*
+ * The ledger of one device: which sequence numbers of the current epoch are here, missing or declared dropped. Pure; the store stage keeps it and
+ * the database in step by compare-and-set on rev.
+ */
+#ifndef FLEETSTATE_COLLECTOR_LEDGER_H
+#define FLEETSTATE_COLLECTOR_LEDGER_H
+
+#include "schema/report.h"
+
+struct ledger {
+	int64_t rev;			/* of the row; what we last read or wrote */
+	bool started;			/* an epoch is known */
+	uint64_t epoch, hi;
+	bool has_head, has_sections_head;
+	uint8_t head[DIGEST_SIZE];	/* SHA-256 of message hi */
+	uint8_t sections_head[DIGEST_SIZE];
+	uint8_t facts[FACTS_SIZE];
+	bool facts_known;		/* device_state's digests give just these facts: no need to ask for the state */
+	bool inventory_known;		/* the tenant has the set of device_state's inventory digest */
+	int64_t last_seen_us, last_iat;
+	uint32_t interval;
+	struct seq_range *missing;	/* ascending, disjoint, all below hi; owned */
+	size_t missing_len, missing_size;
+};
+
+enum ledger_place {
+	PLACE_ABOVE,	/* new; opens a gap if seq > hi + 1 */
+	PLACE_MISSING,	/* inside a gap */
+	PLACE_TAKEN,	/* already here, or dropped: the stored report decides between duplicate and fork */
+	PLACE_EPOCH,	/* another epoch */
+};
+
+enum ledger_place ledger_place(const struct ledger *, uint64_t epoch, uint64_t seq);
+/* Take it in. ledger_add expects PLACE_ABOVE or PLACE_MISSING; -1 if memory ran out, and nothing changed. */
+int ledger_add(struct ledger *, uint64_t seq) WARN_UNUSED;
+/* Declared drops: out of the gaps; above hi they become the part of a later gap that is not missing. Returns what was missing of the range. */
+int ledger_drop(struct ledger *, struct seq_range) WARN_UNUSED;
+void ledger_start_epoch(struct ledger *, uint64_t epoch);
+int ledger_copy(struct ledger *to, const struct ledger *from) WARN_UNUSED;
+void ledger_free(struct ledger *);	/* what it owns */
+
+#endif
