@@ -1,0 +1,34 @@
+/*
+ * The sweep: runs every probe of the table over a root directory and fills in the facts and the inventory. What has not changed since the last
+ * sweep is not read again where reading is costly.
+ */
+#ifndef FLEETSTATE_COLLECT_H
+#define FLEETSTATE_COLLECT_H
+
+#include "schema/cose.h"
+#include "schema/facts.h"
+#include "schema/slice.h"
+
+/* What the maker's configuration says of the device; it goes before what a probe finds. NULL or "": observe. */
+struct declared {
+	const char *vendor, *hwmodel, *hwversion, *serial, *oemid, *swname, *swversion;
+};
+
+struct inventory {
+	uint8_t *encoded;	/* the set of report.cddl: components in the bytewise order of their encodings, none twice */
+	size_t len;
+	size_t components;
+	uint8_t digest[DIGEST_SIZE];	/* SHA-256 of `encoded` */
+};
+
+struct collect;
+
+/* `declared` must outlive it. NULL with errno when `root` is no directory that can be opened, or memory ran out. */
+struct collect *collect_new(const char *root, const struct declared *declared) WARN_UNUSED;
+void collect_free(struct collect *);	/* NULL is fine */
+
+/* Clears `facts` and fills them: afterwards each fact of the table is either set or unknown with its reason. `inventory` belongs to `collect` and
+   is good until the next sweep. The caller sets emitter.signing_key. -1 only when memory ran out. */
+int collect_sweep(struct collect *, struct facts *facts, struct inventory *inventory) WARN_UNUSED;
+
+#endif

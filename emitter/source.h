@@ -1,0 +1,58 @@
+/*
+ * All reading below the root directory that the emitter looks at: "/" of the running device, or an image unpacked somewhere. Nothing leads
+ * out of the root, nothing blocks, nothing but regular files is opened, and every read has a limit.
+ *
+ * Paths are relative to the root and begin without a slash: "etc/os-release". Symbolic links are followed as if the root were "/".
+ */
+#ifndef FLEETSTATE_SOURCE_H
+#define FLEETSTATE_SOURCE_H
+
+#include <stdbool.h>
+#include <time.h>
+
+#include "schema/slice.h"
+
+#define SOURCE_ATTRIBUTE (64 * 1024)	/* a file of /proc or /sys, most are far smaller */
+#define SOURCE_FILE (1024 * 1024)	/* a file of configuration */
+#define SOURCE_NAMES 65536		/* names in one directory: /proc of a crowded machine */
+
+struct source;
+
+/* NULL with errno when `root` is no directory that can be opened. */
+struct source *source_new(const char *root) WARN_UNUSED;
+void source_free(struct source *);
+bool source_is_live(const struct source *);	/* the root is this system's own */
+/* For a kernel before 5.6, and for tests: links are resolved here, not by openat2. */
+void source_walk(struct source *);
+
+/* A new sweep: forgets refusals, and gives back what an unusually large file took. */
+void source_rewind(struct source *);
+/* How often permission was refused since. */
+size_t source_denied(const struct source *);
+
+/* Why the last call failed, for people: "no etc/os-release", "etc/os-release is larger than 1 MiB". Valid until the next failure. */
+const char *source_why(const struct source *);
+/* Whether it failed because nothing is there. */
+bool source_missing(const struct source *);
+
+/* The whole file, valid until the next read; an absent slice on failure or if it is larger than `max`. */
+struct slice source_read(struct source *, const char *path, size_t max) WARN_UNUSED;
+/* In pieces of at most 64 KiB, for files too large to hold. `take` returns false to stop early, which is no error. -1 on failure, also when
+   `max` was reached before the end: then all pieces up to there were given. */
+int source_stream(struct source *, const char *path, size_t max, bool (*take)(void *, struct slice), void *) WARN_UNUSED;
+
+/* What tells a changed file from an unchanged one. All zero when there is none; compare with memcmp. */
+struct source_stamp {
+	uint64_t device, inode, size;
+	int64_t modified_s, modified_ns, changed_s, changed_ns;
+};
+void source_stamp(struct source *, const char *path, struct source_stamp *);
+bool source_exists(struct source *, const char *path);
+
+/* Calls `take` for each name but "." and ".."; `directory` is open, for readlinkat. Returning false stops, which is no error. -1 when it can't
+   be read, or has more than `max` names: those were given. */
+int source_list(struct source *, const char *path, size_t max, bool (*take)(void *, int directory, const char *name), void *) WARN_UNUSED;
+/* The link's text with a NUL. -1 if it is none, or longer. */
+int source_link(struct source *, const char *path, char *out, size_t size) WARN_UNUSED;
+
+#endif
