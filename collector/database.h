@@ -25,7 +25,8 @@ PGconn *database_connect(struct database *) WARN_UNUSED;
 /* Drops the connection after an error on it, so that the next connect starts anew. */
 void database_drop(struct database *);
 
-/* Runs a prepared statement with text or binary parameters. NULL, logged, if it failed; sqlstate is then in `state` when not NULL (6 bytes). */
+/* Runs a prepared statement with text or binary parameters. Results are BINARY: read them with the result_ functions below. NULL, logged, if it
+   failed; sqlstate is then in `state` when not NULL (6 bytes, "" when there is none: the connection broke). */
 struct param {
 	const void *at;		/* NULL: SQL NULL */
 	int len;
@@ -34,6 +35,14 @@ struct param {
 PGresult *database_run(struct database *, const char *statement, const struct param *, int n, char *state) WARN_UNUSED;
 int database_exec(struct database *, const char *sql) WARN_UNUSED;	/* BEGIN, COMMIT ...: 0/-1 */
 
+/* One field of a binary result. NULL reads as 0, false or an absent slice; a field of another size than the type has asserts. Slices live as
+   long as the result. Text and jsonb sent as ::text come as bytes. */
+bool result_null(const PGresult *, int row, int column);
+int64_t result_int(const PGresult *, int row, int column);		/* int2, int4, int8 */
+bool result_bool(const PGresult *, int row, int column);
+int64_t result_time_us(const PGresult *, int row, int column);	/* timestamptz: microseconds since 1970 */
+struct slice result_bytes(const PGresult *, int row, int column);	/* bytea, text */
+
 /* Binary one-dimensional arrays for unnest(): one growing buffer each, reused from batch to batch. */
 enum array_type { ARRAY_INT4, ARRAY_INT8, ARRAY_BYTEA, ARRAY_TEXT, ARRAY_TIMESTAMPTZ, ARRAY_BOOL, ARRAY_JSONB };
 struct pg_array {
@@ -41,10 +50,10 @@ struct pg_array {
 	uint8_t *at;
 	size_t len, size;
 	int32_t items;
-	bool failed;		/* memory ran out */
+	bool failed;		/* memory ran out, or over 1 GiB: the statement it is given to then fails, nothing is cut short */
 };
 void pg_array_begin(struct pg_array *, enum array_type);	/* empties it, keeps the memory; zeroed struct is fine */
-void pg_array_int(struct pg_array *, int64_t);
+void pg_array_int(struct pg_array *, int64_t);			/* int4, int8, bool */
 void pg_array_bytes(struct pg_array *, struct slice);		/* bytea, text, jsonb; an absent slice is NULL */
 void pg_array_time_us(struct pg_array *, int64_t us_since_1970);
 void pg_array_null(struct pg_array *);
