@@ -31,7 +31,10 @@ SCHEMA := \
 	schema/topics.c \
 	schema/cbor.c \
 	schema/cose.c \
+	schema/facts_table.c \
 	schema/facts.c \
+	schema/facts_section.c \
+	schema/claims.c \
 	schema/report.c \
 	schema/receipt.c \
 	schema/options.c \
@@ -53,6 +56,7 @@ EMITTER := \
 	emitter/pipeline.c
 
 COLLECTOR := \
+	collector/settings.c \
 	collector/database.c \
 	collector/migrate.c \
 	collector/counters.c \

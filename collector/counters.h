@@ -1,0 +1,34 @@
+/*
+ * The collector's numbers: counters.def, and one counter for each reason to refuse. Any thread, any time; relaxed atomics.
+ */
+#ifndef FLEETSTATE_COLLECTOR_COUNTERS_H
+#define FLEETSTATE_COLLECTOR_COUNTERS_H
+
+#include <stdint.h>
+
+#include "schema/reason.h"
+
+enum counter {
+#define COUNTER(symbol, name, kind, unit, help) COUNTER_##symbol,
+#include "collector/counters.def"
+#undef COUNTER
+	COUNTERS
+};
+
+enum counter_kind { COUNTER_KIND_counter, COUNTER_KIND_gauge };
+
+struct counter_row {
+	const char *name;	/* without the prefix fleetstate_ */
+	enum counter_kind kind;
+	const char *unit, *help;
+};
+
+void counter_add(enum counter, int64_t);
+void counter_set(enum counter, int64_t);	/* gauges */
+int64_t counter_get(enum counter);
+const struct counter_row *counter_row(enum counter);
+
+void counter_refused(enum reason);
+int64_t counter_refused_get(enum reason);
+
+#endif

@@ -1,0 +1,179 @@
+#include "collector/settings.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "schema/log.h"
+#include "schema/options.h"
+
+#define AT(field) offsetof(struct settings, field)
+
+/* clang-format off */
+static const struct option table[] = {
+	{.name = "name", .type = OPTION_TEXT, .offset = AT(name),
+		.help = "this collector's name, unique among those of one database (default: the host's name)"},
+	{.name = "log_level", .type = OPTION_CHOICE, .offset = AT(log_level), .initial = "info", .choices = "error|warning|info|debug",
+		.help = "the least of what is logged"},
+	{.name = "database", .type = OPTION_TEXT, .offset = AT(database), .required = true, .secret = true,
+		.help = "libpq URI of the database, as the role fleetstate_ingest"},
+	{.name = "database_api", .type = OPTION_TEXT, .offset = AT(database_api), .required = true, .secret = true,
+		.help = "libpq URI for HTTP requests, as the role fleetstate_api"},
+	{.name = "database_owner", .type = OPTION_TEXT, .offset = AT(database_owner), .secret = true,
+		.help = "libpq URI as the role fleetstate_owner: migrates the database at the start; without it the version is only checked"},
+	{.name = "broker", .type = OPTION_TEXT, .offset = AT(broker), .initial = "ssl://localhost:8884",
+		.help = "the broker's listener for collectors"},
+	{.name = "ca", .type = OPTION_PATH, .offset = AT(ca), .required = true,
+		.help = "PEM file of the CA that the broker's certificate must end at"},
+	{.name = "certificate", .type = OPTION_PATH, .offset = AT(certificate), .required = true,
+		.help = "PEM file of our client certificate at the broker"},
+	{.name = "key", .type = OPTION_PATH, .offset = AT(key), .required = true, .help = "PEM file of its key"},
+	{.name = "keep_alive", .type = OPTION_SECONDS, .offset = AT(keep_alive), .initial = "30", .min = 4, .max = 600,
+		.help = "the broker's connection is given up after one and a half of these"},
+	{.name = "session_expiry", .type = OPTION_SECONDS, .offset = AT(session_expiry), .initial = "1d", .min = 60, .max = 4294967294,
+		.help = "how long the broker keeps a shard's queue when no collector holds it"},
+	{.name = "receive_maximum", .type = OPTION_NUMBER, .offset = AT(receive_maximum), .initial = "1000", .min = 1, .max = 65535,
+		.help = "messages that the broker may send on one shard before the first is acknowledged"},
+	{.name = "receipt_certificate", .type = OPTION_PATH, .offset = AT(receipt_certificate), .required = true,
+		.help = "PEM file of the receipt signer's certificate and its intermediates, leaf first"},
+	{.name = "receipt_key", .type = OPTION_TEXT, .offset = AT(receipt_key), .required = true,
+		.help = "the receipt signer's key: a path, or a URI as OpenSSL's STORE takes it"},
+	{.name = "workers", .type = OPTION_NUMBER, .offset = AT(workers), .initial = "2", .min = 1, .max = 64,
+		.help = "threads that verify reports"},
+	{.name = "queue_bytes", .type = OPTION_BYTES, .offset = AT(queue_bytes), .initial = "64M", .min = 4194304, .max = INT64_C(1) << 36,
+		.help = "memory for reports that wait for their commit"},
+	{.name = "queue_slots", .type = OPTION_NUMBER, .offset = AT(queue_slots), .initial = "16384", .min = 64, .max = 1048576,
+		.help = "reports that may wait for their commit"},
+	{.name = "batch_max", .type = OPTION_NUMBER, .offset = AT(batch_max), .initial = "1024", .min = 1, .max = 16384,
+		.help = "reports in one transaction at most"},
+	{.name = "batch_window_ms", .type = OPTION_NUMBER, .offset = AT(batch_window_ms), .initial = "50", .min = 0, .max = 10000,
+		.help = "milliseconds that a transaction waits for more reports"},
+	{.name = "park_seconds", .type = OPTION_SECONDS, .offset = AT(park_seconds), .initial = "60", .min = 1, .max = 3600,
+		.help = "how long a report without a known key waits for its device's certificate"},
+	{.name = "park_max", .type = OPTION_NUMBER, .offset = AT(park_max), .initial = "4096", .min = 0, .max = 1048576,
+		.help = "reports that may wait so"},
+	{.name = "pending_max", .type = OPTION_NUMBER, .offset = AT(pending_max), .initial = "1000", .min = 0, .max = 1000000,
+		.help = "reports stored of a device that waits for approval"},
+	{.name = "silence_min", .type = OPTION_SECONDS, .offset = AT(silence_min), .initial = "60", .min = 1, .max = 86400,
+		.help = "nobody is called silent sooner than this, however short the interval"},
+	{.name = "http_listen", .type = OPTION_TEXT, .offset = AT(http_listen), .initial = "127.0.0.1",
+		.help = "address of the HTTP interface"},
+	{.name = "http_port", .type = OPTION_NUMBER, .offset = AT(http_port), .initial = "8080", .min = 1, .max = 65535,
+		.help = "port of the HTTP interface"},
+	{.name = "http_threads", .type = OPTION_NUMBER, .offset = AT(http_threads), .initial = "2", .min = 1, .max = 64,
+		.help = "threads that answer HTTP requests, each with a database connection"},
+};
+/* clang-format on */
+#define OPTIONS (sizeof table / sizeof table[0])
+
+static void
+print_help(void)
+{
+	puts("usage: fleetstate-collector [--config file] [--check] [--option value ...]\n"
+	     "\n"
+	     "  --config file        read this file instead of " SETTINGS_FILE "\n"
+	     "  --check              check the settings, print what is in force, end\n"
+	     "  --example            print an example file, end\n"
+	     "  --version            print the version, end\n"
+	     "  --help               print this, end\n");
+	options_help(table, OPTIONS, stdout);
+}
+
+static void
+print_example(void)
+{
+	puts("# fleetstate-collector: every option with its default. See fleetstate-collector(8).");
+	for (size_t i = 0; i < OPTIONS; i++)
+		printf("\n# %s\n%s%s = %s\n", table[i].help, table[i].required ? "" : "#", table[i].name,
+		       table[i].initial == NULL ? "" : table[i].initial);
+}
+
+static void
+print_version(void)
+{
+	puts("fleetstate-collector " FLEETSTATE_VERSION);
+}
+
+static void
+print_man(void)
+{
+	options_man(table, OPTIONS, stdout);
+}
+
+static const struct {
+	const char *flag;
+	void (*print)(void);
+} printers[] = {
+	{"--help", print_help}, {"--example", print_example}, {"--version", print_version}, {"--man", print_man}};
+
+/* The flags that are no settings: takes them out of argv. Returns false after printing what was asked for. */
+static bool
+take_flags(int *argc, char **argv, const char **file, bool *check)
+{
+	int kept = 1;
+
+	for (int i = 1; i < *argc; i++) {
+		for (size_t p = 0; p < sizeof printers / sizeof printers[0]; p++)
+			if (strcmp(argv[i], printers[p].flag) == 0)
+				return printers[p].print(), false;
+		if (strcmp(argv[i], "--check") == 0)
+			*check = true;
+		else if (strcmp(argv[i], "--config") == 0 && i + 1 < *argc)
+			*file = argv[++i];
+		else if (strncmp(argv[i], "--config=", 9) == 0)
+			*file = argv[i] + 9;
+		else
+			argv[kept++] = argv[i];
+	}
+	argv[kept] = NULL;
+	*argc = kept;
+	return true;
+}
+
+static int
+default_name(struct settings *settings)
+{
+	char host[256];
+
+	if (settings->name != NULL && settings->name[0] != '\0')
+		return 0;
+	if (gethostname(host, sizeof host) != 0)
+		return -1;
+	host[sizeof host - 1] = '\0';
+	free(settings->name);
+	settings->name = strdup(host);
+	return settings->name == NULL ? -1 : 0;
+}
+
+enum settings_action
+settings_load(struct settings *settings, int argc, char **argv)
+{
+	const char *file = NULL;
+	bool check = false;
+	int first;
+
+	memset(settings, 0, sizeof *settings);
+	if (!take_flags(&argc, argv, &file, &check))
+		return SETTINGS_DONE;
+	if (file == NULL && access(SETTINGS_FILE, R_OK) == 0)
+		file = SETTINGS_FILE;
+	first = options_load(table, OPTIONS, settings, file, argc, argv);
+	if (first < 0)
+		return SETTINGS_WRONG;
+	if (first < argc) {
+		log_error("not an option: %s", argv[first]);
+		return SETTINGS_WRONG;
+	}
+	if (default_name(settings) != 0)
+		return SETTINGS_WRONG;
+	if (check)
+		options_print(table, OPTIONS, settings, stdout);
+	return check ? SETTINGS_DONE : SETTINGS_RUN;
+}
+
+void
+settings_free(struct settings *settings)
+{
+	options_free(table, OPTIONS, settings);
+}

@@ -1,0 +1,48 @@
+/*
+ * What the collector was told: defaults, then collector.conf, then the command line. The table in settings.c writes --help, --example, the man
+ * page and --check.
+ */
+#ifndef FLEETSTATE_COLLECTOR_SETTINGS_H
+#define FLEETSTATE_COLLECTOR_SETTINGS_H
+
+#include <stdint.h>
+
+#include "schema/slice.h"
+
+#define SETTINGS_FILE "/etc/fleetstate/collector.conf"
+
+struct settings {
+	char *name;		/* this collector's, unique among those of the database; the host's name unless given */
+	char *log_level;
+
+	char *database;		/* libpq URIs, as the roles ingest, api and owner; owner NULL: migrations are run by hand */
+	char *database_api;
+	char *database_owner;
+
+	char *broker;		/* ssl://host:port */
+	char *ca, *certificate, *key;	/* PEM files of the TLS client */
+	int64_t keep_alive;	/* seconds */
+	int64_t session_expiry;	/* seconds the broker keeps a shard's queue for a successor */
+	int64_t receive_maximum;	/* messages of a shard on their way to us at once */
+
+	char *receipt_certificate, *receipt_key;	/* PEM chain, leaf first; a URI as cose_key_open takes it */
+
+	int64_t workers;	/* threads that verify */
+	int64_t queue_bytes, queue_slots;	/* of messages that wait for their commit */
+	int64_t batch_max;	/* reports in one transaction */
+	int64_t batch_window_ms;	/* how long a batch may wait for more */
+	int64_t park_seconds, park_max;	/* reports without a known key */
+	int64_t pending_max;	/* reports stored of a device on hold */
+	int64_t silence_min;	/* seconds: nobody is silent sooner */
+
+	char *http_listen;
+	int64_t http_port, http_threads;
+};
+
+enum settings_action { SETTINGS_RUN, SETTINGS_DONE /* --help and the like: printed */, SETTINGS_WRONG /* said why */ };
+
+/* Reads the command line, --config's file or SETTINGS_FILE if that is there. */
+enum settings_action settings_load(struct settings *, int argc, char **argv) WARN_UNUSED;
+void settings_free(struct settings *);
+
+#endif
