@@ -139,10 +139,22 @@ $(OUT)/fleetstate-sim: $(call objects,$(wildcard tests/sim/*.c)) $(OUT)/libemitt
 run:
 	@deploy/run
 
+unit-programs: $(UNIT)
+
+## make check    installs what tests need and runs them all
+check:
+	@deploy/deps all
+	@tests/check
+
+## make bench    what it costs, as ratios; also build/bench.json
+bench:
+	@deploy/deps all
+	@tests/bench/run
+
 clean:
 	rm -rf $(BUILD)
 
-.PHONY: all help run check bench install lint fuzz clean
+.PHONY: all help run unit-programs check bench install lint fuzz clean
 .DELETE_ON_ERROR:
 .SECONDARY:
 -include $(shell find $(OUT) -name '*.d' 2>/dev/null)
