@@ -1,0 +1,115 @@
+"""What a newcomer gets from `make run`: this very machine, listed as it is, beside simulated devices."""
+
+import hashlib
+import subprocess
+
+import pytest
+
+from device import verify_message
+from running import Run, run, wait_until  # noqa: F401
+
+
+def lines(*command):
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+
+
+def os_release():
+    pairs = (line.split("=", 1) for line in open("/etc/os-release") if "=" in line)
+    return {key: value.strip().strip('"') for key, value in pairs}
+
+
+@pytest.fixture(scope="module")
+def state(run):
+    ueid = run.env["SELF_UEID"]
+    return wait_until(lambda: (a := run.ask(f"/v1/devices/{ueid}/state")).status_code == 200 and a.json(), 60, "own state")["state"]
+
+
+def test_this_machine_is_listed_with_its_version_and_kernel(run, state):
+    me = next(d for d in run.items("/v1/devices") if d["ueid"] == run.env["SELF_UEID"])
+    assert me["swversion"] == os_release()["VERSION_ID"]
+    assert state["os"]["kernel"] == lines("uname", "-r")[0]
+    assert run.get(f"/v1/devices/{me['ueid']}")["lifecycle"] == "active"
+
+
+def test_inventory_is_what_dpkg_reports(run, state):
+    installed = {tuple(line.split(" ")[:3]) for line in
+                 lines("dpkg-query", "-W", "-f", "${Package} ${Version} ${Architecture} ${db:Status-Status}\n") if line.endswith(" installed")}
+    path = f"/v1/devices/{run.env['SELF_UEID']}/inventory"
+    wait_until(lambda: run.ask(path).status_code == 200, 60, "own inventory")
+    items = list(run.items(path))
+    assert {(i["name"], i["version"], i["architecture"]) for i in items if i["type"] == "dpkg"} == installed
+    assert len(items) == len({tuple(sorted(i.items())) for i in items})
+
+
+def normal(address):
+    return address.strip("[]").split("%")[0]
+
+
+def test_sockets_are_those_of_ss(run, state):
+    def listed():
+        rows = [line.split() for line in lines("ss", "-lntuH")]
+        return {(r[0], normal(r[4].rsplit(":", 1)[0]).replace("*", "::"), int(r[4].rsplit(":", 1)[1])) for r in rows}
+
+    def told():
+        sockets = run.get(f"/v1/devices/{run.env['SELF_UEID']}/state")["state"]["interfaces"]["sockets"]
+        return {(s["protocol"], s["address"], s["port"]) for s in sockets}
+
+    # A socket that comes or goes is in the next report; both must agree at some moment.
+    wait_until(lambda: listed() == told(), 90, f"sockets: {listed() ^ told()}")
+
+
+def test_simulated_devices_differ(run):
+    devices = [d for token, tenant in (("FLEETSTATE_TOKEN", None), ("FLEETSTATE_OPERATOR_TOKEN", "globex"))
+               for d in run.items("/v1/devices", token, **({"tenant": tenant} if tenant else {}))]
+    assert len(devices) == 26
+    assert len({d["hwmodel"] for d in devices}) >= 3
+    assert len({(d["swname"], d["swversion"]) for d in devices}) >= 3
+    fleet = run.get("/v1/fleet")
+    assert sum(fleet["posture"].values()) == fleet["total"] == sum(fleet["lifecycle"].values())
+    assert fleet["posture"].get("operational", 0) == 0, "no policy was judged: nothing may look healthy"
+
+
+def test_evidence_verifies_without_us(run):
+    """The signed bytes, up to the maker's CA, by python3-cbor2 and python3-cryptography alone."""
+    ca = (run.directory / "pki" / "maker-ca.crt").read_bytes()
+    seen = 0
+    for device in [run.env["SELF_UEID"]] + [d["ueid"] for d in run.items("/v1/devices")][:5]:
+        for row in list(run.items(f"/v1/devices/{device}/reports"))[:20]:
+            answer = run.ask(f"/v1/reports/{row['sha256']}")
+            assert answer.status_code == 200 and answer.headers["Content-Type"].startswith("application/eat+cwt")
+            assert hashlib.sha256(answer.content).hexdigest() == row["sha256"]
+            chain = run.directory / "pki" / "devices"
+            claims = verify_message(answer.content, ca, known=chain)
+            assert claims["ueid"] == device and claims["seq"] == row["seq"] and claims["epoch"] == row["epoch"]
+            seen += 1
+    assert seen > 5
+
+
+def test_other_tenants_objects_are_absent(run):
+    foreign = next(run.items("/v1/devices", "FLEETSTATE_OPERATOR_TOKEN", tenant="globex"))["ueid"]
+    absent = "01" + "0" * 32
+    for suffix in ("", "/state", "/inventory", "/reports", "/ledger"):
+        a, b = (run.ask(f"/v1/devices/{ueid}{suffix}") for ueid in (foreign, absent))
+        assert a.status_code == b.status_code == 404
+        assert a.json()["type"] == b.json()["type"]
+    report = next(run.items(f"/v1/devices/{foreign}/reports", "FLEETSTATE_OPERATOR_TOKEN", tenant="globex"))["sha256"]
+    assert run.ask(f"/v1/reports/{report}").status_code == 404
+    assert run.ask(f"/v1/reports/{report}", "FLEETSTATE_OPERATOR_TOKEN", tenant="globex").status_code == 200
+
+
+def test_starts_again_on_the_same_directory(tmp_path):
+    system = Run(tmp_path / "again", DEVICES=3)
+    system.start()
+    first = {d["ueid"]: d["seq"] for d in system.items("/v1/devices")}
+    token = system.env["FLEETSTATE_TOKEN"]
+    assert system.stop() in (0, 130)
+    system.start()
+    try:
+        assert system.env["FLEETSTATE_TOKEN"] == token
+        wait_until(lambda: (now := {d["ueid"]: d["seq"] for d in system.items("/v1/devices")}).keys() == first.keys()
+                   and all(now[u] > first[u] for u in first), 120, "every device reports on")
+        for ueid in first:
+            ledger = system.get(f"/v1/devices/{ueid}/ledger")
+            assert len(ledger["epochs"]) == 1 and ledger["epochs"][0]["forks"] == 0 and ledger["epochs"][0]["missing"] == []
+    finally:
+        system.stop()
