@@ -12,15 +12,8 @@
 #include "schema/slice.h"
 
 enum fact {
-#define TOPIC(symbol, key, json)
-#define RECORD(symbol)
-#define FIELD(record, json, type)
 #define FACT(topic, symbol, key, json, type, unit, element, is_volatile, personal, help) FACT_##topic##_##symbol,
 #include "schema/facts.def"
-#undef TOPIC
-#undef RECORD
-#undef FIELD
-#undef FACT
 	FACTS
 };
 
