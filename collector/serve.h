@@ -1,0 +1,27 @@
+/*
+ * The HTTP server: connections, limits and the way from libmicrohttpd to the route table. The only user of libmicrohttpd.
+ */
+#ifndef FLEETSTATE_COLLECTOR_SERVE_H
+#define FLEETSTATE_COLLECTOR_SERVE_H
+
+#include <stdbool.h>
+
+#include "collector/settings.h"
+
+/* One line of /readyz, beside the database's own. Any HTTP thread may ask, so it must be quick and safe from any thread. `why` holds 128 bytes
+   and is shown when it answers false; what it leaves empty is shown as "not ready". */
+struct readiness {
+	const char *name;	/* "broker" */
+	bool (*ready)(void *context, char *why);
+	void *context;
+};
+
+struct serve;
+
+/* Listens on http_listen:http_port with http_threads threads, each with a connection to database_api of its own, made when first needed. The
+   checks must outlive it. NULL after logging why. */
+struct serve *serve_start(const struct settings *, const struct readiness *, size_t n) WARN_UNUSED;
+/* Answers what has begun, then stops. NULL is fine. */
+void serve_stop(struct serve *);
+
+#endif
