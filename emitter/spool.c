@@ -1,0 +1,817 @@
+#include "emitter/spool.h"
+
+#include <dirent.h>
+#include <endian.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "schema/log.h"
+
+#define SEGMENT_SIZE (256 * 1024)
+#define SEGMENT_HEAD 16 /* magic and epoch */
+#define RECORD_HEAD 24 /* magic, length, seq, flags, CRC of all that and the message */
+#define SEGMENT_MAGIC "FSPOOL1\n"
+#define RECORD_MAGIC UINT32_C(0x46535231)
+#define NAME_SIZE 24
+#define BUFFER_KEPT (16 * 1024) /* of the reading buffer between calls */
+
+struct entry {
+	uint32_t seq; /* above the segment's first */
+	uint32_t offset, len;
+	uint32_t flags;
+};
+
+struct segment {
+	uint64_t first; /* names the file, and is not above any of its records */
+	uint32_t size;
+	bool sealed; /* a write failed: nothing more goes in */
+	struct entry *entries;
+	size_t len, room;
+};
+
+struct spool {
+	int dir, active; /* the newest segment's descriptor, -1: none is open */
+	uint64_t epoch;
+	size_t limit, segment_size;
+	struct segment *segments; /* ascending */
+	size_t len, room;
+	size_t bytes;
+	struct book book;
+	uint8_t *buffer;
+	size_t buffer_size;
+	uint64_t dropped, damaged;
+};
+
+/* CRC-32C (RFC 3720 B.4), half a byte at a time: the table stays small. */
+static uint32_t
+crc32c(uint32_t crc, struct slice s)
+{
+	static const uint32_t half[16] = {
+		0x00000000, 0x105ec76f, 0x20bd8ede, 0x30e349b1, 0x417b1dbc, 0x5125dad3, 0x61c69362, 0x7198540d,
+		0x82f63b78, 0x92a8fc17, 0xa24bb5a6, 0xb21572c9, 0xc38d26c4, 0xd3d3e1ab, 0xe330a81a, 0xf36e6f75,
+	};
+	crc = ~crc;
+	for (size_t i = 0; i < s.len; i++) {
+		crc ^= s.at[i];
+		crc = (crc >> 4) ^ half[crc & 15];
+		crc = (crc >> 4) ^ half[crc & 15];
+	}
+	return ~crc;
+}
+
+static void
+segment_name(uint64_t first, char name[NAME_SIZE])
+{
+	snprintf(name, NAME_SIZE, "%016" PRIx64 ".seg", first);
+}
+
+static void
+record_head(uint8_t head[RECORD_HEAD], uint64_t seq, unsigned flags, struct slice message)
+{
+	uint32_t words[4] = {htobe32(RECORD_MAGIC), htobe32((uint32_t)message.len), htobe32(flags), 0};
+	uint64_t number = htobe64(seq);
+	memcpy(head, &words[0], 4);
+	memcpy(head + 4, &words[1], 4);
+	memcpy(head + 8, &number, 8);
+	memcpy(head + 16, &words[2], 4);
+	words[3] = htobe32(crc32c(crc32c(0, (struct slice){head, 20}), message));
+	memcpy(head + 20, &words[3], 4);
+}
+
+/* The record that begins at `at`, if a whole and sound one does. */
+static bool
+record_parse(struct slice file, size_t at, struct spool_record *out)
+{
+	uint32_t word;
+	uint64_t seq;
+	if (file.len - at < RECORD_HEAD)
+		return false;
+	const uint8_t *head = file.at + at;
+	memcpy(&word, head, 4);
+	if (be32toh(word) != RECORD_MAGIC)
+		return false;
+	memcpy(&word, head + 4, 4);
+	out->len = be32toh(word);
+	memcpy(&seq, head + 8, 8);
+	out->seq = be64toh(seq);
+	memcpy(&word, head + 16, 4);
+	out->flags = be32toh(word);
+	if (out->len > file.len - at - RECORD_HEAD || out->len > LIMIT_MESSAGE || out->seq == 0)
+		return false;
+	memcpy(&word, head + 20, 4);
+	struct slice message = {head + RECORD_HEAD, out->len};
+	return be32toh(word) == crc32c(crc32c(0, (struct slice){head, 20}), message);
+}
+
+/* ---- the index ---- */
+
+static int
+segment_add(struct segment *g, const struct spool_record *record, size_t offset)
+{
+	if (g->len == g->room) {
+		size_t room = g->room * 2 + 16;
+		struct entry *more = reallocarray(g->entries, room, sizeof *more);
+		if (more == NULL)
+			return -1;
+		g->entries = more;
+		g->room = room;
+	}
+	g->entries[g->len++] = (struct entry){(uint32_t)(record->seq - g->first), (uint32_t)offset,
+					      (uint32_t)record->len, record->flags};
+	return 0;
+}
+
+static struct segment *
+spool_add_segment(struct spool *s, uint64_t first)
+{
+	if (s->len == s->room) {
+		size_t room = s->room * 2 + 8;
+		struct segment *more = reallocarray(s->segments, room, sizeof *more);
+		if (more == NULL)
+			return NULL;
+		s->segments = more;
+		s->room = room;
+	}
+	s->segments[s->len] = (struct segment){.first = first, .size = SEGMENT_HEAD};
+	return &s->segments[s->len++];
+}
+
+static struct segment *
+newest_segment(struct spool *s)
+{
+	return s->len > 0 ? &s->segments[s->len - 1] : NULL;
+}
+
+/* Finds the first entry above `after`; *segment and *index say where. */
+static bool
+index_after(const struct spool *s, uint64_t after, size_t *segment, size_t *index)
+{
+	size_t low = 0, high = s->len; /* the last segment that may hold after + 1 */
+	while (low + 1 < high) {
+		size_t middle = low + (high - low) / 2;
+		if (s->segments[middle].first <= after + 1)
+			low = middle;
+		else
+			high = middle;
+	}
+	for (size_t i = low; i < s->len; i++) {
+		const struct segment *g = &s->segments[i];
+		size_t from = 0, to = g->len;
+		while (from < to) {
+			size_t middle = from + (to - from) / 2;
+			if (g->first + g->entries[middle].seq <= after)
+				from = middle + 1;
+			else
+				to = middle;
+		}
+		if (from < g->len) {
+			*segment = i;
+			*index = from;
+			return true;
+		}
+	}
+	return false;
+}
+
+bool
+spool_next_any(struct spool *s, uint64_t after, struct spool_record *out)
+{
+	size_t i, j;
+	if (!index_after(s, after, &i, &j))
+		return false;
+	const struct entry *e = &s->segments[i].entries[j];
+	*out = (struct spool_record){s->segments[i].first + e->seq, e->flags, e->len};
+	return true;
+}
+
+static bool
+is_pending(const struct spool *s, uint64_t seq)
+{
+	return !account_covers(&s->book.account, seq) && !book_dropped(&s->book, seq);
+}
+
+bool
+spool_next(struct spool *s, uint64_t after, struct spool_record *out)
+{
+	const struct account *a = &s->book.account;
+	if (a->missing_len == 0 && after < a->up_to)
+		after = a->up_to;
+	while (spool_next_any(s, after, out)) {
+		if (is_pending(s, out->seq))
+			return true;
+		after = out->seq;
+	}
+	return false;
+}
+
+static uint64_t
+newest_seq(const struct spool *s)
+{
+	for (size_t i = s->len; i-- > 0;)
+		if (s->segments[i].len > 0)
+			return s->segments[i].first + s->segments[i].entries[s->segments[i].len - 1].seq;
+	return 0;
+}
+
+/* ---- opening ---- */
+
+static int
+compare_first(const void *a, const void *b)
+{
+	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+	return x < y ? -1 : x > y;
+}
+
+/* The segments' names, ascending; the caller frees them. */
+static int
+list_segments(const struct spool *s, uint64_t **names, size_t *len)
+{
+	int fd = openat(s->dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
+	if (d == NULL) {
+		if (fd >= 0)
+			close(fd);
+		return -1;
+	}
+	size_t room = 0;
+	*names = NULL;
+	*len = 0;
+	int rc = 0;
+	for (struct dirent *e; rc == 0 && (e = readdir(d)) != NULL;) {
+		uint64_t first;
+		int end = 0;
+		if (sscanf(e->d_name, "%16" SCNx64 ".seg%n", &first, &end) != 1 || end != 20 || e->d_name[end] != '\0')
+			continue;
+		if (*len == room) {
+			room = room * 2 + 16;
+			uint64_t *more = reallocarray(*names, room, sizeof *more);
+			if (more == NULL) {
+				rc = -1;
+				break;
+			}
+			*names = more;
+		}
+		(*names)[(*len)++] = first;
+	}
+	closedir(d);
+	if (rc == 0 && *len > 0)
+		qsort(*names, *len, sizeof **names, compare_first);
+	return rc;
+}
+
+/* Reads the whole of a segment, at most what one record more than its size can make it. */
+static int
+load_file(const struct spool *s, uint64_t first, uint8_t **out, size_t *len)
+{
+	char name[NAME_SIZE];
+	segment_name(first, name);
+	struct stat st;
+	if (fstatat(s->dir, name, &st, AT_SYMLINK_NOFOLLOW) != 0)
+		return -1;
+	if (st.st_size > SEGMENT_SIZE + LIMIT_MESSAGE + RECORD_HEAD + SEGMENT_HEAD) {
+		errno = EFBIG;
+		return -1;
+	}
+	*out = malloc((size_t)st.st_size + 1);
+	if (*out == NULL)
+		return -1;
+	ssize_t n = durable_read(s->dir, name, *out, (size_t)st.st_size);
+	if (n < 0) {
+		free(*out);
+		return -1;
+	}
+	*len = (size_t)n;
+	return 0;
+}
+
+/* Indexes the sound records, passing over damaged bytes. Returns where the last sound one ends. */
+static size_t
+scan(struct spool *s, struct segment *g, struct slice file)
+{
+	size_t end = SEGMENT_HEAD;
+	uint64_t newest = newest_seq(s);
+	bool sound = true;
+	for (size_t at = SEGMENT_HEAD; at < file.len;) {
+		struct spool_record record;
+		bool fits = record_parse(file, at, &record) && record.seq > newest && record.seq >= g->first &&
+			    record.seq - g->first <= UINT32_MAX;
+		if (!fits || segment_add(g, &record, at) != 0) {
+			s->damaged += sound;
+			sound = false;
+			at++;
+			continue;
+		}
+		sound = true;
+		newest = record.seq;
+		at += RECORD_HEAD + record.len;
+		end = at;
+	}
+	return end;
+}
+
+static int
+truncate_at(const struct spool *s, const char *name, size_t size)
+{
+	int fd = openat(s->dir, name, O_WRONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -1;
+	int rc = ftruncate(fd, (off_t)size);
+	if (rc == 0)
+		rc = fsync(fd);
+	close(fd);
+	return rc;
+}
+
+/* A torn tail of the last segment never counted as durable, so nothing of it was published. */
+static int
+open_segment(struct spool *s, uint64_t first, bool last, char *error)
+{
+	char name[NAME_SIZE];
+	segment_name(first, name);
+	uint8_t *bytes = NULL;
+	size_t len = 0;
+	if (load_file(s, first, &bytes, &len) != 0) {
+		snprintf(error, ERROR_SIZE, "can't read the spool's segment %s: %s", name, strerror(errno));
+		return -1;
+	}
+	int rc = -1;
+	uint64_t epoch = 0;
+	bool headed = len >= SEGMENT_HEAD && memcmp(bytes, SEGMENT_MAGIC, 8) == 0;
+	if (headed)
+		memcpy(&epoch, bytes + 8, 8);
+	if (headed && be64toh(epoch) != s->epoch) {
+		snprintf(error, ERROR_SIZE, "the spool holds reports of another epoch (%s): move them away", name);
+		goto out;
+	}
+	struct segment *g = spool_add_segment(s, first);
+	if (g == NULL) {
+		snprintf(error, ERROR_SIZE, "out of memory");
+		goto out;
+	}
+	size_t end = len > SEGMENT_HEAD ? scan(s, g, (struct slice){bytes, len}) : len;
+	g->size = (uint32_t)len;
+	/* Only the last can be torn by a crash. Where the head itself is unsound nothing is appended. */
+	if (!headed)
+		g->sealed = true;
+	else if (last && end < len) {
+		if (truncate_at(s, name, end) == 0)
+			g->size = (uint32_t)end;
+		else
+			g->sealed = true;
+	}
+	s->bytes += g->size;
+	rc = 0;
+out:
+	free(bytes);
+	return rc;
+}
+
+static int
+open_segments(struct spool *s, char *error)
+{
+	uint64_t *names = NULL;
+	size_t len = 0;
+	int rc = list_segments(s, &names, &len);
+	if (rc != 0)
+		snprintf(error, ERROR_SIZE, "can't list the spool: %s", strerror(errno));
+	for (size_t i = 0; rc == 0 && i < len; i++)
+		rc = open_segment(s, names[i], i + 1 == len, error);
+	free(names);
+	return rc;
+}
+
+struct spool *
+spool_open(int at, const char *name, uint64_t epoch, size_t limit, char *error)
+{
+	struct spool *s = calloc(1, sizeof *s);
+	if (s == NULL) {
+		snprintf(error, ERROR_SIZE, "out of memory");
+		return NULL;
+	}
+	s->active = -1;
+	s->epoch = epoch;
+	s->limit = limit;
+	/* Room is made by the segment: a small spool has small ones, so that not much goes at a time. */
+	s->segment_size = limit / 16 < SEGMENT_SIZE ? limit / 16 : SEGMENT_SIZE;
+	s->dir = durable_directory(at, name, error);
+	if (s->dir < 0 || book_load(&s->book, s->dir, error) != 0 || open_segments(s, error) != 0) {
+		spool_close(s);
+		return NULL;
+	}
+	return s;
+}
+
+void
+spool_close(struct spool *s)
+{
+	if (s == NULL)
+		return;
+	if (s->active >= 0)
+		close(s->active);
+	if (s->dir >= 0)
+		close(s->dir);
+	for (size_t i = 0; i < s->len; i++)
+		free(s->segments[i].entries);
+	free(s->segments);
+	book_free(&s->book);
+	free(s->buffer);
+	free(s);
+}
+
+/* ---- making room ---- */
+
+/* Whether a record may go, in the order in which they go. The newest always stays: the next report refers to it. */
+static bool
+is_receipted(const struct spool *s, uint64_t seq, unsigned flags)
+{
+	(void)flags;
+	return !is_pending(s, seq);
+}
+
+static bool
+is_quiet(const struct spool *s, uint64_t seq, unsigned flags)
+{
+	return is_receipted(s, seq, flags) || flags == 0;
+}
+
+static bool
+is_any(const struct spool *s, uint64_t seq, unsigned flags)
+{
+	(void)s;
+	(void)seq;
+	(void)flags;
+	return true;
+}
+
+typedef bool may_go(const struct spool *, uint64_t seq, unsigned flags);
+
+/* What is given up without a receipt is declared; that is durable before the record is gone. */
+static int
+drop_entries(struct spool *s, const struct segment *g, may_go *goes, uint64_t newest)
+{
+	bool changed = false;
+	for (size_t i = 0; i < g->len; i++) {
+		uint64_t seq = g->first + g->entries[i].seq;
+		if (seq == newest || !goes(s, seq, g->entries[i].flags) || !is_pending(s, seq))
+			continue;
+		if (book_drop(&s->book, (struct seq_range){seq, seq}, DROP_OVERWRITTEN) != 0)
+			return -1;
+		book_undeclare(&s->book, seq);
+		s->dropped++;
+		changed = true;
+	}
+	return changed ? book_save(&s->book) : 0;
+}
+
+static int
+write_segment_head(const struct spool *s, int fd)
+{
+	uint8_t head[SEGMENT_HEAD];
+	uint64_t epoch = htobe64(s->epoch);
+	memcpy(head, SEGMENT_MAGIC, 8);
+	memcpy(head + 8, &epoch, 8);
+	return write_all_at(fd, (struct slice){head, sizeof head}, 0);
+}
+
+/* Copies the records that stay into a new file of the same name. `kept` has room for all of the segment's entries. */
+static int
+rewrite_segment(struct spool *s, struct segment *g, may_go *goes, uint64_t newest, struct segment *kept)
+{
+	char name[NAME_SIZE];
+	segment_name(g->first, name);
+	uint8_t *old = NULL, *new = NULL;
+	size_t len = 0, at = SEGMENT_HEAD;
+	int rc = -1;
+	if (load_file(s, g->first, &old, &len) != 0)
+		return -1;
+	new = malloc(len + SEGMENT_HEAD);
+	if (new == NULL)
+		goto out;
+	memcpy(new, SEGMENT_MAGIC, 8);
+	memcpy(new + 8, &(uint64_t){htobe64(s->epoch)}, 8);
+	for (size_t i = 0; i < g->len; i++) {
+		const struct entry *e = &g->entries[i];
+		struct spool_record record;
+		uint64_t seq = g->first + e->seq;
+		bool goes_now = seq != newest && goes(s, seq, e->flags);
+		if (goes_now || !record_parse((struct slice){old, len}, e->offset, &record))
+			continue;
+		memcpy(new + at, old + e->offset, RECORD_HEAD + e->len);
+		if (segment_add(kept, &record, at) != 0)
+			goto out;
+		at += RECORD_HEAD + e->len;
+	}
+	kept->size = (uint32_t)at;
+	rc = durable_write(s->dir, name, (struct slice){new, at}, true);
+out:
+	free(old);
+	free(new);
+	return rc;
+}
+
+static int
+remove_segment(struct spool *s, struct segment *g)
+{
+	char name[NAME_SIZE];
+	segment_name(g->first, name);
+	if (unlinkat(s->dir, name, 0) != 0 && errno != ENOENT)
+		return -1;
+	(void)fsync(s->dir);
+	if (g == newest_segment(s) && s->active >= 0) {
+		close(s->active);
+		s->active = -1;
+	}
+	s->bytes -= g->size;
+	free(g->entries);
+	size_t after = s->len - (size_t)(g - s->segments) - 1;
+	memmove(g, g + 1, after * sizeof *g);
+	s->len--;
+	return 0;
+}
+
+/* Frees what may go of one segment; when nothing stays, the file. */
+static int
+reclaim(struct spool *s, struct segment *g, may_go *goes, size_t stays)
+{
+	uint64_t newest = newest_seq(s);
+	if (drop_entries(s, g, goes, newest) != 0)
+		return -1;
+	if (stays == 0)
+		return remove_segment(s, g);
+	struct segment kept = {.first = g->first};
+	if (rewrite_segment(s, g, goes, newest, &kept) != 0) {
+		free(kept.entries);
+		return -1;
+	}
+	if (g == newest_segment(s) && s->active >= 0) {
+		close(s->active);
+		s->active = -1;
+	}
+	s->bytes -= g->size - kept.size;
+	free(g->entries);
+	*g = kept;
+	return 0;
+}
+
+/* The oldest segment that has something of this kind. `whole`: only one that goes as a whole, which takes no room to do. */
+static int
+reclaim_oldest(struct spool *s, may_go *goes, bool whole)
+{
+	uint64_t newest = newest_seq(s);
+	for (size_t i = 0; i < s->len; i++) {
+		struct segment *g = &s->segments[i];
+		size_t stays = 0;
+		for (size_t j = 0; j < g->len; j++) {
+			uint64_t seq = g->first + g->entries[j].seq;
+			stays += seq == newest || !goes(s, seq, g->entries[j].flags);
+		}
+		if (stays == 0 || (!whole && stays < g->len))
+			return reclaim(s, g, goes, stays);
+	}
+	errno = ENOSPC;
+	return -1;
+}
+
+static int
+make_room(struct spool *s, size_t need)
+{
+	static may_go *const order[] = {is_receipted, is_quiet, is_any};
+	if (need > s->limit / 2) {
+		errno = EFBIG;
+		return -1;
+	}
+	size_t kind = 0;
+	while (s->bytes + need > s->limit) {
+		if (reclaim_oldest(s, order[kind], false) == 0)
+			continue;
+		if (errno != ENOSPC || ++kind == sizeof order / sizeof *order)
+			return -1;
+	}
+	return 0;
+}
+
+/* ---- appending and reading ---- */
+
+static int
+create_segment(struct spool *s, uint64_t first)
+{
+	char name[NAME_SIZE];
+	segment_name(first, name);
+	int fd = openat(s->dir, name, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return -1;
+	if (write_segment_head(s, fd) != 0 || fsync(fd) != 0 || fsync(s->dir) != 0 ||
+	    spool_add_segment(s, first) == NULL) {
+		int why = errno;
+		close(fd);
+		(void)unlinkat(s->dir, name, 0);
+		errno = why;
+		return -1;
+	}
+	s->bytes += SEGMENT_HEAD;
+	s->active = fd;
+	return 0;
+}
+
+/* Has the newest segment open for appending, beginning another when it is full or was sealed. */
+static int
+open_active(struct spool *s, uint64_t seq, size_t need)
+{
+	struct segment *g = newest_segment(s);
+	bool fresh = g == NULL || g->sealed || seq - g->first > UINT32_MAX ||
+		     (g->len > 0 && g->size + need > s->segment_size);
+	if (!fresh && s->active >= 0)
+		return 0;
+	if (s->active >= 0)
+		close(s->active);
+	s->active = -1;
+	if (fresh)
+		return create_segment(s, seq);
+	char name[NAME_SIZE];
+	segment_name(g->first, name);
+	s->active = openat(s->dir, name, O_RDWR | O_CLOEXEC);
+	return s->active >= 0 ? 0 : -1;
+}
+
+static int
+append_record(struct spool *s, const struct spool_record *record, struct slice message)
+{
+	struct segment *g = newest_segment(s);
+	uint8_t head[RECORD_HEAD];
+	record_head(head, record->seq, record->flags, message);
+	off_t at = (off_t)g->size;
+	if (write_all_at(s->active, (struct slice){head, sizeof head}, at) == 0 &&
+	    write_all_at(s->active, message, at + RECORD_HEAD) == 0 && fdatasync(s->active) == 0 &&
+	    segment_add(g, record, g->size) == 0) {
+		g->size += (uint32_t)(RECORD_HEAD + message.len);
+		s->bytes += RECORD_HEAD + message.len;
+		return 0;
+	}
+	/* What reached the disk is unknown, so nothing is put behind it. */
+	int why = errno;
+	if (ftruncate(s->active, at) != 0 || fdatasync(s->active) != 0)
+		g->sealed = true;
+	errno = why;
+	return -1;
+}
+
+int
+spool_append(struct spool *s, uint64_t seq, unsigned flags, struct slice message)
+{
+	size_t need = RECORD_HEAD + message.len;
+	struct spool_record record = {seq, flags, message.len};
+	if (message.len > LIMIT_MESSAGE) {
+		errno = EFBIG;
+		return -1;
+	}
+	if (make_room(s, need + SEGMENT_HEAD) != 0)
+		return -1;
+	if (open_active(s, seq, need) == 0 && append_record(s, &record, message) == 0)
+		return 0;
+	/* The disk is fuller than our limit says: what was receipted can go. */
+	if (errno != ENOSPC || reclaim_oldest(s, is_receipted, true) != 0)
+		return -1;
+	return open_active(s, seq, need) == 0 ? append_record(s, &record, message) : -1;
+}
+
+static int
+read_entry(const struct spool *s, const struct segment *g, const struct entry *e, uint8_t *out)
+{
+	char name[NAME_SIZE];
+	segment_name(g->first, name);
+	int fd = openat(s->dir, name, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -1;
+	int rc = read_all_at(fd, out, RECORD_HEAD + e->len, (off_t)e->offset);
+	close(fd);
+	return rc;
+}
+
+struct slice
+spool_read(struct spool *s, uint64_t seq)
+{
+	struct slice none = {NULL, 0};
+	size_t i, j;
+	if (seq == 0 || !index_after(s, seq - 1, &i, &j))
+		return none;
+	struct segment *g = &s->segments[i];
+	struct entry *e = &g->entries[j];
+	if (g->first + e->seq != seq)
+		return none;
+	size_t len = RECORD_HEAD + e->len;
+	bool fits = len <= s->buffer_size && (s->buffer_size <= BUFFER_KEPT || len > BUFFER_KEPT);
+	if (!fits) {
+		free(s->buffer);
+		s->buffer_size = len > BUFFER_KEPT ? len : BUFFER_KEPT;
+		s->buffer = malloc(s->buffer_size);
+	}
+	if (s->buffer == NULL) {
+		s->buffer_size = 0;
+		return none;
+	}
+	struct spool_record record;
+	if (read_entry(s, g, e, s->buffer) == 0 && record_parse((struct slice){s->buffer, len}, 0, &record) &&
+	    record.seq == seq)
+		return (struct slice){s->buffer + RECORD_HEAD, record.len};
+	/* Unreadable: out of the index, so that it is asked for no more, and declared when the collector misses it. */
+	s->damaged++;
+	memmove(e, e + 1, (g->len - j - 1) * sizeof *e);
+	g->len--;
+	return none;
+}
+
+struct link
+spool_newest(struct spool *s, unsigned flags)
+{
+	for (size_t i = s->len; i-- > 0;)
+		for (size_t j = s->segments[i].len; j-- > 0;) {
+			const struct entry *e = &s->segments[i].entries[j];
+			if ((e->flags & flags) != flags)
+				continue;
+			struct link link = {s->segments[i].first + e->seq, {0}};
+			struct slice message = spool_read(s, link.seq);
+			if (message.at == NULL)
+				continue;
+			sha256(message, link.digest);
+			return link;
+		}
+	return (struct link){0, {0}};
+}
+
+/* ---- the account ---- */
+
+const struct account *
+spool_account(const struct spool *s)
+{
+	return &s->book.account;
+}
+
+/* Of a range that the collector misses, what is not here any more. */
+static int
+drop_absent(struct spool *s, struct seq_range range, uint64_t newest)
+{
+	if (range.last > newest)
+		range.last = newest;
+	for (uint64_t from = range.first; from <= range.last;) {
+		struct spool_record record = {0};
+		bool here = spool_next_any(s, from - 1, &record) && record.seq <= range.last;
+		uint64_t end = here ? record.seq - 1 : range.last;
+		if (end >= from && book_drop(&s->book, (struct seq_range){from, end}, DROP_OVERWRITTEN) != 0)
+			return -1;
+		from = here ? record.seq + 1 : end + 1;
+	}
+	return 0;
+}
+
+int
+spool_settle(struct spool *s, const struct account *account)
+{
+	uint64_t newest = newest_seq(s);
+	book_settle(&s->book, account);
+	for (size_t i = 0; i < account->missing_len; i++)
+		if (drop_absent(s, account->missing[i], newest) != 0)
+			return -1;
+	return book_save(&s->book);
+}
+
+int
+spool_drop(struct spool *s, struct seq_range range, enum drop_cause cause)
+{
+	for (struct spool_record r = {range.first - 1, 0, 0}; spool_next_any(s, r.seq, &r) && r.seq <= range.last;)
+		book_undeclare(&s->book, r.seq);
+	return book_drop(&s->book, range, cause) == 0 ? book_save(&s->book) : -1;
+}
+
+void
+spool_declare(struct spool *s, struct report *report)
+{
+	book_declare(&s->book, report);
+}
+
+void
+spool_declared(struct spool *s, const struct report *report)
+{
+	book_declared(&s->book, report);
+}
+
+bool
+spool_has_drops(const struct spool *s)
+{
+	return book_undeclared(&s->book);
+}
+
+void
+spool_stats(const struct spool *s, struct spool_stats *out)
+{
+	*out = (struct spool_stats){.bytes = s->bytes, .dropped = s->dropped, .damaged = s->damaged};
+	for (size_t i = 0; i < s->len; i++) {
+		out->records += s->segments[i].len;
+		for (size_t j = 0; j < s->segments[i].len; j++)
+			out->pending += is_pending(s, s->segments[i].first + s->segments[i].entries[j].seq);
+	}
+}

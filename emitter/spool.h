@@ -1,0 +1,59 @@
+/*
+ * The durable, bounded outbox: every signed report lies here before it is published, and until the collector has accounted for it and the room is
+ * needed. It also keeps that account, and the sequence numbers that will never be sent, until they are declared and the declaration is receipted.
+ */
+#ifndef FLEETSTATE_SPOOL_H
+#define FLEETSTATE_SPOOL_H
+
+#include "emitter/account.h"
+#include "emitter/sign.h"
+
+enum spool_flag {
+	SPOOL_SECTIONS = 1,	/* state, inventory or events: evidence, the last to be given up */
+	SPOOL_DECLARES = 2,	/* carries a declared drop: as precious */
+};
+
+struct spool_record {
+	uint64_t seq;
+	unsigned flags;
+	size_t len;
+};
+
+struct spool_stats {
+	size_t records, pending, bytes;	/* in the spool; of those not accounted for; on the disk */
+	uint64_t dropped, damaged;	/* given up for want of room; found unreadable; since the start */
+};
+
+struct spool;
+
+/* Opens or makes the directory `name` below `at`; at most `limit` bytes of records are kept. Torn and damaged records are passed over, and
+   counted. NULL and `error` on failure, which includes records of another epoch. */
+struct spool *spool_open(int at, const char *name, uint64_t epoch, size_t limit, char *error) WARN_UNUSED;
+void spool_close(struct spool *);
+
+/* Makes a message durable. Its seq is above all before. 0, or -1 with errno: then it is not in the spool (ENOSPC, EIO; EFBIG: can't ever fit). */
+int spool_append(struct spool *, uint64_t seq, unsigned flags, struct slice message) WARN_UNUSED;
+/* The oldest record above `after` that is neither accounted for nor discarded. False: there is none. */
+bool spool_next(struct spool *, uint64_t after, struct spool_record *out);
+/* The same, of all records that can be read. */
+bool spool_next_any(struct spool *, uint64_t after, struct spool_record *out);
+/* The message, in the spool's own buffer until the next call. Absent: not here, or unreadable. */
+struct slice spool_read(struct spool *, uint64_t seq) WARN_UNUSED;
+/* The newest record that has all of these flags; seq 0: none. */
+struct link spool_newest(struct spool *, unsigned flags);
+
+const struct account *spool_account(const struct spool *);
+/* Takes over the collector's account: forgets drops whose declaration it covers, and turns what it misses and we no longer have into drops.
+   0, or -1 with errno when it could not be made durable; it holds in memory all the same. */
+int spool_settle(struct spool *, const struct account *) WARN_UNUSED;
+/* That number was refused for good or never made: it will not be sent (again), and is declared. 0, or -1 as above. */
+int spool_drop(struct spool *, struct seq_range, enum drop_cause) WARN_UNUSED;
+/* Copies drops that no report has declared yet into the report, which will have number `seq`. */
+void spool_declare(struct spool *, struct report *);
+/* The report with these drops is in the spool. */
+void spool_declared(struct spool *, const struct report *);
+bool spool_has_drops(const struct spool *);	/* undeclared ones */
+
+void spool_stats(const struct spool *, struct spool_stats *);
+
+#endif
