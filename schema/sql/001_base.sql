@@ -42,8 +42,9 @@ CREATE TABLE device (
 	created_at timestamptz NOT NULL DEFAULT now()
 );
 CREATE INDEX device_page ON device (tenant_id, device_id);
-CREATE INDEX device_posture ON device (tenant_id, posture, hwmodel, device_id);
-CREATE INDEX device_model ON device (tenant_id, hwmodel, swversion, device_id);
+CREATE INDEX device_posture ON device (tenant_id, posture, device_id);
+CREATE INDEX device_model ON device (tenant_id, hwmodel, device_id);
+CREATE INDEX device_firmware ON device (tenant_id, swversion, device_id);
 
 CREATE TABLE device_key (
 	device_id bigint NOT NULL REFERENCES device,
@@ -203,6 +204,7 @@ CREATE TABLE refusal (
 );
 CREATE INDEX refusal_device ON refusal (device_id, received_at);
 CREATE INDEX refusal_time ON refusal (received_at);
+CREATE INDEX refusal_tenant ON refusal (tenant_id, refusal_id);
 
 -- The outbox. Written without a position in the transaction of the change; the sequencer numbers committed rows gaplessly.
 CREATE TABLE event (
@@ -341,3 +343,93 @@ CREATE FUNCTION rfc3339(timestamptz) RETURNS text LANGUAGE sql STABLE PARALLEL S
 	AS $$ SELECT to_char($1 AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') $$;
 -- The 16 hex digits of an epoch.
 CREATE FUNCTION epoch_hex(bigint) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$ SELECT encode(int8send($1), 'hex') $$;
+
+-- What the HTTP interface reads.
+
+-- Signs the cursors of lists: made with the database, so that they outlive a collector and hold at its neighbours. 244 random bits.
+CREATE TABLE cursor_secret (
+	one boolean PRIMARY KEY DEFAULT true CHECK (one),
+	secret bytea NOT NULL
+);
+INSERT INTO cursor_secret (secret) VALUES (sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())));
+ALTER TABLE cursor_secret ENABLE ROW LEVEL SECURITY;
+ALTER TABLE cursor_secret FORCE ROW LEVEL SECURITY;
+CREATE POLICY owner ON cursor_secret TO fleetstate_owner USING (true);
+CREATE FUNCTION read_cursor_secret() RETURNS bytea LANGUAGE sql STABLE SECURITY DEFINER SET search_path = fleetstate, pg_catalog
+	AS $$ SELECT secret FROM cursor_secret $$;
+REVOKE ALL ON FUNCTION read_cursor_secret FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION read_cursor_secret TO fleetstate_api;
+
+-- How many devices of each kind. Written as differences, so that collectors never wait for each other's counts, and folded now and then.
+CREATE TABLE fleet_count (
+	tenant_id int NOT NULL,
+	lifecycle text NOT NULL,
+	posture text NOT NULL,
+	hwmodel text,
+	swversion text,
+	n bigint NOT NULL
+);
+CREATE INDEX fleet_count_tenant ON fleet_count (tenant_id);
+ALTER TABLE fleet_count ENABLE ROW LEVEL SECURITY;
+ALTER TABLE fleet_count FORCE ROW LEVEL SECURITY;
+CREATE POLICY owner ON fleet_count TO fleetstate_owner USING (true);
+CREATE POLICY tenant ON fleet_count FOR SELECT TO fleetstate_api USING (tenant_id = (SELECT tenant_context()));
+GRANT SELECT ON fleet_count TO fleetstate_api;
+
+CREATE FUNCTION fold_fleet_count() RETURNS void LANGUAGE sql SECURITY DEFINER SET search_path = fleetstate, pg_catalog AS $$
+	WITH gone AS (
+		DELETE FROM fleet_count WHERE ctid = ANY (ARRAY(SELECT ctid FROM fleet_count FOR UPDATE SKIP LOCKED)) RETURNING *
+	)
+	INSERT INTO fleet_count SELECT tenant_id, lifecycle, posture, hwmodel, swversion, sum(n) FROM gone GROUP BY 1, 2, 3, 4, 5 HAVING sum(n) <> 0
+$$;
+REVOKE ALL ON FUNCTION fold_fleet_count FROM PUBLIC;
+CREATE FUNCTION count_devices() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = fleetstate, pg_catalog AS $$
+BEGIN
+	IF TG_OP = 'INSERT' THEN
+		INSERT INTO fleet_count SELECT tenant_id, lifecycle, posture, hwmodel, swversion, count(*) FROM fresh GROUP BY 1, 2, 3, 4, 5;
+	ELSIF TG_OP = 'DELETE' THEN
+		INSERT INTO fleet_count SELECT tenant_id, lifecycle, posture, hwmodel, swversion, -count(*) FROM stale GROUP BY 1, 2, 3, 4, 5;
+	ELSE
+		INSERT INTO fleet_count SELECT tenant_id, lifecycle, posture, hwmodel, swversion, sum(n) FROM (
+			SELECT tenant_id, lifecycle, posture, hwmodel, swversion, 1 AS n FROM fresh
+			UNION ALL SELECT tenant_id, lifecycle, posture, hwmodel, swversion, -1 FROM stale) x
+			GROUP BY 1, 2, 3, 4, 5 HAVING sum(n) <> 0;
+	END IF;
+	IF random() < 0.02 THEN
+		PERFORM fold_fleet_count();
+	END IF;
+	RETURN NULL;
+END $$;
+REVOKE ALL ON FUNCTION count_devices FROM PUBLIC;
+CREATE TRIGGER device_counted_in AFTER INSERT ON device REFERENCING NEW TABLE AS fresh FOR EACH STATEMENT EXECUTE FUNCTION count_devices();
+CREATE TRIGGER device_counted_out AFTER DELETE ON device REFERENCING OLD TABLE AS stale FOR EACH STATEMENT EXECUTE FUNCTION count_devices();
+CREATE TRIGGER device_counted_anew AFTER UPDATE ON device REFERENCING OLD TABLE AS stale NEW TABLE AS fresh
+	FOR EACH STATEMENT EXECUTE FUNCTION count_devices();
+
+-- A device as lists and /v1/devices/{ueid} show it, with the columns that they filter by.
+CREATE VIEW device_item WITH (security_invoker = true) AS
+SELECT d.device_id, d.tenant_id, d.ueid, d.lifecycle, d.posture, d.hwmodel, d.swname, d.swversion, d.serial, s.inventory_digest,
+	json_build_object('ueid', encode(d.ueid, 'hex'), 'tenant', t.id, 'serial', d.serial, 'vendor', d.vendor, 'hwmodel', d.hwmodel,
+		'hwversion', d.hwversion, 'oemid', d.oemid, 'swname', d.swname, 'swversion', d.swversion, 'kernel', d.kernel,
+		'lifecycle', d.lifecycle, 'posture', d.posture, 'reasons', d.reasons, 'posture_since', rfc3339(d.posture_since),
+		'first_seen', rfc3339(d.first_seen), 'last_seen', rfc3339(h.last_seen),
+		'epoch', CASE WHEN h.hi > 0 THEN epoch_hex(h.epoch) END, 'seq', nullif(h.hi, 0), 'interval_s', nullif(h.interval_s, 0),
+		'support_until', d.support_until, 'end_of_life', d.end_of_life,
+		'state_digest', encode(s.state_digest, 'hex'), 'inventory_digest', encode(s.inventory_digest, 'hex'))::text AS item
+FROM device d JOIN tenant t ON t.tenant_id = d.tenant_id
+	LEFT JOIN device_hot h ON h.device_id = d.device_id
+	LEFT JOIN device_state s ON s.device_id = d.device_id;
+GRANT SELECT ON device_item TO fleetstate_api;
+
+-- [[first,last],...]
+CREATE FUNCTION ranges_json(int8multirange) RETURNS json LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+	SELECT coalesce(json_agg(json_build_array(lower(r), upper(r) - 1) ORDER BY r), '[]') FROM unnest($1) r
+$$;
+CREATE FUNCTION flag_names(flags int) RETURNS text[] LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+	SELECT ARRAY(SELECT name FROM unnest('{late,fork,clock-suspect,grace,chain-break,pending,second-epoch}'::text[])
+		WITH ORDINALITY AS x (name, bit) WHERE flags & (1 << (bit::int - 1)) <> 0 ORDER BY bit)
+$$;
+CREATE FUNCTION section_names(sections int) RETURNS text[] LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+	SELECT ARRAY(SELECT name FROM unnest('{state,inventory,events}'::text[])
+		WITH ORDINALITY AS x (name, bit) WHERE sections & (1 << (bit::int - 1)) <> 0 ORDER BY bit)
+$$;
