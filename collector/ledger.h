@@ -7,8 +7,13 @@
 
 #include "schema/report.h"
 
+/* Separate missing ranges that are kept for a device: 64 KiB, and as many rows. A report that would make one more is not taken in: it stays in
+   the device's spool and is asked for again once earlier gaps were filled or declared dropped (filling a range from an end always goes). So the
+   ledger never forgets a missing number, and never calls one missing that is here. */
+#define LEDGER_GAPS 4096
+
 struct ledger {
-	int64_t rev;			/* of the row; what we last read or wrote */
+	int64_t rev;			/* of the row; what we last read or wrote; -1: the device has no row yet */
 	bool started;			/* an epoch is known */
 	uint64_t epoch, hi;
 	bool has_head, has_sections_head;
@@ -31,11 +36,16 @@ enum ledger_place {
 };
 
 enum ledger_place ledger_place(const struct ledger *, uint64_t epoch, uint64_t seq);
-/* Take it in. ledger_add expects PLACE_ABOVE or PLACE_MISSING; -1 if memory ran out, and nothing changed. */
+/* Take it in. ledger_add expects PLACE_ABOVE or PLACE_MISSING; -1 if memory ran out or LEDGER_GAPS is reached, and nothing changed. */
 int ledger_add(struct ledger *, uint64_t seq) WARN_UNUSED;
-/* Declared drops: out of the gaps; above hi they become the part of a later gap that is not missing. Returns what was missing of the range. */
-int ledger_drop(struct ledger *, struct seq_range) WARN_UNUSED;
+/* Declared drops: out of the gaps. They lie below the seq of the report that declares them, so add that one first; what of the range is above hi
+   is passed over. Returns how many numbers of it were missing, or -1 as ledger_add. */
+int64_t ledger_drop(struct ledger *, struct seq_range) WARN_UNUSED;
+/* Both for a whole report, its seq and what it declares: all or, with -1, nothing. */
+int ledger_take(struct ledger *, const struct report *) WARN_UNUSED;
+/* Begins an epoch: nothing here, nothing missing. What is known of the facts and the inventory stays. */
 void ledger_start_epoch(struct ledger *, uint64_t epoch);
+/* Overwrites `to`, which owns nothing or may be uninitialised. -1 if memory ran out: `to` is as before. */
 int ledger_copy(struct ledger *to, const struct ledger *from) WARN_UNUSED;
 void ledger_free(struct ledger *);	/* what it owns */
 
