@@ -10,7 +10,7 @@
 #include "schema/reason.h"
 #include "schema/slice.h"
 
-enum cbor_type { CBOR_UINT, CBOR_NEGINT, CBOR_BYTES, CBOR_TEXT, CBOR_ARRAY, CBOR_MAP, CBOR_TAG, CBOR_SIMPLE, CBOR_NONE /* at the end, or failed */ };
+enum cbor_kind { CBOR_UINT, CBOR_NEGINT, CBOR_BYTES, CBOR_TEXT, CBOR_ARRAY, CBOR_MAP, CBOR_TAG, CBOR_SIMPLE, CBOR_NONE /* at the end, or failed */ };
 
 struct cbor_reader {
 	const uint8_t *at, *end;
@@ -19,7 +19,7 @@ struct cbor_reader {
 
 void cbor_reader_init(struct cbor_reader *, struct slice);
 void cbor_fail(struct cbor_reader *, enum reason);	/* keeps the first */
-enum cbor_type cbor_peek(const struct cbor_reader *);
+enum cbor_kind cbor_peek(const struct cbor_reader *);
 bool cbor_at_null(const struct cbor_reader *);
 
 /* Each wants just that type and takes it; another type is REASON_MALFORMED, a long head REASON_NON_CANONICAL. */
@@ -33,8 +33,9 @@ struct slice cbor_read_bytes(struct cbor_reader *, size_t max);	/* longer: REASO
 void cbor_read_bytes_exact(struct cbor_reader *, uint8_t *out, size_t len);	/* another length: REASON_CLAIM_INVALID */
 struct slice cbor_read_text(struct cbor_reader *, size_t max);	/* UTF-8 without U+0000, else REASON_TEXT_INVALID */
 size_t cbor_read_array(struct cbor_reader *, size_t max);	/* number of items */
-void cbor_read_tag(struct cbor_reader *, uint64_t tag);
-/* One whole item of any allowed kind, checked to `depth` levels; returns its encoding. Keys of maps may be ints and texts. */
+void cbor_read_tag(struct cbor_reader *, uint64_t tag);	/* another tag: REASON_NON_CANONICAL */
+/* One whole item of any allowed kind; returns its encoding. Arrays, maps and tags may nest `depth` levels, keys of maps be ints and texts;
+   undefined and other simple values are REASON_MALFORMED, integers beyond int64 and infinite floats REASON_CLAIM_INVALID. */
 struct slice cbor_read_item(struct cbor_reader *, unsigned depth);
 /* Nothing may follow: REASON_TRAILING_BYTES. Returns the reader's error. */
 enum reason cbor_reader_end(struct cbor_reader *) WARN_UNUSED;
@@ -62,6 +63,7 @@ void cbor_write_bool(struct cbor_writer *, bool);
 void cbor_write_null(struct cbor_writer *);
 void cbor_write_number(struct cbor_writer *, double);	/* finite; integers are written as such, floats in their shortest form */
 void cbor_write_bytes(struct cbor_writer *, struct slice);
+void cbor_write_bytes_head(struct cbor_writer *, size_t len);	/* the content goes elsewhere, as into a digest */
 void cbor_write_text(struct cbor_writer *, struct slice);
 void cbor_write_string(struct cbor_writer *, const char *);
 void cbor_write_array(struct cbor_writer *, size_t items);
