@@ -24,7 +24,7 @@ struct cose_key *cose_key_dup(const struct cose_key *) WARN_UNUSED;	/* for anoth
 void cose_key_free(struct cose_key *);
 void cose_key_kid(const struct cose_key *, uint8_t kid[KID_SIZE]);
 int cose_key_alg(const struct cose_key *);	/* the one it signs with: -7, -35, -8 */
-/* A new private key of that algorithm, as PKCS#8 PEM in `file`, created with mode 0600. 0/-1. */
+/* A new private key of that algorithm, as PKCS#8 PEM in `file`, created with mode 0600; a file that is there stays as it is. 0/-1. */
 int cose_key_generate(int alg, const char *file) WARN_UNUSED;
 
 struct cose_sign1 {
@@ -42,6 +42,13 @@ enum reason cose_decode(struct slice message, struct cose_sign1 *) WARN_UNUSED;
 /* Verifies. `tbs`, if not NULL, becomes SHA-256 of the Sig_structure: what was signed, whatever the signature looks like. It is written whenever
    the algorithm fits the key, also when the signature is bad. BAD_SIGNATURE, ALGORITHM_MISMATCH, ALGORITHM_UNKNOWN or OK. */
 enum reason cose_verify(const struct cose_sign1 *, struct cose_key *, uint8_t tbs[DIGEST_SIZE]) WARN_UNUSED;
+
+/* What a signature covers: the slices of the Sig_structure (RFC 9052 4.4). cose_verify is this with an empty external_aad. */
+struct cose_signed {
+	int alg;
+	struct slice protected, external, payload, signature;
+};
+enum reason cose_verify_signed(const struct cose_signed *, struct cose_key *, uint8_t tbs[DIGEST_SIZE]) WARN_UNUSED;
 
 /* Only the digest of what was signed. */
 void cose_tbs_digest(const struct cose_sign1 *, uint8_t tbs[DIGEST_SIZE]);
