@@ -9,6 +9,7 @@
 
 #define RETRY_MS 1000
 #define ERROR_SIZE 512
+#define OWN_MAX 32
 #define EPOCH_2000_US (INT64_C(946684800) * 1000000) /* PostgreSQL counts from 2000-01-01 */
 #define ARRAY_MAX (1u << 30) /* a field of the protocol */
 
@@ -18,6 +19,8 @@ struct database {
 	size_t n;
 	PGconn *conn;
 	int64_t next_try_ms;
+	const struct statement *own[OWN_MAX]; /* prepared on this connection by database_query */
+	size_t own_len;
 	char error[ERROR_SIZE]; /* the last one logged; empty while it works */
 };
 
@@ -92,18 +95,23 @@ on_notice(void *unused, const char *message)
 }
 
 static int
+prepare(struct database *db, const struct statement *s)
+{
+	PGresult *res = PQprepare(db->conn, s->name, s->sql, 0, NULL);
+	bool good = PQresultStatus(res) == PGRES_COMMAND_OK;
+
+	if (!good)
+		log_trouble(db, s->name, PQresultErrorMessage(res));
+	PQclear(res);
+	return good ? 0 : -1;
+}
+
+static int
 prepare_all(struct database *db)
 {
-	for (size_t i = 0; i < db->n; i++) {
-		PGresult *res = PQprepare(db->conn, db->statements[i].name, db->statements[i].sql, 0, NULL);
-		bool good = PQresultStatus(res) == PGRES_COMMAND_OK;
-
-		if (!good)
-			log_trouble(db, db->statements[i].name, PQresultErrorMessage(res));
-		PQclear(res);
-		if (!good)
+	for (size_t i = 0; i < db->n; i++)
+		if (prepare(db, &db->statements[i]) < 0)
 			return -1;
-	}
 	return 0;
 }
 
@@ -143,6 +151,7 @@ database_drop(struct database *db)
 {
 	PQfinish(db->conn);
 	db->conn = NULL;
+	db->own_len = 0;
 }
 
 static bool
@@ -192,6 +201,35 @@ database_run(struct database *db, const char *statement, const struct param *par
 		formats[i] = params[i].binary ? 1 : 0;
 	}
 	return settle(db, statement, PQexecPrepared(conn, statement, n, values, lengths, formats, 1), state);
+}
+
+static bool
+is_prepared(const struct database *db, const struct statement *s)
+{
+	for (size_t i = 0; i < db->own_len; i++)
+		if (db->own[i] == s)
+			return true;
+	return false;
+}
+
+PGresult *
+database_query(struct database *db, const struct statement *s, const struct param *params, int n, char *state)
+{
+	assert(n == s->params);
+	if (state != NULL)
+		memset(state, 0, 6);
+	if (database_connect(db) == NULL)
+		return NULL;
+	if (!is_prepared(db, s)) {
+		assert(db->own_len < OWN_MAX);
+		if (prepare(db, s) < 0) {
+			if (PQstatus(db->conn) != CONNECTION_OK)
+				database_drop(db);
+			return NULL;
+		}
+		db->own[db->own_len++] = s;
+	}
+	return database_run(db, s->name, params, n, state);
 }
 
 int
@@ -255,8 +293,12 @@ result_bool(const PGresult *res, int row, int column)
 int64_t
 result_time_us(const PGresult *res, int row, int column)
 {
+	int64_t us = result_int(res, row, column);
+
 	assert(result_null(res, row, column) || PQgetlength(res, row, column) == 8);
-	return result_null(res, row, column) ? 0 : result_int(res, row, column) + EPOCH_2000_US;
+	if (result_null(res, row, column))
+		return 0;
+	return us == INT64_MIN || us == INT64_MAX ? us : us + EPOCH_2000_US;
 }
 
 struct slice

@@ -33,6 +33,8 @@ struct param {
 	bool binary;
 };
 PGresult *database_run(struct database *, const char *statement, const struct param *, int n, char *state) WARN_UNUSED;
+/* The same for a statement that a module keeps to itself: prepared when first run on a connection. The statement must outlive the database. */
+PGresult *database_query(struct database *, const struct statement *, const struct param *, int n, char *state) WARN_UNUSED;
 int database_exec(struct database *, const char *sql) WARN_UNUSED;	/* BEGIN, COMMIT ...: 0/-1 */
 
 /* One field of a binary result. NULL reads as 0, false or an absent slice; a field of another size than the type has asserts. Slices live as
@@ -40,7 +42,7 @@ int database_exec(struct database *, const char *sql) WARN_UNUSED;	/* BEGIN, COM
 bool result_null(const PGresult *, int row, int column);
 int64_t result_int(const PGresult *, int row, int column);		/* int2, int4, int8 */
 bool result_bool(const PGresult *, int row, int column);
-int64_t result_time_us(const PGresult *, int row, int column);	/* timestamptz: microseconds since 1970 */
+int64_t result_time_us(const PGresult *, int row, int column);	/* timestamptz: microseconds since 1970; infinity: INT64_MAX, -MIN */
 struct slice result_bytes(const PGresult *, int row, int column);	/* bytea, text */
 
 /* Binary one-dimensional arrays for unnest(): one growing buffer each, reused from batch to batch. */

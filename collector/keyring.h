@@ -1,9 +1,12 @@
 /*
  * Who we know: devices by ueid, each with its keys and its ledger head, read from the database once and kept warm by the holder of the shard.
- * Any thread may find; only the store stage changes `hot` and `gaps`.
+ * Any thread may find, and read a device's keys, tenant and lifecycle; `ledger` is the store stage's, and so is reloading. A healthy device with
+ * one P-256 key takes 480 bytes.
  */
 #ifndef FLEETSTATE_COLLECTOR_KEYRING_H
 #define FLEETSTATE_COLLECTOR_KEYRING_H
+
+#include <stdatomic.h>
 
 #include "collector/database.h"
 #include "collector/ledger.h"
@@ -17,16 +20,24 @@ struct device_key {
 	uint8_t kid[KID_SIZE];
 	enum key_status status;
 	int64_t not_before, not_after;	/* seconds since 1970 */
-	struct slice spki;		/* DER; owned */
+	struct slice spki;		/* DER; in the same allocation */
+};
+
+/* Never changed once it can be seen: a reload that finds other keys puts a new one in its place and keeps the old for readers that are still
+   in it. */
+struct device_keys {
+	struct device_keys *replaced;
+	size_t len;
+	struct device_key at[];
 };
 
 struct device {
 	struct ueid ueid;
+	uint8_t shard;
 	int64_t device_id;
-	int32_t tenant_id;
-	enum lifecycle lifecycle;
-	struct device_key *keys;
-	size_t keys_len;
+	_Atomic int32_t tenant_id;
+	_Atomic enum lifecycle lifecycle;
+	struct device_keys *_Atomic keys;	/* never NULL in the keyring; of length 0 before enrolment */
 	struct ledger ledger;		/* head and gaps: the store stage's */
 	struct device *next;		/* in the keyring's bucket */
 };
@@ -36,7 +47,7 @@ struct keyring;
 struct keyring *keyring_new(void) WARN_UNUSED;
 void keyring_free(struct keyring *);
 
-/* NULL if it is not in memory; it may still be in the database. */
+/* The pointer is good until the device's shard is forgotten. NULL if it is not in memory; it may still be in the database. */
 struct device *keyring_find(struct keyring *, const struct ueid *);
 const struct device_key *device_find_key(const struct device *, struct slice kid);
 
@@ -48,10 +59,10 @@ int keyring_reload(struct keyring *, struct database *, struct device **, size_t
 void keyring_forget_shard(struct keyring *, unsigned shard);
 size_t keyring_count(const struct keyring *);
 
-/* A worker's own cache of ready public keys: cose keys serve one thread. Returns NULL only if the stored key can't be read. Valid until the next
-   call. Bounded; the entry used least recently goes. */
+/* A worker's own cache of ready public keys: cose keys serve one thread. NULL only if the stored key can't be read, or memory ran out. Valid until
+   the next call. Bounded; the entry used least recently goes. Keys are told apart by content, not by where they lie. */
 struct key_cache;
-struct key_cache *key_cache_new(size_t entries) WARN_UNUSED;
+struct key_cache *key_cache_new(size_t entries) WARN_UNUSED;	/* at least 1 */
 void key_cache_free(struct key_cache *);
 struct cose_key *key_cache_get(struct key_cache *, const struct device_key *);
 
