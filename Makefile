@@ -43,11 +43,13 @@ SCHEMA := \
 EMITTER := \
 	emitter/collect.c \
 	emitter/source.c \
+	emitter/text.c \
 	emitter/probe_identity.c \
 	emitter/probe_hardware.c \
 	emitter/probe_os.c \
 	emitter/probe_boot.c \
 	emitter/probe_packages.c \
+	emitter/dpkg.c \
 	emitter/probe_interfaces.c \
 	emitter/probe_clock.c \
 	emitter/sign.c \

@@ -170,6 +170,10 @@ walk_once(int root, char path[PATH_MAX], int flags)
 		if (len == 0)
 			return at;
 		strcpy(rest, path + end);
+		if (len == 1 && path[begin] == '.') {
+			strcpy(path + begin, rest + strspn(rest, "/"));
+			continue;
+		}
 		if (len == 2 && memcmp(path + begin, "..", 2) == 0) {
 			while (done > 0 && path[done - 1] == '/')
 				done--;
@@ -244,7 +248,7 @@ static int
 open_below(struct source *s, const char *path, int flags)
 {
 	struct open_how how = {
-		.flags = (uint64_t)(flags | O_CLOEXEC),
+		.flags = (unsigned)(flags | O_CLOEXEC),
 		.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS,
 	};
 	long fd;
@@ -426,22 +430,4 @@ source_list(struct source *s, const char *path, size_t max, bool (*take)(void *,
 	}
 	closedir(directory);
 	return result;
-}
-
-int
-source_link(struct source *s, const char *path, char *out, size_t size)
-{
-	int fd = open_below(s, path, O_PATH | O_NOFOLLOW);
-	ssize_t got;
-
-	if (fd < 0)
-		return failed(s, path, errno);
-	got = readlinkat(fd, "", out, size);
-	close(fd);
-	if (got < 0)
-		return failed(s, path, errno);
-	if ((size_t)got == size)
-		return failed(s, path, ENAMETOOLONG);
-	out[got] = '\0';
-	return 0;
 }

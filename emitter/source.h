@@ -52,7 +52,5 @@ bool source_exists(struct source *, const char *path);
 /* Calls `take` for each name but "." and ".."; `directory` is open, for readlinkat. Returning false stops, which is no error. -1 when it can't
    be read, or has more than `max` names: those were given. */
 int source_list(struct source *, const char *path, size_t max, bool (*take)(void *, int directory, const char *name), void *) WARN_UNUSED;
-/* The link's text with a NUL. -1 if it is none, or longer. */
-int source_link(struct source *, const char *path, char *out, size_t size) WARN_UNUSED;
 
 #endif

@@ -1,0 +1,138 @@
+/*
+ * The probes: each looks at one subject below the root and states facts about it. And the parsers they are made of, which are pure: bytes in,
+ * values out, nothing allocated, whatever the bytes hold.
+ *
+ * Before the probes run every fact is unknown; a probe sets a fact or gives its reason, so that no fact is ever both, or neither.
+ */
+#ifndef FLEETSTATE_PROBES_H
+#define FLEETSTATE_PROBES_H
+
+#include <stdbool.h>
+
+#include "emitter/collect.h"
+#include "emitter/source.h"
+#include "emitter/text.h"
+#include "schema/facts.h"
+#include "schema/limits.h"
+
+/* os-release(5). */
+enum release {
+	RELEASE_ID,
+	RELEASE_PRETTY_NAME,
+	RELEASE_VERSION_ID,
+	RELEASE_VERSION_CODENAME,
+	RELEASE_BUILD_ID,
+	RELEASE_VARIANT_ID,
+	RELEASE_SUPPORT_END,
+	RELEASE_IMAGE_ID,
+	RELEASE_IMAGE_VERSION,
+	RELEASE_FIELDS
+};
+
+struct os_release {
+	struct {
+		enum { RELEASE_ABSENT, RELEASE_MALFORMED, RELEASE_SET } state;
+		char text[256];
+	} fields[RELEASE_FIELDS];
+};
+
+/* As the shell would read it, but that a value with control characters, an expansion, or over 255 bytes is malformed. The last one counts. */
+void os_release_parse(struct slice text, struct os_release *out);
+const char *os_release_text(const struct os_release *, enum release);	/* NULL unless it is set and not empty */
+
+/* What /proc/cpuinfo says in whichever of its architectures' spellings. Texts are cut; empty: it does not say. */
+#define CPUINFO_TEXT 128
+struct cpuinfo {
+	char model[CPUINFO_TEXT], machine[CPUINFO_TEXT], revision[CPUINFO_TEXT], serial[CPUINFO_TEXT];
+	size_t processors;
+};
+void cpuinfo_parse(struct slice text, struct cpuinfo *out);
+bool cpu_list_parse(struct slice text, uint64_t *count) WARN_UNUSED;	/* "0-3,6" is 5 */
+bool meminfo_parse(struct slice text, uint64_t *bytes) WARN_UNUSED;	/* MemTotal */
+
+/* What the board's maker forgot to fill in: "To be filled by O.E.M.", "00000000" ... */
+bool is_placeholder(struct slice);
+/* "raspberrypi" of "raspberrypi,4-model-b\0brcm,bcm2711\0". */
+bool compatible_vendor(struct slice, struct slice *vendor) WARN_UNUSED;
+#define HOST_ID_SIZE 33	/* with the NUL */
+/* 32 hex digits that are not all zero, and a line's end. */
+bool host_id(struct slice machine_id, char out[HOST_ID_SIZE]) WARN_UNUSED;
+
+bool uptime_parse(struct slice text, uint64_t *seconds) WARN_UNUSED;
+bool efi_flag(struct slice variable, bool *out) WARN_UNUSED;	/* four bytes of attributes and one that is 0 or 1 */
+bool lockdown_parse(struct slice text, struct slice *mode) WARN_UNUSED;	/* "none [integrity] confidentiality" */
+/* Calls `risk` for each argument of a kernel command line that weakens the system. */
+void command_line_risks(struct slice, void (*risk)(void *, const char *), void *);
+
+/* A row of /proc/net/{tcp,tcp6,udp,udp6}. */
+struct socket_row {
+	uint8_t address[16];
+	size_t address_len;	/* 4 or 16 */
+	uint16_t port;
+	unsigned state;	/* 0x0a: listening; 0x07: no peer */
+	bool has_peer;
+	uint64_t inode;
+};
+bool socket_parse(struct slice line, struct socket_row *) WARN_UNUSED;
+/* What `ip link` calls an ARPHRD number: "ether"; "[4321]" for one without a name. */
+void network_type(uint64_t number, char *out, size_t size);
+bool mac_parse(struct slice text, uint8_t out[6]) WARN_UNUSED;
+
+/*
+ * dpkg's status, in pieces as they are read. The first 20,000 installed packages become components, all are counted. Fed first, the journal
+ * (/var/lib/dpkg/updates) goes before what the status says of the same package.
+ */
+enum dpkg_source { DPKG_JOURNAL, DPKG_STATUS, DPKG_STATUS_D /* one file a package, without a Status */ };
+struct dpkg;
+/* NULL: no memory. */
+struct dpkg *dpkg_new(const char *os_id, const char *distro) WARN_UNUSED;	/* for purls; NULL: none are made, or without distro */
+void dpkg_free(struct dpkg *);
+void dpkg_begin(struct dpkg *, enum dpkg_source);	/* a file begins */
+void dpkg_feed(struct dpkg *, struct slice);
+void dpkg_end(struct dpkg *);	/* the file's end */
+
+struct dpkg_result {
+	uint64_t installed;
+	size_t listed;	/* of them, in the inventory */
+	const char *unlisted;	/* why not all are; NULL: all */
+	const char *const *broken;	/* names */
+	size_t broken_len;
+};
+/* The inventory, allocated; `result` points into dpkg. -1: no memory. */
+int dpkg_finish(struct dpkg *, struct inventory *, struct dpkg_result *result) WARN_UNUSED;
+
+/* pkg:deb/debian/name@version?arch=..&distro=.. into `out` with a NUL; 0 if it does not fit. */
+size_t purl_deb(const char *os_id, const char *distro, struct slice name, struct slice version, struct slice arch, char *out, size_t size) WARN_UNUSED;
+
+/* What a probe gets. */
+struct packages;
+struct probe {
+	struct source *source;
+	struct facts *facts;
+	const struct declared *declared;
+	struct os_release release;
+	char release_why[256];	/* empty: it was read */
+	struct cpuinfo cpuinfo;
+	struct packages *packages;	/* kept between sweeps */
+	struct inventory *inventory;
+	bool no_memory;
+};
+
+void probe_identity(struct probe *);
+void probe_hardware(struct probe *);
+void probe_os(struct probe *);
+void probe_boot(struct probe *);
+void probe_packages(struct probe *);
+void probe_interfaces(struct probe *);
+void probe_clock(struct probe *);
+
+void os_release_read(struct probe *);
+struct packages *packages_new(void) WARN_UNUSED;
+void packages_free(struct packages *);
+
+/* Sets the fact from a small file's text, or says why it is unknown. */
+void probe_text(struct probe *, enum fact, const char *path);
+/* Why `path` could not be read: an image is no running system, so that its empty /proc says nothing. */
+const char *probe_why(const struct probe *);
+
+#endif
