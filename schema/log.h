@@ -1,5 +1,5 @@
 /*
- * Log lines: one each, "level: what happened key=value ...", to stderr for the journal (with sd-daemon's level prefixes when it reads us).
+ * Log lines: one each, "program: level: what happened key=value ...", to stderr; to the journal with sd-daemon's prefix, not the program.
  * Values from outside are quoted and escaped, so that nobody can forge a line.
  */
 #ifndef FLEETSTATE_LOG_H
