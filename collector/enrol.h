@@ -11,7 +11,7 @@
 
 struct anchors;	/* trust anchors as loaded; safe for many readers */
 
-/* Reads all trust anchors. NULL when the database fails. */
+/* Reads all trust anchors; one that is not a self-signed certificate is logged and vouches for nobody. NULL when the database fails. */
 struct anchors *anchors_load(struct database *) WARN_UNUSED;
 /* The same from PEM, for `fleetstate verify`: all admit, tenant 0. NULL with a line in error[256]. */
 struct anchors *anchors_from_pem(const char *file, char *error) WARN_UNUSED;
@@ -27,8 +27,10 @@ struct enrolment {
 	size_t chain_len;
 };
 
-/* RFC 5280 path validation by OpenSSL up to an anchor, at `now`; leaf: digitalSignature, and if it has extended key usages then
-   1.3.6.1.5.5.7.3.36 (RFC 9336) among them; common name = ueid in lower-case hex; kid of its key = kid. CERTIFICATE_* or OK. */
+/* RFC 5280 path validation by OpenSSL up to an anchor, at `now` (seconds since 1970), nothing on the way weaker than 112 bits. The chain is in
+   order, leaf first; the anchor itself may end it. Leaf: no CA, digitalSignature, and if it has extended key usages then 1.3.6.1.5.5.7.3.36
+   (RFC 9336) among them; one common name = ueid in lower-case hex; a key of ours, with this kid. CERTIFICATE_* or OK; *out is written with OK.
+   UNKNOWN_KEY if memory ran out: sending it again can help. */
 enum reason enrol_chain(const struct anchors *, const struct slice *chain, size_t n, const struct ueid *, struct slice kid, int64_t now,
 	struct enrolment **out) WARN_UNUSED;
 void enrolment_free(struct enrolment *);

@@ -1,6 +1,6 @@
 /*
- * Verification: bytes, keys and a time in; a report or a reason out. No I/O, no clock. In this order: size, envelope, key, algorithm, signature,
- * and only then the claims.
+ * Verification: bytes, keys and a time in; a report or a reason out. No I/O, no clock. In this order: size, envelope, key, algorithm, signature;
+ * then whether key and device are still good, so that only who holds the key moves those counters; and only then the claims.
  */
 #ifndef FLEETSTATE_COLLECTOR_VERIFY_H
 #define FLEETSTATE_COLLECTOR_VERIFY_H
@@ -10,9 +10,12 @@
 #include "collector/message.h"
 
 #define VERIFY_GRACE (30 * 86400)	/* seconds that a known key is good for after its certificate's end */
-#define VERIFY_CLOCK_SUSPECT 300	/* seconds between iat and reception, beyond the interval, that flag a clock ahead; or any iat before 2020 */
+#define VERIFY_CLOCK_AHEAD 300	/* seconds that iat may be after the reception before the clock is flagged */
+#define VERIFY_CLOCK_LEAST INT64_C(1577836800)	/* an iat before 2020 is flagged: a clock that was never set */
 
-/* Fills in the verify part of `message`, whose device the caller has looked up (NULL: not known). Sets reason, or parked, or enrolment. */
+/* Fills in the verify part of `message`, whose ueid, bytes, received_us and device (NULL: not known) the caller has set, the rest zero. Sets
+   reason, or parked, or neither: then report is good, and enrolment is there if the key is new (also on a refusal after the chain was good; free
+   it). The digest of the message is always there. Call it again on a parked message whose device became known. */
 void verify_message(struct message *message, struct key_cache *, const struct anchors *);
 
 #endif

@@ -1,0 +1,427 @@
+#include "collector/enrol.h"
+
+#include <errno.h>
+#include <openssl/err.h>
+#include <openssl/pem.h>
+#include <openssl/x509.h>
+#include <openssl/x509_vfy.h>
+#include <openssl/x509v3.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "schema/log.h"
+
+#define DOCUMENT_SIGNING "1.3.6.1.5.5.7.3.36" /* RFC 9336 */
+#define AUTH_LEVEL 2 /* 112 bits: no SHA-1, no RSA below 2048 */
+#define ERROR_SIZE 256
+
+/* A store each: two anchors of one name, in two tenants, must not get into each other's way. */
+struct anchor {
+	X509 *certificate;
+	X509_STORE *store;
+	int32_t tenant_id;
+	bool hold;
+};
+
+struct anchors {
+	struct anchor *at;
+	size_t len;
+};
+
+/* What OpenSSL finds wrong with a chain. All else means that no anchor vouches for it. */
+static const struct {
+	int error;
+	enum reason reason;
+} verify_errors[] = {
+	{X509_V_ERR_CERT_HAS_EXPIRED, REASON_CERTIFICATE_EXPIRED},
+	{X509_V_ERR_CERT_NOT_YET_VALID, REASON_CERTIFICATE_NOT_YET_VALID},
+	{X509_V_ERR_ERROR_IN_CERT_NOT_BEFORE_FIELD, REASON_CERTIFICATE_MALFORMED},
+	{X509_V_ERR_ERROR_IN_CERT_NOT_AFTER_FIELD, REASON_CERTIFICATE_MALFORMED},
+	{X509_V_ERR_UNABLE_TO_DECODE_ISSUER_PUBLIC_KEY, REASON_CERTIFICATE_MALFORMED},
+	{X509_V_ERR_INVALID_EXTENSION, REASON_CERTIFICATE_MALFORMED},
+	{X509_V_ERR_UNHANDLED_CRITICAL_EXTENSION, REASON_CERTIFICATE_USAGE},
+	{X509_V_ERR_OUT_OF_MEM, REASON_UNKNOWN_KEY},
+};
+
+static enum reason
+reason_of(int error)
+{
+	for (size_t i = 0; i < sizeof verify_errors / sizeof verify_errors[0]; i++)
+		if (verify_errors[i].error == error)
+			return verify_errors[i].reason;
+	return REASON_CERTIFICATE_UNTRUSTED;
+}
+
+/* The whole slice is one certificate, or NULL. */
+static X509 *
+certificate_read(struct slice der)
+{
+	const unsigned char *at = der.at;
+	X509 *x = der.at == NULL || der.len > LIMIT_CHAIN ? NULL : d2i_X509(NULL, &at, (long)der.len);
+
+	if (x != NULL && at != der.at + der.len) {
+		X509_free(x);
+		x = NULL;
+	}
+	return x;
+}
+
+/* Takes the certificate over, also when it fails. */
+static int
+add_anchor(struct anchors *anchors, X509 *certificate, int32_t tenant_id, bool hold)
+{
+	struct anchor a = {certificate, X509_STORE_new(), tenant_id, hold};
+	struct anchor *grown = NULL;
+
+	if (a.store != NULL && X509_STORE_add_cert(a.store, certificate) == 1)
+		grown = realloc(anchors->at, (anchors->len + 1) * sizeof *grown);
+	if (grown == NULL) {
+		X509_STORE_free(a.store);
+		X509_free(certificate);
+		return -1;
+	}
+	anchors->at = grown;
+	anchors->at[anchors->len++] = a;
+	return 0;
+}
+
+static const struct statement select_anchors = {
+	"trust_anchors",
+	"SELECT trust_anchor_id, tenant_id, enrol = 'hold', certificate FROM trust_anchor ORDER BY trust_anchor_id", 0};
+
+static int
+read_anchor(struct anchors *anchors, const PGresult *res, int row)
+{
+	X509 *x = certificate_read(result_bytes(res, row, 3));
+
+	if (x == NULL || X509_self_signed(x, 1) != 1) {
+		log_error("trust anchor is not a self-signed certificate id=%lld", (long long)result_int(res, row, 0));
+		X509_free(x);
+		ERR_clear_error();
+		return 0;
+	}
+	return add_anchor(anchors, x, (int32_t)result_int(res, row, 1), result_bool(res, row, 2));
+}
+
+struct anchors *
+anchors_load(struct database *db)
+{
+	PGresult *res = database_query(db, &select_anchors, NULL, 0, NULL);
+	struct anchors *anchors = res == NULL ? NULL : calloc(1, sizeof *anchors);
+
+	for (int i = 0; anchors != NULL && i < PQntuples(res); i++)
+		if (read_anchor(anchors, res, i) < 0) {
+			anchors_free(anchors);
+			anchors = NULL;
+		}
+	PQclear(res);
+	return anchors;
+}
+
+/* At the end of a PEM file OpenSSL complains that no block begins. */
+static bool
+at_pem_end(void)
+{
+	unsigned long error = ERR_peek_last_error();
+
+	return ERR_GET_LIB(error) == ERR_LIB_PEM && ERR_GET_REASON(error) == PEM_R_NO_START_LINE;
+}
+
+static int
+read_pem(struct anchors *anchors, FILE *file, const char *name, char *error)
+{
+	X509 *x;
+
+	ERR_clear_error();
+	while ((x = PEM_read_X509(file, NULL, NULL, NULL)) != NULL) {
+		if (X509_self_signed(x, 1) != 1) {
+			snprintf(error, ERROR_SIZE, "%s: certificate %zu is not self-signed: no trust anchor", name,
+				 anchors->len + 1);
+			X509_free(x);
+			return -1;
+		}
+		if (add_anchor(anchors, x, 0, false) < 0) {
+			snprintf(error, ERROR_SIZE, "%s: out of memory", name);
+			return -1;
+		}
+	}
+	if (!at_pem_end() || anchors->len == 0) {
+		snprintf(error, ERROR_SIZE, "%s: %s", name, at_pem_end() ? "no certificate in it" : "not PEM");
+		return -1;
+	}
+	return 0;
+}
+
+struct anchors *
+anchors_from_pem(const char *name, char *error)
+{
+	struct anchors *anchors = calloc(1, sizeof *anchors);
+	FILE *file = fopen(name, "re");
+
+	if (file == NULL || anchors == NULL) {
+		snprintf(error, ERROR_SIZE, "%s: %s", name, strerror(errno));
+		goto fail;
+	}
+	if (read_pem(anchors, file, name, error) < 0)
+		goto fail;
+	fclose(file);
+	ERR_clear_error();
+	return anchors;
+fail:
+	if (file != NULL)
+		fclose(file);
+	ERR_clear_error();
+	anchors_free(anchors);
+	return NULL;
+}
+
+void
+anchors_free(struct anchors *anchors)
+{
+	if (anchors == NULL)
+		return;
+	for (size_t i = 0; i < anchors->len; i++) {
+		X509_STORE_free(anchors->at[i].store);
+		X509_free(anchors->at[i].certificate);
+	}
+	free(anchors->at);
+	free(anchors);
+}
+
+/* The chain, each certificate issued in the name of the next. */
+static enum reason
+chain_read(const struct slice *chain, size_t n, STACK_OF(X509) * out)
+{
+	if (n == 0 || n > LIMIT_CHAIN_CERTS)
+		return REASON_CERTIFICATE_MALFORMED;
+	for (size_t i = 0; i < n; i++) {
+		X509 *x = certificate_read(chain[i]);
+
+		if (x == NULL || sk_X509_push(out, x) == 0) {
+			X509_free(x);
+			return REASON_CERTIFICATE_MALFORMED;
+		}
+		if (i > 0 &&
+		    X509_NAME_cmp(X509_get_issuer_name(sk_X509_value(out, (int)i - 1)), X509_get_subject_name(x)) != 0)
+			return REASON_CERTIFICATE_MALFORMED;
+	}
+	return REASON_OK;
+}
+
+static bool
+is_for_document_signing(X509 *leaf)
+{
+	EXTENDED_KEY_USAGE *usages = X509_get_ext_d2i(leaf, NID_ext_key_usage, NULL, NULL);
+	bool found = false;
+	char oid[64];
+
+	for (int i = 0; i < sk_ASN1_OBJECT_num(usages) && !found; i++) {
+		OBJ_obj2txt(oid, sizeof oid, sk_ASN1_OBJECT_value(usages, i), 1);
+		found = strcmp(oid, DOCUMENT_SIGNING) == 0;
+	}
+	EXTENDED_KEY_USAGE_free(usages);
+	return found;
+}
+
+static enum reason
+check_usage(X509 *leaf)
+{
+	uint32_t flags = X509_get_extension_flags(leaf);
+
+	if ((flags & EXFLAG_INVALID) != 0)
+		return REASON_CERTIFICATE_MALFORMED;
+	if (X509_check_ca(leaf) != 0)
+		return REASON_CERTIFICATE_USAGE;
+	if ((flags & EXFLAG_KUSAGE) == 0 || (X509_get_key_usage(leaf) & KU_DIGITAL_SIGNATURE) == 0)
+		return REASON_CERTIFICATE_USAGE;
+	if ((flags & EXFLAG_XKUSAGE) != 0 && !is_for_document_signing(leaf))
+		return REASON_CERTIFICATE_USAGE;
+	return REASON_OK;
+}
+
+static enum reason
+check_name(X509 *leaf, const struct ueid *ueid)
+{
+	const X509_NAME *subject = X509_get_subject_name(leaf);
+	int at = X509_NAME_get_index_by_NID(subject, NID_commonName, -1), len;
+	unsigned char *text = NULL;
+	char hex[UEID_HEX];
+	bool same;
+
+	if (at < 0 || X509_NAME_get_index_by_NID(subject, NID_commonName, at) >= 0)
+		return REASON_CERTIFICATE_NAME;
+	len = ASN1_STRING_to_UTF8(&text, X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, at)));
+	if (len < 0)
+		return REASON_CERTIFICATE_NAME;
+	ueid_print(ueid, hex);
+	same = (size_t)len == strlen(hex) && memcmp(text, hex, (size_t)len) == 0;
+	OPENSSL_free(text);
+	return same ? REASON_OK : REASON_CERTIFICATE_NAME;
+}
+
+static enum reason
+check_path(const struct anchor *anchor, STACK_OF(X509) * chain, int64_t now)
+{
+	X509_STORE_CTX *context = X509_STORE_CTX_new();
+	enum reason reason = REASON_UNKNOWN_KEY;
+	X509_VERIFY_PARAM *param;
+
+	if (context == NULL || X509_STORE_CTX_init(context, anchor->store, sk_X509_value(chain, 0), chain) != 1)
+		goto out;
+	param = X509_STORE_CTX_get0_param(context);
+	X509_VERIFY_PARAM_set_time(param, (time_t)now);
+	X509_VERIFY_PARAM_set_depth(param, LIMIT_CHAIN_CERTS - 1);
+	X509_VERIFY_PARAM_set_auth_level(param, AUTH_LEVEL);
+	reason = X509_verify_cert(context) == 1 ? REASON_OK : reason_of(X509_STORE_CTX_get_error(context));
+out:
+	X509_STORE_CTX_free(context);
+	return reason;
+}
+
+/* Tries the anchors that have the name of the chain's last issuer; of several refusals the one that came furthest. */
+static enum reason
+find_anchor(const struct anchors *anchors, STACK_OF(X509) * chain, int64_t now, const struct anchor **found)
+{
+	const X509_NAME *issuer = X509_get_issuer_name(sk_X509_value(chain, sk_X509_num(chain) - 1));
+	enum reason worst = REASON_CERTIFICATE_UNTRUSTED;
+
+	for (size_t i = 0; anchors != NULL && i < anchors->len; i++) {
+		enum reason reason;
+
+		if (X509_NAME_cmp(X509_get_subject_name(anchors->at[i].certificate), issuer) != 0)
+			continue;
+		reason = check_path(&anchors->at[i], chain, now);
+		if (reason == REASON_OK) {
+			*found = &anchors->at[i];
+			return REASON_OK;
+		}
+		if (worst == REASON_CERTIFICATE_UNTRUSTED)
+			worst = reason;
+	}
+	return worst;
+}
+
+static int
+copy_slice(struct slice from, struct slice *to)
+{
+	uint8_t *at = malloc(from.len);
+
+	if (at == NULL)
+		return -1;
+	memcpy(at, from.at, from.len);
+	*to = (struct slice){at, from.len};
+	return 0;
+}
+
+static int
+read_validity(X509 *leaf, struct enrolment *e)
+{
+	struct tm begins, ends;
+
+	if (ASN1_TIME_to_tm(X509_get0_notBefore(leaf), &begins) != 1 ||
+	    ASN1_TIME_to_tm(X509_get0_notAfter(leaf), &ends) != 1)
+		return -1;
+	e->not_before = timegm(&begins);
+	e->not_after = timegm(&ends);
+	return 0;
+}
+
+static int
+read_spki(X509 *leaf, struct slice *spki)
+{
+	unsigned char *der = NULL;
+	int len = i2d_X509_PUBKEY(X509_get_X509_PUBKEY(leaf), &der);
+	int result = len <= 0 ? -1 : copy_slice((struct slice){der, (size_t)len}, spki);
+
+	OPENSSL_free(der);
+	return result;
+}
+
+/* The leaf's key is one of ours and has that name. */
+static enum reason
+check_key(struct slice spki, struct slice kid)
+{
+	struct cose_key *key = cose_key_from_spki(spki);
+	uint8_t name[KID_SIZE];
+
+	if (key == NULL)
+		return REASON_CERTIFICATE_USAGE;
+	cose_key_kid(key, name);
+	cose_key_free(key);
+	return kid.len == KID_SIZE && memcmp(kid.at, name, KID_SIZE) == 0 ? REASON_OK : REASON_CERTIFICATE_MALFORMED;
+}
+
+/* What is in the chain itself; who vouches for it comes after. */
+static enum reason
+read_enrolment(struct enrolment *e, X509 *leaf, const struct slice *chain, size_t n, struct slice kid)
+{
+	enum reason reason;
+
+	if (read_spki(leaf, &e->spki) < 0 || read_validity(leaf, e) < 0)
+		return REASON_CERTIFICATE_MALFORMED;
+	reason = check_key(e->spki, kid);
+	if (reason != REASON_OK)
+		return reason;
+	memcpy(e->kid, kid.at, KID_SIZE);
+	for (; e->chain_len < n; e->chain_len++)
+		if (copy_slice(chain[e->chain_len], &e->chain[e->chain_len]) < 0)
+			return REASON_UNKNOWN_KEY;
+	return REASON_OK;
+}
+
+static enum reason
+vouch(const struct anchors *anchors, STACK_OF(X509) * certificates, const struct ueid *ueid, int64_t now,
+      struct enrolment *e)
+{
+	const struct anchor *anchor = NULL;
+	X509 *leaf = sk_X509_value(certificates, 0);
+	enum reason reason = find_anchor(anchors, certificates, now, &anchor);
+
+	if (reason == REASON_OK)
+		reason = check_usage(leaf);
+	if (reason == REASON_OK)
+		reason = check_name(leaf, ueid);
+	if (reason != REASON_OK)
+		return reason;
+	e->tenant_id = anchor->tenant_id;
+	e->hold = anchor->hold;
+	return REASON_OK;
+}
+
+enum reason
+enrol_chain(const struct anchors *anchors, const struct slice *chain, size_t n, const struct ueid *ueid,
+	    struct slice kid, int64_t now, struct enrolment **out)
+{
+	STACK_OF(X509) *certificates = sk_X509_new_null();
+	struct enrolment *e = calloc(1, sizeof *e);
+	enum reason reason = REASON_UNKNOWN_KEY;
+
+	if (certificates == NULL || e == NULL)
+		goto out;
+	reason = chain_read(chain, n, certificates);
+	if (reason == REASON_OK)
+		reason = read_enrolment(e, sk_X509_value(certificates, 0), chain, n, kid);
+	if (reason == REASON_OK)
+		reason = vouch(anchors, certificates, ueid, now, e);
+	if (reason != REASON_OK)
+		goto out;
+	*out = e;
+	e = NULL;
+out:
+	enrolment_free(e);
+	sk_X509_pop_free(certificates, X509_free);
+	ERR_clear_error();
+	return reason;
+}
+
+void
+enrolment_free(struct enrolment *e)
+{
+	if (e == NULL)
+		return;
+	for (size_t i = 0; i < e->chain_len; i++)
+		free((void *)(uintptr_t)e->chain[i].at);
+	free((void *)(uintptr_t)e->spki.at);
+	free(e);
+}

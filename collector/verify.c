@@ -1,0 +1,139 @@
+#include "collector/verify.h"
+
+#include <string.h>
+
+/* Whose key, and what is known of it: from the keyring, or from the chain in the message. */
+struct signer {
+	struct device_key enrolled; /* made of the chain */
+	const struct device_key *key;
+};
+
+static int64_t
+received_s(const struct message *m)
+{
+	return m->received_us / 1000000;
+}
+
+static enum reason
+read_envelope(struct message *m)
+{
+	sha256(m->bytes, m->sha256);
+	return m->bytes.len > LIMIT_MESSAGE ? REASON_TOO_LARGE : cose_decode(m->bytes, &m->cose);
+}
+
+static enum reason
+find_signer(struct message *m, const struct anchors *anchors, struct signer *signer)
+{
+	enum reason reason;
+
+	signer->key = m->device == NULL ? NULL : device_find_key(m->device, m->cose.kid);
+	if (signer->key != NULL)
+		return REASON_OK;
+	m->parked = m->cose.chain_len == 0;
+	if (m->parked)
+		return REASON_OK;
+	reason = enrol_chain(anchors, m->cose.chain, m->cose.chain_len, &m->ueid, m->cose.kid, received_s(m),
+			     &m->enrolment);
+	if (reason != REASON_OK)
+		return reason;
+	signer->enrolled = (struct device_key){.status = KEY_ACTIVE,
+					       .not_before = m->enrolment->not_before,
+					       .not_after = m->enrolment->not_after,
+					       .spki = m->enrolment->spki};
+	memcpy(signer->enrolled.kid, m->enrolment->kid, KID_SIZE);
+	signer->key = &signer->enrolled;
+	return REASON_OK;
+}
+
+static enum reason
+check_signature(struct message *m, struct key_cache *cache, const struct device_key *key)
+{
+	struct cose_key *ready = key_cache_get(cache, key);
+
+	return ready == NULL ? REASON_UNKNOWN_KEY : cose_verify(&m->cose, ready, m->tbs);
+}
+
+static enum reason
+judge_device(struct message *m)
+{
+	if (m->device == NULL)
+		return REASON_OK;
+	if (m->enrolment != NULL && m->enrolment->tenant_id != m->device->tenant_id)
+		return REASON_UEID_OWNED_ELSEWHERE;
+	switch (m->device->lifecycle) {
+	case LIFECYCLE_PENDING:
+	case LIFECYCLE_ACTIVE:
+		return REASON_OK;
+	case LIFECYCLE_RETIRED:
+	case LIFECYCLE_REVOKED:
+	case LIFECYCLE_TRANSFERRED:
+		break;
+	}
+	return REASON_DEVICE_RETIRED;
+}
+
+static enum reason
+judge_key(struct message *m, const struct device_key *key)
+{
+	int64_t now = received_s(m);
+
+	if (key->status != KEY_ACTIVE)
+		return REASON_KEY_REVOKED;
+	if (now < key->not_before)
+		return REASON_CERTIFICATE_NOT_YET_VALID;
+	if (now <= key->not_after)
+		return REASON_OK;
+	if (now - key->not_after > VERIFY_GRACE)
+		return REASON_CERTIFICATE_EXPIRED;
+	m->flags |= REPORT_GRACE;
+	return REASON_OK;
+}
+
+static enum reason
+read_report(struct message *m)
+{
+	enum reason reason = report_decode(m->cose.payload, &m->report);
+
+	if (reason != REASON_OK)
+		return reason;
+	return memcmp(&m->report.ueid, &m->ueid, sizeof m->ueid) == 0 ? REASON_OK : REASON_FOREIGN_TOPIC;
+}
+
+static void
+flag_report(struct message *m)
+{
+	int64_t iat = (int64_t)m->report.iat;
+
+	if (iat < VERIFY_CLOCK_LEAST || iat - received_s(m) > VERIFY_CLOCK_AHEAD)
+		m->flags |= REPORT_CLOCK_SUSPECT;
+	if (m->device != NULL ? m->device->lifecycle == LIFECYCLE_PENDING : m->enrolment != NULL && m->enrolment->hold)
+		m->flags |= REPORT_PENDING;
+}
+
+static enum reason
+verify(struct message *m, struct key_cache *cache, const struct anchors *anchors)
+{
+	struct signer signer = {0};
+	enum reason reason;
+
+	if ((reason = read_envelope(m)) != REASON_OK)
+		return reason;
+	if ((reason = find_signer(m, anchors, &signer)) != REASON_OK || m->parked)
+		return reason;
+	if ((reason = check_signature(m, cache, signer.key)) != REASON_OK)
+		return reason;
+	if ((reason = judge_device(m)) != REASON_OK)
+		return reason;
+	if ((reason = judge_key(m, signer.key)) != REASON_OK)
+		return reason;
+	if ((reason = read_report(m)) != REASON_OK)
+		return reason;
+	flag_report(m);
+	return REASON_OK;
+}
+
+void
+verify_message(struct message *message, struct key_cache *cache, const struct anchors *anchors)
+{
+	message->reason = verify(message, cache, anchors);
+}
