@@ -415,6 +415,18 @@ out:
 	return reason;
 }
 
+bool
+certificate_begins_after(struct slice der, int64_t then)
+{
+	X509 *x = certificate_read(der);
+	struct tm begins;
+	bool after = x != NULL && ASN1_TIME_to_tm(X509_get0_notBefore(x), &begins) == 1 && timegm(&begins) > then;
+
+	X509_free(x);
+	ERR_clear_error();
+	return after;
+}
+
 void
 enrolment_free(struct enrolment *e)
 {

@@ -34,10 +34,11 @@ struct message {
 	struct cose_sign1 cose;
 	struct report report;		/* slices into bytes */
 	struct device *device;		/* whom the keyring knows by the topic's ueid; NULL: nobody, yet */
-	struct enrolment *enrolment;	/* a chain that a trust anchor vouches for, with a key that is new: to be stored */
+	struct enrolment *enrolment;	/* a chain that a trust anchor vouches for, with a new key, or a later certificate of a known one: to be stored */
 	bool parked;			/* unknown key and no chain: waits */
 	unsigned flags;			/* of enum report_flag */
-	/* ledger */
+	/* store */
+	bool inventory_stored;		/* the tenant has the set of its inventory digest, or has it with this report */
 	enum ledger_verdict verdict;
 };
 

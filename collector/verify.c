@@ -26,6 +26,7 @@ find_signer(struct message *m, const struct anchors *anchors, struct signer *sig
 {
 	enum reason reason;
 
+	m->parked = false;
 	signer->key = m->device == NULL ? NULL : device_find_key(m->device, m->cose.kid);
 	if (signer->key != NULL)
 		return REASON_OK;
@@ -53,6 +54,24 @@ check_signature(struct message *m, struct key_cache *cache, const struct device_
 	return ready == NULL ? REASON_UNKNOWN_KEY : cose_verify(&m->cose, ready, m->tbs);
 }
 
+/* A known key may come with a certificate that begins later than ours: a renewal. A chain that is no good is passed over, as the key is. */
+static void
+look_for_renewal(struct message *m, const struct anchors *anchors, struct signer *signer)
+{
+	const struct cose_sign1 *cose = &m->cose;
+
+	if (m->enrolment != NULL || cose->chain_len == 0 ||
+	    !certificate_begins_after(cose->chain[0], signer->key->not_before))
+		return;
+	if (enrol_chain(anchors, cose->chain, cose->chain_len, &m->ueid, cose->kid, received_s(m), &m->enrolment) !=
+	    REASON_OK)
+		return;
+	signer->enrolled = *signer->key;
+	signer->enrolled.not_before = m->enrolment->not_before;
+	signer->enrolled.not_after = m->enrolment->not_after;
+	signer->key = &signer->enrolled;
+}
+
 static enum reason
 judge_device(struct message *m)
 {
@@ -60,7 +79,7 @@ judge_device(struct message *m)
 		return REASON_OK;
 	if (m->enrolment != NULL && m->enrolment->tenant_id != m->device->tenant_id)
 		return REASON_UEID_OWNED_ELSEWHERE;
-	switch (m->device->lifecycle) {
+	switch ((enum lifecycle)m->device->lifecycle) {
 	case LIFECYCLE_PENDING:
 	case LIFECYCLE_ACTIVE:
 		return REASON_OK;
@@ -122,6 +141,7 @@ verify(struct message *m, struct key_cache *cache, const struct anchors *anchors
 		return reason;
 	if ((reason = check_signature(m, cache, signer.key)) != REASON_OK)
 		return reason;
+	look_for_renewal(m, anchors, &signer);
 	if ((reason = judge_device(m)) != REASON_OK)
 		return reason;
 	if ((reason = judge_key(m, signer.key)) != REASON_OK)
@@ -136,4 +156,8 @@ void
 verify_message(struct message *message, struct key_cache *cache, const struct anchors *anchors)
 {
 	message->reason = verify(message, cache, anchors);
+	if (message->reason != REASON_OK) {
+		enrolment_free(message->enrolment);
+		message->enrolment = NULL;
+	}
 }

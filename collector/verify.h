@@ -14,8 +14,8 @@
 #define VERIFY_CLOCK_LEAST INT64_C(1577836800)	/* an iat before 2020 is flagged: a clock that was never set */
 
 /* Fills in the verify part of `message`, whose ueid, bytes, received_us and device (NULL: not known) the caller has set, the rest zero. Sets
-   reason, or parked, or neither: then report is good, and enrolment is there if the key is new (also on a refusal after the chain was good; free
-   it). The digest of the message is always there. Call it again on a parked message whose device became known. */
+   reason, or parked, or neither: then report is good, and enrolment is there if the key is new or its certificate begins later than the one we
+   have. The digest of the message is always there. Call it again on a parked message whose device became known. */
 void verify_message(struct message *message, struct key_cache *, const struct anchors *);
 
 #endif
