@@ -52,9 +52,16 @@ EMITTER := \
 	emitter/dpkg.c \
 	emitter/probe_interfaces.c \
 	emitter/probe_clock.c \
+	emitter/durable.c \
+	emitter/compose.c \
 	emitter/sign.c \
+	emitter/account.c \
 	emitter/spool.c \
+	emitter/journal.c \
 	emitter/publish.c \
+	emitter/receipt_trust.c \
+	emitter/receipts.c \
+	emitter/quarantine.c \
 	emitter/pipeline.c
 
 COLLECTOR := \
@@ -73,9 +80,13 @@ COLLECTOR := \
 	collector/watch.c \
 	collector/pipeline.c \
 	collector/serve.c \
+	collector/routes.c \
+	collector/request.c \
+	collector/response.c \
 	collector/auth.c \
 	collector/query.c \
-	collector/routes.c \
+	collector/cursor.c \
+	collector/page.c \
 	collector/api_fleet.c \
 	collector/api_devices.c \
 	collector/api_reports.c \
@@ -112,7 +123,7 @@ $(OUT)/%.a:
 	@rm -f $@
 	ar rcs $@ $^
 
-$(OUT)/fleetstate-emitter: $(OUT)/emitter/main.o $(OUT)/libemitter.a $(OUT)/libschema.a
+$(OUT)/fleetstate-emitter: $(call objects,emitter/main.c emitter/settings.c emitter/status.c) $(OUT)/libemitter.a $(OUT)/libschema.a
 	$(CC) $(LDFLAGS) -o $@ $^ $(EMITTER_LIBS) $(SCHEMA_LIBS)
 $(OUT)/fleetstate-collector: $(OUT)/collector/main.o $(OUT)/libcollector.a $(OUT)/libschema.a
 	$(CC) $(LDFLAGS) -o $@ $^ $(COLLECTOR_LIBS) $(SCHEMA_LIBS)

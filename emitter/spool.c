@@ -805,6 +805,12 @@ spool_has_drops(const struct spool *s)
 	return book_undeclared(&s->book);
 }
 
+bool
+spool_is_dropped(const struct spool *s, uint64_t seq)
+{
+	return book_dropped(&s->book, seq);
+}
+
 void
 spool_stats(const struct spool *s, struct spool_stats *out)
 {

@@ -53,6 +53,7 @@ void spool_declare(struct spool *, struct report *);
 /* The report with these drops is in the spool. */
 void spool_declared(struct spool *, const struct report *);
 bool spool_has_drops(const struct spool *);	/* undeclared ones */
+bool spool_is_dropped(const struct spool *, uint64_t seq);
 
 void spool_stats(const struct spool *, struct spool_stats *);
 

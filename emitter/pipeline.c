@@ -1,0 +1,620 @@
+#include "emitter/pipeline.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "emitter/compose.h"
+#include "emitter/quarantine.h"
+#include "schema/log.h"
+
+#define REPEAT_MS 10000 /* a report with sections is published again after this, without a receipt */
+#define MISSING_MS 5000 /* between two answers to what the collector misses */
+#define WANT_MS 5000 /* between two reports that receipts asked for, or the interval when that is less */
+#define PACE_MAX_MS 60000 /* what a receipt may ask for */
+
+/* A second time over reports that were published: those with sections, or those that the collector misses. */
+struct repeat {
+	enum { REPEAT_NONE, REPEAT_SECTIONS, REPEAT_MISSING } kind;
+	uint64_t at, end; /* the last one looked at, the last one to look at */
+};
+
+struct pipeline {
+	struct pipeline_settings settings;
+	int dir;
+	struct signer *signer;
+	struct spool *spool;
+	struct publisher *publisher;
+	struct composer composer;
+
+	int64_t report_at, reported_at;
+
+	/* Publishing: all up to `published` were handed over on this connection. */
+	uint64_t published;
+	int64_t next_send;
+	uint32_t pace_ms;
+	struct repeat repeat;
+	int64_t repeat_at, repeat_wait; /* repeat_at 0: nothing with sections waits for a receipt */
+	int64_t missing_at; /* when what is missing was last sent again */
+
+	uint64_t acked;
+	bool lost_told;
+	unsigned failing; /* a bit for each stage whose failure was logged and is not over */
+	uint64_t counters[COUNTERS];
+};
+
+/* One report on its way. */
+struct job {
+	const struct facts *facts;
+	const struct inventory *inventory;
+	int64_t now;
+	uint64_t wall;
+	bool with_chain;
+	struct composed composed;
+	struct slice message; /* allocated */
+	uint8_t digest[DIGEST_SIZE];
+};
+
+static void publish_pending(struct pipeline *p, int64_t now);
+
+/* ---- the stages ---- */
+
+/* Until a receipt showed that the collector has this key, each report brings its chain. */
+static bool
+wants_chain(const struct pipeline *p)
+{
+	const struct account *account = spool_account(p->spool);
+	uint8_t kid[KID_SIZE];
+	signer_kid(p->signer, kid);
+	return account->iat == 0 || memcmp(account->kid, kid, KID_SIZE) != 0 || (p->composer.wants & WANT_CHAIN) != 0;
+}
+
+static int
+stage_report(struct pipeline *p, struct job *job)
+{
+	if (compose(&p->composer, job->facts, job->inventory, p->settings.interval, job->now, job->wall,
+		    &job->composed) != 0) {
+		errno = ENOMEM;
+		return -1;
+	}
+	spool_declare(p->spool, &job->composed.report);
+	if (job->composed.report.dropped_len > 0)
+		job->composed.report.receipt = true;
+	job->with_chain = wants_chain(p);
+	return 0;
+}
+
+/* A number that was taken for a message which is not in the spool is never used again: it is declared. */
+static void
+burn(struct pipeline *p, uint64_t seq)
+{
+	if (seq != 0 && spool_drop(p->spool, (struct seq_range){seq, seq}, DROP_SKIPPED) != 0)
+		log_debug("dropped number not saved yet seq=%" PRIu64, seq);
+}
+
+static int
+stage_sign(struct pipeline *p, struct job *job)
+{
+	job->message = signer_sign(p->signer, &job->composed.report, job->with_chain);
+	if (job->message.at != NULL)
+		return 0;
+	int why = errno;
+	p->counters[COUNTER_SIGN_FAILED]++;
+	burn(p, job->composed.report.seq);
+	errno = why;
+	return -1;
+}
+
+static void
+write_journal(struct pipeline *p, uint64_t seq, const uint8_t digest[DIGEST_SIZE])
+{
+	if (p->settings.journal == NULL)
+		return;
+	const struct ueid *ueid = signer_ueid(p->signer);
+	if (journal_add(p->settings.journal, ueid, signer_epoch(p->signer), seq, digest) != 0) {
+		p->counters[COUNTER_JOURNAL_FAILED]++;
+		log_error("can't write the journal seq=%" PRIu64 " error=\"%s\"", seq, strerror(errno));
+	}
+}
+
+static int
+stage_spool(struct pipeline *p, struct job *job)
+{
+	const struct report *report = &job->composed.report;
+	unsigned flags =
+		(report->state.at != NULL ? SPOOL_SECTIONS : 0) | (report->dropped_len > 0 ? SPOOL_DECLARES : 0);
+	if (spool_append(p->spool, report->seq, flags, job->message) != 0) {
+		int why = errno;
+		p->counters[COUNTER_SPOOL_FAILED]++;
+		burn(p, report->seq);
+		errno = why;
+		return -1;
+	}
+	sha256(job->message, job->digest);
+	signer_commit(p->signer, report, job->digest);
+	spool_declared(p->spool, report);
+	composer_told(&p->composer, &job->composed, job->with_chain, job->now);
+	p->counters[COUNTER_REPORTS]++;
+	p->counters[COUNTER_SECTIONS] += report->state.at != NULL;
+	write_journal(p, report->seq, job->digest);
+	return 0;
+}
+
+static int
+stage_publish(struct pipeline *p, struct job *job)
+{
+	publish_pending(p, job->now);
+	return 0;
+}
+
+static const struct stage {
+	const char *name;
+	int (*run)(struct pipeline *, struct job *);
+} stages[] = {
+	{"report", stage_report},
+	{"sign", stage_sign},
+	{"spool", stage_spool},
+	{"publish", stage_publish},
+};
+
+#define STAGES (sizeof stages / sizeof *stages)
+
+/* A stage that goes on failing is logged once, and once more when it works again. */
+static int
+run_stage(struct pipeline *p, size_t i, struct job *job)
+{
+	unsigned bit = 1U << i;
+	if (stages[i].run(p, job) == 0) {
+		if (p->failing & bit)
+			log_info("stage works again stage=%s", stages[i].name);
+		p->failing &= ~bit;
+		return 0;
+	}
+	if (!(p->failing & bit))
+		log_error("report not made: observed again next time stage=%s error=\"%s\"", stages[i].name,
+			  strerror(errno));
+	p->failing |= bit;
+	return -1;
+}
+
+int
+pipeline_report(struct pipeline *p, const struct facts *facts, const struct inventory *inventory, int64_t now,
+		uint64_t wall)
+{
+	struct job job = {.facts = facts, .inventory = inventory, .now = now, .wall = wall};
+	int rc = 0;
+	p->reported_at = now;
+	p->report_at = now + (int64_t)p->settings.interval * 1000;
+	for (size_t i = 0; i < STAGES && rc == 0; i++)
+		rc = run_stage(p, i, &job);
+	composed_free(&job.composed);
+	free((void *)(uintptr_t)job.message.at);
+	return rc;
+}
+
+bool
+pipeline_due(const struct pipeline *p, int64_t now)
+{
+	return now >= p->report_at;
+}
+
+/* ---- publishing ---- */
+
+static int64_t
+with_jitter(int64_t ms)
+{
+	return ms - ms / 4 + (int64_t)arc4random_uniform((uint32_t)(ms / 2) + 1);
+}
+
+static void
+await_receipt(struct pipeline *p, int64_t now)
+{
+	int64_t at = now + with_jitter(REPEAT_MS);
+	if (p->repeat_at != 0 && p->repeat_at <= at)
+		return;
+	p->repeat_at = at;
+	p->repeat_wait = REPEAT_MS;
+}
+
+static void
+start_repeat(struct pipeline *p, int64_t now)
+{
+	if (p->repeat.kind != REPEAT_NONE || !publisher_connected(p->publisher))
+		return;
+	if (spool_account(p->spool)->missing_len > 0 && now - p->missing_at >= MISSING_MS) {
+		p->missing_at = now;
+		p->repeat = (struct repeat){REPEAT_MISSING, 0, p->published};
+	} else if (p->repeat_at != 0 && now >= p->repeat_at) {
+		int64_t most = (int64_t)p->settings.interval * 1000;
+		p->repeat_wait *= 2;
+		if (p->repeat_wait > most && p->repeat_wait > REPEAT_MS)
+			p->repeat_wait = most > REPEAT_MS ? most : REPEAT_MS;
+		p->repeat_at = now + with_jitter(p->repeat_wait);
+		p->repeat = (struct repeat){REPEAT_SECTIONS, 0, p->published};
+	}
+}
+
+static bool
+next_repeat(struct pipeline *p, struct spool_record *out)
+{
+	while (p->repeat.kind != REPEAT_NONE) {
+		if (!spool_next(p->spool, p->repeat.at, out) || out->seq > p->repeat.end) {
+			p->repeat.kind = REPEAT_NONE;
+			return false;
+		}
+		p->repeat.at = out->seq;
+		if (p->repeat.kind == REPEAT_SECTIONS ? (out->flags & SPOOL_SECTIONS) != 0
+						      : account_misses(spool_account(p->spool), out->seq))
+			return true;
+	}
+	return false;
+}
+
+/* False: paho would not take it, so it is tried again at the next tick. */
+static bool
+send_record(struct pipeline *p, const struct spool_record *record, int64_t now)
+{
+	struct slice message = spool_read(p->spool, record->seq);
+	if (message.at == NULL)
+		return true; /* unreadable: out of the spool now */
+	if (publisher_send(p->publisher, record->seq, message) != 0)
+		return false;
+	p->counters[COUNTER_SENT]++;
+	if (record->flags & SPOOL_SECTIONS)
+		await_receipt(p, now);
+	return true;
+}
+
+/* In the order of their numbers, at the pace that the collector asked for, within the window. */
+static void
+publish_pending(struct pipeline *p, int64_t now)
+{
+	start_repeat(p, now);
+	while (publisher_has_room(p->publisher) && now >= p->next_send) {
+		struct spool_record record;
+		bool again = next_repeat(p, &record);
+		if (!again && !spool_next(p->spool, p->published, &record))
+			return;
+		if (!send_record(p, &record, now))
+			return;
+		if (!again)
+			p->published = record.seq;
+		struct spool_record another;
+		bool backlog = p->repeat.kind != REPEAT_NONE || spool_next(p->spool, p->published, &another);
+		p->next_send = backlog ? now + p->pace_ms : now;
+	}
+}
+
+/* ---- receipts ---- */
+
+/* A report that was refused for good is put where people find it, and its number is declared: it will not be sent again. */
+static void
+put_aside(struct pipeline *p, uint64_t seq, struct slice message, struct slice reason)
+{
+	p->counters[COUNTER_REFUSED]++;
+	log_warning("report refused for good seq=%" PRIu64 " reason=\"%.*s\"", seq, (int)reason.len,
+		    (const char *)reason.at);
+	if (quarantine_keep(p->dir, seq, reason, message) != 0)
+		log_error("refused report not kept seq=%" PRIu64 " error=\"%s\"", seq, strerror(errno));
+	if (spool_drop(p->spool, (struct seq_range){seq, seq}, DROP_OVERWRITTEN) != 0)
+		log_error("dropped number not saved seq=%" PRIu64 " error=\"%s\"", seq, strerror(errno));
+}
+
+static void
+take_refusals(struct pipeline *p, const struct receipt *receipt)
+{
+	struct spool_record record = {0};
+	while (receipt->refused_len > 0 && spool_next(p->spool, record.seq, &record)) {
+		struct slice message = spool_read(p->spool, record.seq);
+		uint8_t digest[DIGEST_SIZE];
+		if (message.at == NULL)
+			continue;
+		sha256(message, digest);
+		for (size_t i = 0; i < receipt->refused_len; i++)
+			if (memcmp(digest, receipt->refused[i].digest, DIGEST_SIZE) == 0) {
+				put_aside(p, record.seq, message, receipt->refused[i].reason);
+				break;
+			}
+	}
+}
+
+static void
+take_account(struct pipeline *p, const struct receipt *receipt)
+{
+	struct account account = {.iat = receipt->iat, .up_to = receipt->up_to, .missing_len = receipt->missing_len};
+	memcpy(account.missing, receipt->missing, sizeof account.missing);
+	signer_kid(p->signer, account.kid);
+	if (spool_settle(p->spool, &account) != 0)
+		log_error("receipt not saved: what it covers may be sent again error=\"%s\"", strerror(errno));
+}
+
+static bool
+awaits_sections(struct pipeline *p)
+{
+	for (struct spool_record r = {0}; spool_next(p->spool, r.seq, &r);)
+		if (r.flags & SPOOL_SECTIONS)
+			return true;
+	return false;
+}
+
+/* What was asked for comes at once, but not more often than the collector can mean it. */
+static void
+hurry_report(struct pipeline *p, int64_t now)
+{
+	int64_t least = (int64_t)p->settings.interval * 1000;
+	int64_t at = p->reported_at + (least < WANT_MS ? least : WANT_MS);
+	if (at < now)
+		at = now;
+	if (at < p->report_at)
+		p->report_at = at;
+}
+
+static void
+take_receipt(struct pipeline *p, const struct receipt *receipt, int64_t now)
+{
+	take_refusals(p, receipt);
+	take_account(p, receipt);
+	p->pace_ms = receipt->pace_ms < PACE_MAX_MS ? receipt->pace_ms : PACE_MAX_MS;
+	if (!awaits_sections(p))
+		p->repeat_at = 0;
+	if (composer_heard(&p->composer, receipt, now) || spool_has_drops(p->spool))
+		hurry_report(p, now);
+}
+
+static void
+handle_message(struct pipeline *p, struct slice message, int64_t now)
+{
+	struct receipt *receipt = malloc(sizeof *receipt);
+	if (receipt == NULL)
+		return;
+	enum reason reason = receipt_trust_check(p->settings.trust, message, receipt);
+	enum counter what = COUNTER_RECEIPTS_UNTRUSTED;
+	if (reason == REASON_OK)
+		what = receipts_judge(receipt, signer_ueid(p->signer), signer_epoch(p->signer), signer_seq(p->signer),
+				      p->spool);
+	p->counters[what]++;
+	if (what == COUNTER_RECEIPTS)
+		take_receipt(p, receipt, now);
+	else
+		log_debug("receipt not taken what=%s reason=%s", counter_name(what), reason_name(reason));
+	free(receipt);
+}
+
+/* ---- events and time ---- */
+
+static void
+handle_connected(struct pipeline *p)
+{
+	char name[UEID_HEX];
+	ueid_print(signer_ueid(p->signer), name);
+	log_info("connected ueid=%s broker=%s", name, p->settings.publish.broker);
+	p->counters[COUNTER_CONNECTED]++;
+	p->lost_told = false;
+	p->published = 0; /* all that has no receipt, from the oldest on */
+	p->repeat.kind = REPEAT_NONE;
+	p->next_send = 0;
+}
+
+static void
+handle_lost(struct pipeline *p, const char *why)
+{
+	p->counters[COUNTER_LOST]++;
+	if (!p->lost_told)
+		log_warning("not connected broker=%s why=\"%s\"", p->settings.publish.broker, why);
+	p->lost_told = true;
+}
+
+static void
+handle_event(struct pipeline *p, const struct publish_event *event, int64_t now)
+{
+	switch (event->kind) {
+	case PUBLISH_CONNECTED:
+		handle_connected(p);
+		break;
+	case PUBLISH_LOST:
+		handle_lost(p, event->text);
+		break;
+	case PUBLISH_ACKED:
+		p->counters[COUNTER_ACKED]++;
+		if (event->seq > p->acked)
+			p->acked = event->seq;
+		break;
+	case PUBLISH_REFUSED:
+		p->counters[COUNTER_NOT_ACKED]++;
+		log_warning("the broker refuses a report seq=%" PRIu64 " why=\"%s\"", event->seq, event->text);
+		break;
+	case PUBLISH_MESSAGE:
+		handle_message(p, event->message, now);
+		break;
+	}
+}
+
+static int64_t
+earliest(int64_t a, int64_t b)
+{
+	return a < b ? a : b;
+}
+
+int64_t
+pipeline_tick(struct pipeline *p, int64_t now)
+{
+	struct publish_event event;
+	while (publisher_take(p->publisher, &event)) {
+		handle_event(p, &event, now);
+		publish_event_free(&event);
+	}
+	int64_t next = earliest(p->report_at, publisher_tick(p->publisher, now));
+	publish_pending(p, now);
+	if (!publisher_connected(p->publisher))
+		return next;
+	if (p->next_send > now)
+		next = earliest(next, p->next_send);
+	if (p->repeat_at != 0)
+		next = earliest(next, p->repeat_at);
+	if (spool_account(p->spool)->missing_len > 0)
+		next = earliest(next, p->missing_at + MISSING_MS);
+	return next > now ? next : now + 1;
+}
+
+int
+pipeline_fd(const struct pipeline *p)
+{
+	return publisher_fd(p->publisher);
+}
+
+/* ---- opening and closing ---- */
+
+/* After a crash between the spool and the journal, the journal is behind by what the spool has. */
+static int
+recover_journal(struct pipeline *p, char *error)
+{
+	if (p->settings.journal == NULL)
+		return 0;
+	const struct ueid *ueid = signer_ueid(p->signer);
+	uint64_t epoch = signer_epoch(p->signer);
+	struct spool_record record = {.seq = journal_last(p->settings.journal, ueid, epoch)};
+	while (spool_next_any(p->spool, record.seq, &record)) {
+		struct slice message = spool_read(p->spool, record.seq);
+		uint8_t digest[DIGEST_SIZE];
+		if (message.at == NULL)
+			continue;
+		sha256(message, digest);
+		if (journal_add(p->settings.journal, ueid, epoch, record.seq, digest) != 0) {
+			snprintf(error, ERROR_SIZE, "can't write the journal: %s", strerror(errno));
+			return -1;
+		}
+	}
+	return 0;
+}
+
+static int
+start_signer(struct pipeline *p, char *error)
+{
+	struct link newest = spool_newest(p->spool, 0), sections = spool_newest(p->spool, SPOOL_SECTIONS);
+	struct seq_range skipped;
+	if (signer_start(p->signer, &newest, &sections, &skipped, error) != 0)
+		return -1;
+	if (skipped.first == 0)
+		return 0;
+	log_warning("the last run did not stop cleanly: numbers skipped first=%" PRIu64 " last=%" PRIu64, skipped.first,
+		    skipped.last);
+	if (spool_drop(p->spool, skipped, DROP_SKIPPED) == 0)
+		return 0;
+	snprintf(error, ERROR_SIZE, "can't save the skipped numbers: %s", strerror(errno));
+	return -1;
+}
+
+struct pipeline *
+pipeline_open(const struct pipeline_settings *settings, int64_t now, int64_t delay_ms, char *error)
+{
+	struct pipeline *p = calloc(1, sizeof *p);
+	if (p == NULL) {
+		snprintf(error, ERROR_SIZE, "out of memory");
+		return NULL;
+	}
+	p->settings = *settings;
+	p->report_at = now + delay_ms;
+	p->reported_at = p->missing_at = now - (int64_t)LIMIT_INTERVAL * 1000;
+	const struct pipeline_settings *s = &p->settings;
+	if ((p->dir = durable_directory(AT_FDCWD, s->state_dir, error)) < 0 ||
+	    durable_lock(p->dir, s->state_dir, error) != 0 ||
+	    !(p->signer = signer_open(p->dir, s->sign_key, s->sign_certificate, s->boot_id, error)) ||
+	    !(p->spool = spool_open(p->dir, "spool", signer_epoch(p->signer), s->spool_size, error)) ||
+	    recover_journal(p, error) != 0 || start_signer(p, error) != 0 ||
+	    !(p->publisher = publisher_new(&p->settings.publish, signer_ueid(p->signer), error))) {
+		pipeline_close(p, 0);
+		return NULL;
+	}
+	return p;
+}
+
+static int64_t
+monotonic_ms(void)
+{
+	struct timespec ts;
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+/* Goes on publishing until all is handed over and acknowledged, or the time is over. */
+static void
+drain(struct pipeline *p, unsigned wait_ms)
+{
+	int64_t now = monotonic_ms(), until = now + wait_ms;
+	uint64_t last = signer_seq(p->signer);
+	while (now < until && publisher_connected(p->publisher) && p->acked < last) {
+		struct pollfd fd = {.fd = pipeline_fd(p), .events = POLLIN};
+		int64_t next = earliest(pipeline_tick(p, now), until);
+		if (p->acked < last)
+			(void)poll(&fd, 1, next > now ? (int)(next - now) : 1);
+		now = monotonic_ms();
+	}
+}
+
+void
+pipeline_close(struct pipeline *p, unsigned wait_ms)
+{
+	if (p == NULL)
+		return;
+	if (p->publisher != NULL && p->counters[COUNTER_REPORTS] > 0)
+		drain(p, wait_ms);
+	/* Only what was opened whole may call itself clean: a failed start leaves the numbers as they are. */
+	if (p->publisher != NULL && signer_stop(p->signer) != 0)
+		log_warning("state not saved: the next start skips some numbers error=\"%s\"", strerror(errno));
+	publisher_free(p->publisher, wait_ms);
+	spool_close(p->spool);
+	signer_free(p->signer);
+	if (p->dir >= 0)
+		close(p->dir);
+	free(p);
+}
+
+int
+pipeline_reload(struct pipeline *p, const struct pipeline_settings *settings, char *error)
+{
+	struct pipeline_settings *changed = &p->settings, before = p->settings;
+	changed->publish = settings->publish;
+	struct publisher *publisher = publisher_new(&changed->publish, signer_ueid(p->signer), error);
+	if (publisher == NULL) {
+		*changed = before;
+		return -1;
+	}
+	changed->interval = settings->interval;
+	changed->trust = settings->trust;
+	struct publisher *old = p->publisher;
+	p->publisher = publisher;
+	publisher_free(old, 500);
+	int64_t next = p->reported_at + (int64_t)changed->interval * 1000;
+	p->report_at = earliest(p->report_at, next);
+	return 0;
+}
+
+void
+pipeline_status(const struct pipeline *p, struct pipeline_status *out)
+{
+	const struct account *account = spool_account(p->spool);
+	*out = (struct pipeline_status){
+		.ueid = *signer_ueid(p->signer),
+		.epoch = signer_epoch(p->signer),
+		.seq = signer_seq(p->signer),
+		.acked = p->acked,
+		.up_to = account->up_to,
+		.receipt_iat = account->iat,
+		.connected = publisher_connected(p->publisher),
+		.undeclared = spool_has_drops(p->spool),
+	};
+	spool_stats(p->spool, &out->spool);
+	memcpy(out->counters, p->counters, sizeof out->counters);
+}
+
+bool
+pipeline_receipted(const struct pipeline *p, uint64_t seq)
+{
+	return account_covers(spool_account(p->spool), seq);
+}
