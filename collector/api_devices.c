@@ -1,0 +1,181 @@
+/* Devices: the list, and one with its state, inventory and ledger. */
+#include <string.h>
+
+#include "collector/page.h"
+#include "collector/routes.h"
+#include "schema/topics.h"
+
+#define QUERY_TEXT 128 /* bytes of q: longer than any serial number */
+
+/* Which filter leads, in this order: the statement then uses its index, and the others narrow what it finds. */
+static const struct {
+	const char *parameter;
+	enum query query;
+} leads[] = {
+	{"component", QUERY_DEVICES_COMPONENT},
+	{"posture", QUERY_DEVICES_POSTURE},
+	{"model", QUERY_DEVICES_MODEL},
+	{"firmware", QUERY_DEVICES_FIRMWARE},
+};
+
+/* The statements' first parameters. */
+static const struct {
+	const char *name;
+	const char *const *choices; /* NULL: any text */
+} filters[] = {
+	{"posture", (const char *const[]){"untrusted", "silent", "degraded", "unknown", "operational", NULL}},
+	{"lifecycle", (const char *const[]){"pending", "active", "retired", "revoked", "transferred", NULL}},
+	{"model", NULL},
+	{"firmware", NULL},
+	{"q", NULL},
+	{"component", NULL},
+	{"component_version", NULL},
+};
+
+static bool
+is_choice(const char *const *choices, const char *value)
+{
+	if (choices == NULL || value == NULL)
+		return true;
+	for (; *choices != NULL; choices++)
+		if (strcmp(*choices, value) == 0)
+			return true;
+	return false;
+}
+
+static int
+bind_filters(const struct request *request, struct response *response, struct call *call)
+{
+	for (size_t i = 0; i < sizeof filters / sizeof *filters; i++) {
+		const char *value = request_parameter(request, filters[i].name);
+
+		if (!is_choice(filters[i].choices, value)) {
+			response_problem(response, PROBLEM_BAD_PARAMETER, "%s has no such value.", filters[i].name);
+			return -1;
+		}
+		call->params[call->n++] = param_text(value);
+	}
+	return 0;
+}
+
+static int
+check_filters(const struct request *request, struct response *response)
+{
+	const char *q = request_parameter(request, "q");
+
+	if (q != NULL && strlen(q) > QUERY_TEXT) {
+		response_problem(response, PROBLEM_BAD_PARAMETER, "q has at most %d bytes.", QUERY_TEXT);
+		return -1;
+	}
+	if (request_parameter(request, "component_version") != NULL &&
+	    request_parameter(request, "component") == NULL) {
+		response_problem(response, PROBLEM_BAD_PARAMETER, "component_version goes with component.");
+		return -1;
+	}
+	return 0;
+}
+
+static enum query
+choose(const struct request *request)
+{
+	for (size_t i = 0; i < sizeof leads / sizeof *leads; i++)
+		if (request_parameter(request, leads[i].parameter) != NULL)
+			return leads[i].query;
+	return QUERY_DEVICES;
+}
+
+void
+api_devices(struct request *request, struct response *response)
+{
+	struct call call = {.query = choose(request)};
+	struct page page;
+	PGresult *rows;
+
+	if (check_filters(request, response) < 0 || bind_filters(request, response, &call) < 0 ||
+	    page_open(request, response, &page) < 0)
+		return;
+	page_bind(&page, &call, 1);
+	if (query_run(request, response, &call, 1, &rows) < 0)
+		return;
+	page_answer(request, response, &page, rows, 1, (struct slice){NULL, 0});
+	PQclear(rows);
+}
+
+/* A name that can't be a device's is one that no device has. */
+static int
+bind_ueid(const struct request *request, struct response *response, struct ueid *ueid, struct call *call)
+{
+	const char *text = request->variables[0];
+
+	if (!ueid_parse((struct slice){(const uint8_t *)text, strlen(text)}, ueid)) {
+		response_problem(response, PROBLEM_NOT_FOUND, "There is no such device.");
+		return -1;
+	}
+	call->params[call->n++] = param_bytes(ueid->bytes, sizeof ueid->bytes);
+	return 0;
+}
+
+/* One row of one JSON text. No row: no such device; NULL: the device has not told yet. */
+static void
+answer_document(struct request *request, struct response *response, enum query query)
+{
+	struct call call = {.query = query};
+	struct slice document;
+	struct ueid ueid;
+	PGresult *rows;
+
+	if (bind_ueid(request, response, &ueid, &call) < 0 || query_run(request, response, &call, 1, &rows) < 0)
+		return;
+	document = query_bytes(rows, 0, 0);
+	if (document.at != NULL)
+		response_json(response, document);
+	else if (PQntuples(rows) == 0)
+		response_problem(response, PROBLEM_NOT_FOUND, "There is no such device.");
+	else
+		response_problem(response, PROBLEM_NOT_FOUND, "The device has not reported its state yet.");
+	PQclear(rows);
+}
+
+void
+api_device(struct request *request, struct response *response)
+{
+	answer_document(request, response, QUERY_DEVICE);
+}
+
+void
+api_state(struct request *request, struct response *response)
+{
+	answer_document(request, response, QUERY_STATE);
+}
+
+void
+api_ledger(struct request *request, struct response *response)
+{
+	answer_document(request, response, QUERY_LEDGER);
+}
+
+void
+api_inventory(struct request *request, struct response *response)
+{
+	struct call calls[2] = {{.query = QUERY_INVENTORY_HEAD}, {.query = QUERY_INVENTORY}};
+	PGresult *results[2];
+	struct ueid ueid;
+	struct page page;
+	struct slice head;
+
+	if (bind_ueid(request, response, &ueid, &calls[0]) < 0 || bind_ueid(request, response, &ueid, &calls[1]) < 0 ||
+	    page_open(request, response, &page) < 0)
+		return;
+	page_bind(&page, &calls[1], 1);
+	if (query_run(request, response, calls, 2, results) < 0)
+		return;
+	head = query_bytes(results[0], 0, 0);
+	if (head.at != NULL)
+		page_answer(request, response, &page, results[1], 1, head);
+	else if (PQntuples(results[0]) == 0)
+		response_problem(response, PROBLEM_NOT_FOUND, "There is no such device.");
+	else
+		response_problem(response, PROBLEM_NOT_FOUND, "The device has not reported its inventory yet.");
+	PQclear(results[0]);
+	PQclear(results[1]);
+}

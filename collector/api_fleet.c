@@ -1,0 +1,43 @@
+/* The fleet as a whole: its counts, and what was refused. */
+#include <string.h>
+
+#include "collector/page.h"
+#include "collector/routes.h"
+#include "schema/topics.h"
+
+void
+api_fleet(struct request *request, struct response *response)
+{
+	struct call call = {.query = QUERY_FLEET};
+	PGresult *rows;
+
+	if (query_run(request, response, &call, 1, &rows) < 0)
+		return;
+	response_json(response, query_bytes(rows, 0, 0));
+	PQclear(rows);
+}
+
+void
+api_refusals(struct request *request, struct response *response)
+{
+	const char *of = request_parameter(request, "ueid");
+	struct call call = {.query = QUERY_REFUSALS};
+	struct ueid ueid;
+	struct page page;
+	PGresult *rows;
+
+	if (of != NULL && !ueid_parse((struct slice){(const uint8_t *)of, strlen(of)}, &ueid)) {
+		response_problem(response, PROBLEM_BAD_PARAMETER,
+				 "ueid is 34 lower-case hex digits that begin with 01.");
+		return;
+	}
+	if (page_open(request, response, &page) < 0)
+		return;
+	call.params[call.n++] = param_text(request_parameter(request, "reason"));
+	call.params[call.n++] = of == NULL ? param_text(NULL) : param_bytes(ueid.bytes, sizeof ueid.bytes);
+	page_bind(&page, &call, 1);
+	if (query_run(request, response, &call, 1, &rows) < 0)
+		return;
+	page_answer(request, response, &page, rows, 1, (struct slice){NULL, 0});
+	PQclear(rows);
+}

@@ -1,0 +1,154 @@
+/* Evidence: which reports are here, and their signed bytes as they came. */
+#include <endian.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "collector/page.h"
+#include "collector/routes.h"
+#include "schema/topics.h"
+
+#define EAT "application/eat+cwt" /* RFC 9782 */
+#define EPOCH_SIZE 8
+
+static bool
+parse_ueid(const char *text, struct ueid *ueid)
+{
+	return ueid_parse((struct slice){(const uint8_t *)text, strlen(text)}, ueid);
+}
+
+static bool
+parse_epoch(const char *text, uint8_t epoch[EPOCH_SIZE])
+{
+	return strlen(text) == 2 * EPOCH_SIZE &&
+	       hex_parse((struct slice){(const uint8_t *)text, 2 * EPOCH_SIZE}, epoch, EPOCH_SIZE);
+}
+
+/* As the statement takes it. */
+static bool
+parse_seq(const char *text, uint64_t *wire)
+{
+	size_t digits = strspn(text, "0123456789");
+	uint64_t seq;
+
+	if (digits == 0 || digits > 16 || text[digits] != '\0' || text[0] == '0')
+		return false;
+	seq = strtoull(text, NULL, 10);
+	*wire = htobe64(seq);
+	return seq <= LIMIT_SEQ;
+}
+
+void
+api_reports(struct request *request, struct response *response)
+{
+	struct call calls[2] = {{.query = QUERY_DEVICE_EXISTS}, {.query = QUERY_REPORTS}};
+	const char *epoch_text = request_parameter(request, "epoch");
+	uint8_t epoch[EPOCH_SIZE];
+	PGresult *results[2];
+	struct ueid ueid;
+	struct page page;
+
+	if (!parse_ueid(request->variables[0], &ueid)) {
+		response_problem(response, PROBLEM_NOT_FOUND, "There is no such device.");
+		return;
+	}
+	if (epoch_text != NULL && !parse_epoch(epoch_text, epoch)) {
+		response_problem(response, PROBLEM_BAD_PARAMETER, "epoch is 16 lower-case hex digits.");
+		return;
+	}
+	if (page_open(request, response, &page) < 0)
+		return;
+	calls[0].params[calls[0].n++] = param_bytes(ueid.bytes, sizeof ueid.bytes);
+	calls[1].params[calls[1].n++] = param_bytes(ueid.bytes, sizeof ueid.bytes);
+	calls[1].params[calls[1].n++] = epoch_text == NULL ? param_text(NULL) : param_bytes(epoch, sizeof epoch);
+	page_bind(&page, &calls[1], 3);
+	if (query_run(request, response, calls, 2, results) < 0)
+		return;
+	if (PQntuples(results[0]) == 0)
+		response_problem(response, PROBLEM_NOT_FOUND, "There is no such device.");
+	else
+		page_answer(request, response, &page, results[1], 3, (struct slice){NULL, 0});
+	PQclear(results[0]);
+	PQclear(results[1]);
+}
+
+/* The bytes never change under their digest, so it is their entity tag, and they may be kept for ever. */
+static void
+answer_report(struct response *response, struct slice message, const char *sha256)
+{
+	response_json(response, message);
+	response->type = EAT;
+	response_header(response, "ETag", "\"%s\"", sha256);
+	response_header(response, "Content-Disposition", "attachment; filename=\"%s.cbor\"", sha256);
+}
+
+/* RFC 9110 15.4.1: two reports claim to be the same one, and the choice is the reader's. */
+static void
+answer_choices(struct response *response, const PGresult *rows)
+{
+	response_json(response, (struct slice){NULL, 0});
+	response->status = 300;
+	response_text(response, "{\"items\":[");
+	for (int i = 0; i < PQntuples(rows); i++) {
+		struct slice item = query_bytes(rows, i, 2);
+
+		if (i > 0)
+			response_text(response, ",");
+		response_append(response, item.at, item.len);
+	}
+	response_text(response, "],\"next\":null}");
+}
+
+void
+api_report_by_seq(struct request *request, struct response *response)
+{
+	struct call call = {.query = QUERY_REPORT_BY_SEQ};
+	char sha256[2 * DIGEST_SIZE + 1];
+	uint8_t epoch[EPOCH_SIZE];
+	struct ueid ueid;
+	PGresult *rows;
+	uint64_t seq;
+
+	if (!parse_ueid(request->variables[0], &ueid) || !parse_epoch(request->variables[1], epoch) ||
+	    !parse_seq(request->variables[2], &seq)) {
+		response_problem(response, PROBLEM_NOT_FOUND, "There is no such report.");
+		return;
+	}
+	call.params[call.n++] = param_bytes(ueid.bytes, sizeof ueid.bytes);
+	call.params[call.n++] = param_bytes(epoch, sizeof epoch);
+	call.params[call.n++] = param_bytes(&seq, sizeof seq);
+	if (query_run(request, response, &call, 1, &rows) < 0)
+		return;
+	if (PQntuples(rows) == 0) {
+		response_problem(response, PROBLEM_NOT_FOUND, "There is no such report.");
+	} else if (PQntuples(rows) > 1) {
+		answer_choices(response, rows);
+	} else {
+		hex_print(query_bytes(rows, 0, 1).at, DIGEST_SIZE, sha256);
+		answer_report(response, query_bytes(rows, 0, 0), sha256);
+	}
+	PQclear(rows);
+}
+
+void
+api_report_by_digest(struct request *request, struct response *response)
+{
+	struct call call = {.query = QUERY_REPORT_BY_DIGEST};
+	const char *text = request->variables[0];
+	uint8_t digest[DIGEST_SIZE];
+	PGresult *rows;
+
+	if (strlen(text) != sizeof digest * 2 ||
+	    !hex_parse((struct slice){(const uint8_t *)text, strlen(text)}, digest, sizeof digest)) {
+		response_problem(response, PROBLEM_NOT_FOUND, "There is no such report.");
+		return;
+	}
+	call.params[call.n++] = param_bytes(digest, sizeof digest);
+	if (query_run(request, response, &call, 1, &rows) < 0)
+		return;
+	if (PQntuples(rows) == 0)
+		response_problem(response, PROBLEM_NOT_FOUND, "There is no such report.");
+	else
+		answer_report(response, query_bytes(rows, 0, 0), text);
+	PQclear(rows);
+}

@@ -1,0 +1,191 @@
+#include "collector/page.h"
+
+#include <endian.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "collector/routes.h"
+
+/* What a cursor is bound to: the route, its variables, and its filters in the route's order, each text ended by a NUL. */
+struct list {
+	uint8_t text[REQUEST_TARGET + 512];
+	size_t len;
+};
+
+static void
+list_add(struct list *list, const char *text)
+{
+	size_t len = strlen(text) + 1;
+
+	/* It can't be full: all of it but the route's own words came in one target. */
+	if (len > sizeof list->text - list->len)
+		abort();
+	memcpy(list->text + list->len, text, len);
+	list->len += len;
+}
+
+static bool
+is_filter(const char *name)
+{
+	return strcmp(name, "limit") != 0 && strcmp(name, "cursor") != 0;
+}
+
+static struct slice
+list_name(const struct request *request, struct list *list)
+{
+	char names[ROUTE_PARAMETERS], *rest = NULL;
+
+	list->len = 0;
+	list_add(list, request->route->path);
+	for (size_t i = 0; i < REQUEST_VARIABLES && request->variables[i] != NULL; i++)
+		list_add(list, request->variables[i]);
+	snprintf(names, sizeof names, "%s", request->route->parameters);
+	for (char *name = strtok_r(names, " ", &rest); name != NULL; name = strtok_r(NULL, " ", &rest)) {
+		const char *value = request_parameter(request, name);
+
+		if (value == NULL || !is_filter(name))
+			continue;
+		list_add(list, name);
+		list_add(list, value);
+	}
+	return (struct slice){list->text, list->len};
+}
+
+static int
+read_limit(const struct request *request, struct response *response, int64_t *limit)
+{
+	const char *text = request_parameter(request, "limit");
+	size_t digits;
+
+	*limit = PAGE_DEFAULT;
+	if (text == NULL)
+		return 0;
+	digits = strspn(text, "0123456789");
+	*limit = digits > 0 && digits <= 4 && text[digits] == '\0' ? atol(text) : 0;
+	if (*limit >= 1 && *limit <= PAGE_MAX)
+		return 0;
+	response_problem(response, PROBLEM_BAD_PARAMETER, "limit is a number from 1 to %d.", PAGE_MAX);
+	return -1;
+}
+
+int
+page_open(struct request *request, struct response *response, struct page *page)
+{
+	const char *text = request_parameter(request, "cursor");
+	uint8_t secret[QUERY_SECRET];
+	struct list list;
+
+	memset(page, 0, sizeof *page);
+	if (read_limit(request, response, &page->limit) < 0)
+		return -1;
+	if (text == NULL)
+		return 0;
+	if (query_secret(request->pool, secret) < 0) {
+		response_problem(response, PROBLEM_UNAVAILABLE, "%s", "");
+		return -1;
+	}
+	page->after = true;
+	if (cursor_parse(text, (struct slice){secret, sizeof secret}, list_name(request, &list), &page->cursor))
+		return 0;
+	response_problem(response, PROBLEM_BAD_CURSOR, "Begin again without a cursor.");
+	return -1;
+}
+
+void
+page_bind(struct page *page, struct call *call, int keys)
+{
+	page->wire[0] = htobe64((uint64_t)page->limit + 1);
+	for (int i = 0; i < keys; i++)
+		page->wire[1 + i] = htobe64((uint64_t)page->cursor.keys[i]);
+	for (int i = 0; i <= keys; i++)
+		call->params[call->n++] = param_bytes(&page->wire[i], sizeof page->wire[i]);
+}
+
+static void
+append_encoded(struct response *text, const char *value)
+{
+	for (; *value != '\0'; value++) {
+		char c = *value;
+		bool plain =
+			(c >= '0' && c <= '9') || ((c | 0x20) >= 'a' && (c | 0x20) <= 'z') || strchr("-._~", c) != NULL;
+
+		if (plain)
+			response_append(text, &c, 1);
+		else
+			response_printf(text, "%%%02X", (unsigned char)c);
+	}
+}
+
+/* RFC 8288. The target is put together from what was understood of the request, never copied from it. */
+static void
+add_link(const struct request *request, struct response *response, const char *cursor)
+{
+	struct response target = {0};
+
+	for (size_t i = 0; i < request->segments_len; i++) {
+		response_text(&target, "/");
+		append_encoded(&target, request->segments[i]);
+	}
+	response_printf(&target, "?cursor=%s", cursor);
+	for (size_t i = 0; i < request->parameters_len; i++) {
+		if (strcmp(request->parameters[i].name, "cursor") == 0)
+			continue;
+		response_printf(&target, "&%s=", request->parameters[i].name);
+		append_encoded(&target, request->parameters[i].value);
+	}
+	if (target.failed)
+		response->failed = true;
+	else
+		response_header(response, "Link", "<%.*s>; rel=\"next\"", (int)target.len, (const char *)target.body);
+	response_free(&target);
+}
+
+static int
+answer_next(struct request *request, struct response *response, const PGresult *rows, int last, int keys)
+{
+	struct cursor cursor = {.tenant_id = request->tenant_id};
+	uint8_t secret[QUERY_SECRET];
+	char text[CURSOR_SIZE];
+	struct list list;
+
+	if (query_secret(request->pool, secret) < 0)
+		return -1;
+	for (int i = 0; i < keys; i++)
+		cursor.keys[i] = query_int8(rows, last, 1 + i);
+	cursor_print(&cursor, (struct slice){secret, sizeof secret}, list_name(request, &list), text);
+	response_printf(response, "],\"next\":\"%s\"}", text);
+	add_link(request, response, text);
+	return 0;
+}
+
+void
+page_answer(struct request *request, struct response *response, const struct page *page, const PGresult *rows, int keys,
+	    struct slice head)
+{
+	int n = PQntuples(rows) > page->limit ? (int)page->limit : PQntuples(rows);
+
+	/* A cursor tells its tenant, so one that was handed on does not begin in the middle of another's list. */
+	if (page->after && page->cursor.tenant_id != request->tenant_id) {
+		response_problem(response, PROBLEM_BAD_CURSOR, "Begin again without a cursor.");
+		return;
+	}
+	response_json(response, (struct slice){NULL, 0});
+	response_text(response, "{");
+	if (head.at != NULL) {
+		response_append(response, head.at + 1, head.len - 2); /* without its braces */
+		response_text(response, ",");
+	}
+	response_text(response, "\"items\":[");
+	for (int i = 0; i < n; i++) {
+		struct slice item = query_bytes(rows, i, 0);
+
+		if (i > 0)
+			response_text(response, ",");
+		response_append(response, item.at, item.len);
+	}
+	if (n == PQntuples(rows))
+		response_text(response, "],\"next\":null}");
+	else if (answer_next(request, response, rows, n - 1, keys) < 0)
+		response_problem(response, PROBLEM_UNAVAILABLE, "%s", "");
+}

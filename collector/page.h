@@ -1,0 +1,27 @@
+/*
+ * One page of a list: `limit` and `cursor` of the request, and the answer {"items": [...], "next": "<cursor>"|null} with its Link header.
+ */
+#ifndef FLEETSTATE_COLLECTOR_PAGE_H
+#define FLEETSTATE_COLLECTOR_PAGE_H
+
+#include "collector/cursor.h"
+#include "collector/query.h"
+
+#define PAGE_DEFAULT 100
+#define PAGE_MAX 1000
+
+struct page {
+	int64_t limit;
+	bool after;		/* there was a cursor */
+	struct cursor cursor;
+	uint64_t wire[1 + CURSOR_KEYS];	/* limit + 1 and the keys as the statement takes them */
+};
+
+/* -1: the response is the problem. */
+int page_open(struct request *, struct response *, struct page *) WARN_UNUSED;
+/* Adds the call's last parameters: limit + 1, and `keys` keys of the item that the page begins after. The page must outlive the call. */
+void page_bind(struct page *, struct call *, int keys);
+/* Answers from rows of (item's JSON, keys ...). `head`: members to go before items, as a JSON object; or absent. */
+void page_answer(struct request *, struct response *, const struct page *, const PGresult *, int keys, struct slice head);
+
+#endif

@@ -1,0 +1,65 @@
+/*
+ * All SQL of the HTTP interface, prepared, and the way it is run: sign-in and query in one round trip and one transaction, so that no statement
+ * ever runs without the caller's tenant.
+ */
+#ifndef FLEETSTATE_COLLECTOR_QUERY_H
+#define FLEETSTATE_COLLECTOR_QUERY_H
+
+#include "collector/database.h"
+#include "collector/request.h"
+
+enum query {
+	QUERY_SIGN_IN,
+	QUERY_CURSOR_SECRET,
+	QUERY_READY,
+	QUERY_FLEET,
+	QUERY_DEVICES,
+	QUERY_DEVICES_POSTURE,
+	QUERY_DEVICES_MODEL,
+	QUERY_DEVICES_FIRMWARE,
+	QUERY_DEVICES_COMPONENT,
+	QUERY_DEVICE,
+	QUERY_STATE,
+	QUERY_INVENTORY_HEAD,
+	QUERY_INVENTORY,
+	QUERY_LEDGER,
+	QUERY_DEVICE_EXISTS,
+	QUERY_REPORTS,
+	QUERY_REPORT_BY_SEQ,
+	QUERY_REPORT_BY_DIGEST,
+	QUERY_REFUSALS,
+	QUERIES
+};
+
+#define QUERY_PARAMS 12
+#define QUERY_SECRET 32
+
+struct call {
+	enum query query;
+	struct param params[QUERY_PARAMS];
+	int n;
+};
+
+struct query_pool;
+
+/* As many connections as threads will ask at once. NULL if memory ran out. Connects when first needed. */
+struct query_pool *query_pool_new(const char *uri, size_t connections) WARN_UNUSED;
+void query_pool_free(struct query_pool *);
+
+/* Signs the request in and runs the calls in order; results[i] (binary) is the caller's to PQclear. On -1 there are no results and the response
+   is the problem: token, tenant, role, database. */
+int query_run(struct request *, struct response *, const struct call *, size_t n, PGresult **results) WARN_UNUSED;
+/* Whether the database answers the API's role at all, for /readyz. */
+bool query_ready(struct query_pool *, char *why);
+
+/* What signs cursors: one for each database. -1 when the database does not answer. */
+int query_secret(struct query_pool *, uint8_t secret[QUERY_SECRET]) WARN_UNUSED;
+
+/* Reading binary results. */
+struct slice query_bytes(const PGresult *, int row, int column);	/* absent when NULL */
+int64_t query_int8(const PGresult *, int row, int column);		/* also timestamptz; 0 when NULL */
+
+struct param param_text(const char *);	/* NULL: SQL NULL */
+struct param param_bytes(const void *, size_t);
+
+#endif

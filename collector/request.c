@@ -1,0 +1,129 @@
+#include "collector/request.h"
+
+#include <jansson.h>
+#include <string.h>
+
+static int
+hex_digit(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	c |= 0x20;
+	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* Control characters have no business in a name or a filter, and U+0000 would cut it short. */
+static bool
+is_text(const char *text, size_t len)
+{
+	json_t *json;
+
+	for (size_t i = 0; i < len; i++)
+		if ((unsigned char)text[i] < 0x20 || text[i] == 0x7f)
+			return false;
+	json = json_stringn(text, len); /* NULL unless it is UTF-8 */
+	json_decref(json);
+	return json != NULL;
+}
+
+/* RFC 3986 2.1, in place. `plus`: a plus sign is a space, as forms write it. */
+static bool
+decode(char *text, bool plus)
+{
+	char *to = text;
+
+	for (const char *from = text; *from != '\0'; from++) {
+		if (*from == '%') {
+			int high = hex_digit(from[1]);
+			int low = high < 0 ? -1 : hex_digit(from[2]);
+
+			if (low < 0)
+				return false;
+			*to++ = (char)(high << 4 | low);
+			from += 2;
+		} else {
+			*to++ = *from == '+' && plus ? ' ' : *from;
+		}
+	}
+	*to = '\0';
+	return is_text(text, (size_t)(to - text));
+}
+
+static enum problem
+parse_path(char *path, struct request *request)
+{
+	for (char *at = path + 1, *slash;; at = slash + 1) {
+		if (request->segments_len == REQUEST_SEGMENTS)
+			return PROBLEM_NOT_FOUND;
+		slash = strchr(at, '/');
+		if (slash != NULL)
+			*slash = '\0';
+		if (!decode(at, false))
+			return PROBLEM_BAD_TARGET;
+		request->segments[request->segments_len++] = at;
+		if (slash == NULL)
+			return PROBLEM_NONE;
+	}
+}
+
+static enum problem
+parse_parameter(char *text, struct request *request)
+{
+	char *value = strchr(text, '=');
+
+	if (value == NULL)
+		return PROBLEM_BAD_TARGET;
+	*value++ = '\0';
+	if (!decode(text, true) || !decode(value, true))
+		return PROBLEM_BAD_TARGET;
+	/* Twice the same name: which one counts is anybody's guess. */
+	if (request->parameters_len == REQUEST_PARAMETERS || request_parameter(request, text) != NULL)
+		return PROBLEM_BAD_TARGET;
+	request->parameters[request->parameters_len++] = (struct parameter){text, value};
+	return PROBLEM_NONE;
+}
+
+static enum problem
+parse_query(char *query, struct request *request)
+{
+	char *rest = NULL;
+
+	for (char *one = strtok_r(query, "&", &rest); one != NULL; one = strtok_r(NULL, "&", &rest)) {
+		enum problem problem = parse_parameter(one, request);
+
+		if (problem != PROBLEM_NONE)
+			return problem;
+	}
+	return PROBLEM_NONE;
+}
+
+enum problem
+request_parse(const char *target, struct request *request)
+{
+	size_t len = strlen(target);
+	enum problem problem;
+	char *query;
+
+	if (len > REQUEST_TARGET)
+		return PROBLEM_TARGET_TOO_LONG;
+	memcpy(request->target, target, len + 1);
+	request->segments_len = request->parameters_len = 0;
+	if (request->target[0] != '/')
+		return PROBLEM_BAD_TARGET;
+	query = strchr(request->target, '?');
+	if (query != NULL)
+		*query++ = '\0';
+	problem = parse_path(request->target, request);
+	if (problem == PROBLEM_NONE && query != NULL)
+		problem = parse_query(query, request);
+	return problem;
+}
+
+const char *
+request_parameter(const struct request *request, const char *name)
+{
+	for (size_t i = 0; i < request->parameters_len; i++)
+		if (strcmp(request->parameters[i].name, name) == 0)
+			return request->parameters[i].value;
+	return NULL;
+}

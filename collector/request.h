@@ -1,0 +1,46 @@
+/*
+ * An HTTP request as the routes see it: its target taken apart and decoded, and who asks. Pure; libmicrohttpd's part is in serve.c.
+ */
+#ifndef FLEETSTATE_COLLECTOR_REQUEST_H
+#define FLEETSTATE_COLLECTOR_REQUEST_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "collector/auth.h"
+#include "collector/response.h"
+#include "schema/cose.h"
+
+#define REQUEST_TARGET 4096	/* bytes as sent; a cursor has 75 */
+#define REQUEST_SEGMENTS 8	/* our longest path has 6 */
+#define REQUEST_PARAMETERS 16	/* more than any list has */
+#define REQUEST_VARIABLES 4	/* the most is 3, and a NULL behind them */
+
+struct parameter {
+	const char *name, *value;
+};
+
+struct request {
+	char target[REQUEST_TARGET + 1];	/* what the slices below point into */
+	const char *segments[REQUEST_SEGMENTS];	/* of the path, decoded; "/" has one, empty */
+	size_t segments_len;
+	struct parameter parameters[REQUEST_PARAMETERS];
+	size_t parameters_len;
+	/* What routes_answer adds. */
+	const struct route *route;
+	const char *variables[REQUEST_VARIABLES];	/* the {x} of the route's path, in order */
+	struct query_pool *pool;
+	const struct readiness *readiness;
+	size_t readiness_len;
+	uint8_t token[DIGEST_SIZE];	/* its hash; meaningful where the route needs a role */
+	/* What the database says of the token, once a query ran. */
+	int32_t tenant_id;
+};
+
+/* Takes a target ("/a/b?c=d") apart. Every text is UTF-8 without control characters afterwards. PROBLEM_NONE, or what is wrong. */
+enum problem request_parse(const char *target, struct request *) WARN_UNUSED;
+/* NULL if it was not given. */
+const char *request_parameter(const struct request *, const char *name);
+
+#endif

@@ -1,0 +1,142 @@
+#include "collector/response.h"
+
+#include <jansson.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define DETAIL_SIZE 512
+
+static const struct {
+	const char *name;
+	unsigned status;
+	const char *title;
+} problems[PROBLEMS] = {
+#define PROBLEM(symbol, name, status, title) [PROBLEM_##symbol] = {name, status, title},
+#include "collector/problems.def"
+#undef PROBLEM
+};
+
+static int
+grow(struct response *r, size_t more)
+{
+	size_t size = r->size == 0 ? 4096 : r->size;
+	uint8_t *body;
+
+	if (r->failed || more > RESPONSE_MAX - r->len)
+		return -1;
+	while (size - r->len < more)
+		size *= 2;
+	if (size == r->size)
+		return 0;
+	body = realloc(r->body, size);
+	if (body == NULL)
+		return -1;
+	r->body = body;
+	r->size = size;
+	return 0;
+}
+
+void
+response_append(struct response *r, const void *at, size_t len)
+{
+	if (len == 0)
+		return;
+	if (grow(r, len) < 0) {
+		r->failed = true;
+		return;
+	}
+	memcpy(r->body + r->len, at, len);
+	r->len += len;
+}
+
+void
+response_text(struct response *r, const char *text)
+{
+	response_append(r, text, strlen(text));
+}
+
+void
+response_printf(struct response *r, const char *format, ...)
+{
+	va_list args;
+	char *text;
+	int len;
+
+	va_start(args, format);
+	len = vasprintf(&text, format, args);
+	va_end(args);
+	if (len < 0) {
+		r->failed = true;
+		return;
+	}
+	response_append(r, text, (size_t)len);
+	free(text);
+}
+
+void
+response_header(struct response *r, const char *name, const char *format, ...)
+{
+	va_list args;
+	char *value;
+	int len;
+
+	va_start(args, format);
+	len = vasprintf(&value, format, args);
+	va_end(args);
+	if (len < 0 || r->headers_len == RESPONSE_HEADERS) {
+		r->failed = true;
+		if (len >= 0)
+			free(value);
+		return;
+	}
+	r->headers[r->headers_len].name = name;
+	r->headers[r->headers_len++].value = value;
+}
+
+void
+response_json(struct response *r, struct slice json)
+{
+	response_free(r);
+	r->status = 200;
+	r->type = "application/json";
+	response_append(r, json.at, json.len);
+}
+
+void
+response_problem(struct response *r, enum problem problem, const char *format, ...)
+{
+	char detail[DETAIL_SIZE], type[64];
+	va_list args;
+	char *text;
+
+	va_start(args, format);
+	vsnprintf(detail, sizeof detail, format, args);
+	va_end(args);
+	snprintf(type, sizeof type, "urn:fleetstate:problem:%s", problems[problem].name);
+	response_free(r);
+	r->problem = problem;
+	r->status = problems[problem].status;
+	r->type = "application/problem+json";
+	if (problem == PROBLEM_UNAUTHORIZED)
+		response_header(r, "WWW-Authenticate", "Bearer realm=\"fleetstate\"");
+	/* A detail that was cut inside a character is left out, as is an empty one: jansson answers NULL to it. */
+	json_t *json = json_pack("{s:s, s:s, s:i, s:s*}", "type", type, "title", problems[problem].title, "status",
+				 (int)problems[problem].status, "detail", detail[0] == '\0' ? NULL : detail);
+	text = json_dumps(json, JSON_COMPACT);
+	json_decref(json);
+	if (text == NULL)
+		return;
+	response_text(r, text);
+	free(text);
+}
+
+void
+response_free(struct response *r)
+{
+	for (size_t i = 0; i < r->headers_len; i++)
+		free(r->headers[i].value);
+	free(r->body);
+	memset(r, 0, sizeof *r);
+}

@@ -1,0 +1,50 @@
+/*
+ * An answer being made: status, headers and a body that grows in memory up to a bound. What can't be appended fails the whole answer, once, at
+ * the end.
+ */
+#ifndef FLEETSTATE_COLLECTOR_RESPONSE_H
+#define FLEETSTATE_COLLECTOR_RESPONSE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "schema/slice.h"
+
+#define RESPONSE_MAX (16 * 1024 * 1024)	/* 1,000 reports or components are far below; two reports of 2 MiB fit */
+#define RESPONSE_HEADERS 4
+
+enum problem {
+	PROBLEM_NONE,
+#define PROBLEM(symbol, name, status, title) PROBLEM_##symbol,
+#include "collector/problems.def"
+#undef PROBLEM
+	PROBLEMS
+};
+
+struct response {
+	unsigned status;
+	enum problem problem;	/* what it tells of, if it does */
+	const char *type;	/* of the body; static */
+	struct {
+		const char *name;
+		char *value;	/* owned */
+	} headers[RESPONSE_HEADERS];
+	size_t headers_len;
+	struct slice fixed;	/* instead of the body: bytes that stay where they are */
+	uint8_t *body;		/* owned */
+	size_t len, size;
+	bool failed;		/* memory ran out, or the bound was reached */
+};
+
+/* A zeroed struct is an empty answer. */
+void response_append(struct response *, const void *, size_t);
+void response_text(struct response *, const char *);
+void response_printf(struct response *, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void response_header(struct response *, const char *name, const char *format, ...) __attribute__((format(printf, 3, 4)));
+/* Whole answers. They forget what was there. */
+void response_json(struct response *, struct slice);
+void response_problem(struct response *, enum problem, const char *format, ...) __attribute__((format(printf, 3, 4)));
+void response_free(struct response *);	/* what it owns; zeroed afterwards */
+
+#endif

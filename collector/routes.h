@@ -1,0 +1,46 @@
+/*
+ * The route table: path, method, least role, parameters and function; and the way from a request to an answer. Whatever is wrong with a request
+ * before its function is called is answered here.
+ */
+#ifndef FLEETSTATE_COLLECTOR_ROUTES_H
+#define FLEETSTATE_COLLECTOR_ROUTES_H
+
+#include "collector/request.h"
+#include "collector/response.h"
+
+#define ROUTE_PARAMETERS 160
+
+struct route {
+	const char *method;	/* GET answers HEAD too */
+	const char *path;	/* {x} stands for one segment */
+	enum role least;	/* ROLE_NONE: without a token */
+	void (*answer)(struct request *, struct response *);
+	const char *parameters;	/* names, with spaces between; `tenant` goes with every role */
+};
+
+/* What the server knows of a request beside its target. */
+struct arrival {
+	const char *method, *target;
+	const char *authorization;	/* NULL: no such header */
+};
+
+/* The response is always whole afterwards. `request` has pool and readiness set. */
+void routes_answer(const struct arrival *, struct request *, struct response *);
+
+/* The functions of the table, by file. */
+void api_fleet(struct request *, struct response *);
+void api_refusals(struct request *, struct response *);
+void api_devices(struct request *, struct response *);
+void api_device(struct request *, struct response *);
+void api_state(struct request *, struct response *);
+void api_inventory(struct request *, struct response *);
+void api_ledger(struct request *, struct response *);
+void api_reports(struct request *, struct response *);
+void api_report_by_seq(struct request *, struct response *);
+void api_report_by_digest(struct request *, struct response *);
+void api_metrics(struct request *, struct response *);
+void api_healthz(struct request *, struct response *);
+void api_readyz(struct request *, struct response *);
+void api_asset(struct request *, struct response *);
+
+#endif

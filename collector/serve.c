@@ -1,0 +1,228 @@
+#include "collector/serve.h"
+
+#include <arpa/inet.h>
+#include <microhttpd.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "collector/query.h"
+#include "collector/routes.h"
+#include "schema/log.h"
+
+#define CONNECTIONS 1024 /* in all; each has at most CONNECTION_MEMORY */
+#define CONNECTIONS_PER_ADDRESS 256 /* a SIEM polls with a few; a proxy in front with more */
+#define CONNECTION_MEMORY (32 * 1024) /* request line, headers and the answer's headers; more is 431 or 414 */
+#define TIMEOUT_S 30 /* without a byte in either direction */
+#define BACKLOG 256
+
+struct serve {
+	struct MHD_Daemon *daemon;
+	struct query_pool *pool;
+	const struct readiness *readiness;
+	size_t readiness_len;
+};
+
+/* Every answer has these. The page runs only its own scripts and talks only to us. */
+static const struct {
+	const char *name, *value;
+} headers[] = {
+	{"Content-Security-Policy",
+	 "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
+	 "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"},
+	{"X-Content-Type-Options", "nosniff"},
+	{"Referrer-Policy", "no-referrer"},
+	{"Cross-Origin-Opener-Policy", "same-origin"},
+	{"Cross-Origin-Resource-Policy", "same-origin"},
+	{"Permissions-Policy", "camera=(), geolocation=(), microphone=()"},
+	{"Cache-Control", "no-store"},
+};
+
+/* libmicrohttpd calls it with the request's target before decoding anything. What it returns is *request of the handler. */
+static void *
+on_target(void *context, const char *target, struct MHD_Connection *connection)
+{
+	(void)context;
+	(void)connection;
+	return strdup(target);
+}
+
+static void
+on_completed(void *context, struct MHD_Connection *connection, void **target, enum MHD_RequestTerminationCode code)
+{
+	(void)context;
+	(void)connection;
+	(void)code;
+	free(*target);
+	*target = NULL;
+}
+
+/* Decoding is request.c's; here %00 and the like stay what they are. */
+static size_t
+keep_escapes(void *context, struct MHD_Connection *connection, char *text)
+{
+	(void)context;
+	(void)connection;
+	return strlen(text);
+}
+
+/* Takes over the body. */
+static struct MHD_Response *
+make_response(struct response *response)
+{
+	struct MHD_Response *made;
+
+	if (response->fixed.at != NULL) {
+		union {
+			const uint8_t *in;
+			void *out; /* it only reads, but does not say so */
+		} at = {.in = response->fixed.at};
+
+		made = MHD_create_response_from_buffer(response->fixed.len, at.out, MHD_RESPMEM_PERSISTENT);
+	} else {
+		made = MHD_create_response_from_buffer(response->len, response->body, MHD_RESPMEM_MUST_FREE);
+		if (made != NULL)
+			response->body = NULL;
+	}
+	return made;
+}
+
+static void
+add_headers(struct MHD_Response *made, const struct response *response)
+{
+	for (size_t i = 0; i < sizeof headers / sizeof *headers; i++)
+		MHD_add_response_header(made, headers[i].name, headers[i].value);
+	MHD_add_response_header(made, MHD_HTTP_HEADER_CONTENT_TYPE, response->type);
+	for (size_t i = 0; i < response->headers_len; i++)
+		MHD_add_response_header(made, response->headers[i].name, response->headers[i].value);
+}
+
+static enum MHD_Result
+send_response(struct MHD_Connection *connection, struct response *response)
+{
+	struct MHD_Response *made = make_response(response);
+	enum MHD_Result result = MHD_NO;
+
+	if (made != NULL) {
+		add_headers(made, response);
+		result = MHD_queue_response(connection, response->status, made);
+		MHD_destroy_response(made);
+	}
+	response_free(response);
+	return result;
+}
+
+/* Called once the headers are here. Nothing takes a body, so an answer to a request that has one is sent at once and ends the connection. */
+static enum MHD_Result
+on_request(void *context, struct MHD_Connection *connection, const char *url, const char *method, const char *version,
+	   const char *upload, size_t *upload_len, void **target)
+{
+	struct serve *serve = context;
+	struct arrival arrival = {.method = method, .target = *target};
+	struct request request = {
+		.pool = serve->pool, .readiness = serve->readiness, .readiness_len = serve->readiness_len};
+	struct response response = {0};
+
+	(void)url;
+	(void)version;
+	(void)upload;
+	(void)upload_len;
+	if (arrival.target == NULL)
+		return MHD_NO;
+	arrival.authorization = MHD_lookup_connection_value(connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_AUTHORIZATION);
+	routes_answer(&arrival, &request, &response);
+	log_debug("serve: method=%s target=%s status=%u bytes=%zu", method, arrival.target, response.status,
+		  response.fixed.at != NULL ? response.fixed.len : response.len);
+	if (response.status >= 500)
+		log_warning("serve: method=%s target=%s status=%u", method, arrival.target, response.status);
+	return send_response(connection, &response);
+}
+
+static void
+on_log(void *context, const char *format, va_list args)
+{
+	char line[512];
+
+	(void)context;
+	vsnprintf(line, sizeof line, format, args);
+	line[strcspn(line, "\r\n")] = '\0';
+	log_debug("serve: libmicrohttpd: %s", line);
+}
+
+static int
+parse_address(const struct settings *settings, struct sockaddr_storage *address)
+{
+	struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)address;
+	struct sockaddr_in *v4 = (struct sockaddr_in *)address;
+
+	memset(address, 0, sizeof *address);
+	if (inet_pton(AF_INET, settings->http_listen, &v4->sin_addr) == 1) {
+		v4->sin_family = AF_INET;
+		v4->sin_port = htons((uint16_t)settings->http_port);
+		return 0;
+	}
+	if (inet_pton(AF_INET6, settings->http_listen, &v6->sin6_addr) == 1) {
+		v6->sin6_family = AF_INET6;
+		v6->sin6_port = htons((uint16_t)settings->http_port);
+		return 0;
+	}
+	log_error("serve: http_listen=%s is no IP address", settings->http_listen);
+	return -1;
+}
+
+static struct MHD_Daemon *
+start_daemon(struct serve *serve, const struct settings *settings, struct sockaddr_storage *address)
+{
+	unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_USE_ERROR_LOG;
+
+	if (address->ss_family == AF_INET6)
+		flags |= MHD_USE_IPv6;
+	return MHD_start_daemon(flags, (uint16_t)settings->http_port, NULL, NULL, on_request, serve,
+				MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL, MHD_OPTION_SOCK_ADDR,
+				(struct sockaddr *)address, MHD_OPTION_THREAD_POOL_SIZE,
+				(unsigned)settings->http_threads, MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONNECTIONS,
+				MHD_OPTION_PER_IP_CONNECTION_LIMIT, (unsigned)CONNECTIONS_PER_ADDRESS,
+				MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_MEMORY,
+				MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)TIMEOUT_S, MHD_OPTION_LISTEN_BACKLOG_SIZE,
+				(unsigned)BACKLOG, MHD_OPTION_LISTENING_ADDRESS_REUSE, 1u, MHD_OPTION_STRICT_FOR_CLIENT,
+				1, MHD_OPTION_URI_LOG_CALLBACK, on_target, NULL, MHD_OPTION_UNESCAPE_CALLBACK,
+				keep_escapes, NULL, MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL, MHD_OPTION_END);
+}
+
+struct serve *
+serve_start(const struct settings *settings, const struct readiness *readiness, size_t n)
+{
+	struct serve *serve = calloc(1, sizeof *serve);
+	struct sockaddr_storage address;
+
+	if (serve == NULL || parse_address(settings, &address) < 0)
+		goto fail;
+	serve->readiness = readiness;
+	serve->readiness_len = n;
+	serve->pool = query_pool_new(settings->database_api, (size_t)settings->http_threads);
+	if (serve->pool == NULL)
+		goto fail;
+	serve->daemon = start_daemon(serve, settings, &address);
+	if (serve->daemon == NULL) {
+		log_error("serve: can't listen on address=%s port=%d", settings->http_listen, (int)settings->http_port);
+		goto fail;
+	}
+	log_info("serve: listening on address=%s port=%d", settings->http_listen, (int)settings->http_port);
+	return serve;
+fail:
+	serve_stop(serve);
+	return NULL;
+}
+
+void
+serve_stop(struct serve *serve)
+{
+	if (serve == NULL)
+		return;
+	if (serve->daemon != NULL)
+		MHD_stop_daemon(serve->daemon);
+	query_pool_free(serve->pool);
+	free(serve);
+}
