@@ -46,7 +46,7 @@ claims_decode(struct slice payload, const struct claim *table, size_t n, void *m
 
 	assert(n <= 32);
 	cbor_reader_init(&r, payload);
-	cbor_read_map(&r, &map, payload.len);
+	cbor_read_map(&r, &map, SIZE_MAX); /* bounded by the bytes there are */
 	while (cbor_map_next(&r, &map, &key)) {
 		size_t i = find(table, n, key);
 
