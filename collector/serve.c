@@ -40,23 +40,35 @@ static const struct {
 	{"Cache-Control", "no-store"},
 };
 
-/* libmicrohttpd calls it with the request's target before decoding anything. What it returns is *request of the handler. */
+/* What stays from call to call of one request. */
+struct exchange {
+	bool begun;
+	char target[]; /* as it came; libmicrohttpd's own is decoded already */
+};
+
+/* libmicrohttpd calls it with the request's target before decoding anything. What it returns is *exchange of the handler. */
 static void *
 on_target(void *context, const char *target, struct MHD_Connection *connection)
 {
+	struct exchange *exchange = malloc(sizeof *exchange + strlen(target) + 1);
+
 	(void)context;
 	(void)connection;
-	return strdup(target);
+	if (exchange != NULL) {
+		exchange->begun = false;
+		strcpy(exchange->target, target);
+	}
+	return exchange;
 }
 
 static void
-on_completed(void *context, struct MHD_Connection *connection, void **target, enum MHD_RequestTerminationCode code)
+on_completed(void *context, struct MHD_Connection *connection, void **exchange, enum MHD_RequestTerminationCode code)
 {
 	(void)context;
 	(void)connection;
 	(void)code;
-	free(*target);
-	*target = NULL;
+	free(*exchange);
+	*exchange = NULL;
 }
 
 /* Decoding is request.c's; here %00 and the like stay what they are. */
@@ -114,30 +126,57 @@ send_response(struct MHD_Connection *connection, struct response *response)
 	return result;
 }
 
-/* Called once the headers are here. Nothing takes a body, so an answer to a request that has one is sent at once and ends the connection. */
-static enum MHD_Result
-on_request(void *context, struct MHD_Connection *connection, const char *url, const char *method, const char *version,
-	   const char *upload, size_t *upload_len, void **target)
+static const char *
+find_header(struct MHD_Connection *connection, const char *name)
 {
-	struct serve *serve = context;
-	struct arrival arrival = {.method = method, .target = *target};
+	return MHD_lookup_connection_value(connection, MHD_HEADER_KIND, name);
+}
+
+/* Nothing takes a body. A request that has one is answered before it is read, and its connection ends. */
+static bool
+has_body(struct MHD_Connection *connection)
+{
+	const char *len = find_header(connection, MHD_HTTP_HEADER_CONTENT_LENGTH);
+
+	return (len != NULL && strcmp(len, "0") != 0) ||
+	       find_header(connection, MHD_HTTP_HEADER_TRANSFER_ENCODING) != NULL;
+}
+
+static enum MHD_Result
+answer(struct serve *serve, struct MHD_Connection *connection, const char *method, const char *target)
+{
 	struct request request = {
 		.pool = serve->pool, .readiness = serve->readiness, .readiness_len = serve->readiness_len};
+	struct arrival arrival = {.method = method, .target = target};
 	struct response response = {0};
+
+	arrival.authorization = find_header(connection, MHD_HTTP_HEADER_AUTHORIZATION);
+	routes_answer(&arrival, &request, &response);
+	log_debug("serve: method=%s target=%s status=%u bytes=%zu", method, target, response.status,
+		  response.fixed.at != NULL ? response.fixed.len : response.len);
+	if (response.status >= 500)
+		log_warning("serve: method=%s target=%s status=%u", method, target, response.status);
+	return send_response(connection, &response);
+}
+
+/* Called when the headers are here, and again when the request is. An answer given at the first call ends the connection. */
+static enum MHD_Result
+on_request(void *context, struct MHD_Connection *connection, const char *url, const char *method, const char *version,
+	   const char *upload, size_t *upload_len, void **state)
+{
+	struct exchange *exchange = *state;
 
 	(void)url;
 	(void)version;
 	(void)upload;
 	(void)upload_len;
-	if (arrival.target == NULL)
+	if (exchange == NULL)
 		return MHD_NO;
-	arrival.authorization = MHD_lookup_connection_value(connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_AUTHORIZATION);
-	routes_answer(&arrival, &request, &response);
-	log_debug("serve: method=%s target=%s status=%u bytes=%zu", method, arrival.target, response.status,
-		  response.fixed.at != NULL ? response.fixed.len : response.len);
-	if (response.status >= 500)
-		log_warning("serve: method=%s target=%s status=%u", method, arrival.target, response.status);
-	return send_response(connection, &response);
+	if (!exchange->begun && !has_body(connection)) {
+		exchange->begun = true;
+		return MHD_YES;
+	}
+	return answer(context, connection, method, exchange->target);
 }
 
 static void
