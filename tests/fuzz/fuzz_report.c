@@ -1,0 +1,61 @@
+/* Any payload: what report_decode takes has one spelling, and can be told as JSON. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "schema/report.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static bool
+is_known(int64_t key)
+{
+	return key == 6 || key == 10 || key == 256 || key == 265 || key == 267 || (key >= -65543 && key <= -65537);
+}
+
+static bool
+has_unknown_claims(struct slice payload)
+{
+	struct cbor_reader r;
+	struct cbor_map map;
+	int64_t key;
+	bool unknown = false;
+
+	cbor_reader_init(&r, payload);
+	cbor_read_map(&r, &map, SIZE_MAX);
+	while (cbor_map_next(&r, &map, &key)) {
+		unknown = unknown || !is_known(key);
+		cbor_read_item(&r, LIMIT_DEPTH);
+	}
+	return unknown;
+}
+
+static void
+check_same_again(const struct report *report, struct slice payload)
+{
+	uint8_t *out = malloc(payload.len);
+	struct cbor_writer w;
+
+	cbor_writer_init(&w, out, payload.len);
+	report_encode(report, &w);
+	if (w.overflow || w.len != payload.len || memcmp(out, payload.at, payload.len) != 0)
+		abort();
+	free(out);
+}
+
+int
+LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	struct slice payload = {data, size};
+	struct report report;
+	json_t *json;
+
+	if (report_decode(payload, &report) != REASON_OK)
+		return 0;
+	if (!has_unknown_claims(payload))
+		check_same_again(&report, payload);
+	json = report_json(&report);
+	if (!json)
+		abort();
+	json_decref(json);
+	return 0;
+}

@@ -1,0 +1,60 @@
+#!/usr/bin/python3
+"""Writes the seeds of fuzz_report and fuzz_receipt: payloads that are right, of every kind. A mutation can't find a matching facts digest by itself,
+so that there is one report for each shape of its sections."""
+
+import hashlib
+import pathlib
+import sys
+
+HERE = pathlib.Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))
+
+from device import (ACCOUNT, BOOTCOUNT, BOOT_ID, DEFAULT_INVENTORY, DEFAULT_READINGS, DEFAULT_STATE, DROPPED, EAT_PROFILE, IAT, INVENTORY, META,  # noqa: E402
+                    NONCE, PROFILE, READINGS, RECEIPT_NONCE, SECTIONS_PREV, STATE, UEID, encode, facts_digest, in_order)
+
+OURS = bytes.fromhex("01000102030405060708090a0b0c0d0e0f")
+ALL_KINDS = {0: {1026: "no efivars"}, 1: {1: "SN"}, 2: {3: 4}, 4: {2: True, 6: ["init="]},
+             6: {1: [["eth0", bytes(6), True, None]], 2: [["tcp", bytes(16), 22, "sshd"]]}, 200: {1: [1, -1, 1.5, None, b"x", {"a": 1}]}}
+
+
+def sha256(data):
+    return hashlib.sha256(data).digest()
+
+
+def report(seq=41, state=None, inventory=None, by_digest=False, **more):
+    claims = {IAT: 1790000000, UEID: OURS, EAT_PROFILE: PROFILE, BOOTCOUNT: 7}
+    facts = bytes(16)
+    if state is not None:
+        digest = sha256(encode(inventory))
+        facts = facts_digest(sha256(encode(state)), digest)
+        claims[STATE], claims[INVENTORY] = state, digest if by_digest else inventory
+    claims[META] = [seq, bytes(8), None if seq == 1 else bytes(32), facts, 300, state is not None]
+    claims.update({int(key): value for key, value in more.items()})
+    return claims
+
+
+def receipt(*account, **more):
+    return {IAT: 1790000000, UEID: OURS, EAT_PROFILE: PROFILE, ACCOUNT: list(account), **{int(key): value for key, value in more.items()}}
+
+
+SEEDS = {
+    "report": {
+        "quiet": report(),
+        "first": report(seq=1),
+        "declaring": report(seq=500, **{str(DROPPED): [[3, 40, 1], [41, 499, 2]], str(BOOT_ID): bytes(16), str(NONCE): bytes(8)}),
+        "unknown-claim": report(**{"4711": {"a": [1.5, -1, None, True, b"x"]}}),
+        "empty-sections": report(state={}, inventory=[]),
+        "full": report(state=DEFAULT_STATE, inventory=in_order(DEFAULT_INVENTORY),
+                       **{str(READINGS): DEFAULT_READINGS, str(SECTIONS_PREV): bytes(32)}),
+        "all-kinds": report(state=ALL_KINDS, inventory=[[7, "b", "", None, None, None, None]], by_digest=True),
+    },
+    "receipt": {
+        "nothing": receipt(bytes(8), 0, None, [], [], 0, 0),
+        "all": receipt(bytes(8), 1042, bytes(32), [[3, 3], [40, 41]], [[bytes(32), "bad-signature"]], 7, 50, **{str(RECEIPT_NONCE): bytes(8)}),
+        "unknown-claim": receipt(bytes(8), 1, None, [], [], 1, 0, **{"4711": [1]}),
+    },
+}
+
+for kind, seeds in SEEDS.items():
+    for name, claims in seeds.items():
+        (HERE / "corpus" / kind / name).write_bytes(encode(claims))
