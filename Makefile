@@ -154,6 +154,32 @@ run:
 
 unit-programs: $(UNIT)
 
+## make unit     builds the unit tests and runs them one by one, until one fails
+unit: $(UNIT)
+	@for program in $(UNIT); do echo "$$program"; $$program || exit 1; done
+
+# Fuzzers: objects of their own, by clang, for libFuzzer and the sanitizers. What a run finds new goes below build/, what is worth keeping is
+# committed to the corpus by hand.
+FUZZ_SECONDS ?= 60
+FUZZ_CC      ?= clang
+FUZZ_OUT     := $(BUILD)/fuzz
+FUZZ_FLAGS   := -std=c11 $(WARN) -O1 -g -fno-omit-frame-pointer -fno-sanitize-recover=all
+FUZZERS      := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
+
+$(FUZZ_OUT)/%.o: %.c
+	@mkdir -p $(@D)
+	$(FUZZ_CC) $(CPPFLAGS) $(FUZZ_FLAGS) -fsanitize=fuzzer-no-link,address,undefined -MMD -MP -c -o $@ $<
+$(FUZZ_OUT)/fuzz_%: $(FUZZ_OUT)/tests/fuzz/fuzz_%.o $(patsubst %.c,$(FUZZ_OUT)/%.o,$(SCHEMA))
+	$(FUZZ_CC) -fsanitize=fuzzer,address,undefined -o $@ $^ $(SCHEMA_LIBS)
+
+run-fuzz_%: $(FUZZ_OUT)/fuzz_%
+	@mkdir -p $(FUZZ_OUT)/corpus/$* $(FUZZ_OUT)/artifacts tests/fuzz/corpus/$*
+	$< -max_total_time=$(FUZZ_SECONDS) -timeout=10 -max_len=16384 -verbosity=0 -print_final_stats=1 \
+		-artifact_prefix=$(FUZZ_OUT)/artifacts/$*- $(FUZZ_OUT)/corpus/$* tests/fuzz/corpus/$*
+
+## make fuzz     every fuzzer for FUZZ_SECONDS (60); what breaks one is kept in build/fuzz/artifacts
+fuzz: $(addprefix run-,$(FUZZERS))
+
 ## make check    installs what tests need and runs them all
 check:
 	@deploy/deps all
@@ -167,7 +193,7 @@ bench:
 clean:
 	rm -rf $(BUILD)
 
-.PHONY: all help run unit-programs check bench install lint fuzz clean
+.PHONY: all help run unit-programs unit check bench install lint fuzz clean
 .DELETE_ON_ERROR:
 .SECONDARY:
 -include $(shell find $(OUT) -name '*.d' 2>/dev/null)
