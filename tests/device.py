@@ -85,7 +85,7 @@ def encode(x):
         return head(4, len(x)) + b"".join(encode(item) for item in x)
     if isinstance(x, dict):
         pairs = sorted((encode(key), encode(value)) for key, value in x.items())
-        return encode_pairs(pairs)
+        return bytes(encode_pairs(pairs))
     if isinstance(x, cbor2.CBORTag):
         return head(6, x.tag) + encode(x.value)
     raise TypeError(type(x))

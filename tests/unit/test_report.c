@@ -921,6 +921,48 @@ another_profile_is_refused(void **unused)
 	json_decref(json);
 }
 
+static enum reason
+judge(struct slice message, struct cose_key *key)
+{
+	struct cose_sign1 sign1;
+	struct report report;
+	enum reason reason = cose_decode(message, &sign1);
+
+	if (reason == REASON_OK)
+		reason = cose_verify(&sign1, key, NULL);
+	return reason == REASON_OK ? report_decode(sign1.payload, &report) : reason;
+}
+
+/* What the second implementation made, right and wrong: tests/vectors/make_defects.py. */
+static void
+defects(void **unused)
+{
+	json_t *file = json_load_file(VECTORS_HERE "defects.json", 0, NULL), *cases = json_object_get(file, "cases"),
+	       *one;
+	uint8_t spki[256], message[8192];
+	size_t i, wrong = 0;
+
+	(void)unused;
+	assert_in_range(json_array_size(cases), 40, 1000);
+	json_array_foreach(cases, i, one)
+	{
+		const char *key_name = json_string_value(json_object_get(one, "key"));
+		const char *reason = json_string_value(json_object_get(one, "reason"));
+		const char *hex = json_string_value(json_object_get(json_object_get(file, "keys"), key_name));
+		struct cose_key *key = cose_key_from_spki(unhex(hex, spki));
+		const char *got =
+			reason_name(judge(unhex(json_string_value(json_object_get(one, "message")), message), key));
+
+		if (strcmp(got, reason) != 0) {
+			print_message("%s: %s, not %s\n", json_string_value(json_object_get(one, "name")), got, reason);
+			wrong++;
+		}
+		cose_key_free(key);
+	}
+	json_decref(file);
+	assert_int_equal(wrong, 0);
+}
+
 int
 main(void)
 {
@@ -942,6 +984,7 @@ main(void)
 		cmocka_unit_test(limit_of_the_whole),
 		cmocka_unit_test(inventory_by_digest),
 		cmocka_unit_test(another_profile_is_refused),
+		cmocka_unit_test(defects),
 	};
 
 	return cmocka_run_group_tests(tests, load, unload);
