@@ -169,8 +169,11 @@ FUZZERS      := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 $(FUZZ_OUT)/%.o: %.c
 	@mkdir -p $(@D)
 	$(FUZZ_CC) $(CPPFLAGS) $(FUZZ_FLAGS) -fsanitize=fuzzer-no-link,address,undefined -MMD -MP -c -o $@ $<
-$(FUZZ_OUT)/fuzz_%: $(FUZZ_OUT)/tests/fuzz/fuzz_%.o $(patsubst %.c,$(FUZZ_OUT)/%.o,$(SCHEMA))
-	$(FUZZ_CC) -fsanitize=fuzzer,address,undefined -o $@ $^ $(SCHEMA_LIBS)
+$(FUZZ_OUT)/libparsers.a: $(patsubst %.c,$(FUZZ_OUT)/%.o,$(EMITTER) $(SCHEMA))
+	@rm -f $@
+	ar rcs $@ $^
+$(FUZZ_OUT)/fuzz_%: $(FUZZ_OUT)/tests/fuzz/fuzz_%.o $(FUZZ_OUT)/libparsers.a
+	$(FUZZ_CC) -fsanitize=fuzzer,address,undefined -o $@ $^ $(EMITTER_LIBS) $(SCHEMA_LIBS)
 
 run-fuzz_%: $(FUZZ_OUT)/fuzz_%
 	@mkdir -p $(FUZZ_OUT)/corpus/$* $(FUZZ_OUT)/artifacts tests/fuzz/corpus/$*
