@@ -193,6 +193,28 @@ bench:
 	@deploy/deps all
 	@tests/bench/run
 
+## make install  programs, manual pages, units and examples into DESTDIR and PREFIX; nothing is started
+BINDIR   := $(PREFIX)/bin
+MANDIR   := $(PREFIX)/share/man
+UNITDIR  := $(PREFIX)/lib/systemd/system
+LIBEXEC  := $(PREFIX)/libexec/fleetstate
+SHARE    := $(PREFIX)/share/fleetstate
+install: all
+	install -d $(addprefix $(DESTDIR),$(BINDIR) $(MANDIR)/man1 $(MANDIR)/man8 $(UNITDIR) $(PREFIX)/lib/sysusers.d $(PREFIX)/lib/tmpfiles.d \
+		$(LIBEXEC)/mosquitto $(SHARE)/examples)
+	install -m 0755 $(PROGRAMS) $(DESTDIR)$(BINDIR)
+	install -m 0644 collector/cli/fleetstate.1 $(DESTDIR)$(MANDIR)/man1
+	install -m 0644 emitter/fleetstate-emitter.8 collector/fleetstate-collector.8 $(DESTDIR)$(MANDIR)/man8
+	for unit in fleetstate-emitter fleetstate-collector; do \
+		sed 's|@BINDIR@|$(BINDIR)|' deploy/systemd/$$unit.service >$(DESTDIR)$(UNITDIR)/$$unit.service && \
+		chmod 0644 $(DESTDIR)$(UNITDIR)/$$unit.service || exit 1; done
+	install -m 0644 deploy/systemd/fleetstate.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/fleetstate.conf
+	install -m 0644 deploy/systemd/fleetstate.tmpfiles $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/fleetstate.conf
+	install -m 0755 deploy/provision deploy/broker $(DESTDIR)$(LIBEXEC)
+	install -m 0644 $(wildcard deploy/mosquitto/*) $(DESTDIR)$(LIBEXEC)/mosquitto
+	install -m 0644 deploy/examples/emitter.conf deploy/examples/collector.conf $(DESTDIR)$(SHARE)/examples
+	install -m 0644 schema/sql/roles.sql schema/openapi.yaml deploy/OPERATING.md $(DESTDIR)$(SHARE)
+
 clean:
 	rm -rf $(BUILD)
 
