@@ -7,7 +7,6 @@
 #include "schema/facts_table.h"
 #include "schema/limits.h"
 
-#define LISTS_MAX (LIMIT_STATE * 3 / 8) /* bytes of all lists: texts at their longest need the rest */
 #define VALUE_MIN 32 /* bytes taken at once for a value */
 
 /*
@@ -296,7 +295,7 @@ admit(struct facts *facts, struct value *value, size_t len)
 		value->why = "more than 512";
 		return false;
 	}
-	if (len > LISTS_MAX || lists_size(facts) > LISTS_MAX - len) {
+	if (len > LIMIT_LISTS || lists_size(facts) > LIMIT_LISTS - len) {
 		value->why = "more than a report can hold";
 		return false;
 	}

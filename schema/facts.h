@@ -38,7 +38,8 @@ void facts_set_uint(struct facts *, enum fact, uint64_t);
 void facts_set_number(struct facts *, enum fact, double);
 void facts_set_text(struct facts *, enum fact, const char *);
 void facts_set_textn(struct facts *, enum fact, struct slice);
-/* TEXTS and LIST facts: begin, then add. Rows beyond LIMIT_SOCKETS are dropped and make the fact's rest known as unknown ("more than 512").
+/* TEXTS and LIST facts: begin, then add. Rows beyond LIMIT_SOCKETS or LIMIT_LISTS are dropped and make the fact's rest known as unknown ("more
+   than 512").
    The encoder sorts lists bytewise, so that the order of discovery never changes the digest. */
 void facts_begin_list(struct facts *, enum fact);
 void facts_add_text(struct facts *, enum fact, const char *);

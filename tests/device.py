@@ -452,6 +452,8 @@ class Device:
     def connect(self, timeout=10, client_id=None, clean=True):
         """Mutual TLS, MQTT 5. Returns the CONNACK's reason code once the receipts are subscribed to, or once refused."""
         import paho.mqtt.client as mqtt
+        from paho.mqtt.packettypes import PacketTypes
+        from paho.mqtt.properties import Properties
 
         class Client(mqtt.Client):
             """paho 1.6 reads a PUBACK's reason code and throws it away."""
@@ -470,7 +472,7 @@ class Device:
         client.on_message = lambda _client, _data, message: self.receipts.put(message.payload)
         client.tls_set(ca_certs=self.ca, certfile=self.cert, keyfile=self.key, cert_reqs=ssl.CERT_REQUIRED,
                        tls_version=ssl.PROTOCOL_TLS_CLIENT)
-        properties = mqtt.Properties(mqtt.PacketTypes.CONNECT)
+        properties = Properties(PacketTypes.CONNECT)
         properties.SessionExpiryInterval = 0 if clean else 3600
         client.connect(self.host, self.port, keepalive=30, clean_start=clean, properties=properties)
         client.loop_start()
