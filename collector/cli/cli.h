@@ -1,0 +1,61 @@
+/*
+ * The command line `fleetstate`: what its commands share. A command that fails says why in one line and ends the program: 1 for "no", 2 for a
+ * wrong call or an unreadable file.
+ */
+#ifndef FLEETSTATE_COLLECTOR_CLI_H
+#define FLEETSTATE_COLLECTOR_CLI_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include <libpq-fe.h>
+
+#include "schema/topics.h"
+
+enum { CLI_YES = 0, CLI_NO = 1, CLI_WRONG = 2 };
+
+struct command {
+	const char *noun, *verb;	/* verb NULL: the noun is all */
+	int (*run)(const struct command *, int argc, char **argv);	/* argv[0] is the last word of its name */
+	const char *arguments, *help;
+};
+
+struct cli_option {
+	const char *name;	/* "tenant": --tenant VALUE or --tenant=VALUE */
+	const char **value;	/* for one with a value, */
+	bool *flag;		/* or without */
+};
+
+_Noreturn void cli_die(int status, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* Sets the options and moves the operands to the front of argv[1]. Returns how many operands there are, `least` to `most`; else ends the
+   program with the command's usage. */
+int cli_parse(const struct command *, int argc, char **argv, const struct cli_option *, size_t n, int least, int most);
+
+/* The database that --database, FLEETSTATE_DATABASE or libpq's own environment name. */
+const char *cli_uri(void);
+/* Runs it with text parameters (NULL: SQL NULL), connecting first. Ends the program if that fails. PQclear it. */
+PGresult *cli_query(const char *sql, int n, const char *const *params);
+/* Runs it and prints the rows: a table, or a JSON array of objects. */
+void cli_list(const char *sql, int n, const char *const *params, bool json);
+/* Ends the program unless it is a device's name. */
+void cli_check_ueid(const char *);
+
+/* The commands, by file. */
+int tenant_add(const struct command *, int, char **);
+int tenant_list(const struct command *, int, char **);
+int trust_anchor_add(const struct command *, int, char **);
+int trust_anchor_list(const struct command *, int, char **);
+int trust_anchor_remove(const struct command *, int, char **);
+int token_add(const struct command *, int, char **);
+int token_list(const struct command *, int, char **);
+int token_revoke(const struct command *, int, char **);
+int device_list(const struct command *, int, char **);
+int device_show(const struct command *, int, char **);
+int device_approve(const struct command *, int, char **);
+int device_retire(const struct command *, int, char **);
+int device_reprovision(const struct command *, int, char **);
+int verify_file(const struct command *, int, char **);
+int migrate_database(const struct command *, int, char **);
+
+#endif

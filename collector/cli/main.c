@@ -1,0 +1,295 @@
+/* fleetstate: what an administrator and an auditor do at a terminal. */
+#include "collector/cli/cli.h"
+
+#include <getopt.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "schema/log.h"
+
+static const struct command commands[] = {
+	{"tenant", "add", tenant_add, "ID NAME", "make a tenant"},
+	{"tenant", "list", tenant_list, "[--json]", "all tenants"},
+	{"trust-anchor", "add", trust_anchor_add, "--tenant ID [--enrol admit|hold] [--name NAME] FILE",
+	 "let a maker's CA (PEM) vouch for devices of a tenant"},
+	{"trust-anchor", "list", trust_anchor_list, "[--tenant ID] [--json]", "all trust anchors"},
+	{"trust-anchor", "remove", trust_anchor_remove, "NUMBER", "let it vouch for no new device"},
+	{"token", "add", token_add, "--role viewer|analyst|admin|operator [--tenant ID] [--expires DAYS] NAME",
+	 "make an API token, and print it this once"},
+	{"token", "list", token_list, "[--tenant ID] [--json]", "all tokens, without their secrets"},
+	{"token", "revoke", token_revoke, "NUMBER", "end a token now"},
+	{"device", "list", device_list, "[--tenant ID] [--posture POSTURE] [--lifecycle LIFECYCLE] [--json]",
+	 "devices"},
+	{"device", "show", device_show, "UEID [--json]", "one device"},
+	{"device", "approve", device_approve, "UEID", "admit a device that waits"},
+	{"device", "retire", device_retire, "UEID", "refuse its reports from now on"},
+	{"device", "reprovision", device_reprovision, "UEID [--hours N]",
+	 "vouch for the next epoch that it begins, after its storage was renewed"},
+	{"verify", NULL, verify_file, "FILE [--ca FILE] [--chain FILE] [--time TIME] [--json]",
+	 "verify one report (- is standard input), without a database"},
+	{"migrate", NULL, migrate_database, "", "bring the database to this program's version"},
+};
+#define COMMANDS (sizeof commands / sizeof *commands)
+
+static const char *database;
+static PGconn *connection;
+
+void
+cli_die(int status, const char *format, ...)
+{
+	va_list args;
+
+	fputs("fleetstate: ", stderr);
+	va_start(args, format);
+	vfprintf(stderr, format, args);
+	va_end(args);
+	fputc('\n', stderr);
+	exit(status);
+}
+
+static void
+print_usage(FILE *out)
+{
+	fputs("usage: fleetstate [--database URI] COMMAND ...\n\n", out);
+	for (size_t i = 0; i < COMMANDS; i++)
+		fprintf(out, "  %s%s%s %s\n        %s\n", commands[i].noun, commands[i].verb == NULL ? "" : " ",
+			commands[i].verb == NULL ? "" : commands[i].verb, commands[i].arguments, commands[i].help);
+	fputs("\nThe database is --database, FLEETSTATE_DATABASE, or what PGHOST, PGDATABASE and the like say; as the "
+	      "role "
+	      "fleetstate_owner.\nThe exit status is 0 for yes, 1 for no, 2 for a wrong call.\n",
+	      out);
+}
+
+static void
+print_command(const struct command *command, FILE *out)
+{
+	fprintf(out, "usage: fleetstate %s%s%s %s\n%s\n", command->noun, command->verb == NULL ? "" : " ",
+		command->verb == NULL ? "" : command->verb, command->arguments, command->help);
+}
+
+static _Noreturn void
+refuse(const struct command *command)
+{
+	print_command(command, stderr);
+	exit(CLI_WRONG);
+}
+
+int
+cli_parse(const struct command *command, int argc, char **argv, const struct cli_option *options, size_t n, int least,
+	  int most)
+{
+	enum { OPTIONS_MAX = 8, HELP = 'h', FIRST = 256 };
+	struct option longs[OPTIONS_MAX + 2] = {{"help", no_argument, NULL, HELP}};
+	int c, operands;
+
+	for (size_t i = 0; i < n && i < OPTIONS_MAX; i++)
+		longs[i + 1] =
+			(struct option){options[i].name, options[i].flag == NULL ? required_argument : no_argument,
+					NULL, FIRST + (int)i};
+	optind = 0;
+	while ((c = getopt_long(argc, argv, "h", longs, NULL)) != -1) {
+		if (c == HELP) {
+			print_command(command, stdout);
+			exit(CLI_YES);
+		}
+		if (c < FIRST)
+			refuse(command);
+		if (options[c - FIRST].flag != NULL)
+			*options[c - FIRST].flag = true;
+		else
+			*options[c - FIRST].value = optarg;
+	}
+	operands = argc - optind;
+	if (operands < least || operands > most)
+		refuse(command);
+	memmove(argv + 1, argv + optind, (size_t)operands * sizeof *argv);
+	return operands;
+}
+
+const char *
+cli_uri(void)
+{
+	const char *named = getenv("FLEETSTATE_DATABASE");
+
+	if (database != NULL)
+		return database;
+	return named != NULL ? named : "";
+}
+
+static void
+on_notice(void *unused, const char *message)
+{
+	(void)unused;
+	(void)message;
+}
+
+static PGconn *
+connect_database(void)
+{
+	static const char *const keys[] = {"connect_timeout", "fallback_application_name", "dbname", "client_encoding",
+					   NULL};
+	const char *const values[] = {"10", "fleetstate", cli_uri(), "UTF8", NULL};
+
+	if (connection != NULL)
+		return connection;
+	connection = PQconnectdbParams(keys, values, 1);
+	if (PQstatus(connection) != CONNECTION_OK)
+		cli_die(CLI_NO, "database: %s", PQerrorMessage(connection));
+	PQsetNoticeProcessor(connection, on_notice, NULL);
+	return connection;
+}
+
+PGresult *
+cli_query(const char *sql, int n, const char *const *params)
+{
+	PGresult *res = PQexecParams(connect_database(), sql, n, NULL, params, NULL, NULL, 0);
+	const char *message;
+
+	if (PQresultStatus(res) == PGRES_TUPLES_OK || PQresultStatus(res) == PGRES_COMMAND_OK)
+		return res;
+	message = PQresultErrorField(res, PG_DIAG_MESSAGE_PRIMARY);
+	cli_die(CLI_NO, "%s", message == NULL ? PQerrorMessage(connection) : message);
+}
+
+/* Characters, not bytes: what stands in a cell is UTF-8. */
+static int
+width(const char *text)
+{
+	int n = 0;
+
+	for (; *text != '\0'; text++)
+		n += ((unsigned char)*text & 0xc0) != 0x80;
+	return n;
+}
+
+/* What came from a device must not move the cursor of somebody's terminal. */
+static void
+print_cell(const char *text, int room)
+{
+	int pad = room - width(text);
+
+	for (; *text != '\0'; text++)
+		putchar((unsigned char)*text < 0x20 || *text == 0x7f ? '?' : *text);
+	while (pad-- > 0)
+		putchar(' ');
+}
+
+static void
+print_row(const PGresult *res, int row, const int *room)
+{
+	int columns = PQnfields(res);
+
+	for (int c = 0; c < columns; c++) {
+		const char *text = row < 0 ? PQfname(res, c) : PQgetvalue(res, row, c);
+
+		print_cell(text, c == columns - 1 ? 0 : room[c] + 2);
+	}
+	putchar('\n');
+}
+
+static void
+print_table(const PGresult *res)
+{
+	enum { COLUMNS_MAX = 32 };
+	int room[COLUMNS_MAX] = {0};
+
+	if (PQnfields(res) > COLUMNS_MAX)
+		abort();
+	for (int c = 0; c < PQnfields(res); c++) {
+		room[c] = width(PQfname(res, c));
+		for (int r = 0; r < PQntuples(res); r++)
+			if (width(PQgetvalue(res, r, c)) > room[c])
+				room[c] = width(PQgetvalue(res, r, c));
+	}
+	for (int r = -1; r < PQntuples(res); r++)
+		print_row(res, r, room);
+}
+
+void
+cli_list(const char *sql, int n, const char *const *params, bool json)
+{
+	PGresult *res;
+	char *whole;
+
+	if (!json) {
+		res = cli_query(sql, n, params);
+		print_table(res);
+		PQclear(res);
+		return;
+	}
+	if (asprintf(&whole, "SELECT coalesce(json_agg(x), '[]') FROM (%s) x", sql) < 0)
+		cli_die(CLI_NO, "out of memory");
+	res = cli_query(whole, n, params);
+	puts(PQgetvalue(res, 0, 0));
+	PQclear(res);
+	free(whole);
+}
+
+void
+cli_check_ueid(const char *text)
+{
+	struct ueid ueid;
+
+	if (!ueid_parse((struct slice){(const uint8_t *)text, strlen(text)}, &ueid))
+		cli_die(CLI_WRONG, "%s: a ueid is 34 lower-case hex digits that begin with 01", text);
+}
+
+static const struct command *
+find(int argc, char **argv)
+{
+	for (size_t i = 0; i < COMMANDS; i++) {
+		const struct command *c = &commands[i];
+
+		if (strcmp(c->noun, argv[0]) == 0 && (c->verb == NULL || (argc > 1 && strcmp(c->verb, argv[1]) == 0)))
+			return c;
+	}
+	return NULL;
+}
+
+static int
+run(int argc, char **argv)
+{
+	const struct command *command = argc > 0 ? find(argc, argv) : NULL;
+	int words;
+
+	if (command == NULL) {
+		print_usage(stderr);
+		return CLI_WRONG;
+	}
+	words = command->verb == NULL ? 1 : 2;
+	return command->run(command, argc - words + 1, argv + words - 1);
+}
+
+int
+main(int argc, char **argv)
+{
+	static const struct option longs[] = {{"database", required_argument, NULL, 'd'},
+					      {"help", no_argument, NULL, 'h'},
+					      {"version", no_argument, NULL, 'V'},
+					      {0}};
+	int c, status;
+
+	log_open("fleetstate", LOG_LEVEL_WARNING);
+	while ((c = getopt_long(argc, argv, "+hV", longs, NULL)) != -1) {
+		switch (c) {
+		case 'd':
+			database = optarg;
+			break;
+		case 'h':
+			print_usage(stdout);
+			return CLI_YES;
+		case 'V':
+			puts(FLEETSTATE_VERSION);
+			return CLI_YES;
+		default:
+			return CLI_WRONG;
+		}
+	}
+	status = run(argc - optind, argv + optind);
+	PQfinish(connection);
+	if (fflush(stdout) != 0 && status == CLI_YES)
+		cli_die(CLI_NO, "standard output can't be written");
+	return status;
+}

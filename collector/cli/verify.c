@@ -1,0 +1,188 @@
+/* `fleetstate verify`: the collector's own verification, on one file, without its database. */
+#include "collector/verify.h"
+
+#include <errno.h>
+#include <jansson.h>
+#include <openssl/pem.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "collector/cli/cli.h"
+
+static uint8_t *
+read_file(const char *name, size_t *len)
+{
+	FILE *in = strcmp(name, "-") == 0 ? stdin : fopen(name, "rb");
+	uint8_t *bytes = malloc(LIMIT_MESSAGE + 1);
+
+	if (in == NULL)
+		cli_die(CLI_WRONG, "%s: %m", name);
+	if (bytes == NULL)
+		cli_die(CLI_WRONG, "out of memory");
+	/* One byte more than allowed tells a message that is too large. */
+	*len = fread(bytes, 1, LIMIT_MESSAGE + 1, in);
+	if (ferror(in))
+		cli_die(CLI_WRONG, "%s: %m", name);
+	if (in != stdin)
+		fclose(in);
+	return bytes;
+}
+
+/* RFC 3339 in UTC, or @ and seconds since 1970. */
+static int64_t
+parse_time(const char *text)
+{
+	struct tm tm = {0};
+	char *end;
+
+	if (text == NULL)
+		return time(NULL);
+	if (text[0] == '@') {
+		errno = 0;
+		long long seconds = strtoll(text + 1, &end, 10);
+
+		if (end != text + 1 && *end == '\0' && errno == 0 && seconds >= 0 && seconds <= LIMIT_IAT)
+			return seconds;
+	} else if ((end = strptime(text, "%Y-%m-%dT%H:%M:%SZ", &tm)) != NULL && *end == '\0') {
+		return timegm(&tm);
+	}
+	cli_die(CLI_WRONG, "%s: a time is 2026-01-31T23:59:59Z or @ and seconds since 1970", text);
+}
+
+static size_t
+read_chain(const char *file, struct slice chain[LIMIT_CHAIN_CERTS])
+{
+	char *name, *header;
+	unsigned char *der;
+	size_t n = 0;
+	long len;
+	FILE *in = fopen(file, "r");
+
+	if (in == NULL)
+		cli_die(CLI_WRONG, "%s: %m", file);
+	while (n < LIMIT_CHAIN_CERTS && PEM_read(in, &name, &header, &der, &len) == 1) {
+		OPENSSL_free(name);
+		OPENSSL_free(header);
+		chain[n++] = (struct slice){der, (size_t)len};
+	}
+	fclose(in);
+	if (n == 0)
+		cli_die(CLI_WRONG, "%s: no certificate", file);
+	return n;
+}
+
+/* A report that carries no chain is verified as the collector does it, by a key that it knows already: here from --chain. */
+static enum reason
+know_device(struct message *m, const struct anchors *anchors, const char *file, struct device *device)
+{
+	struct slice chain[LIMIT_CHAIN_CERTS];
+	struct enrolment *enrolment = NULL;
+	struct device_keys *keys;
+	size_t n = read_chain(file, chain);
+	enum reason reason;
+
+	reason = enrol_chain(anchors, chain, n, &m->ueid, m->cose.kid, m->received_us / 1000000, &enrolment);
+	if (reason != REASON_OK)
+		return reason;
+	keys = calloc(1, sizeof *keys + sizeof keys->at[0]);
+	if (keys == NULL)
+		cli_die(CLI_WRONG, "out of memory");
+	memcpy(keys->at[0].kid, enrolment->kid, KID_SIZE);
+	keys->at[0].not_before = enrolment->not_before;
+	keys->at[0].not_after = enrolment->not_after;
+	keys->at[0].spki = enrolment->spki;
+	keys->len = 1;
+	device->keys = keys;
+	device->ueid = m->ueid;
+	device->lifecycle = LIFECYCLE_ACTIVE;
+	m->device = device;
+	return REASON_OK;
+}
+
+/* Whose topic it came by can't be known here, so its own word is taken for that. The signature decides. */
+static bool
+read_ueid(struct message *m)
+{
+	struct report report;
+
+	m->reason = cose_decode(m->bytes, &m->cose);
+	if (m->reason == REASON_OK)
+		m->reason = report_decode(m->cose.payload, &report);
+	if (m->reason == REASON_OK)
+		m->ueid = report.ueid;
+	return m->reason == REASON_OK;
+}
+
+static void
+print_text(const json_t *json)
+{
+	char *text = json_dumps(json, JSON_INDENT(2));
+
+	/* Escapes of control characters are JSON's own, so a device can't write to the terminal. */
+	puts(text == NULL ? "" : text);
+	free(text);
+}
+
+static void
+print_outcome(const struct message *m, const char *why, bool json, bool claims)
+{
+	char digest[2 * DIGEST_SIZE + 1];
+	json_t *report = claims ? report_json(&m->report) : NULL;
+
+	hex_print(m->sha256, DIGEST_SIZE, digest);
+	if (json) {
+		json_t *all = json_pack("{s:b, s:s*, s:s, s:o*}", "verified", why == NULL, "reason", why, "sha256",
+					digest, "claims", report);
+
+		print_text(all);
+		json_decref(all);
+		return;
+	}
+	printf("%s%s%s\nsha256 %s\n", why == NULL ? "verified" : "not verified", why == NULL ? "" : ": ",
+	       why == NULL ? "" : why, digest);
+	if (report != NULL)
+		print_text(report);
+	json_decref(report);
+}
+
+int
+verify_file(const struct command *command, int argc, char **argv)
+{
+	const char *ca = NULL, *chain = NULL, *at = NULL, *why = NULL;
+	bool json = false;
+	const struct cli_option options[] = {
+		{"ca", &ca, NULL}, {"chain", &chain, NULL}, {"time", &at, NULL}, {"json", NULL, &json}};
+	struct device device = {0};
+	struct message m = {0};
+	struct anchors *anchors = NULL;
+	struct key_cache *keys = key_cache_new(1);
+	char error[256];
+	bool decoded;
+
+	cli_parse(command, argc, argv, options, 4, 1, 1);
+	m.received_us = parse_time(at) * 1000000;
+	if (ca != NULL && (anchors = anchors_from_pem(ca, error)) == NULL)
+		cli_die(CLI_WRONG, "%s: %s", ca, error);
+	m.bytes.at = read_file(argv[1], &m.bytes.len);
+	sha256(m.bytes, m.sha256);
+	decoded = read_ueid(&m);
+	if (decoded && anchors == NULL) {
+		why = "no trust anchor was named with --ca";
+		m.reason = report_decode(m.cose.payload, &m.report);
+	} else if (decoded) {
+		if (chain != NULL)
+			m.reason = know_device(&m, anchors, chain, &device);
+		if (m.reason == REASON_OK)
+			verify_message(&m, keys, anchors);
+		if (m.parked)
+			why = "it carries no certificate chain; name one with --chain";
+	}
+	if (why == NULL && m.reason != REASON_OK)
+		why = reason_name(m.reason);
+	print_outcome(&m, why, json, decoded && (m.reason == REASON_OK) && !m.parked);
+	anchors_free(anchors);
+	key_cache_free(keys);
+	return why == NULL ? CLI_YES : CLI_NO;
+}
