@@ -65,7 +65,7 @@ static struct cose_key *
 make_signing_key(int alg, EVP_PKEY **pkey)
 {
 	char directory[] = "/tmp/test_verify.XXXXXX", file[64], error[256];
-	struct cose_key *key;
+	struct cose_key *key = NULL;
 
 	if (mkdtemp(directory) == NULL)
 		never();
