@@ -1,0 +1,380 @@
+/*
+ * fleetstate-emitter: observes this device, signs what it saw, and publishes it until the collector has it.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "emitter/compose.h"
+#include "emitter/settings.h"
+#include "emitter/status.h"
+#include "schema/log.h"
+
+#define STOP_MS 2000 /* for what can still be published */
+#define STATUS_MS 1000 /* between two status files */
+#define BOOT_ID_FILE "/proc/sys/kernel/random/boot_id"
+
+struct emitter {
+	int argc;
+	char **argv;
+	struct settings settings;
+	struct declared declared;
+	struct collect *collect;
+	struct facts *facts;
+	struct receipt_trust *trust;
+	struct journal *journal;
+	struct pipeline *pipeline;
+	int signals;
+	bool stop;
+	int64_t status_at; /* when the status file may be written again */
+	uint64_t status_told[COUNTERS + 2];
+};
+
+static int64_t
+monotonic_ms(void)
+{
+	struct timespec ts;
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+static uint64_t
+wall_seconds(void)
+{
+	time_t now = time(NULL);
+	return now > 0 ? (uint64_t)now : 0;
+}
+
+/* ---- opening, in order ---- */
+
+static int
+open_log(const struct settings *settings)
+{
+	enum log_level level;
+	if (!log_level_parse(settings->log_level, &level))
+		return -1;
+	log_open("fleetstate-emitter", level);
+	return 0;
+}
+
+static int
+open_collect(struct emitter *e)
+{
+	const struct settings *s = &e->settings;
+	e->declared =
+		(struct declared){s->vendor, s->hwmodel, s->hwversion, s->serial, s->oemid, s->swname, s->swversion};
+	e->collect = collect_new(s->root, &e->declared);
+	e->facts = facts_new();
+	if (e->collect != NULL && e->facts != NULL)
+		return 0;
+	log_error("can't observe root=\"%s\" error=\"%s\"", s->root, strerror(errno));
+	return -1;
+}
+
+static int
+open_signals(struct emitter *e)
+{
+	sigset_t set;
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
+	signal(SIGPIPE, SIG_IGN);
+	if (sigprocmask(SIG_BLOCK, &set, NULL) == 0)
+		e->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	return e->signals >= 0 ? 0 : -1;
+}
+
+/* The kernel's name of this boot. Without one each start counts as a boot. */
+static void
+read_boot_id(uint8_t boot_id[BOOT_ID_SIZE])
+{
+	char text[40] = "", hex[2 * BOOT_ID_SIZE + 1];
+	size_t len = 0;
+	FILE *f = fopen(BOOT_ID_FILE, "re");
+	if (f != NULL) {
+		len = fread(text, 1, sizeof text, f);
+		fclose(f);
+	}
+	size_t digits = 0;
+	for (size_t i = 0; i < len && digits < 2 * BOOT_ID_SIZE; i++)
+		if (text[i] != '-' && text[i] != '\n')
+			hex[digits++] = text[i];
+	if (!hex_parse((struct slice){(uint8_t *)hex, digits}, boot_id, BOOT_ID_SIZE))
+		arc4random_buf(boot_id, BOOT_ID_SIZE);
+}
+
+static struct pipeline_settings
+pipeline_settings(const struct emitter *e, const struct settings *s)
+{
+	struct pipeline_settings settings = {
+		.state_dir = s->state_dir,
+		.spool_size = (size_t)s->spool_size,
+		.sign_key = s->sign_key,
+		.sign_certificate = s->sign_certificate,
+		.interval = (uint32_t)s->interval,
+		.publish = {s->broker, s->ca, s->tls_certificate, s->tls_key, (unsigned)s->keep_alive,
+			    (unsigned)s->backoff_min * 1000, (unsigned)s->backoff_max * 1000},
+		.trust = e->trust,
+		.journal = e->journal,
+	};
+	read_boot_id(settings.boot_id);
+	return settings;
+}
+
+static int
+open_pipeline(struct emitter *e)
+{
+	char error[ERROR_SIZE] = "";
+	bool journalled = e->settings.journal != NULL && e->settings.journal[0] != '\0';
+	e->trust = receipt_trust_open(e->settings.receipt_ca, error);
+	if (e->trust != NULL && journalled)
+		e->journal = journal_open(e->settings.journal, error);
+	if (e->trust != NULL && (e->journal != NULL || !journalled)) {
+		struct pipeline_settings settings = pipeline_settings(e, &e->settings);
+		e->pipeline = pipeline_open(&settings, monotonic_ms(), 0, error);
+	}
+	if (e->pipeline != NULL)
+		return 0;
+	log_error("%s", error);
+	return -1;
+}
+
+static void
+close_all(struct emitter *e)
+{
+	pipeline_close(e->pipeline, STOP_MS);
+	journal_close(e->journal);
+	receipt_trust_free(e->trust);
+	if (e->signals >= 0)
+		close(e->signals);
+	facts_free(e->facts);
+	collect_free(e->collect);
+	settings_free(&e->settings);
+}
+
+/* ---- what it does ---- */
+
+static const char *
+key_place(const char *uri)
+{
+	static const struct {
+		const char *scheme, *place;
+	} places[] = {{"pkcs11:", "pkcs11"}, {"handle:", "tpm2"}, {"object:", "tpm2"}};
+	for (size_t i = 0; uri != NULL && i < sizeof places / sizeof *places; i++)
+		if (strncmp(uri, places[i].scheme, strlen(places[i].scheme)) == 0)
+			return places[i].place;
+	return "file";
+}
+
+static int
+observe(struct emitter *e, struct inventory *inventory)
+{
+	if (collect_sweep(e->collect, e->facts, inventory) != 0) {
+		log_error("the sweep ran out of memory");
+		return -1;
+	}
+	if (e->settings.sign_key != NULL)
+		facts_set_text(e->facts, FACT_EMITTER_SIGNING_KEY, key_place(e->settings.sign_key));
+	else
+		facts_unknown(e->facts, FACT_EMITTER_SIGNING_KEY, "no key configured");
+	return 0;
+}
+
+static void
+report_now(struct emitter *e, int64_t now)
+{
+	struct inventory inventory;
+	if (observe(e, &inventory) == 0)
+		(void)!pipeline_report(e->pipeline, e->facts, &inventory, now, wall_seconds());
+}
+
+/* Written when something changed, and not more than once a second; unsynced, so an idle device's flash is left alone. */
+static void
+tell_status(struct emitter *e, int64_t now, bool last)
+{
+	struct pipeline_status status;
+	if (now < e->status_at && !last)
+		return;
+	pipeline_status(e->pipeline, &status);
+	if (last)
+		status.connected = false;
+	uint64_t told[COUNTERS + 2];
+	memcpy(told, status.counters, sizeof status.counters);
+	told[COUNTERS] = status.connected;
+	told[COUNTERS + 1] = status.up_to;
+	if (memcmp(told, e->status_told, sizeof told) == 0)
+		return;
+	e->status_at = now + STATUS_MS;
+	memcpy(e->status_told, told, sizeof told);
+	if (status_write(e->settings.state_dir, &status, (uint32_t)e->settings.interval, wall_seconds()) != 0)
+		log_debug("status not written error=\"%s\"", strerror(errno));
+}
+
+/* New settings hold only when all of them do; identity, state and what is observed need a restart. */
+static void
+reload(struct emitter *e)
+{
+	struct settings fresh;
+	char error[ERROR_SIZE] = "";
+	if (settings_load(&fresh, e->argc, e->argv) != SETTINGS_RUN) {
+		log_error("settings are wrong: the old ones stay");
+		return;
+	}
+	struct receipt_trust *trust = receipt_trust_open(fresh.receipt_ca, error), *old = e->trust;
+	e->trust = trust;
+	struct pipeline_settings settings = pipeline_settings(e, &fresh);
+	if (trust == NULL || pipeline_reload(e->pipeline, &settings, error) != 0) {
+		log_error("settings are wrong: the old ones stay error=\"%s\"", error);
+		e->trust = old;
+		receipt_trust_free(trust);
+		settings_free(&fresh);
+		return;
+	}
+	receipt_trust_free(old);
+	settings_free(&e->settings);
+	e->settings = fresh;
+	const struct settings *s = &e->settings;
+	e->declared =
+		(struct declared){s->vendor, s->hwmodel, s->hwversion, s->serial, s->oemid, s->swname, s->swversion};
+	(void)open_log(s);
+	log_info("settings read again interval=%d broker=%s", (int)s->interval, s->broker);
+}
+
+static void
+handle_signals(struct emitter *e)
+{
+	struct signalfd_siginfo info;
+	while (read(e->signals, &info, sizeof info) == (ssize_t)sizeof info) {
+		if (info.ssi_signo == SIGHUP)
+			reload(e);
+		else
+			e->stop = true;
+	}
+}
+
+/* Waits for the pipeline, a signal, or the time. */
+static void
+wait_until(struct emitter *e, int64_t until)
+{
+	struct pollfd fds[2] = {
+		{.fd = e->signals, .events = POLLIN},
+		{.fd = pipeline_fd(e->pipeline), .events = POLLIN},
+	};
+	int64_t ms = until - monotonic_ms();
+	if (ms > INT32_MAX)
+		ms = INT32_MAX;
+	if (poll(fds, 2, ms > 0 ? (int)ms : 0) > 0 && fds[0].revents != 0)
+		handle_signals(e);
+}
+
+/* One turn: events, a report when it is due, the status. */
+static int64_t
+turn(struct emitter *e, int64_t now)
+{
+	int64_t next = pipeline_tick(e->pipeline, now);
+	if (pipeline_due(e->pipeline, now)) {
+		report_now(e, now);
+		next = pipeline_tick(e->pipeline, now);
+	}
+	tell_status(e, now, false);
+	return next;
+}
+
+static int
+run(struct emitter *e)
+{
+	while (!e->stop)
+		wait_until(e, turn(e, monotonic_ms()));
+	tell_status(e, monotonic_ms(), true);
+	return 0;
+}
+
+/* One report. It is taken over when the broker acknowledged it; the receipt is waited for a while longer, and its absence told. */
+static int
+run_once(struct emitter *e)
+{
+	int64_t begin = monotonic_ms(), wait = e->settings.once_timeout * 1000, until = begin + wait;
+	struct pipeline_status status = {0};
+	report_now(e, begin);
+	pipeline_status(e->pipeline, &status);
+	uint64_t seq = status.counters[COUNTER_REPORTS] > 0 ? status.seq : 0;
+	bool acked = false, receipted = false;
+	for (int64_t now = begin; seq != 0 && !e->stop && now < until && !receipted; now = monotonic_ms()) {
+		int64_t next = pipeline_tick(e->pipeline, now);
+		pipeline_status(e->pipeline, &status);
+		receipted = pipeline_receipted(e->pipeline, seq);
+		if (!acked && status.acked >= seq) {
+			acked = true;
+			until = now + wait / 3;
+		}
+		if (!receipted)
+			wait_until(e, next < until ? next : until);
+	}
+	tell_status(e, monotonic_ms(), true);
+	if (seq == 0 || (!acked && !receipted)) {
+		log_error("no report was taken over; it stays in the spool seq=%" PRIu64, seq);
+		return 1;
+	}
+	log_info("report taken over seq=%" PRIu64 " receipt=%s", seq, receipted ? "yes" : "no");
+	return 0;
+}
+
+/* The report as it would be, but for what only the keys and the state know. */
+static int
+print_report(struct emitter *e)
+{
+	struct composer composer = {.wants = WANT_INVENTORY};
+	struct composed composed;
+	struct inventory inventory;
+	if (open_collect(e) != 0 || observe(e, &inventory) != 0)
+		return 1;
+	int rc = compose(&composer, e->facts, &inventory, (uint32_t)e->settings.interval, 0, wall_seconds(), &composed);
+	json_t *json = rc == 0 ? report_json(&composed.report) : NULL;
+	if (json != NULL) {
+		json_dumpf(json, stdout, JSON_INDENT(2));
+		putchar('\n');
+	}
+	json_decref(json);
+	composed_free(&composed);
+	return json != NULL ? 0 : 1;
+}
+
+static int
+start(struct emitter *e, int (*do_it)(struct emitter *))
+{
+	if (open_collect(e) != 0 || open_signals(e) != 0 || open_pipeline(e) != 0)
+		return 1;
+	return do_it(e);
+}
+
+int
+main(int argc, char **argv)
+{
+	struct emitter e = {.argc = argc, .argv = argv, .signals = -1};
+	log_open("fleetstate-emitter", LOG_LEVEL_INFO);
+	enum settings_action action = settings_load(&e.settings, argc, argv);
+	if (action == SETTINGS_WRONG)
+		return 2;
+	int rc = 0;
+	if (action != SETTINGS_DONE && open_log(&e.settings) != 0)
+		rc = 2;
+	else if (action == SETTINGS_RUN)
+		rc = start(&e, run);
+	else if (action == SETTINGS_ONCE)
+		rc = start(&e, run_once);
+	else if (action == SETTINGS_PRINT)
+		rc = print_report(&e);
+	else if (action == SETTINGS_STATUS || action == SETTINGS_STATUS_JSON)
+		rc = status_show(e.settings.state_dir, action == SETTINGS_STATUS_JSON, wall_seconds());
+	close_all(&e);
+	return rc;
+}

@@ -1,0 +1,47 @@
+/*
+ * What the emitter was told: defaults, then emitter.conf, then the command line. The table in settings.c writes --help, --example, the man page's
+ * list and --check.
+ */
+#ifndef FLEETSTATE_EMITTER_SETTINGS_H
+#define FLEETSTATE_EMITTER_SETTINGS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "schema/slice.h"
+
+#define SETTINGS_FILE "/etc/fleetstate/emitter.conf"
+
+struct settings {
+	char *log_level;
+	char *root;		/* what is observed: / */
+	char *state_dir;
+	int64_t interval;	/* seconds */
+	bool test_intervals;	/* intervals below 30 s are meant */
+	int64_t spool_size;	/* bytes */
+	char *broker;		/* ssl://host:port */
+	char *ca, *tls_certificate, *tls_key;	/* PEM files */
+	int64_t keep_alive;	/* seconds */
+	int64_t backoff_min, backoff_max;	/* seconds */
+	char *sign_certificate, *sign_key;	/* PEM chain, leaf first; a URI as cose_key_open takes it */
+	char *receipt_ca;	/* PEM */
+	char *vendor, *hwmodel, *hwversion, *serial, *oemid, *swname, *swversion;	/* declared facts; NULL: observe */
+	char *journal;		/* NULL: none */
+	int64_t once_timeout;	/* seconds */
+};
+
+enum settings_action {
+	SETTINGS_RUN,
+	SETTINGS_ONCE,		/* one report, then end */
+	SETTINGS_PRINT,		/* one observation as JSON; needs no keys */
+	SETTINGS_STATUS,	/* of the running emitter */
+	SETTINGS_STATUS_JSON,
+	SETTINGS_DONE,		/* --help and the like: printed */
+	SETTINGS_WRONG		/* said why */
+};
+
+/* Reads the command line, and --config's file, or SETTINGS_FILE if that is there. To load again (SIGHUP), with the same arguments: argv is not changed. */
+enum settings_action settings_load(struct settings *, int argc, char *const *argv) WARN_UNUSED;
+void settings_free(struct settings *);
+
+#endif
