@@ -2,7 +2,7 @@
 --
 -- epoch is the report's 8 bytes read as a big-endian signed integer. Digests are SHA-256. Rows carry the tenant of when they were written.
 
-CREATE SCHEMA fleetstate;
+CREATE SCHEMA IF NOT EXISTS fleetstate;
 SET search_path = fleetstate, pg_catalog;
 DO $$
 BEGIN
@@ -39,6 +39,7 @@ CREATE TABLE device (
 	first_seen timestamptz,
 	serial text, vendor text, hwmodel text, hwversion text, oemid text, swname text, swversion text, kernel text,
 	support_until date, end_of_life date,
+	reprovision_until timestamptz,		-- the operator's word: an epoch that begins by then is the device's own
 	created_at timestamptz NOT NULL DEFAULT now()
 );
 CREATE INDEX device_page ON device (tenant_id, device_id);
@@ -82,6 +83,7 @@ CREATE TABLE device_epoch (
 	tenant_id int NOT NULL,
 	hi bigint NOT NULL DEFAULT 0,
 	first_seen timestamptz NOT NULL,
+	kid bytea,				-- the key that signed its first report here
 	vouched boolean NOT NULL DEFAULT true,	-- by a first enrolment, a newer certificate or an operator
 	duplicates bigint NOT NULL DEFAULT 0,
 	late bigint NOT NULL DEFAULT 0,

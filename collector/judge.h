@@ -1,0 +1,63 @@
+/*
+ * Judges a batch against the ledgers: each report is new, late, a duplicate or a fork, and each device's ledger moves on a working copy. Nothing
+ * outside the batch changes before judge_commit, so a transaction that fails leaves no trace. Pure: what only the database knows is handed in.
+ */
+#ifndef FLEETSTATE_COLLECTOR_JUDGE_H
+#define FLEETSTATE_COLLECTOR_JUDGE_H
+
+#include "collector/keyring.h"
+#include "collector/message.h"
+
+/* One epoch of a device in this batch. */
+struct account {
+	struct account *next;
+	const struct ledger *before;	/* as the database has it */
+	struct ledger ledger;		/* as it will be */
+	struct ledger stored;		/* what `before` points to when the epoch is not the device's current one */
+	uint8_t kid[KID_SIZE];		/* of the report that began it */
+	int64_t first_seen_us;
+	bool fresh, vouched, left, changed;
+	int64_t duplicates, late, forks, chain_breaks;
+	const struct message *state;	/* the newest of its reports with sections */
+};
+
+/* One device in this batch. */
+struct docket {
+	struct device *device;
+	struct message **messages;	/* in the order of arrival */
+	size_t n, stored;
+	struct account *accounts, *current;
+	bool other_epochs;		/* some report is of an epoch that memory does not know */
+	int64_t vouched_until;		/* not_before of the newest key that began a vouched epoch; handed in with other_epochs */
+	bool reprovision;		/* the operator vouches for the next new epoch; likewise */
+	int64_t allowance;		/* reports that may still be stored; handed in for a pending device */
+	bool fork, second_epoch;	/* found in this batch */
+	bool was_away;			/* longer than its interval: it may stand as silent */
+};
+
+struct judge {
+	struct docket *dockets;		/* by device_id */
+	size_t dockets_n;
+	struct message **asked;		/* their numbers are taken: is the stored report the same? judge_settle each */
+	size_t asked_n;
+	struct judge_pool *pool;
+};
+
+/* For batches of up to `max` messages. -1 when memory ran out. */
+int judge_init(struct judge *, size_t max) WARN_UNUSED;
+void judge_free(struct judge *);
+
+/* Sorts the messages that were not refused and have a device. -1 when memory ran out. */
+int judge_begin(struct judge *, struct message **, size_t n) WARN_UNUSED;
+/* An epoch that the database knows of, and its gaps in ascending order. */
+int judge_add_epoch(struct judge *, struct docket *, const struct ledger *, bool vouched) WARN_UNUSED;
+/* Verdicts, but for those asked for. May refuse with GAPS_FULL or PENDING_FULL. -1 when memory ran out. */
+int judge_run(struct judge *) WARN_UNUSED;
+void judge_settle(struct judge *, struct message *, bool fork);
+/* The transaction is in: ledgers move. judge_end without it forgets all. */
+void judge_commit(struct judge *);
+void judge_end(struct judge *);
+
+bool message_is_stored(const struct message *);	/* its verdict is one that is kept */
+
+#endif

@@ -1,0 +1,26 @@
+/*
+ * All SQL of ingest: one transaction a batch, a handful of set-based statements, rows sorted by device. A batch that the environment fails is tried
+ * again for as long as it takes; one that holds a row the database refuses is halved until only that row is refused.
+ */
+#ifndef FLEETSTATE_COLLECTOR_STORE_H
+#define FLEETSTATE_COLLECTOR_STORE_H
+
+#include "collector/judge.h"
+#include "collector/settings.h"
+
+struct store;
+
+/* Told after each commit, in the store's thread: dockets are judged and committed, messages have their final reason and verdict. */
+typedef void store_committed(void *context, const struct judge *, struct message **, size_t n);
+
+struct store *store_new(const struct settings *, struct keyring *, store_committed *, void *context) WARN_UNUSED;
+void store_free(struct store *);
+
+/* Stores a batch. -1: given up, because store_give_up was called and the database does not answer. */
+int store_batch(struct store *, struct message **, size_t n) WARN_UNUSED;
+/* From any thread: from now on a database that fails is not waited for. */
+void store_give_up(struct store *);
+/* Reads these devices anew before the next batch: their keys or lifecycle changed. Any thread. */
+void store_reload(struct store *, const struct ueid *);
+
+#endif
