@@ -56,6 +56,7 @@ EMITTER := \
 	emitter/compose.c \
 	emitter/sign.c \
 	emitter/account.c \
+	emitter/segment.c \
 	emitter/spool.c \
 	emitter/journal.c \
 	emitter/publish.c \

@@ -1,23 +1,13 @@
 #include "emitter/spool.h"
 
-#include <dirent.h>
-#include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "schema/log.h"
 
-#define SEGMENT_SIZE (256 * 1024)
-#define SEGMENT_HEAD 16 /* magic and epoch */
-#define RECORD_HEAD 24 /* magic, length, seq, flags, CRC of all that and the message */
-#define SEGMENT_MAGIC "FSPOOL1\n"
-#define RECORD_MAGIC UINT32_C(0x46535231)
-#define NAME_SIZE 24
 #define BUFFER_KEPT (16 * 1024) /* of the reading buffer between calls */
 
 struct entry {
@@ -46,67 +36,6 @@ struct spool {
 	size_t buffer_size;
 	uint64_t dropped, damaged;
 };
-
-/* CRC-32C (RFC 3720 B.4), half a byte at a time: the table stays small. */
-static uint32_t
-crc32c(uint32_t crc, struct slice s)
-{
-	static const uint32_t half[16] = {
-		0x00000000, 0x105ec76f, 0x20bd8ede, 0x30e349b1, 0x417b1dbc, 0x5125dad3, 0x61c69362, 0x7198540d,
-		0x82f63b78, 0x92a8fc17, 0xa24bb5a6, 0xb21572c9, 0xc38d26c4, 0xd3d3e1ab, 0xe330a81a, 0xf36e6f75,
-	};
-	crc = ~crc;
-	for (size_t i = 0; i < s.len; i++) {
-		crc ^= s.at[i];
-		crc = (crc >> 4) ^ half[crc & 15];
-		crc = (crc >> 4) ^ half[crc & 15];
-	}
-	return ~crc;
-}
-
-static void
-segment_name(uint64_t first, char name[NAME_SIZE])
-{
-	snprintf(name, NAME_SIZE, "%016" PRIx64 ".seg", first);
-}
-
-static void
-record_head(uint8_t head[RECORD_HEAD], uint64_t seq, unsigned flags, struct slice message)
-{
-	uint32_t words[4] = {htobe32(RECORD_MAGIC), htobe32((uint32_t)message.len), htobe32(flags), 0};
-	uint64_t number = htobe64(seq);
-	memcpy(head, &words[0], 4);
-	memcpy(head + 4, &words[1], 4);
-	memcpy(head + 8, &number, 8);
-	memcpy(head + 16, &words[2], 4);
-	words[3] = htobe32(crc32c(crc32c(0, (struct slice){head, 20}), message));
-	memcpy(head + 20, &words[3], 4);
-}
-
-/* The record that begins at `at`, if a whole and sound one does. */
-static bool
-record_parse(struct slice file, size_t at, struct spool_record *out)
-{
-	uint32_t word;
-	uint64_t seq;
-	if (file.len - at < RECORD_HEAD)
-		return false;
-	const uint8_t *head = file.at + at;
-	memcpy(&word, head, 4);
-	if (be32toh(word) != RECORD_MAGIC)
-		return false;
-	memcpy(&word, head + 4, 4);
-	out->len = be32toh(word);
-	memcpy(&seq, head + 8, 8);
-	out->seq = be64toh(seq);
-	memcpy(&word, head + 16, 4);
-	out->flags = be32toh(word);
-	if (out->len > file.len - at - RECORD_HEAD || out->len > LIMIT_MESSAGE || out->seq == 0)
-		return false;
-	memcpy(&word, head + 20, 4);
-	struct slice message = {head + RECORD_HEAD, out->len};
-	return be32toh(word) == crc32c(crc32c(0, (struct slice){head, 20}), message);
-}
 
 /* ---- the index ---- */
 
@@ -220,75 +149,6 @@ newest_seq(const struct spool *s)
 
 /* ---- opening ---- */
 
-static int
-compare_first(const void *a, const void *b)
-{
-	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-	return x < y ? -1 : x > y;
-}
-
-/* The segments' names, ascending; the caller frees them. */
-static int
-list_segments(const struct spool *s, uint64_t **names, size_t *len)
-{
-	int fd = openat(s->dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
-	if (d == NULL) {
-		if (fd >= 0)
-			close(fd);
-		return -1;
-	}
-	size_t room = 0;
-	*names = NULL;
-	*len = 0;
-	int rc = 0;
-	for (struct dirent *e; rc == 0 && (e = readdir(d)) != NULL;) {
-		uint64_t first;
-		int end = 0;
-		if (sscanf(e->d_name, "%16" SCNx64 ".seg%n", &first, &end) != 1 || end != 20 || e->d_name[end] != '\0')
-			continue;
-		if (*len == room) {
-			room = room * 2 + 16;
-			uint64_t *more = reallocarray(*names, room, sizeof *more);
-			if (more == NULL) {
-				rc = -1;
-				break;
-			}
-			*names = more;
-		}
-		(*names)[(*len)++] = first;
-	}
-	closedir(d);
-	if (rc == 0 && *len > 0)
-		qsort(*names, *len, sizeof **names, compare_first);
-	return rc;
-}
-
-/* Reads the whole of a segment, at most what one record more than its size can make it. */
-static int
-load_file(const struct spool *s, uint64_t first, uint8_t **out, size_t *len)
-{
-	char name[NAME_SIZE];
-	segment_name(first, name);
-	struct stat st;
-	if (fstatat(s->dir, name, &st, AT_SYMLINK_NOFOLLOW) != 0)
-		return -1;
-	if (st.st_size > SEGMENT_SIZE + LIMIT_MESSAGE + RECORD_HEAD + SEGMENT_HEAD) {
-		errno = EFBIG;
-		return -1;
-	}
-	*out = malloc((size_t)st.st_size + 1);
-	if (*out == NULL)
-		return -1;
-	ssize_t n = durable_read(s->dir, name, *out, (size_t)st.st_size);
-	if (n < 0) {
-		free(*out);
-		return -1;
-	}
-	*len = (size_t)n;
-	return 0;
-}
-
 /* Indexes the sound records, passing over damaged bytes. Returns where the last sound one ends. */
 static size_t
 scan(struct spool *s, struct segment *g, struct slice file)
@@ -314,19 +174,6 @@ scan(struct spool *s, struct segment *g, struct slice file)
 	return end;
 }
 
-static int
-truncate_at(const struct spool *s, const char *name, size_t size)
-{
-	int fd = openat(s->dir, name, O_WRONLY | O_CLOEXEC);
-	if (fd < 0)
-		return -1;
-	int rc = ftruncate(fd, (off_t)size);
-	if (rc == 0)
-		rc = fsync(fd);
-	close(fd);
-	return rc;
-}
-
 /* A torn tail of the last segment never counted as durable, so nothing of it was published. */
 static int
 open_segment(struct spool *s, uint64_t first, bool last, char *error)
@@ -335,16 +182,14 @@ open_segment(struct spool *s, uint64_t first, bool last, char *error)
 	segment_name(first, name);
 	uint8_t *bytes = NULL;
 	size_t len = 0;
-	if (load_file(s, first, &bytes, &len) != 0) {
+	if (segment_load(s->dir, first, &bytes, &len) != 0) {
 		snprintf(error, ERROR_SIZE, "can't read the spool's segment %s: %s", name, strerror(errno));
 		return -1;
 	}
 	int rc = -1;
 	uint64_t epoch = 0;
-	bool headed = len >= SEGMENT_HEAD && memcmp(bytes, SEGMENT_MAGIC, 8) == 0;
-	if (headed)
-		memcpy(&epoch, bytes + 8, 8);
-	if (headed && be64toh(epoch) != s->epoch) {
+	bool headed = segment_parse((struct slice){bytes, len}, &epoch);
+	if (headed && epoch != s->epoch) {
 		snprintf(error, ERROR_SIZE, "the spool holds reports of another epoch (%s): move them away", name);
 		goto out;
 	}
@@ -359,7 +204,7 @@ open_segment(struct spool *s, uint64_t first, bool last, char *error)
 	if (!headed)
 		g->sealed = true;
 	else if (last && end < len) {
-		if (truncate_at(s, name, end) == 0)
+		if (segment_truncate(s->dir, first, end) == 0)
 			g->size = (uint32_t)end;
 		else
 			g->sealed = true;
@@ -376,7 +221,7 @@ open_segments(struct spool *s, char *error)
 {
 	uint64_t *names = NULL;
 	size_t len = 0;
-	int rc = list_segments(s, &names, &len);
+	int rc = segment_list(s->dir, &names, &len);
 	if (rc != 0)
 		snprintf(error, ERROR_SIZE, "can't list the spool: %s", strerror(errno));
 	for (size_t i = 0; rc == 0 && i < len; i++)
@@ -468,16 +313,6 @@ drop_entries(struct spool *s, const struct segment *g, may_go *goes, uint64_t ne
 	return changed ? book_save(&s->book) : 0;
 }
 
-static int
-write_segment_head(const struct spool *s, int fd)
-{
-	uint8_t head[SEGMENT_HEAD];
-	uint64_t epoch = htobe64(s->epoch);
-	memcpy(head, SEGMENT_MAGIC, 8);
-	memcpy(head + 8, &epoch, 8);
-	return write_all_at(fd, (struct slice){head, sizeof head}, 0);
-}
-
 /* Copies the records that stay into a new file of the same name. `kept` has room for all of the segment's entries. */
 static int
 rewrite_segment(struct spool *s, struct segment *g, may_go *goes, uint64_t newest, struct segment *kept)
@@ -487,13 +322,12 @@ rewrite_segment(struct spool *s, struct segment *g, may_go *goes, uint64_t newes
 	uint8_t *old = NULL, *new = NULL;
 	size_t len = 0, at = SEGMENT_HEAD;
 	int rc = -1;
-	if (load_file(s, g->first, &old, &len) != 0)
+	if (segment_load(s->dir, g->first, &old, &len) != 0)
 		return -1;
 	new = malloc(len + SEGMENT_HEAD);
 	if (new == NULL)
 		goto out;
-	memcpy(new, SEGMENT_MAGIC, 8);
-	memcpy(new + 8, &(uint64_t){htobe64(s->epoch)}, 8);
+	segment_head(s->epoch, new);
 	for (size_t i = 0; i < g->len; i++) {
 		const struct entry *e = &g->entries[i];
 		struct spool_record record;
@@ -605,7 +439,9 @@ create_segment(struct spool *s, uint64_t first)
 	int fd = openat(s->dir, name, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return -1;
-	if (write_segment_head(s, fd) != 0 || fsync(fd) != 0 || fsync(s->dir) != 0 ||
+	uint8_t head[SEGMENT_HEAD];
+	segment_head(s->epoch, head);
+	if (write_all_at(fd, (struct slice){head, sizeof head}, 0) != 0 || fsync(fd) != 0 || fsync(s->dir) != 0 ||
 	    spool_add_segment(s, first) == NULL) {
 		int why = errno;
 		close(fd);

@@ -6,17 +6,12 @@
 #define FLEETSTATE_SPOOL_H
 
 #include "emitter/account.h"
+#include "emitter/segment.h"
 #include "emitter/sign.h"
 
 enum spool_flag {
 	SPOOL_SECTIONS = 1,	/* state, inventory or events: evidence, the last to be given up */
 	SPOOL_DECLARES = 2,	/* carries a declared drop: as precious */
-};
-
-struct spool_record {
-	uint64_t seq;
-	unsigned flags;
-	size_t len;
 };
 
 struct spool_stats {
