@@ -349,6 +349,10 @@ source_stream(struct source *s, const char *path, size_t max, bool (*take)(void 
 	fd = open_file(s, path, &st);
 	if (fd < 0)
 		return -1;
+	if ((uint64_t)st.st_size > max) {
+		close(fd);
+		return too_large(s, path, max);
+	}
 	for (;;) {
 		got = read(fd, s->buffer, PIECE);
 		if (got < 0)

@@ -37,8 +37,8 @@ bool source_missing(const struct source *);
 
 /* The whole file, valid until the next read; an absent slice on failure or if it is larger than `max`. */
 struct slice source_read(struct source *, const char *path, size_t max) WARN_UNUSED;
-/* In pieces of at most 64 KiB, for files too large to hold. `take` returns false to stop early, which is no error. -1 on failure, also when
-   `max` was reached before the end: then all pieces up to there were given. */
+/* In pieces of at most 64 KiB, for files too large to hold. `take` returns false to stop early, which is no error. -1 on failure, also when it
+   is larger than `max`; some pieces may have been given then. */
 int source_stream(struct source *, const char *path, size_t max, bool (*take)(void *, struct slice), void *) WARN_UNUSED;
 
 /* What tells a changed file from an unchanged one. All zero when there is none; compare with memcmp. */
