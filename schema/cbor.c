@@ -463,6 +463,13 @@ cbor_read_null(struct cbor_reader *r)
 		cbor_fail(r, REASON_MALFORMED);
 }
 
+/* A number that is written as an integer: a value must not have two spellings. */
+static bool
+is_whole(double number)
+{
+	return number == trunc(number) && number >= -0x1p63 && number < 0x1p63;
+}
+
 double
 cbor_read_number(struct cbor_reader *r)
 {
@@ -476,6 +483,8 @@ cbor_read_number(struct cbor_reader *r)
 		cbor_fail(r, REASON_MALFORMED);
 	else if (!isfinite(head.number))
 		cbor_fail(r, REASON_CLAIM_INVALID);
+	else if (is_whole(head.number))
+		cbor_fail(r, REASON_NON_CANONICAL);
 	return r->error == REASON_OK ? head.number : 0;
 }
 
@@ -752,7 +761,7 @@ cbor_write_number(struct cbor_writer *w, double number)
 	uint16_t bits;
 
 	assert(isfinite(number));
-	if (number == trunc(number) && number >= -0x1p63 && number < 0x1p63) {
+	if (is_whole(number)) {
 		cbor_write_int(w, (int64_t)number);
 	} else if (half_bits(number, &bits)) {
 		const uint8_t half[] = {0xf9, (uint8_t)(bits >> 8), (uint8_t)(bits & 0xff)};

@@ -28,7 +28,7 @@ uint64_t cbor_read_uint_max(struct cbor_reader *, uint64_t min, uint64_t max);	/
 int64_t cbor_read_int(struct cbor_reader *);	/* beyond int64: REASON_CLAIM_INVALID */
 bool cbor_read_bool(struct cbor_reader *);
 void cbor_read_null(struct cbor_reader *);
-double cbor_read_number(struct cbor_reader *);	/* an integer or a finite float of the shortest form */
+double cbor_read_number(struct cbor_reader *);	/* an integer, or a finite float of the shortest form that is none */
 struct slice cbor_read_bytes(struct cbor_reader *, size_t max);	/* longer: REASON_LIMIT_EXCEEDED */
 void cbor_read_bytes_exact(struct cbor_reader *, uint8_t *out, size_t len);	/* another length: REASON_CLAIM_INVALID */
 struct slice cbor_read_text(struct cbor_reader *, size_t max);	/* UTF-8 without U+0000, else REASON_TEXT_INVALID */

@@ -31,12 +31,14 @@ copy_simple(struct cbor_reader *r, struct cbor_writer *w)
 	} else {
 		double number = cbor_read_number(r);
 
+		/* A whole number as a float is well formed, but none of our numbers. */
+		if (r->error == REASON_NON_CANONICAL) {
+			cbor_reader_init(r, (struct slice){start, (size_t)(r->end - start)});
+			cbor_write_encoded(w, cbor_read_item(r, 1));
+			return;
+		}
 		require(isfinite(number));
-		/* A whole number may come as a float, but the writer sends it as an integer. */
-		if (number == trunc(number))
-			cbor_write_encoded(w, (struct slice){start, (size_t)(r->at - start)});
-		else
-			cbor_write_number(w, number);
+		cbor_write_number(w, number);
 	}
 }
 

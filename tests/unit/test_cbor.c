@@ -163,7 +163,10 @@ static const struct {
 	{read_number, "24", REASON_OK},
 	{read_number, "f93e00", REASON_OK},
 	{read_number, "f90001", REASON_OK},
-	{read_number, "fa47c35000", REASON_OK},
+	{read_number, "fa47c35040", REASON_OK},
+	{read_number, "fa47c35000", REASON_NON_CANONICAL}, /* 100000, an integer */
+	{read_number, "f93c00", REASON_NON_CANONICAL},
+	{read_number, "f98000", REASON_NON_CANONICAL}, /* -0 */
 	{read_number, "fb3ff199999999999a", REASON_OK},
 	{read_number, "fa3fc00000", REASON_NON_CANONICAL},
 	{read_number, "fb3ff8000000000000", REASON_NON_CANONICAL},
@@ -423,10 +426,12 @@ test_writing(void **state)
 	}
 }
 
-/* Every finite half is taken as it is, and as a longer float is not. */
+/* Every finite half that is no integer is taken as it is, and as a longer float is not. */
 static void
 test_every_half(void **state)
 {
+	unsigned wholes = 0;
+
 	(void)state;
 	for (unsigned bits = 0; bits <= UINT16_MAX; bits++) {
 		uint8_t half[] = {0xf9, (uint8_t)(bits >> 8), (uint8_t)bits}, longer[9], out[9];
@@ -441,11 +446,15 @@ test_every_half(void **state)
 			continue;
 		cbor_reader_init(&r, (struct slice){half, sizeof half});
 		value.number = cbor_read_number(&r);
+		if (r.error != REASON_OK) {
+			assert_int_equal(r.error, REASON_NON_CANONICAL);
+			wholes++;
+			continue;
+		}
 		assert_int_equal(cbor_reader_end(&r), REASON_OK);
 		cbor_writer_init(&w, out, sizeof out);
 		cbor_write_number(&w, value.number);
-		if (value.number != trunc(value.number))
-			assert_true(w.len == 3 && memcmp(out, half, 3) == 0);
+		assert_true(w.len == 3 && memcmp(out, half, 3) == 0);
 		longer[0] = 0xfb;
 		for (int i = 0; i < 8; i++)
 			longer[1 + i] = (uint8_t)(value.bits >> (56 - 8 * i));
@@ -453,6 +462,8 @@ test_every_half(void **state)
 		cbor_read_number(&r);
 		assert_int_equal(cbor_reader_end(&r), REASON_NON_CANONICAL);
 	}
+	/* Of each sign: zero, 1 to 2047 (the significand's 11 bits), and 1024 for each of the 5 exponents above. */
+	assert_int_equal(wholes, 2 * (1 + 2047 + 5 * 1024));
 }
 
 static void
