@@ -236,15 +236,16 @@ signer_free(struct signer *s)
 	free(s);
 }
 
+/* Reserves the numbers above `last`. */
 static int
-reserve(struct signer *s)
+reserve(struct signer *s, uint64_t last)
 {
 	uint64_t before = s->ceiling;
-	if (s->seq + SEQ_RESERVE > (uint64_t)LIMIT_SEQ) {
+	if (last + SEQ_RESERVE > (uint64_t)LIMIT_SEQ) {
 		errno = ERANGE;
 		return -1;
 	}
-	s->ceiling = s->seq + SEQ_RESERVE;
+	s->ceiling = last + SEQ_RESERVE;
 	s->clean = false;
 	if (state_save(s) == 0)
 		return 0;
@@ -268,14 +269,15 @@ signer_start(struct signer *s, const struct link *newest, const struct link *sec
 	if (newest->seq > s->seq)
 		s->seq = newest->seq;
 	*skipped = (struct seq_range){0, 0};
-	if (!s->clean && s->ceiling > s->seq) {
-		*skipped = (struct seq_range){s->seq + 1, s->ceiling};
-		s->seq = s->ceiling;
-	}
-	if (reserve(s) != 0) {
+	uint64_t last = s->clean ? s->seq : s->ceiling;
+	if (last > s->seq)
+		*skipped = (struct seq_range){s->seq + 1, last};
+	/* What is saved still names the last number used: a crash before the caller has noted the skipped ones finds them skipped again. */
+	if (reserve(s, last) != 0) {
 		snprintf(error, ERROR_SIZE, "can't write the signer's state: %s", strerror(errno));
 		return -1;
 	}
+	s->seq = last;
 	return 0;
 }
 
@@ -324,7 +326,7 @@ struct slice
 signer_sign(struct signer *s, struct report *report, bool with_chain)
 {
 	report->seq = 0;
-	if (s->seq == s->ceiling && reserve(s) != 0)
+	if (s->seq == s->ceiling && reserve(s, s->seq) != 0)
 		return (struct slice){NULL, 0};
 	fill_in(s, report);
 	return encode_and_sign(s, report, with_chain);
