@@ -149,6 +149,10 @@ $(OUT)/unit/%: $(OUT)/tests/unit/%.o $(OUT)/libcollector.a $(OUT)/libemitter.a $
 $(OUT)/fleetstate-sim: $(call objects,$(wildcard tests/sim/*.c)) $(OUT)/libemitter.a $(OUT)/libschema.a
 	$(CC) $(LDFLAGS) -o $@ $^ $(EMITTER_LIBS) $(SCHEMA_LIBS)
 
+# The HTTP interface without a pipeline, for its tests.
+$(OUT)/serve-alone: $(OUT)/tests/system/serve_alone.o $(OUT)/libcollector.a $(OUT)/libschema.a
+	$(CC) $(LDFLAGS) -o $@ $^ $(COLLECTOR_LIBS) $(SCHEMA_LIBS)
+
 ## make run      the whole system on this machine, with 25 simulated devices
 run:
 	@deploy/run

@@ -1,0 +1,648 @@
+"""The HTTP interface and the command line on a real PostgreSQL: what each route answers, what it refuses, and that no tenant sees another's."""
+
+import base64
+import hashlib
+import json
+import os
+import pathlib
+import re
+import signal
+import socket
+import subprocess
+import time
+
+import psycopg2
+import pytest
+import requests
+import yaml
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+BUILD = ROOT / os.environ.get("BUILD", "build")
+POSTGRES = sorted(pathlib.Path("/usr/lib/postgresql").glob("*/bin"))[-1]
+DEVICES = 2500
+ORDINARY = ["unshare", "--user", "--map-user=1000"] if os.getuid() == 0 else []  # PostgreSQL refuses root
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def await_port(port, process):
+    deadline = time.monotonic() + 20
+    while True:
+        assert process.poll() is None and time.monotonic() < deadline
+        try:
+            return socket.create_connection(("127.0.0.1", port), 1).close()
+        except OSError:
+            time.sleep(0.02)
+
+
+def ueid(tenant, i):
+    return "01" + hashlib.sha256(f"{tenant} {i}".encode()).hexdigest()[:32]
+
+
+class Database:
+    def __init__(self, directory):
+        self.directory = directory
+        self.port = free_port()
+        subprocess.run([*ORDINARY, POSTGRES / "initdb", "-D", directory / "pg", "-U", "postgres", "-A", "trust", "-E", "UTF8",
+                        "--locale=C"], check=True, capture_output=True)
+        options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off"
+        self.control = [*ORDINARY, POSTGRES / "pg_ctl", "-D", directory / "pg", "-w", "-l", directory / "pg.log", "-o", options]
+        self.start()
+        with psycopg2.connect(self.uri("postgres", "postgres")) as db, db.cursor() as c:
+            c.execute((ROOT / "schema/sql/roles.sql").read_text())
+        db = psycopg2.connect(self.uri("postgres", "postgres"))
+        db.autocommit = True
+        db.cursor().execute("CREATE DATABASE fleetstate OWNER fleetstate_owner")
+        db.close()
+
+    def start(self):
+        subprocess.run([*self.control, "start"], check=True, capture_output=True)
+
+    def stop(self):
+        subprocess.run([*self.control, "-m", "immediate", "stop"], check=True, capture_output=True)
+
+    def uri(self, role, database="fleetstate"):
+        return f"postgresql://{role}@127.0.0.1:{self.port}/{database}"
+
+    def sql(self, text, parameters=(), role="fleetstate_owner"):
+        with psycopg2.connect(self.uri(role)) as db, db.cursor() as c:
+            c.execute(text, parameters)
+            return c.fetchall() if c.description else None
+
+    def cli(self, *words, status=0, **more):
+        done = subprocess.run([BUILD / "fleetstate", "--database", self.uri("fleetstate_owner"), *words], capture_output=True, text=True,
+                              **more)
+        assert done.returncode == status, (words, done.returncode, done.stdout, done.stderr)
+        return done.stdout.strip()
+
+
+SEED = """
+INSERT INTO device (tenant_id, ueid, lifecycle, posture, reasons, serial, hwmodel, swname, swversion)
+SELECT t.tenant_id, decode(u, 'hex'), CASE WHEN i %% 100 = 99 THEN 'pending' ELSE 'active' END,
+	(ARRAY['operational', 'degraded', 'silent', 'unknown', 'untrusted'])[1 + i %% 5], '{}', 'S-' || i, 'model-' || i %% 3, 'os', '1.' || i %% 4
+FROM tenant t, unnest(%s::text[]) WITH ORDINALITY AS x (u, i) WHERE t.id = %s ORDER BY i;
+INSERT INTO device_hot (device_id, tenant_id, epoch, hi, last_seen, interval_s)
+SELECT device_id, tenant_id, 81985529216486895, 9, now(), 60 FROM device ON CONFLICT DO NOTHING;
+"""
+# One device of each tenant has told all there is: three components, nine reports with a hole, a drop and a fork.
+TOLD = """
+WITH d AS (SELECT device_id, tenant_id FROM device WHERE ueid = decode(%(ueid)s, 'hex')),
+i AS (INSERT INTO inventory (tenant_id, digest, components) SELECT tenant_id, sha256('set'), 3 FROM d RETURNING inventory_id, tenant_id),
+c AS (INSERT INTO component (tenant_id, digest, type, name, version, purl) SELECT tenant_id, sha256(n::bytea), 'dpkg', n, '1:2.0-3', NULL
+	FROM d, unnest('{openssl,zlib1g,busybox}'::text[]) n RETURNING component_id, tenant_id),
+ic AS (INSERT INTO inventory_component SELECT inventory_id, component_id, c.tenant_id FROM i, c),
+s AS (INSERT INTO device_state SELECT device_id, tenant_id, 81985529216486895, 1, now(), now(), sha256('state'), sha256('set'),
+	'{"boot": {"secure": false}, "unknown": {"boot.lockdown": "no securityfs"}}' FROM d),
+h AS (INSERT INTO state_history SELECT device_id, now(), 81985529216486895, 1, tenant_id, now(), sha256('state'), sha256('set'), '{}' FROM d),
+e AS (INSERT INTO device_epoch (device_id, epoch, tenant_id, first_seen, duplicates, late, forks)
+	SELECT device_id, 81985529216486895, tenant_id, now(), 4, 2, 1 FROM d),
+g AS (INSERT INTO report_gap (device_id, epoch, missing, tenant_id) SELECT device_id, 81985529216486895, '[4,6)', tenant_id FROM d),
+p AS (INSERT INTO report_drop SELECT device_id, 81985529216486895, '[7,8)', tenant_id, 'overwritten', 8 FROM d),
+r AS (INSERT INTO refusal_count SELECT device_id, 'bad-signature', tenant_id, 3 FROM d),
+f AS (INSERT INTO refusal (received_at, tenant_id, device_id, ueid, reason, size, sha256, sample)
+	SELECT now(), tenant_id, device_id, decode(%(ueid)s, 'hex'), 'bad-signature', 5, sha256('x'), '\\x00ff' FROM d, generate_series(1, 3)),
+v AS (INSERT INTO event (tenant_id, type) SELECT tenant_id, 'test' FROM d),
+q AS (INSERT INTO report_quiet SELECT device_id, 81985529216486895, n, now() + n * interval '1 ms', tenant_id, now(),
+	sha256((%(ueid)s || n)::bytea), 0, 0, (%(ueid)s || n)::bytea FROM d, unnest('{2,3,6,8,9}'::int[]) n)
+INSERT INTO report_full SELECT device_id, 81985529216486895, n, now() + n * interval '1 ms' + f * interval '1 us', tenant_id, now(),
+	sha256((%(ueid)s || n || 'f' || f)::bytea), f * 2, 3, (%(ueid)s || n || 'f' || f)::bytea FROM d, (VALUES (1, 0), (3, 1)) x (n, f);
+"""
+EPOCH = "0123456789abcdef"
+
+
+class Api:
+    def __init__(self, directory):
+        if "NO_MAKE" not in os.environ:
+            subprocess.run(["make", "-s", "-C", ROOT, f"BUILD={BUILD}", BUILD / "fleetstate", BUILD / "serve-alone"], check=True)
+        self.db = Database(directory)
+        self.db.cli("migrate")
+        self.tokens = {}
+        for tenant in "acme", "globex":
+            self.db.cli("tenant", "add", tenant, tenant.title())
+            self.tokens[tenant] = self.db.cli("token", "add", "--tenant", tenant, "--role", "viewer", "test")
+            self.db.sql(SEED, ([ueid(tenant, i) for i in range(DEVICES)], tenant))
+            self.db.sql(TOLD, {"ueid": ueid(tenant, 0)})
+        self.tokens["operator"] = self.db.cli("token", "add", "--role", "operator", "test")
+        self.start()
+
+    def start(self):
+        self.port = free_port()
+        self.process = subprocess.Popen([BUILD / "serve-alone", self.db.uri("fleetstate_api"), str(self.port)])
+        await_port(self.port, self.process)
+        self.session = requests.Session()
+
+    def ask(self, path, token="acme", method="GET", **more):
+        headers = {"Authorization": "Bearer " + self.tokens.get(token, token)} if token else {}
+        return self.session.request(method, f"http://127.0.0.1:{self.port}{path}", headers=headers, timeout=20, **more)
+
+    def get(self, path, token="acme"):
+        answer = self.ask(path, token)
+        assert answer.status_code == 200, (path, answer.status_code, answer.text)
+        return answer.json()
+
+    def problem(self, status, name, path, token="acme", **more):
+        answer = self.ask(path, token, **more)
+        assert (answer.status_code, answer.headers["Content-Type"]) == (status, "application/problem+json"), (path, answer.text)
+        assert answer.json()["type"] == "urn:fleetstate:problem:" + name and answer.json()["status"] == status
+        return answer
+
+    def raw(self, request):
+        """Bytes out, bytes in, until the server closes."""
+        with socket.create_connection(("127.0.0.1", self.port), 10) as s:
+            s.sendall(request)
+            s.shutdown(socket.SHUT_WR)
+            return b"".join(iter(lambda: s.recv(65536), b""))
+
+    def pages(self, path, token="acme", after=None):
+        items, cursor = [], after and f"{'&' if '?' in path else '?'}cursor={after}" or ""
+        while cursor is not None:
+            page = self.get(path + cursor, token)
+            items += page["items"]
+            cursor = page["next"] and f"{'&' if '?' in path else '?'}cursor={page['next']}"
+        return items
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("api")
+    directory.chmod(0o777)
+    api = Api(directory)
+    yield api
+    api.process.terminate()
+    assert api.process.wait(10) == 0
+    api.db.stop()
+
+
+@pytest.fixture(scope="module")
+def described():
+    return yaml.safe_load((ROOT / "schema/openapi.yaml").read_text())
+
+
+A, B = ueid("acme", 0), ueid("globex", 0)
+DEVICE_ROUTES = ["", "/state", "/inventory", "/ledger", "/reports", f"/reports/{EPOCH}/2"]
+TENANT_ROUTES = ["/v1/fleet", "/v1/devices", *(f"/v1/devices/{A}{r}" for r in DEVICE_ROUTES), "/v1/refusals",
+                 "/v1/reports/" + hashlib.sha256(f"{A}2".encode()).hexdigest()]
+OPEN_ROUTES = ["/healthz", "/readyz", "/openapi.yaml", "/", "/app.js"]
+LISTS = ["/v1/devices", f"/v1/devices/{A}/inventory", f"/v1/devices/{A}/reports", "/v1/refusals"]
+
+
+def test_table_and_description_agree(described):
+    source = (ROOT / "collector/routes.c").read_text()
+    table = re.findall(r'\{"([A-Z]+)",\s*((?:DEVICE\s*)?(?:"[^"]*")?),\s*(ROLE_\w+),\s*\w+,\s*"([^"]*)"\}', source)
+    assert len(table) == source.count("ROLE_") - source.count("least != ROLE_NONE"), "a row that this test can't read"
+    rows = {}
+    for method, path, role, parameters in table:
+        path = path.replace("DEVICE", '"/v1/devices/{ueid}"').replace('"', "").replace(" ", "")
+        rows[path] = (method.lower(), role, set(parameters.split()))
+    assert set(rows) == set(described["paths"])
+    for path, (method, role, parameters) in rows.items():
+        operation = described["paths"][path][method]
+        assert [*described["paths"][path]] == [method]
+        assert (operation.get("security") == []) == (role == "ROLE_NONE"), path
+        known = described["components"]["parameters"]
+        listed = [known[p["$ref"].rsplit("/", 1)[1]] if "$ref" in p else p for p in operation.get("parameters", [])]
+        assert {p["name"] for p in listed if p["in"] == "query"} == parameters | ({"tenant"} if role != "ROLE_NONE" else set()), path
+        assert {p["name"] for p in listed if p["in"] == "path"} == set(re.findall(r"\{(\w+)\}", path))
+
+
+def test_problems_are_described(described):
+    names = re.findall(r'^PROBLEM\(\w+, "([^"]+)"', (ROOT / "collector/problems.def").read_text(), re.M)
+    text = described["components"]["responses"]["Problem"]["description"]
+    assert names and all(re.search(rf"\b{n}\b", text) for n in names)
+
+
+def check(value, schema, described, at="answer"):
+    """As much of JSON Schema as the description uses; members that it does not name are errors here."""
+    if "$ref" in schema:
+        node = described
+        for step in schema["$ref"].lstrip("#/").split("/"):
+            node = node[step]
+        return check(value, node, described, at)
+    if "allOf" in schema:
+        names = set()
+        for part in schema["allOf"]:
+            names |= check(value, part, described, at) or set()
+        return names
+    if "enum" in schema:
+        assert value in schema["enum"], (at, value)
+    if "const" in schema:
+        assert value == schema["const"], (at, value)
+    kinds = schema.get("type", [])
+    kinds = [kinds] if isinstance(kinds, str) else kinds
+    kind = {dict: "object", list: "array", str: "string", bool: "boolean", int: "integer", type(None): "null"}[type(value)]
+    assert not kinds or kind in kinds, (at, value, kinds)
+    if isinstance(value, str):
+        assert re.search(schema.get("pattern", ""), value), (at, value)
+        if schema.get("format") == "date-time":
+            assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", value), (at, value)
+    if isinstance(value, int) and "minimum" in schema:
+        assert value >= schema["minimum"], (at, value)
+    if isinstance(value, list):
+        for i, item in enumerate(value):
+            check(item, schema.get("items", {}), described, f"{at}[{i}]")
+    if isinstance(value, dict):
+        assert set(schema.get("required", [])) <= set(value), (at, value)
+        for name, part in schema.get("properties", {}).items():
+            if name in value:
+                check(value[name], part, described, f"{at}.{name}")
+        for name in value:
+            if "additionalProperties" in schema:
+                check(value[name], schema["additionalProperties"], described, f"{at}.{name}")
+        return set(schema.get("properties", {})) | (set(value) if "additionalProperties" in schema else set())
+    return None
+
+
+@pytest.mark.parametrize("path", ["/v1/fleet", "/v1/devices", "/v1/devices/{ueid}", *("/v1/devices/{ueid}" + r for r in DEVICE_ROUTES[1:5]),
+                                  "/v1/refusals", "/healthz", "/readyz"])
+def test_answers_are_as_described(api, described, path):
+    answer = api.get(path.replace("{ueid}", A))
+    response = described["paths"][path]["get"]["responses"]["200"]
+    if "$ref" in response:
+        response = described["components"]["responses"][response["$ref"].rsplit("/", 1)[1]]
+    names = check(answer, response["content"]["application/json"]["schema"], described)
+    assert set(answer) <= names, "members that the description does not name"
+
+
+def test_fleet(api):
+    fleet = api.get("/v1/fleet")
+    assert (fleet["tenant"], fleet["total"], fleet["lifecycle"]["pending"]) == ("acme", DEVICES * 99 // 100, DEVICES // 100)
+    for key in "posture", "model", "firmware":
+        assert sum(fleet[key].values()) == fleet["total"]
+    api.db.sql("UPDATE device SET posture = 'silent' WHERE ueid = decode(%s, 'hex')", (ueid("acme", 3),))
+    changed = api.get("/v1/fleet")["posture"]
+    api.db.sql("SELECT fold_fleet_count()")
+    assert changed["silent"] == fleet["posture"]["silent"] + 1 and api.get("/v1/fleet")["posture"] == changed
+    api.db.sql("UPDATE device SET posture = 'untrusted' WHERE ueid = decode(%s, 'hex')", (ueid("acme", 3),))
+    assert api.get("/v1/fleet") == fleet
+
+
+def test_one_device(api):
+    device = api.get("/v1/devices/" + A)
+    assert (device["ueid"], device["tenant"], device["epoch"], device["seq"]) == (A, "acme", EPOCH, 9)
+    assert device["ledger"] == {"duplicates": 4, "late": 2, "forks": 1, "chain_breaks": 0, "missing": 2}
+    state = api.get(f"/v1/devices/{A}/state")
+    assert state["state"]["boot"] == {"secure": False}
+    inventory = api.get(f"/v1/devices/{A}/inventory")
+    assert (inventory["complete"], inventory["components"]) == (True, 3)
+    assert {c["name"] for c in inventory["items"]} == {"openssl", "zlib1g", "busybox"} and "purl" not in inventory["items"][0]
+    for part in "/state", "/inventory":
+        api.problem(404, "not-found", f"/v1/devices/{ueid('acme', 5)}{part}")
+    assert api.get(f"/v1/devices/{ueid('acme', 5)}/reports") == {"items": [], "next": None}
+
+
+def test_ledger(api):
+    ledger = api.get(f"/v1/devices/{A}/ledger")
+    [epoch] = ledger["epochs"]
+    assert (epoch["received"], epoch["missing"], epoch["dropped"]) == ([[1, 3], [6, 6], [8, 9]], [[4, 5]], [[7, 7]])
+    assert (epoch["epoch"], epoch["forks"], epoch["late"], ledger["refused"]) == (EPOCH, 1, 2, {"bad-signature": 3})
+
+
+def test_evidence(api):
+    reports = api.pages(f"/v1/devices/{A}/reports?limit=2")
+    assert [r["seq"] for r in reports] == [1, 2, 3, 3, 6, 8, 9]
+    assert [r["flags"] for r in reports if r["flags"]] == [["fork"]]
+    assert reports[0]["sections"] == ["state", "inventory"]
+    for report in reports:
+        answer = api.ask("/v1/reports/" + report["sha256"])
+        assert answer.headers["Content-Type"] == "application/eat+cwt" and answer.headers["ETag"] == f'"{report["sha256"]}"'
+        assert hashlib.sha256(answer.content).hexdigest() == report["sha256"] and len(answer.content) == report["size"]
+    assert api.ask(f"/v1/devices/{A}/reports/{EPOCH}/2").content == f"{A}2".encode()
+    fork = api.ask(f"/v1/devices/{A}/reports/{EPOCH}/3")
+    assert fork.status_code == 300 and len(fork.json()["items"]) == 2
+    assert api.pages(f"/v1/devices/{A}/reports?epoch={EPOCH}&limit=3") == reports
+    assert api.get(f"/v1/devices/{A}/reports?epoch={'0' * 16}")["items"] == []
+    api.problem(400, "bad-parameter", f"/v1/devices/{A}/reports?epoch=7")
+    for path in f"/v1/devices/{A}/reports/{EPOCH}/4", f"/v1/devices/{A}/reports/{EPOCH}/02", f"/v1/devices/{A}/reports/zz/2", "/v1/reports/zz":
+        api.problem(404, "not-found", path)
+
+
+def test_refusals(api):
+    items = api.pages("/v1/refusals?limit=2&reason=bad-signature&ueid=" + A)
+    assert len(items) == 3 and base64.b64decode(items[0]["sample"]) == b"\x00\xff"
+    assert api.get("/v1/refusals?reason=malformed")["items"] == []
+
+
+@pytest.mark.parametrize("filters, keep", [
+    ("", lambda i: True),
+    ("posture=degraded", lambda i: i % 5 == 0),
+    ("model=model-2", lambda i: (i + 1) % 3 == 2),
+    ("firmware=1.3&posture=degraded", lambda i: (i + 1) % 4 == 3 and i % 5 == 0),
+    ("lifecycle=pending", lambda i: (i + 1) % 100 == 99),
+    ("q=s-77", lambda i: str(i + 1).startswith("77")),
+    ("component=openssl", lambda i: i == 0),
+    ("component=openssl&component_version=1%3A2.0-3", lambda i: i == 0),
+    ("component=openssl&component_version=2", lambda i: False),
+])
+@pytest.mark.parametrize("limit", [7, 1000])
+def test_every_device_once(api, filters, keep, limit):
+    """In order of enrolment, across pages, whatever leads."""
+    if limit == 7 and not filters:
+        limit = 97
+    got = [d["ueid"] for d in api.pages(f"/v1/devices?limit={limit}&{filters}")]
+    assert got == [ueid("acme", i) for i in range(DEVICES) if keep(i)]
+
+
+def test_a_device_that_enrols_while_paging_is_seen_and_none_twice(api):
+    first = api.get("/v1/devices?limit=1000")
+    new = ueid("acme", "late")
+    api.db.sql("INSERT INTO device (tenant_id, ueid, lifecycle) SELECT tenant_id, decode(%s, 'hex'), 'retired' FROM tenant WHERE id = 'acme'", (new,))
+    rest = api.pages("/v1/devices?limit=1000", after=first["next"])
+    seen = [d["ueid"] for d in first["items"] + rest]
+    assert len(seen) == len(set(seen)) == DEVICES + 1 and seen[-1] == new
+    api.db.sql("DELETE FROM device WHERE ueid = decode(%s, 'hex')", (new,))
+
+
+def test_links(api):
+    answer = api.ask("/v1/devices?limit=2&model=model-1&q=s")
+    target = re.fullmatch(r'<(.*)>; rel="next"', answer.headers["Link"])[1]
+    assert api.get(target) == api.get(f"/v1/devices?limit=2&model=model-1&q=s&cursor={answer.json()['next']}")
+    assert "Link" not in api.ask("/v1/devices?component=openssl").headers
+
+
+@pytest.mark.parametrize("path", LISTS)
+@pytest.mark.parametrize("value", ["0", "1001", "abc", "-1", "1.5", "", "99999999999999999999", "1e2", "%201"])
+def test_limits(api, path, value):
+    api.problem(400, "bad-parameter", f"{path}?limit={value}")
+
+
+@pytest.mark.parametrize("path", LISTS)
+def test_cursors(api, path):
+    good = api.get(path + "?limit=1")["next"]
+    assert good and api.ask(f"{path}?limit=2&cursor={good}").status_code == 200, "the limit may change"
+    flip = "B" if good[9] != "B" else "C"
+    wrong = ["", "x", "*", good[:-1], good + "A", good[:9] + flip + good[10:], good[:-2] + ("BA" if good[-2:] != "BA" else "CA"), "A" * len(good)]
+    for cursor in wrong:
+        api.problem(400, "bad-cursor", f"{path}?limit=1&cursor={cursor}")
+    for other in LISTS:
+        if other != path:
+            api.problem(400, "bad-cursor", f"{other}?cursor={good}")
+
+
+def test_a_cursor_is_bound_to_filters_device_and_tenant(api):
+    cursor = api.get("/v1/devices?limit=1&model=model-1")["next"]
+    for filters in "", "&model=model-2", "&model=model-1&posture=silent", "&q=model-1", "&firmware=model-1":
+        api.problem(400, "bad-cursor", f"/v1/devices?cursor={cursor}{filters}")
+    api.problem(400, "bad-cursor", f"/v1/devices?cursor={cursor}&model=model-1", "globex")
+    reports = api.get(f"/v1/devices/{A}/reports?limit=1")["next"]
+    api.problem(400, "bad-cursor", f"/v1/devices/{ueid('acme', 5)}/reports?cursor={reports}")
+
+
+def test_a_cursor_outlives_the_collector(api):
+    cursor = api.get("/v1/devices?limit=1")["next"]
+    api.process.terminate()
+    api.process.wait(10)
+    api.start()
+    assert api.get("/v1/devices?limit=1&cursor=" + cursor)["items"][0]["ueid"] == ueid("acme", 1)
+
+
+@pytest.mark.parametrize("path", [*TENANT_ROUTES, "/metrics"])
+def test_tokens(api, path):
+    assert api.ask(path).status_code == 200
+    unknown = "fst_" + "A" * 43
+    for token in None, "x", "fst_", unknown, unknown + "A", unknown[:-1] + "B", api.tokens["acme"][:-1], "fst_" + "A" * 9000:
+        assert api.problem(401, "unauthorized", path, token).headers["WWW-Authenticate"].startswith("Bearer")
+    basic = {"Authorization": "Basic " + base64.b64encode(b"a:b").decode()}
+    assert requests.get(f"http://127.0.0.1:{api.port}{path}", headers=basic, timeout=10).status_code == 401
+
+
+def test_tokens_end(api):
+    revoked = api.db.cli("token", "add", "--tenant", "acme", "--role", "admin", "short")
+    api.get("/v1/fleet", revoked)
+    number = next(t["number"] for t in json.loads(api.db.cli("token", "list", "--json")) if t["name"] == "short")
+    api.db.cli("token", "revoke", str(number))
+    api.problem(401, "unauthorized", "/v1/fleet", revoked)
+    expired = api.db.cli("token", "add", "--tenant", "acme", "--role", "viewer", "--expires", "1", "old")
+    api.get("/v1/fleet", expired)
+    api.db.sql("UPDATE api_token SET expires_at = now() - interval '1 second' WHERE name = 'old'")
+    api.problem(401, "unauthorized", "/v1/fleet", expired)
+
+
+@pytest.mark.parametrize("route", DEVICE_ROUTES)
+def test_another_tenants_device_is_not_there(api, route):
+    there = api.problem(404, "not-found", f"/v1/devices/{B}{route}").content
+    assert there == api.problem(404, "not-found", f"/v1/devices/{ueid('nobody', 0)}{route}").content
+    assert api.ask(f"/v1/devices/{B}{route}", "globex").status_code == 200
+
+
+def test_another_tenants_evidence_is_not_there(api):
+    digest = hashlib.sha256(f"{B}2".encode()).hexdigest()
+    assert api.ask("/v1/reports/" + digest, "globex").status_code == 200
+    api.problem(404, "not-found", "/v1/reports/" + digest)
+    assert api.get("/v1/refusals?ueid=" + B)["items"] == [] and api.get("/v1/devices?q=" + B)["items"] == []
+
+
+def test_operators_name_a_tenant(api):
+    api.problem(400, "tenant-required", "/v1/fleet", "operator")
+    assert api.get("/v1/fleet?tenant=globex", "operator")["tenant"] == "globex"
+    api.problem(404, "not-found", "/v1/fleet?tenant=nobody", "operator")
+    assert api.get("/v1/fleet?tenant=acme")["tenant"] == "acme"
+    api.problem(404, "not-found", "/v1/fleet?tenant=globex")
+    assert api.ask("/metrics", "operator").status_code == 200
+    page = api.ask("/v1/devices?limit=1&tenant=globex", "operator")
+    assert "tenant=globex" in page.headers["Link"]
+    api.problem(400, "bad-cursor", f"/v1/devices?tenant=acme&cursor={page.json()['next']}", "operator")
+
+
+@pytest.mark.parametrize("path", [*TENANT_ROUTES, *OPEN_ROUTES, "/metrics"])
+def test_unknown_parameters_are_named(api, path):
+    assert api.problem(400, "unknown-parameter", path + "?colour=red").json()["detail"] == "colour"
+
+
+@pytest.mark.parametrize("path", [*TENANT_ROUTES, *OPEN_ROUTES, "/metrics"])
+def test_methods(api, path):
+    # The numbers of metrics may grow a digit between two answers.
+    head, get = api.ask(path, method="HEAD"), api.ask(path)
+    assert head.status_code == get.status_code == 200 and head.content == b""
+    assert set(head.headers) == set(get.headers) and head.headers["Content-Length"] == get.headers["Content-Length"]
+    for method in "POST", "PUT", "DELETE", "PATCH", "OPTIONS":
+        assert api.problem(405, "method-not-allowed", path, method=method).headers["Allow"] == "GET, HEAD"
+    assert api.ask(path, method="POST", data=b"x" * 300000).status_code == 405
+
+
+@pytest.mark.parametrize("target", ["/v1/devices/%00", "/v1/devices?q=%00", "/v1/devices?q=%0a", "/v1/devices?q=%ff",
+                                    "/v1/devices?q=%c0%80", "/v1/devices?q=%ed%a0%80", "/v1/devices?q", "/v1/devices?q=1&q=2",
+                                    "/v1/devices?" + "&".join(f"a{i}=1" for i in range(17)), "/v1/devices?%00=1"])
+def test_bad_targets(api, target):
+    api.problem(400, "bad-target", target)
+
+
+def test_targets_on_the_wire(api):
+    def status(target, *headers):
+        lines = [b"GET " + target + b" HTTP/1.1", b"Host: x", b"Connection: close", b"Authorization: Bearer " + api.tokens["acme"].encode(), *headers]
+        return int(api.raw(b"\r\n".join(lines) + b"\r\n\r\n").split(b" ", 2)[1])
+
+    assert status(b"/v1/%64evices?limit=1") == 200
+    assert status(b"/v1%2fdevices") == 404
+    assert status(b"/v1/devices/") == 404 and status(b"//v1/devices") == 404 and status(b"/v1/devices/../fleet") == 404
+    assert status(b"/" + b"a" * 5000) == 414
+    assert status(b"/" + b"a" * 60000) in (414, 431)
+    assert status(b"/healthz", b"X: " + b"a" * 60000) == 431
+    assert status(b"/healthz", *(b"X%d: a" % i for i in range(20000))) in (400, 413, 431)
+    assert status(b"*") == 400
+    assert status(b"/%") == status(b"/%0") == status(b"/%zz") == status(b"/v1/devices?q=%4") == status(b"/v1/devices?q=\xff") == 400
+    assert status(b"/healthz") == 200
+
+
+def test_page_and_headers(api):
+    page = api.ask("/", None)
+    assert page.headers["Content-Type"].startswith("text/html")
+    for reference in re.findall(r'(?:src|href)="(/?[\w.]+)"', page.text):
+        assert api.ask("/" + reference.lstrip("/"), None).status_code == 200, reference
+    for path in [*OPEN_ROUTES, "/nothing", "/v1/devices", "/v1/fleet"]:
+        headers = api.ask(path, None).headers
+        policy = headers["Content-Security-Policy"]
+        assert policy.startswith("default-src 'none'") and "unsafe" not in policy and "*" not in policy
+        assert headers["X-Content-Type-Options"] == "nosniff" and headers["Referrer-Policy"] == "no-referrer"
+
+
+def test_metrics(api):
+    text = api.ask("/metrics").text
+    assert text.endswith("# EOF\n")
+    for reason in re.findall(r'^REASON\(\w+, "([^"]+)"', (ROOT / "schema/reasons.def").read_text(), re.M)[1:]:
+        assert f'fleetstate_refused_total{{reason="{reason}"}}' in text
+    for name in re.findall(r'^COUNTER\(\w+, "([^"]+)"', (ROOT / "collector/counters.def").read_text(), re.M):
+        assert re.search(rf"^fleetstate_{name}(_total)? \d+$", text, re.M), name
+
+
+CONTEXT = "SELECT set_config('fleetstate.tenant', %s, true)"
+
+
+def granted(api):
+    return [t for (t,) in api.db.sql("SELECT table_name FROM information_schema.role_table_grants WHERE grantee = 'fleetstate_api' "
+                                     "AND privilege_type = 'SELECT' AND table_schema = 'fleetstate'", role="fleetstate_api")]
+
+
+def test_rows_are_guarded_in_the_database_itself(api):
+    """As the API's role, whatever SQL it were made to run."""
+    tables = granted(api)
+    assert {"device", "device_state", "report_quiet", "report_full", "report", "device_item", "fleet_count", "refusal"} <= set(tables)
+    tables.remove("schema_version")  # one number
+    tenants = dict(api.db.sql("SELECT id, tenant_id FROM tenant"))
+    with psycopg2.connect(api.db.uri("fleetstate_api")) as db, db.cursor() as c:
+        for table in tables:
+            whole = dict(api.db.sql(f"SELECT tenant_id, count(*) FROM {table} GROUP BY 1", role="fleetstate_owner"))
+            if table not in ("device_key", "device_item"):
+                assert set(tenants.values()) <= set(whole), f"{table} has no rows to tell apart"
+            c.execute("SELECT set_config('fleetstate.tenant', '', true)")
+            c.execute(f"SELECT count(*) FROM {table}")
+            assert c.fetchone() == (0,), f"{table} without a tenant"
+            for tenant in tenants.values():
+                c.execute(CONTEXT, (str(tenant),))
+                c.execute(f"SELECT tenant_id, count(*) FROM {table} GROUP BY 1")
+                assert dict(c.fetchall()) == {k: v for k, v in whole.items() if k == tenant}, table
+        db.commit()
+        c.execute("SELECT count(*) FROM device")
+        assert c.fetchone() == (0,), "the tenant outlives its transaction"
+
+
+@pytest.mark.parametrize("statement", [
+    "SET ROLE fleetstate_owner", "SET ROLE fleetstate_ingest", "SET SESSION AUTHORIZATION fleetstate_owner",
+    "SELECT * FROM api_token", "SELECT * FROM trust_anchor", "SELECT * FROM cursor_secret", "SELECT make_partitions(1)", "SELECT number_events()",
+    "SELECT fold_fleet_count()", "UPDATE device SET posture = 'operational'", "DELETE FROM report_full", "INSERT INTO tenant (id, name) VALUES ('x', 'x')",
+    "CREATE TABLE fleetstate.x (i int)", "ALTER TABLE device DISABLE ROW LEVEL SECURITY", "COPY device TO PROGRAM 'true'",
+    "SELECT * FROM report_quiet_{day}", "SELECT * FROM report_full_{day}"])
+def test_what_the_apis_role_may_not(api, statement):
+    [(day,)] = api.db.sql("SELECT to_char(now() AT TIME ZONE 'UTC', 'YYYYMMDD')")
+    with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+        api.db.sql(statement.format(day=day), role="fleetstate_api")
+
+
+def test_the_command_line(api):
+    cli = api.db.cli
+    cli(status=2)
+    cli("tenant", "add", "Bad Id", "x", status=1)
+    cli("tenant", "add", "acme", "again", status=1)
+    cli("token", "add", "--role", "viewer", "x", status=2)
+    cli("token", "add", "--role", "operator", "--tenant", "acme", "x", status=2)
+    cli("token", "add", "--role", "viewer", "--tenant", "nobody", "x", status=1)
+    cli("device", "show", "0100", status=2)
+    cli("device", "show", ueid("nobody", 0), status=1)
+    assert json.loads(cli("device", "show", A, "--json"))["ueid"] == A
+    assert len(json.loads(cli("device", "list", "--tenant", "globex", "--posture", "silent", "--json"))) == DEVICES // 5
+    for command in re.findall(r'^\t\{"([\w-]+)", (?:"([\w-]+)"|NULL), \w+', (ROOT / "collector/cli/main.c").read_text(), re.M):
+        words = [w for w in command if w]
+        assert cli(*words, "--help").startswith("usage: fleetstate " + " ".join(words))
+        assert ".It Ic " + " ".join(words) in (ROOT / "collector/cli/fleetstate.1").read_text()
+
+
+def test_approval_is_heard(api):
+    waits = ueid("acme", 98)
+    listener = psycopg2.connect(api.db.uri("fleetstate_ingest"))
+    listener.autocommit = True
+    listener.cursor().execute("LISTEN fleetstate_device")
+    assert api.get("/v1/devices/" + waits)["lifecycle"] == "pending"
+    api.db.cli("device", "approve", waits)
+    api.db.cli("device", "approve", waits, status=1)
+    assert api.get("/v1/devices/" + waits)["lifecycle"] == "active"
+    api.db.cli("device", "retire", waits)
+    assert api.get("/v1/devices/" + waits)["lifecycle"] == "retired"
+    api.db.cli("device", "reprovision", waits, status=1)
+    listener.poll()
+    assert [n.payload for n in listener.notifies] == [waits, waits]
+    listener.close()
+    api.db.sql("UPDATE device SET lifecycle = 'pending' WHERE ueid = decode(%s, 'hex')", (waits,))
+
+
+def test_trust_anchors(api, tmp_path):
+    ca = ROOT / "tests/vectors/known-ca.pem"
+    number = api.db.cli("trust-anchor", "add", "--tenant", "acme", "--enrol", "hold", str(ca))
+    [anchor] = json.loads(api.db.cli("trust-anchor", "list", "--json"))
+    assert (str(anchor["number"]), anchor["tenant"], anchor["enrol"], anchor["name"]) == (number, "acme", "hold", "known-ca.pem")
+    api.db.cli("trust-anchor", "add", "--tenant", "acme", str(ca), status=1)
+    api.db.cli("trust-anchor", "add", "--tenant", "nobody", str(ca), status=1)
+    api.db.cli("trust-anchor", "remove", number)
+    api.db.cli("trust-anchor", "remove", number, status=1)
+    (tmp_path / "no.pem").write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+    api.db.cli("trust-anchor", "add", "--tenant", "acme", str(tmp_path / "no.pem"), status=2)
+
+
+def test_verify_offline():
+    vectors = ROOT / "tests/vectors"
+    when = "--time=2026-10-01T00:00:00Z"
+
+    def verify(*words, status=0, data=None):
+        done = subprocess.run([BUILD / "fleetstate", "verify", "--json", *words], input=data, capture_output=True, cwd=vectors,
+                              env={"PATH": "/usr/bin:/bin"})
+        assert done.returncode == status, (words, done.stdout, done.stderr)
+        return json.loads(done.stdout) if status < 2 else None
+
+    ca = ["--ca", "known-ca.pem"]
+    good = verify("known-full.cbor", *ca, when)
+    whole = (vectors / "known-full.cbor").read_bytes()
+    assert good["verified"] and good["sha256"] == hashlib.sha256(whole).hexdigest() and good["claims"]["seq"]
+    assert verify("-", *ca, when, data=whole) == good
+    assert verify("known-full.cbor", when, status=1)["verified"] is False
+    assert verify("known-full.cbor", *ca, "--time=2001-01-01T00:00:00Z", status=1)["reason"] == "certificate-not-yet-valid"
+    assert verify("-", *ca, when, status=1, data=whole[:-1])["reason"] == "truncated"
+    assert verify("-", *ca, when, status=1, data=whole + b"\0")["reason"] == "trailing-bytes"
+    assert verify("-", *ca, when, status=1, data=whole + bytes(2 << 20))["reason"] in ("too-large", "trailing-bytes")
+    assert verify("-", *ca, when, status=1, data=whole[:-1] + bytes([whole[-1] ^ 1]))["reason"] == "bad-signature"
+    assert verify("known-quiet.cbor", *ca, "--chain", "known-quiet.crt", when)["verified"]
+    assert verify("known-quiet.cbor", *ca, "--chain", "known-full.crt", when, status=1)["verified"] is False
+    assert verify("known-quiet.cbor", *ca, when, status=1)["verified"] is False
+    verify("nothing.cbor", *ca, status=2)
+    verify("known-full.cbor", "--ca", "known-full.cbor", status=2)
+    verify("known-full.cbor", *ca, "--time=yesterday", status=2)
+
+
+def test_the_database_goes_and_comes_back(api):
+    """The last one: it breaks the session of whoever else holds one."""
+    assert api.get("/readyz") == {"checks": [{"name": "database", "ready": True}, {"name": "pipeline", "ready": True}], "ready": True}
+    api.db.stop()
+    api.problem(503, "unavailable", "/v1/fleet")
+    ready = api.ask("/readyz", None)
+    assert ready.status_code == 503 and ready.json()["checks"][0]["ready"] is False
+    assert api.ask("/healthz", None).status_code == 200
+    api.db.start()
+    deadline = time.monotonic() + 20
+    while api.ask("/v1/fleet").status_code != 200:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    api.process.send_signal(signal.SIGUSR1)
+    while (ready := api.ask("/readyz", None)).status_code != 503:
+        assert time.monotonic() < deadline
+    assert ready.json()["checks"][1] == {"name": "pipeline", "ready": False, "why": "told so"}
