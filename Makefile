@@ -72,10 +72,13 @@ COLLECTOR := \
 	collector/counters.c \
 	collector/lease.c \
 	collector/subscribe.c \
+	collector/queue.c \
+	collector/workers.c \
 	collector/keyring.c \
 	collector/enrol.c \
 	collector/verify.c \
 	collector/ledger.c \
+	collector/judge.c \
 	collector/store.c \
 	collector/answer.c \
 	collector/watch.c \

@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "collector/enrol.h"
+
 #define AWAY_MIN_US INT64_C(500000)
 
 struct order {
@@ -181,7 +183,7 @@ begin_epoch(struct judge *j, struct docket *d, const struct message *m)
 	ledger_start_epoch(&a->ledger, m->report.epoch);
 	a->fresh = a->changed = true;
 	a->first_seen_us = m->received_us;
-	memcpy(a->kid, m->cose.kid.at, KID_SIZE);
+	a->certified = key == NULL ? 0 : key->not_before;
 	if (a->vouched) {
 		d->current = a;
 		d->reprovision = false;
@@ -358,6 +360,8 @@ judge_message(struct judge *j, struct docket *d, struct message *m)
 	a = find_account(j, d, m);
 	if (a == NULL)
 		return -1;
+	if (m->enrolment != NULL && m->enrolment->not_before > a->certified)
+		a->certified = m->enrolment->not_before;
 	place = ledger_place(&a->ledger, m->report.epoch, m->report.seq);
 	note_away(d, m);
 	if (place == PLACE_TAKEN) {

@@ -14,7 +14,7 @@ struct account {
 	const struct ledger *before;	/* as the database has it */
 	struct ledger ledger;		/* as it will be */
 	struct ledger stored;		/* what `before` points to when the epoch is not the device's current one */
-	uint8_t kid[KID_SIZE];		/* of the report that began it */
+	int64_t certified;		/* not_before of its newest certificate seen in this batch, seconds; 0: none */
 	int64_t first_seen_us;
 	bool fresh, vouched, left, changed;
 	int64_t duplicates, late, forks, chain_breaks;
@@ -28,7 +28,7 @@ struct docket {
 	size_t n, stored;
 	struct account *accounts, *current;
 	bool other_epochs;		/* some report is of an epoch that memory does not know */
-	int64_t vouched_until;		/* not_before of the newest key that began a vouched epoch; handed in with other_epochs */
+	int64_t vouched_until;		/* not_before of the newest certificate under a vouched epoch; handed in with other_epochs */
 	bool reprovision;		/* the operator vouches for the next new epoch; likewise */
 	int64_t allowance;		/* reports that may still be stored; handed in for a pending device */
 	bool fork, second_epoch;	/* found in this batch */

@@ -80,10 +80,12 @@ static const struct {
 		" WHERE d.lifecycle IN ('pending', 'active') AND"
 		"  (d.tenant_id = u.tenant_id OR NOT EXISTS (SELECT FROM device_key o WHERE o.device_id = d.device_id))"
 		" ORDER BY d.device_id, u.kid, u.at"
-		" ON CONFLICT (device_id, kid) DO NOTHING RETURNING device_id, tenant_id, kid)"
+		" ON CONFLICT (device_id, kid) DO UPDATE SET chain = EXCLUDED.chain, not_before = EXCLUDED.not_before, not_after = EXCLUDED.not_after"
+		"  WHERE EXCLUDED.not_before > device_key.not_before"
+		" RETURNING device_id, tenant_id, kid)"
 		" INSERT INTO event (tenant_id, type, ueid, data)"
-		" SELECT k.tenant_id, CASE WHEN EXISTS (SELECT FROM device_key o WHERE o.device_id = k.device_id)"
-		"  THEN 'device.rekeyed' ELSE 'device.enrolled' END, d.ueid, jsonb_build_object('kid', encode(k.kid, 'hex'))"
+		" SELECT k.tenant_id, CASE WHEN EXISTS (SELECT FROM device_key o WHERE o.device_id = k.device_id AND o.kid = k.kid) THEN 'device.renewed'"
+		"  WHEN EXISTS (SELECT FROM device_key o WHERE o.device_id = k.device_id) THEN 'device.rekeyed' ELSE 'device.enrolled' END, d.ueid, jsonb_build_object('kid', encode(k.kid, 'hex'))"
 		" FROM k JOIN device d ON d.device_id = k.device_id"},
 	[MOVE_HOT] = {"move_hot", "8888bbbzz4o",
 		"UPDATE device_hot h SET rev = h.rev + 1, epoch = u.epoch, hi = u.hi, head = u.head, sections_head = u.sections_head,"
@@ -100,11 +102,11 @@ static const struct {
 		"INSERT INTO report_full (device_id, epoch, seq, received_at, tenant_id, issued_at, sha256, flags, message, sections)"
 		" SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::timestamptz[], $5::int[], $6::timestamptz[], $7::bytea[],"
 		" $8::int[], $9::bytea[], $10::int[])"},
-	[ADD_EPOCH] = {"add_epoch", "8848zbo8888",
-		"INSERT INTO device_epoch AS e (device_id, epoch, tenant_id, hi, first_seen, kid, vouched, duplicates, late, forks, chain_breaks)"
-		" SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::int[], $4::bigint[], $5::timestamptz[], $6::bytea[], $7::bool[],"
+	[ADD_EPOCH] = {"add_epoch", "8848zzo8888",
+		"INSERT INTO device_epoch AS e (device_id, epoch, tenant_id, hi, first_seen, certified, vouched, duplicates, late, forks, chain_breaks)"
+		" SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::int[], $4::bigint[], $5::timestamptz[], $6::timestamptz[], $7::bool[],"
 		" $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[])"
-		" ON CONFLICT (device_id, epoch) DO UPDATE SET hi = greatest(e.hi, EXCLUDED.hi), duplicates = e.duplicates + EXCLUDED.duplicates,"
+		" ON CONFLICT (device_id, epoch) DO UPDATE SET hi = greatest(e.hi, EXCLUDED.hi), certified = greatest(e.certified, EXCLUDED.certified), duplicates = e.duplicates + EXCLUDED.duplicates,"
 		" late = e.late + EXCLUDED.late, forks = e.forks + EXCLUDED.forks, chain_breaks = e.chain_breaks + EXCLUDED.chain_breaks"},
 	[SPEND_WORD] = {"spend_word", "8",
 		"UPDATE device SET reprovision_until = NULL WHERE device_id = ANY ($1::bigint[]) AND reprovision_until IS NOT NULL"},
@@ -211,9 +213,8 @@ static const struct {
 		" JOIN device_epoch e ON e.device_id = u.device_id AND e.epoch = u.epoch"
 		" LEFT JOIN report_gap g ON g.device_id = e.device_id AND g.epoch = e.epoch ORDER BY 1, 2, 5"},
 	[READ_VOUCHERS] = {"read_vouchers", "8",
-		"SELECT d.device_id, max(k.not_before), coalesce(d.reprovision_until >= now(), false) FROM device d"
+		"SELECT d.device_id, max(e.certified), coalesce(d.reprovision_until >= now(), false) FROM device d"
 		" LEFT JOIN device_epoch e ON e.device_id = d.device_id AND e.vouched"
-		" LEFT JOIN device_key k ON k.device_id = e.device_id AND k.kid = e.kid"
 		" WHERE d.device_id = ANY ($1::bigint[]) GROUP BY d.device_id"},
 	[READ_PENDING] = {"read_pending", "8",
 		"SELECT u.device_id, (SELECT count(*) FROM report_quiet q WHERE q.device_id = u.device_id) +"
@@ -540,13 +541,19 @@ read_rows(struct store *s, enum read r)
 
 /* Enrolment. */
 
+/* A key that is new, or a certificate for a known one that begins later. */
 static bool
 wants_enrolment(struct store *s, struct message *m)
 {
+	const struct device_key *key;
+
 	if (m->reason != REASON_OK || m->enrolment == NULL)
 		return false;
 	m->device = keyring_find(s->keyring, &m->ueid);
-	return m->device == NULL || device_find_key(m->device, (struct slice){m->enrolment->kid, KID_SIZE}) == NULL;
+	if (m->device == NULL)
+		return true;
+	key = device_find_key(m->device, (struct slice){m->enrolment->kid, KID_SIZE});
+	return key == NULL || key->not_before < m->enrolment->not_before;
 }
 
 static void
@@ -910,7 +917,7 @@ add_epoch(struct store *s, const struct docket *d, const struct account *a)
 	bool counted = a->duplicates + a->late + a->forks + a->chain_breaks > 0;
 	struct rows *r;
 
-	if (!a->fresh && !a->left && !counted && (a == d->current || !a->changed))
+	if (!a->fresh && !a->left && !counted && a->certified == 0 && (a == d->current || !a->changed))
 		return;
 	r = row_begin(&s->writes[ADD_EPOCH]);
 	row_int(r, d->device->device_id);
@@ -918,7 +925,10 @@ add_epoch(struct store *s, const struct docket *d, const struct account *a)
 	row_int(r, d->device->tenant_id);
 	row_int(r, (int64_t)a->ledger.hi);
 	row_time(r, a->fresh ? a->first_seen_us : d->messages[0]->received_us);
-	row_bytes(r, a->fresh ? a->kid : NULL, KID_SIZE);
+	if (a->certified != 0)
+		row_time(r, a->certified * 1000000);
+	else
+		row_null(r);
 	row_int(r, a->vouched);
 	row_int(r, a->duplicates);
 	row_int(r, a->late);

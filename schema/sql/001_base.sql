@@ -83,7 +83,7 @@ CREATE TABLE device_epoch (
 	tenant_id int NOT NULL,
 	hi bigint NOT NULL DEFAULT 0,
 	first_seen timestamptz NOT NULL,
-	kid bytea,				-- the key that signed its first report here
+	certified timestamptz,			-- when the certificate that its reports came under begins
 	vouched boolean NOT NULL DEFAULT true,	-- by a first enrolment, a newer certificate or an operator
 	duplicates bigint NOT NULL DEFAULT 0,
 	late bigint NOT NULL DEFAULT 0,

@@ -1,0 +1,247 @@
+#include "collector/lease.h"
+
+#include <poll.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "collector/counters.h"
+#include "collector/database.h"
+#include "schema/log.h"
+#include "schema/topics.h"
+
+#define BEAT_MS 5000
+#define TICK_MS 500
+
+/* clang-format off */
+enum { BEAT, LIVE, TRY, UNLOCK, LEAVE };
+static const struct statement statements[] = {
+	[BEAT] = {"beat", "INSERT INTO collector (name, seen_at) VALUES ($1, now()) ON CONFLICT (name) DO UPDATE SET seen_at = now()", 1},
+	[LIVE] = {"live", "SELECT count(*) FROM collector WHERE seen_at > now() - interval '15 s'", 0},
+	[TRY] = {"try", "SELECT pg_try_advisory_lock(8260, $1::int)", 1},
+	[UNLOCK] = {"unlock", "SELECT pg_advisory_unlock(8260, $1::int)", 1},
+	[LEAVE] = {"leave", "DELETE FROM collector WHERE name = $1", 1},
+};
+/* clang-format on */
+
+struct lease {
+	const struct settings *settings;
+	struct lease_events events;
+	struct database *db;
+	bool held[SHARDS];
+	atomic_bool connected, settled, stop;
+	pthread_t thread;
+};
+
+static int64_t
+clock_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+static unsigned
+count_held(const struct lease *l)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < SHARDS; i++)
+		n += l->held[i];
+	return n;
+}
+
+/* One value, or -1 when the database fails. */
+static int64_t
+ask(struct lease *l, int statement, const struct param *params, int n)
+{
+	PGresult *res = database_run(l->db, statements[statement].name, params, n, NULL);
+	int64_t value = 0;
+
+	if (res == NULL)
+		return -1;
+	if (PQntuples(res) == 1)
+		value = PQgetlength(res, 0, 0) == 1 ? result_bool(res, 0, 0) : result_int(res, 0, 0);
+	PQclear(res);
+	return value;
+}
+
+static int64_t
+ask_shard(struct lease *l, int statement, unsigned shard)
+{
+	char text[8];
+	int len = snprintf(text, sizeof text, "%u", shard);
+
+	return ask(l, statement, &(struct param){text, len, false}, 1);
+}
+
+static int64_t
+ask_name(struct lease *l, int statement)
+{
+	return ask(l, statement, &(struct param){l->settings->name, (int)strlen(l->settings->name), false}, 1);
+}
+
+/* The lock went with the connection: somebody else may hold the shard already. */
+static void
+lose_all(struct lease *l)
+{
+	if (atomic_exchange(&l->connected, false))
+		log_warning("lease: database connection lost, and with it %u shards", count_held(l));
+	atomic_store(&l->settled, false);
+	for (unsigned i = 0; i < SHARDS; i++)
+		if (l->held[i]) {
+			counter_add(COUNTER_LEASES_LOST, 1);
+			l->events.release(l->events.context, i);
+		}
+	for (unsigned i = 0; i < SHARDS; i++)
+		if (l->held[i]) {
+			l->events.drain(l->events.context, i);
+			l->held[i] = false;
+		}
+	counter_set(COUNTER_SHARDS_HELD, 0);
+}
+
+static void
+give_back(struct lease *l, unsigned shard)
+{
+	l->events.release(l->events.context, shard);
+	l->events.drain(l->events.context, shard);
+	l->held[shard] = false;
+	(void)ask_shard(l, UNLOCK, shard);
+	log_info("lease: shard %x given back", shard);
+}
+
+static int
+take(struct lease *l, unsigned shard)
+{
+	int64_t got = ask_shard(l, TRY, shard);
+
+	if (got <= 0)
+		return (int)got;
+	if (l->events.hold(l->events.context, shard) < 0) {
+		(void)ask_shard(l, UNLOCK, shard);
+		return 0;
+	}
+	l->held[shard] = true;
+	return 0;
+}
+
+/* A fair share of the sixteen for each that lives; who has more gives back, who has less takes what is free. */
+static int
+balance(struct lease *l)
+{
+	int64_t live = ask(l, LIVE, NULL, 0);
+	unsigned share;
+
+	if (live < 0)
+		return -1;
+	share = live <= 1 ? SHARDS : (unsigned)((SHARDS + live - 1) / live);
+	for (unsigned i = 0; i < SHARDS && count_held(l) > share; i++)
+		if (l->held[i])
+			give_back(l, i);
+	for (unsigned i = 0; i < SHARDS && count_held(l) < share; i++)
+		if (!l->held[i] && take(l, i) < 0)
+			return -1;
+	counter_set(COUNTER_SHARDS_HELD, count_held(l));
+	return 0;
+}
+
+static int
+beat(struct lease *l)
+{
+	if (ask_name(l, BEAT) < 0 || balance(l) < 0)
+		return -1;
+	atomic_store(&l->settled, true);
+	return 0;
+}
+
+/* A connection that the server closed shows it at once: nobody writes to it otherwise. */
+static bool
+is_alive(PGconn *conn)
+{
+	struct pollfd p = {.fd = PQsocket(conn), .events = POLLIN};
+
+	if (poll(&p, 1, TICK_MS) > 0)
+		return PQconsumeInput(conn) == 1 && PQstatus(conn) == CONNECTION_OK;
+	return true;
+}
+
+static void *
+run(void *argument)
+{
+	struct lease *l = argument;
+	int64_t next = 0;
+
+	while (!atomic_load(&l->stop)) {
+		PGconn *conn = database_connect(l->db);
+
+		if (conn == NULL) {
+			nanosleep(&(struct timespec){0, TICK_MS * 1000000}, NULL);
+			next = 0;
+			continue;
+		}
+		atomic_store(&l->connected, true);
+		if (clock_ms() >= next) {
+			next = clock_ms() + BEAT_MS;
+			if (beat(l) < 0) {
+				database_drop(l->db);
+				lose_all(l);
+				continue;
+			}
+		}
+		if (!is_alive(conn)) {
+			database_drop(l->db);
+			lose_all(l);
+		}
+	}
+	return NULL;
+}
+
+bool
+lease_ready(struct lease *l, char *why)
+{
+	if (atomic_load(&l->connected) && atomic_load(&l->settled))
+		return true;
+	snprintf(why, 128, "no leases: the database does not answer");
+	return false;
+}
+
+struct lease *
+lease_start(const struct settings *settings, const struct lease_events *events)
+{
+	struct lease *l = calloc(1, sizeof *l);
+
+	if (l == NULL)
+		return NULL;
+	l->settings = settings;
+	l->events = *events;
+	l->db = database_new(settings->database, statements, sizeof statements / sizeof statements[0]);
+	if (l->db == NULL || pthread_create(&l->thread, NULL, run, l) != 0) {
+		database_free(l->db);
+		free(l);
+		return NULL;
+	}
+	return l;
+}
+
+void
+lease_stop(struct lease *l)
+{
+	if (l == NULL)
+		return;
+	atomic_store(&l->stop, true);
+	pthread_join(l->thread, NULL);
+	for (unsigned i = 0; i < SHARDS; i++)
+		if (l->held[i])
+			l->events.release(l->events.context, i);
+	for (unsigned i = 0; i < SHARDS; i++)
+		if (l->held[i])
+			l->events.drain(l->events.context, i);
+	(void)ask_name(l, LEAVE);
+	database_free(l->db); /* and with it the locks */
+	free(l);
+}

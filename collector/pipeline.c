@@ -1,0 +1,326 @@
+#include "collector/pipeline.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "collector/answer.h"
+#include "collector/counters.h"
+#include "collector/keyring.h"
+#include "collector/lease.h"
+#include "collector/queue.h"
+#include "collector/store.h"
+#include "collector/subscribe.h"
+#include "collector/watch.h"
+#include "collector/workers.h"
+#include "schema/log.h"
+
+#define STOP_SECONDS 10 /* for a database that does not answer when we end */
+
+struct pipeline {
+	const struct settings *settings;
+	struct queue *queue;
+	struct keyring *keyring;
+	struct subscribe *subscribe;
+	struct answer *answer;
+	struct workers *workers;
+	struct store *store;
+	struct message **batch;
+	pthread_t store_thread;
+	struct lease *lease;
+	struct watch *watch;
+	size_t started; /* stages */
+	_Atomic int64_t stop_by; /* seconds; 0: not stopping */
+};
+
+static int start_queue(struct pipeline *);
+static int start_subscribe(struct pipeline *);
+static int start_answer(struct pipeline *);
+static int start_verify(struct pipeline *);
+static int start_store(struct pipeline *);
+static int start_watch(struct pipeline *);
+static int start_lease(struct pipeline *);
+static void stop_queue(struct pipeline *);
+static void stop_subscribe(struct pipeline *);
+static void stop_answer(struct pipeline *);
+static void stop_verify(struct pipeline *);
+static void stop_store(struct pipeline *);
+static void stop_watch(struct pipeline *);
+static void stop_lease(struct pipeline *);
+
+/*
+ * A report comes in at `subscribe`, which copies it into the queue; `verify` finishes it there, in any order; `store` takes the longest finished
+ * run from the front and commits it; then `answer` sends receipts. `lease` says which shards we subscribe to, and so sets it all going: it starts
+ * after all of these and stops before them.
+ */
+static const struct stage {
+	const char *name;
+	int (*start)(struct pipeline *);
+	void (*stop)(struct pipeline *);
+} stages[] = {
+	{"queue", start_queue, stop_queue},    {"subscribe", start_subscribe, stop_subscribe},
+	{"answer", start_answer, stop_answer}, {"verify", start_verify, stop_verify},
+	{"store", start_store, stop_store},    {"watch", start_watch, stop_watch},
+	{"lease", start_lease, stop_lease},
+};
+#define STAGES (sizeof stages / sizeof stages[0])
+
+static int64_t
+clock_s(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec;
+}
+
+struct pipeline *
+pipeline_start(const struct settings *settings)
+{
+	struct pipeline *p = calloc(1, sizeof *p);
+
+	if (p == NULL)
+		return NULL;
+	p->settings = settings;
+	for (; p->started < STAGES; p->started++)
+		if (stages[p->started].start(p) < 0) {
+			log_error("pipeline: %s does not start", stages[p->started].name);
+			pipeline_stop(p);
+			return NULL;
+		}
+	return p;
+}
+
+void
+pipeline_stop(struct pipeline *p)
+{
+	if (p == NULL)
+		return;
+	atomic_store(&p->stop_by, clock_s() + STOP_SECONDS);
+	while (p->started > 0)
+		stages[--p->started].stop(p);
+	free(p);
+}
+
+/* The queue, and who is known in memory. */
+
+static int
+start_queue(struct pipeline *p)
+{
+	p->keyring = keyring_new();
+	p->queue = queue_new((size_t)p->settings->queue_slots, (size_t)p->settings->queue_bytes,
+			     (unsigned)p->settings->workers);
+	if (p->keyring != NULL && p->queue != NULL)
+		return 0;
+	stop_queue(p);
+	return -1;
+}
+
+static void
+stop_queue(struct pipeline *p)
+{
+	queue_free(p->queue);
+	keyring_free(p->keyring);
+}
+
+/* subscribe */
+
+static int
+start_subscribe(struct pipeline *p)
+{
+	p->subscribe = subscribe_start(p->settings, p->queue);
+	return p->subscribe == NULL ? -1 : 0;
+}
+
+static void
+stop_subscribe(struct pipeline *p)
+{
+	subscribe_stop(p->subscribe);
+}
+
+/* answer */
+
+static int
+start_answer(struct pipeline *p)
+{
+	p->answer = answer_start(p->settings, p->subscribe);
+	return p->answer == NULL ? -1 : 0;
+}
+
+static void
+stop_answer(struct pipeline *p)
+{
+	answer_stop(p->answer);
+}
+
+/* verify */
+
+static int
+start_verify(struct pipeline *p)
+{
+	struct database *db = database_new(p->settings->database, NULL, 0);
+	struct anchors *anchors = db == NULL ? NULL : anchors_load(db);
+
+	database_free(db);
+	if (anchors == NULL)
+		return -1;
+	p->workers = workers_start(p->settings, p->queue, p->keyring, p->answer, anchors);
+	return p->workers == NULL ? -1 : 0;
+}
+
+static void
+stop_verify(struct pipeline *p)
+{
+	workers_free(p->workers);
+}
+
+/* store */
+
+static void
+committed(void *context, const struct judge *judge, struct message **messages, size_t n)
+{
+	struct pipeline *p = context;
+
+	answer_batch(p->answer, judge, messages, n, queue_fill(p->queue));
+}
+
+static void *
+run_store(void *argument)
+{
+	struct pipeline *p = argument;
+	size_t n;
+
+	while ((n = queue_batch(p->queue, p->batch, (size_t)p->settings->batch_max,
+				(unsigned)p->settings->batch_window_ms)) > 0) {
+		if (store_batch(p->store, p->batch, n) < 0)
+			counter_add(COUNTER_MESSAGES_LEFT, (int64_t)n);
+		queue_release(p->queue);
+	}
+	return NULL;
+}
+
+static int
+start_store(struct pipeline *p)
+{
+	p->batch = calloc((size_t)p->settings->batch_max, sizeof(struct message *));
+	p->store = store_new(p->settings, p->keyring, committed, p);
+	if (p->batch != NULL && p->store != NULL && pthread_create(&p->store_thread, NULL, run_store, p) == 0)
+		return 0;
+	free(p->batch);
+	store_free(p->store);
+	return -1;
+}
+
+/* The end of the flow: what is in the queue is verified and stored before its threads end. */
+static void
+stop_store(struct pipeline *p)
+{
+	queue_close(p->queue);
+	workers_join(p->workers);
+	pthread_join(p->store_thread, NULL);
+	free(p->batch);
+	store_free(p->store);
+}
+
+/* watch */
+
+static bool
+watch_ready(void *context)
+{
+	char why[128];
+
+	return pipeline_leases_ready(context, why) && pipeline_broker_ready(context, why);
+}
+
+static void
+watch_anchors(void *context, struct anchors *anchors)
+{
+	workers_set_anchors(((struct pipeline *)context)->workers, anchors);
+}
+
+static void
+watch_device(void *context, const struct ueid *ueid)
+{
+	store_reload(((struct pipeline *)context)->store, ueid);
+}
+
+static int
+start_watch(struct pipeline *p)
+{
+	p->watch = watch_start(p->settings, &(struct watch_events){watch_ready, watch_anchors, watch_device, p});
+	return p->watch == NULL ? -1 : 0;
+}
+
+static void
+stop_watch(struct pipeline *p)
+{
+	watch_stop(p->watch);
+}
+
+/* lease */
+
+static int
+hold_shard(void *context, unsigned shard)
+{
+	return subscribe_hold(((struct pipeline *)context)->subscribe, shard);
+}
+
+static void
+release_shard(void *context, unsigned shard)
+{
+	subscribe_release(((struct pipeline *)context)->subscribe, shard);
+}
+
+/* A database that does not answer is waited for, but not for ever when we end: devices send again what is then left. */
+static void
+give_up_in_time(struct pipeline *p)
+{
+	int64_t stop_by = atomic_load(&p->stop_by);
+
+	if (stop_by == 0 || clock_s() < stop_by)
+		return;
+	workers_give_up(p->workers);
+	store_give_up(p->store);
+}
+
+static void
+drain_shard(void *context, unsigned shard)
+{
+	struct pipeline *p = context;
+
+	workers_drain(p->workers, shard, true);
+	while (queue_of_shard(p->queue, shard) > 0) {
+		give_up_in_time(p);
+		nanosleep(&(struct timespec){0, 5000000}, NULL);
+	}
+	keyring_forget_shard(p->keyring, shard);
+	workers_drain(p->workers, shard, false);
+}
+
+static int
+start_lease(struct pipeline *p)
+{
+	p->lease = lease_start(p->settings, &(struct lease_events){hold_shard, release_shard, drain_shard, p});
+	return p->lease == NULL ? -1 : 0;
+}
+
+static void
+stop_lease(struct pipeline *p)
+{
+	lease_stop(p->lease);
+}
+
+/* Readiness. */
+
+bool
+pipeline_leases_ready(void *context, char *why)
+{
+	return lease_ready(((struct pipeline *)context)->lease, why);
+}
+
+bool
+pipeline_broker_ready(void *context, char *why)
+{
+	return subscribe_ready(((struct pipeline *)context)->subscribe, why);
+}

@@ -1,0 +1,433 @@
+#include "collector/subscribe.h"
+
+#include <MQTTAsync.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "collector/counters.h"
+#include "schema/log.h"
+
+#define CANARY_MS 20000
+#define CANARY_GOOD_MS 60000
+#define TICK_MS 250
+#define BACKOFF_MIN_MS 500
+#define BACKOFF_MAX_MS 15000
+#define CONNECT_SECONDS 10
+#define DISCONNECT_MS 3000
+#define OUTGOING_MAX 1000 /* receipts of a shard on their way at once */
+#define NAME_SIZE 32
+
+enum link { LINK_DOWN, LINK_CONNECTING, LINK_UP };
+
+struct client {
+	struct subscribe *subscribe;
+	unsigned shard;
+	char name[NAME_SIZE], topic[LIMIT_TOPIC], canary[LIMIT_TOPIC];
+	MQTTAsync handle; /* NULL: not held */
+	atomic_int link;
+	atomic_bool full; /* gave up because the queue was: stay away for a moment */
+	_Atomic int64_t canary_sent, canary_back;
+	int64_t next_try, backoff; /* the ticking thread's */
+	atomic_bool gone; /* the disconnect that was asked for is done */
+};
+
+struct subscribe {
+	const struct settings *settings;
+	struct queue *queue;
+	struct client clients[SHARDS];
+	pthread_mutex_t lock; /* over the clients' handles */
+	pthread_t thread;
+	atomic_bool stop;
+};
+
+static int64_t
+clock_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+static void
+nap(long ms)
+{
+	nanosleep(&(struct timespec){ms / 1000, ms % 1000 * 1000000}, NULL);
+}
+
+/* Callbacks: paho's one receiving thread serves all clients, so each must be short. */
+
+static void
+set_down(struct client *c, const char *why)
+{
+	if (atomic_exchange(&c->link, LINK_DOWN) == LINK_UP)
+		counter_add(COUNTER_BROKER_LOSSES, 1);
+	log_warning("subscribe: shard %x: %s", c->shard, why);
+}
+
+static void
+on_lost(void *context, char *cause)
+{
+	set_down(context, cause == NULL ? "connection lost" : cause);
+}
+
+static void
+on_refused(void *context, MQTTAsync_failureData5 *data)
+{
+	char line[256];
+
+	snprintf(line, sizeof line, "can't connect: %s (paho %d, reason %s)",
+		 data == NULL || data->message == NULL ? "" : data->message, data == NULL ? 0 : data->code,
+		 data == NULL ? "" : MQTTReasonCode_toString(data->reasonCode));
+	set_down(context, line);
+}
+
+static void
+send_canary(struct client *c)
+{
+	char now[32];
+	int len = snprintf(now, sizeof now, "%lld", (long long)clock_ms());
+
+	atomic_store(&c->canary_sent, clock_ms());
+	if (MQTTAsync_send(c->handle, c->canary, len, now, 1, 0, NULL) != MQTTASYNC_SUCCESS)
+		log_debug("subscribe: shard %x: canary not sent", c->shard);
+}
+
+static void
+on_subscribed(void *context, MQTTAsync_successData5 *data)
+{
+	struct client *c = context;
+
+	(void)data;
+	send_canary(c);
+	atomic_store(&c->link, LINK_UP);
+}
+
+static void
+on_not_subscribed(void *context, MQTTAsync_failureData5 *data)
+{
+	struct client *c = context;
+	MQTTAsync_disconnectOptions options = MQTTAsync_disconnectOptions_initializer5;
+
+	log_error("subscribe: shard %x: subscription refused: %s", c->shard,
+		  data == NULL ? "" : MQTTReasonCode_toString(data->reasonCode));
+	atomic_store(&c->link, LINK_DOWN);
+	(void)MQTTAsync_disconnect(c->handle, &options);
+}
+
+/* On every connection anew: a broker that lost its sessions in a restart would else be silently deaf to us. */
+static void
+on_connected(void *context, MQTTAsync_successData5 *data)
+{
+	struct client *c = context;
+	MQTTAsync_responseOptions response = MQTTAsync_responseOptions_initializer;
+	char *const topics[] = {c->topic, c->canary};
+	const int qos[] = {1, 1};
+
+	(void)data;
+	counter_add(COUNTER_BROKER_CONNECTS, 1);
+	log_info("subscribe: shard %x: connected as %s", c->shard, c->name);
+	response.onSuccess5 = on_subscribed;
+	response.onFailure5 = on_not_subscribed;
+	response.context = c;
+	if (MQTTAsync_subscribeMany(c->handle, 2, topics, qos, &response) != MQTTASYNC_SUCCESS)
+		on_not_subscribed(c, NULL);
+}
+
+/* The rest of the shard stays in the broker's queue and in the devices' spools. */
+static void
+hang_up(struct client *c)
+{
+	MQTTAsync_disconnectOptions options = MQTTAsync_disconnectOptions_initializer5;
+
+	counter_add(COUNTER_MESSAGES_LEFT, 1);
+	if (atomic_exchange(&c->full, true))
+		return;
+	counter_add(COUNTER_QUEUE_FULL, 1);
+	log_warning("subscribe: shard %x: queue full: leaving the rest to the broker", c->shard);
+	atomic_store(&c->link, LINK_DOWN);
+	(void)MQTTAsync_disconnect(c->handle, &options);
+}
+
+/* paho acknowledges when this returns, and would bring the message back for ever if it returned 0. */
+static int
+on_message(void *context, char *topic, int topic_len, MQTTAsync_message *message)
+{
+	struct client *c = context;
+	size_t len = topic_len > 0 ? (size_t)topic_len : strlen(topic);
+	struct slice payload = {message->payload, (size_t)message->payloadlen};
+	/* Half the keep-alive: a longer wait would lose the connections of all shards. */
+	unsigned wait = (unsigned)c->subscribe->settings->keep_alive * 500;
+
+	if (len == strlen(c->canary) && memcmp(topic, c->canary, len) == 0) {
+		atomic_store(&c->canary_back, clock_ms());
+		counter_add(COUNTER_CANARIES, 1);
+	} else {
+		counter_add(COUNTER_MESSAGES, 1);
+		counter_add(COUNTER_MESSAGE_BYTES, message->payloadlen);
+		if (queue_put(c->subscribe->queue, c->shard, (struct slice){(uint8_t *)topic, len}, payload,
+			      atomic_load(&c->full) ? 0 : wait) < 0)
+			hang_up(c);
+	}
+	MQTTAsync_freeMessage(&message);
+	MQTTAsync_free(topic);
+	return 1;
+}
+
+/* Connections. */
+
+static int
+set_property(MQTTProperties *properties, enum MQTTPropertyCodes code, int64_t value)
+{
+	MQTTProperty p = {.identifier = code};
+
+	if (code == MQTTPROPERTY_CODE_RECEIVE_MAXIMUM)
+		p.value.integer2 = (unsigned short)value;
+	else
+		p.value.integer4 = (unsigned)value;
+	return MQTTProperties_add(properties, &p);
+}
+
+static void
+connect_client(struct client *c)
+{
+	const struct settings *settings = c->subscribe->settings;
+	MQTTAsync_connectOptions options = MQTTAsync_connectOptions_initializer5;
+	MQTTAsync_SSLOptions ssl = MQTTAsync_SSLOptions_initializer;
+	MQTTProperties properties = MQTTProperties_initializer;
+
+	ssl.trustStore = settings->ca;
+	ssl.keyStore = settings->certificate;
+	ssl.privateKey = settings->key;
+	ssl.verify = 1;
+	ssl.enableServerCertAuth = 1;
+	options.ssl = &ssl;
+	options.keepAliveInterval = (int)settings->keep_alive;
+	options.cleanstart = 0;
+	options.connectTimeout = CONNECT_SECONDS;
+	options.connectProperties = &properties;
+	options.onSuccess5 = on_connected;
+	options.onFailure5 = on_refused;
+	options.context = c;
+	atomic_store(&c->full, false);
+	atomic_store(&c->link, LINK_CONNECTING);
+	if (set_property(&properties, MQTTPROPERTY_CODE_SESSION_EXPIRY_INTERVAL, settings->session_expiry) != 0 ||
+	    set_property(&properties, MQTTPROPERTY_CODE_RECEIVE_MAXIMUM, settings->receive_maximum) != 0 ||
+	    MQTTAsync_connect(c->handle, &options) != MQTTASYNC_SUCCESS)
+		set_down(c, "paho does not connect");
+	MQTTProperties_free(&properties);
+}
+
+/* Waits longer each time, and by a random part, so that sixteen clients do not come back as one. */
+static void
+back_off(struct client *c, int64_t now)
+{
+	c->backoff = c->backoff == 0 ? BACKOFF_MIN_MS : c->backoff * 2;
+	if (c->backoff > BACKOFF_MAX_MS)
+		c->backoff = BACKOFF_MAX_MS;
+	c->next_try = now + c->backoff / 2 + rand() % (int)(c->backoff / 2);
+}
+
+static void
+tick(struct client *c, int64_t now)
+{
+	if (c->handle == NULL)
+		return;
+	switch ((enum link)atomic_load(&c->link)) {
+	case LINK_UP:
+		c->backoff = 0;
+		if (now - atomic_load(&c->canary_sent) >= CANARY_MS)
+			send_canary(c);
+		break;
+	case LINK_DOWN:
+		/* A hang-up of our own takes a moment; a full queue deserves one. */
+		if (now < c->next_try || (atomic_load(&c->full) && queue_fill(c->subscribe->queue) > 50) ||
+		    MQTTAsync_isConnected(c->handle))
+			break;
+		back_off(c, now);
+		connect_client(c);
+		break;
+	case LINK_CONNECTING:
+		break;
+	}
+}
+
+static void *
+run(void *argument)
+{
+	struct subscribe *s = argument;
+
+	while (!atomic_load(&s->stop)) {
+		pthread_mutex_lock(&s->lock);
+		for (unsigned i = 0; i < SHARDS; i++)
+			tick(&s->clients[i], clock_ms());
+		pthread_mutex_unlock(&s->lock);
+		nap(TICK_MS);
+	}
+	return NULL;
+}
+
+static int
+create(struct client *c)
+{
+	MQTTAsync_createOptions options = MQTTAsync_createOptions_initializer5;
+	int rc;
+
+	options.maxBufferedMessages = OUTGOING_MAX;
+	rc = MQTTAsync_createWithOptions(&c->handle, c->subscribe->settings->broker, c->name,
+					 MQTTCLIENT_PERSISTENCE_NONE, NULL, &options);
+	if (rc == MQTTASYNC_SUCCESS)
+		rc = MQTTAsync_setCallbacks(c->handle, c, on_lost, on_message, NULL);
+	if (rc == MQTTASYNC_SUCCESS)
+		return 0;
+	log_error("subscribe: shard %x: %s", c->shard, MQTTAsync_strerror(rc));
+	MQTTAsync_destroy(&c->handle);
+	c->handle = NULL;
+	return -1;
+}
+
+int
+subscribe_hold(struct subscribe *s, unsigned shard)
+{
+	struct client *c = &s->clients[shard];
+	int rc = 0;
+
+	pthread_mutex_lock(&s->lock);
+	if (c->handle == NULL) {
+		atomic_store(&c->link, LINK_DOWN);
+		atomic_store(&c->canary_back, 0);
+		c->next_try = c->backoff = 0;
+		rc = create(c);
+	}
+	pthread_mutex_unlock(&s->lock);
+	return rc;
+}
+
+static void
+on_gone(void *context, MQTTAsync_successData5 *data)
+{
+	(void)data;
+	atomic_store(&((struct client *)context)->gone, true);
+}
+
+static void
+on_gone_anyway(void *context, MQTTAsync_failureData5 *data)
+{
+	(void)data;
+	atomic_store(&((struct client *)context)->gone, true);
+}
+
+static void
+disconnect(struct client *c, MQTTAsync handle)
+{
+	MQTTAsync_disconnectOptions options = MQTTAsync_disconnectOptions_initializer5;
+	int64_t end = clock_ms() + DISCONNECT_MS;
+
+	atomic_store(&c->gone, false);
+	options.timeout = DISCONNECT_MS / 2;
+	options.onSuccess5 = on_gone;
+	options.onFailure5 = on_gone_anyway;
+	options.context = c;
+	if (MQTTAsync_disconnect(handle, &options) != MQTTASYNC_SUCCESS)
+		return;
+	while (!atomic_load(&c->gone) && clock_ms() < end)
+		nap(5);
+}
+
+void
+subscribe_release(struct subscribe *s, unsigned shard)
+{
+	struct client *c = &s->clients[shard];
+	MQTTAsync handle;
+
+	pthread_mutex_lock(&s->lock);
+	handle = c->handle;
+	c->handle = NULL;
+	pthread_mutex_unlock(&s->lock);
+	if (handle == NULL)
+		return;
+	disconnect(c, handle);
+	MQTTAsync_destroy(&handle);
+	atomic_store(&c->link, LINK_DOWN);
+}
+
+bool
+subscribe_ready(struct subscribe *s, char *why)
+{
+	int64_t now = clock_ms();
+	bool ready = true;
+
+	pthread_mutex_lock(&s->lock);
+	for (unsigned i = 0; i < SHARDS && ready; i++) {
+		struct client *c = &s->clients[i];
+		int64_t back = atomic_load(&c->canary_back);
+
+		if (c->handle == NULL || (back != 0 && now - back <= CANARY_GOOD_MS))
+			continue;
+		snprintf(why, 128, "shard %x: no message of our own came back through the broker in the last minute",
+			 i);
+		ready = false;
+	}
+	pthread_mutex_unlock(&s->lock);
+	return ready;
+}
+
+int
+subscribe_publish(struct subscribe *s, const struct ueid *ueid, struct slice receipt)
+{
+	struct client *c = &s->clients[ueid_shard(ueid)];
+	char topic[LIMIT_TOPIC];
+	int rc = -1;
+
+	topic_print_receipt(ueid, topic, sizeof topic);
+	pthread_mutex_lock(&s->lock);
+	if (c->handle != NULL && atomic_load(&c->link) == LINK_UP &&
+	    MQTTAsync_send(c->handle, topic, (int)receipt.len, receipt.at, 1, 0, NULL) == MQTTASYNC_SUCCESS)
+		rc = 0;
+	pthread_mutex_unlock(&s->lock);
+	return rc;
+}
+
+struct subscribe *
+subscribe_start(const struct settings *settings, struct queue *queue)
+{
+	struct subscribe *s = calloc(1, sizeof *s);
+
+	if (s == NULL)
+		return NULL;
+	s->settings = settings;
+	s->queue = queue;
+	pthread_mutex_init(&s->lock, NULL);
+	for (unsigned i = 0; i < SHARDS; i++) {
+		struct client *c = &s->clients[i];
+
+		c->subscribe = s;
+		c->shard = i;
+		snprintf(c->name, sizeof c->name, "fleetstate-shard-%x", i);
+		snprintf(c->topic, sizeof c->topic, "fleetstate/1/%x/+/report", i);
+		snprintf(c->canary, sizeof c->canary, "fleetstate/1/canary/%s", c->name);
+	}
+	if (pthread_create(&s->thread, NULL, run, s) != 0) {
+		pthread_mutex_destroy(&s->lock);
+		free(s);
+		return NULL;
+	}
+	return s;
+}
+
+void
+subscribe_stop(struct subscribe *s)
+{
+	if (s == NULL)
+		return;
+	atomic_store(&s->stop, true);
+	pthread_join(s->thread, NULL);
+	for (unsigned i = 0; i < SHARDS; i++)
+		subscribe_release(s, i);
+	pthread_mutex_destroy(&s->lock);
+	free(s);
+}

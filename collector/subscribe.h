@@ -1,0 +1,31 @@
+/*
+ * The collector's one user of paho: for each shard that is held, one MQTT 5 client with a fixed name and a session that outlives it, so that a
+ * successor inherits its queue. What arrives is copied into the queue; receipts go out on the same connections.
+ */
+#ifndef FLEETSTATE_COLLECTOR_SUBSCRIBE_H
+#define FLEETSTATE_COLLECTOR_SUBSCRIBE_H
+
+#include <stdbool.h>
+
+#include "collector/queue.h"
+#include "collector/settings.h"
+
+struct subscribe;
+
+/* Connects to nothing yet; starts the thread that connects, reconnects and sends canaries. NULL, logged, on failure. */
+struct subscribe *subscribe_start(const struct settings *, struct queue *) WARN_UNUSED;
+/* Lets all shards go and ends. */
+void subscribe_stop(struct subscribe *);
+
+/* Takes a shard's session, soon. -1 when paho refuses. */
+int subscribe_hold(struct subscribe *, unsigned shard) WARN_UNUSED;
+/* Leaves it to the broker: when this returns, nothing of the shard arrives any more. */
+void subscribe_release(struct subscribe *, unsigned shard);
+
+/* Whether of every shard that is held a canary came back in the last minute. Any thread. `why` holds 128 bytes. */
+bool subscribe_ready(struct subscribe *, char *why);
+
+/* Hands a receipt to the shard's connection, QoS 1. -1: not held, not connected, or too many are on their way. */
+int subscribe_publish(struct subscribe *, const struct ueid *, struct slice receipt) WARN_UNUSED;
+
+#endif

@@ -1,0 +1,26 @@
+/*
+ * What time itself brings about: partitions made ahead, devices that fall silent, events that get their position, samples that are too many; and
+ * what others changed in the database and we have to hear of.
+ */
+#ifndef FLEETSTATE_COLLECTOR_WATCH_H
+#define FLEETSTATE_COLLECTOR_WATCH_H
+
+#include <stdbool.h>
+
+#include "collector/enrol.h"
+#include "collector/settings.h"
+
+struct watch_events {
+	bool (*ready)(void *context);				/* whether reports reach us at all */
+	void (*anchors)(void *context, struct anchors *);	/* other ones than before; taken over */
+	void (*device)(void *context, const struct ueid *);	/* its keys or lifecycle changed */
+	void *context;
+};
+
+struct watch;
+
+/* Makes the partitions before it returns. NULL, logged, on failure. */
+struct watch *watch_start(const struct settings *, const struct watch_events *) WARN_UNUSED;
+void watch_stop(struct watch *);
+
+#endif
