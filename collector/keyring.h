@@ -1,7 +1,7 @@
 /*
  * Who we know: devices by ueid, each with its keys and its ledger head, read from the database once and kept warm by the holder of the shard.
  * Any thread may find, and read a device's keys, tenant and lifecycle; `ledger` is the store stage's, and so is reloading. A healthy device with
- * one P-256 key takes 480 bytes.
+ * one P-256 key takes 424 bytes and its place in the table.
  */
 #ifndef FLEETSTATE_COLLECTOR_KEYRING_H
 #define FLEETSTATE_COLLECTOR_KEYRING_H
