@@ -272,7 +272,8 @@ connect_api(struct connection *c)
 	if (conn == NULL || c->backend == PQbackendPID(conn))
 		return conn;
 	if (check_role(conn) < 0 || database_exec(c->db, "SET statement_timeout = '" STATEMENT_TIMEOUT
-							 "'; SET default_transaction_read_only = on") < 0) {
+							 "'; SET default_transaction_read_only = on; SET "
+							 "plan_cache_mode = force_generic_plan; SET jit = off") < 0) {
 		database_drop(c->db);
 		return NULL;
 	}

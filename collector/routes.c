@@ -5,24 +5,24 @@
 #define DEVICE "/v1/devices/{ueid}"
 
 static const struct route routes[] = {
-	{"GET", "/v1/fleet", ROLE_VIEWER, api_fleet, ""},
+	{"GET", "/v1/fleet", ROLE_VIEWER, api_fleet, "", false},
 	{"GET", "/v1/devices", ROLE_VIEWER, api_devices,
-	 "posture lifecycle model firmware component component_version q limit cursor"},
-	{"GET", DEVICE, ROLE_VIEWER, api_device, ""},
-	{"GET", DEVICE "/state", ROLE_VIEWER, api_state, ""},
-	{"GET", DEVICE "/inventory", ROLE_VIEWER, api_inventory, "limit cursor"},
-	{"GET", DEVICE "/ledger", ROLE_VIEWER, api_ledger, ""},
-	{"GET", DEVICE "/reports", ROLE_VIEWER, api_reports, "epoch limit cursor"},
-	{"GET", DEVICE "/reports/{epoch}/{seq}", ROLE_VIEWER, api_report_by_seq, ""},
-	{"GET", "/v1/reports/{sha256}", ROLE_VIEWER, api_report_by_digest, ""},
-	{"GET", "/v1/refusals", ROLE_VIEWER, api_refusals, "ueid reason limit cursor"},
-	{"GET", "/metrics", ROLE_VIEWER, api_metrics, ""},
-	{"GET", "/healthz", ROLE_NONE, api_healthz, ""},
-	{"GET", "/readyz", ROLE_NONE, api_readyz, ""},
-	{"GET", "/openapi.yaml", ROLE_NONE, api_asset, ""},
-	{"GET", "/", ROLE_NONE, api_asset, ""},
+	 "posture lifecycle model firmware component component_version q limit cursor", false},
+	{"GET", DEVICE, ROLE_VIEWER, api_device, "", false},
+	{"GET", DEVICE "/state", ROLE_VIEWER, api_state, "", false},
+	{"GET", DEVICE "/inventory", ROLE_VIEWER, api_inventory, "limit cursor", false},
+	{"GET", DEVICE "/ledger", ROLE_VIEWER, api_ledger, "", false},
+	{"GET", DEVICE "/reports", ROLE_VIEWER, api_reports, "epoch limit cursor", false},
+	{"GET", DEVICE "/reports/{epoch}/{seq}", ROLE_VIEWER, api_report_by_seq, "", false},
+	{"GET", "/v1/reports/{sha256}", ROLE_VIEWER, api_report_by_digest, "", false},
+	{"GET", "/v1/refusals", ROLE_VIEWER, api_refusals, "ueid reason limit cursor", false},
+	{"GET", "/metrics", ROLE_VIEWER, api_metrics, "", false},
+	{"GET", "/healthz", ROLE_NONE, api_healthz, "", true},
+	{"GET", "/readyz", ROLE_NONE, api_readyz, "", false},
+	{"GET", "/openapi.yaml", ROLE_NONE, api_asset, "", true},
+	{"GET", "/", ROLE_NONE, api_asset, "", true},
 	/* The page's own files. */
-	{"GET", "/{file}", ROLE_NONE, api_asset, ""},
+	{"GET", "/{file}", ROLE_NONE, api_asset, "", true},
 };
 
 static bool
@@ -100,42 +100,43 @@ is_allowed(const char *method)
 	return strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0;
 }
 
-static void
-answer(const struct arrival *arrival, struct request *request, struct response *response)
+static bool
+refuse(struct response *response, enum problem problem, const char *detail)
+{
+	response_problem(response, problem, "%.64s", detail);
+	return true;
+}
+
+bool
+routes_begin(const struct arrival *arrival, struct request *request, struct response *response)
 {
 	enum problem problem = request_parse(arrival->target, request);
 	const char *unknown;
 
-	if (problem != PROBLEM_NONE) {
-		response_problem(response, problem, "%s", "");
-		return;
-	}
+	if (problem != PROBLEM_NONE)
+		return refuse(response, problem, "");
 	request->route = find(request);
-	if (request->route == NULL) {
-		response_problem(response, PROBLEM_NOT_FOUND, "%s", "");
-		return;
-	}
+	if (request->route == NULL)
+		return refuse(response, PROBLEM_NOT_FOUND, "");
 	if (!is_allowed(arrival->method)) {
 		response_problem(response, PROBLEM_METHOD_NOT_ALLOWED, "%s", "");
 		response_header(response, "Allow", "GET, HEAD");
-		return;
+		return true;
 	}
-	if (request->route->least != ROLE_NONE && !token_parse(arrival->authorization, request->token)) {
-		response_problem(response, PROBLEM_UNAUTHORIZED, "%s", "");
-		return;
-	}
+	if (request->route->least != ROLE_NONE && !token_parse(arrival->authorization, request->token))
+		return refuse(response, PROBLEM_UNAUTHORIZED, "");
 	unknown = unknown_parameter(request);
-	if (unknown != NULL) {
-		response_problem(response, PROBLEM_UNKNOWN_PARAMETER, "%.64s", unknown);
-		return;
-	}
-	request->route->answer(request, response);
+	if (unknown != NULL)
+		return refuse(response, PROBLEM_UNKNOWN_PARAMETER, unknown);
+	if (request->route->quick)
+		routes_finish(request, response);
+	return request->route->quick;
 }
 
 void
-routes_answer(const struct arrival *arrival, struct request *request, struct response *response)
+routes_finish(struct request *request, struct response *response)
 {
-	answer(arrival, request, response);
+	request->route->answer(request, response);
 	if (response->failed)
 		response_problem(response, PROBLEM_INTERNAL, "%s", "");
 }

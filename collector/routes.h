@@ -16,6 +16,7 @@ struct route {
 	enum role least;	/* ROLE_NONE: without a token */
 	void (*answer)(struct request *, struct response *);
 	const char *parameters;	/* names, with spaces between; `tenant` goes with every role */
+	bool quick;		/* answers from memory, without waiting for anything */
 };
 
 /* What the server knows of a request beside its target. */
@@ -24,8 +25,10 @@ struct arrival {
 	const char *authorization;	/* NULL: no such header */
 };
 
-/* The response is always whole afterwards. `request` has pool and readiness set. */
-void routes_answer(const struct arrival *, struct request *, struct response *);
+/* Finds the route. True if the response is whole already: something is wrong, or the route is quick. `request` has pool and readiness set. */
+bool routes_begin(const struct arrival *, struct request *, struct response *) WARN_UNUSED;
+/* The rest, which may wait for the database. The response is always whole afterwards. */
+void routes_finish(struct request *, struct response *);
 
 /* The functions of the table, by file. */
 void api_fleet(struct request *, struct response *);

@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <microhttpd.h>
 #include <netinet/in.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,11 +19,30 @@
 #define TIMEOUT_S 30 /* without a byte in either direction */
 #define BACKLOG 256
 
+/* One request, from its first line to the last byte of its answer. */
+struct exchange {
+	struct exchange *next; /* in the queue */
+	struct MHD_Connection *connection;
+	struct request request;
+	struct response response;
+	bool begun; /* libmicrohttpd has called for it once */
+	bool done; /* the response is whole */
+	char target[]; /* as it came; libmicrohttpd's own is decoded already */
+};
+
+/* One thread has the sockets and never waits. What waits for the database is done by workers, with the connection suspended meanwhile: so the
+   queue is bounded by the connections, and one slow query holds up nobody but itself. */
 struct serve {
 	struct MHD_Daemon *daemon;
 	struct query_pool *pool;
 	const struct readiness *readiness;
 	size_t readiness_len;
+	pthread_mutex_t lock;
+	pthread_cond_t filled;
+	struct exchange *first, **last;
+	bool stopping;
+	pthread_t *workers;
+	size_t workers_len;
 };
 
 /* Every answer has these. The page runs only its own scripts and talks only to us. */
@@ -40,35 +60,35 @@ static const struct {
 	{"Cache-Control", "no-store"},
 };
 
-/* What stays from call to call of one request. */
-struct exchange {
-	bool begun;
-	char target[]; /* as it came; libmicrohttpd's own is decoded already */
-};
-
 /* libmicrohttpd calls it with the request's target before decoding anything. What it returns is *exchange of the handler. */
 static void *
 on_target(void *context, const char *target, struct MHD_Connection *connection)
 {
-	struct exchange *exchange = malloc(sizeof *exchange + strlen(target) + 1);
+	struct exchange *exchange = calloc(1, sizeof *exchange + strlen(target) + 1);
+	const struct serve *serve = context;
 
-	(void)context;
-	(void)connection;
-	if (exchange != NULL) {
-		exchange->begun = false;
-		strcpy(exchange->target, target);
-	}
+	if (exchange == NULL)
+		return NULL;
+	exchange->connection = connection;
+	exchange->request.pool = serve->pool;
+	exchange->request.readiness = serve->readiness;
+	exchange->request.readiness_len = serve->readiness_len;
+	strcpy(exchange->target, target);
 	return exchange;
 }
 
 static void
-on_completed(void *context, struct MHD_Connection *connection, void **exchange, enum MHD_RequestTerminationCode code)
+on_completed(void *context, struct MHD_Connection *connection, void **state, enum MHD_RequestTerminationCode code)
 {
+	struct exchange *exchange = *state;
+
 	(void)context;
 	(void)connection;
 	(void)code;
-	free(*exchange);
-	*exchange = NULL;
+	if (exchange != NULL)
+		response_free(&exchange->response);
+	free(exchange);
+	*state = NULL;
 }
 
 /* Decoding is request.c's; here %00 and the like stay what they are. */
@@ -143,28 +163,76 @@ has_body(struct MHD_Connection *connection)
 }
 
 static enum MHD_Result
-answer(struct serve *serve, struct MHD_Connection *connection, const char *method, const char *target)
+answer(struct exchange *exchange, const char *method)
 {
-	struct request request = {
-		.pool = serve->pool, .readiness = serve->readiness, .readiness_len = serve->readiness_len};
-	struct arrival arrival = {.method = method, .target = target};
-	struct response response = {0};
+	const struct response *response = &exchange->response;
 
-	arrival.authorization = find_header(connection, MHD_HTTP_HEADER_AUTHORIZATION);
-	routes_answer(&arrival, &request, &response);
-	log_debug("serve: method=%s target=%s status=%u bytes=%zu", method, target, response.status,
-		  response.fixed.at != NULL ? response.fixed.len : response.len);
-	if (response.status >= 500)
-		log_warning("serve: method=%s target=%s status=%u", method, target, response.status);
-	return send_response(connection, &response);
+	log_debug("serve: method=%s target=%s status=%u bytes=%zu", method, exchange->target, response->status,
+		  response->fixed.at != NULL ? response->fixed.len : response->len);
+	if (response->status >= 500)
+		log_warning("serve: method=%s target=%s status=%u", method, exchange->target, response->status);
+	return send_response(exchange->connection, &exchange->response);
 }
 
-/* Called when the headers are here, and again when the request is. An answer given at the first call ends the connection. */
+/* Puts it aside for a worker. MHD_NO ends the connection: the server is stopping. */
+static enum MHD_Result
+hand_over(struct serve *serve, struct exchange *exchange)
+{
+	enum MHD_Result result = MHD_NO;
+
+	pthread_mutex_lock(&serve->lock);
+	if (!serve->stopping) {
+		/* Before a worker can see it: it may be done with it at once. */
+		MHD_suspend_connection(exchange->connection);
+		*serve->last = exchange;
+		serve->last = &exchange->next;
+		pthread_cond_signal(&serve->filled);
+		result = MHD_YES;
+	}
+	pthread_mutex_unlock(&serve->lock);
+	return result;
+}
+
+static struct exchange *
+next_exchange(struct serve *serve)
+{
+	struct exchange *exchange;
+
+	pthread_mutex_lock(&serve->lock);
+	while (serve->first == NULL && !serve->stopping)
+		pthread_cond_wait(&serve->filled, &serve->lock);
+	exchange = serve->first;
+	if (exchange != NULL) {
+		serve->first = exchange->next;
+		if (serve->first == NULL)
+			serve->last = &serve->first;
+	}
+	pthread_mutex_unlock(&serve->lock);
+	return exchange;
+}
+
+/* Works on what is queued even when the server stops: a suspended connection can't be closed. */
+static void *
+work(void *context)
+{
+	struct exchange *exchange;
+
+	while ((exchange = next_exchange(context)) != NULL) {
+		routes_finish(&exchange->request, &exchange->response);
+		exchange->done = true;
+		MHD_resume_connection(exchange->connection);
+	}
+	return NULL;
+}
+
+/* Called when the headers are here, again when the request is, and again when a worker is done with it. An answer given at the first call ends
+   the connection. */
 static enum MHD_Result
 on_request(void *context, struct MHD_Connection *connection, const char *url, const char *method, const char *version,
 	   const char *upload, size_t *upload_len, void **state)
 {
 	struct exchange *exchange = *state;
+	struct arrival arrival = {.method = method};
 
 	(void)url;
 	(void)version;
@@ -176,7 +244,12 @@ on_request(void *context, struct MHD_Connection *connection, const char *url, co
 		exchange->begun = true;
 		return MHD_YES;
 	}
-	return answer(context, connection, method, exchange->target);
+	if (!exchange->done) {
+		arrival.target = exchange->target;
+		arrival.authorization = find_header(connection, MHD_HTTP_HEADER_AUTHORIZATION);
+		exchange->done = routes_begin(&arrival, &exchange->request, &exchange->response);
+	}
+	return exchange->done ? answer(exchange, method) : hand_over(context, exchange);
 }
 
 static void
@@ -214,20 +287,31 @@ parse_address(const struct settings *settings, struct sockaddr_storage *address)
 static struct MHD_Daemon *
 start_daemon(struct serve *serve, const struct settings *settings, struct sockaddr_storage *address)
 {
-	unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_USE_ERROR_LOG;
+	unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG;
 
 	if (address->ss_family == AF_INET6)
 		flags |= MHD_USE_IPv6;
 	return MHD_start_daemon(flags, (uint16_t)settings->http_port, NULL, NULL, on_request, serve,
 				MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL, MHD_OPTION_SOCK_ADDR,
-				(struct sockaddr *)address, MHD_OPTION_THREAD_POOL_SIZE,
-				(unsigned)settings->http_threads, MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONNECTIONS,
+				(struct sockaddr *)address, MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONNECTIONS,
 				MHD_OPTION_PER_IP_CONNECTION_LIMIT, (unsigned)CONNECTIONS_PER_ADDRESS,
 				MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_MEMORY,
 				MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)TIMEOUT_S, MHD_OPTION_LISTEN_BACKLOG_SIZE,
 				(unsigned)BACKLOG, MHD_OPTION_LISTENING_ADDRESS_REUSE, 1u, MHD_OPTION_STRICT_FOR_CLIENT,
-				1, MHD_OPTION_URI_LOG_CALLBACK, on_target, NULL, MHD_OPTION_UNESCAPE_CALLBACK,
+				1, MHD_OPTION_URI_LOG_CALLBACK, on_target, serve, MHD_OPTION_UNESCAPE_CALLBACK,
 				keep_escapes, NULL, MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL, MHD_OPTION_END);
+}
+
+static int
+start_workers(struct serve *serve, size_t n)
+{
+	serve->workers = calloc(n, sizeof *serve->workers);
+	if (serve->workers == NULL)
+		return -1;
+	for (; serve->workers_len < n; serve->workers_len++)
+		if (pthread_create(&serve->workers[serve->workers_len], NULL, work, serve) != 0)
+			return -1;
+	return 0;
 }
 
 struct serve *
@@ -236,12 +320,17 @@ serve_start(const struct settings *settings, const struct readiness *readiness, 
 	struct serve *serve = calloc(1, sizeof *serve);
 	struct sockaddr_storage address;
 
-	if (serve == NULL || parse_address(settings, &address) < 0)
-		goto fail;
+	if (serve == NULL)
+		return NULL;
+	pthread_mutex_init(&serve->lock, NULL);
+	pthread_cond_init(&serve->filled, NULL);
+	serve->last = &serve->first;
 	serve->readiness = readiness;
 	serve->readiness_len = n;
+	if (parse_address(settings, &address) < 0)
+		goto fail;
 	serve->pool = query_pool_new(settings->database_api, (size_t)settings->http_threads);
-	if (serve->pool == NULL)
+	if (serve->pool == NULL || start_workers(serve, (size_t)settings->http_threads) < 0)
 		goto fail;
 	serve->daemon = start_daemon(serve, settings, &address);
 	if (serve->daemon == NULL) {
@@ -260,8 +349,17 @@ serve_stop(struct serve *serve)
 {
 	if (serve == NULL)
 		return;
+	pthread_mutex_lock(&serve->lock);
+	serve->stopping = true;
+	pthread_cond_broadcast(&serve->filled);
+	pthread_mutex_unlock(&serve->lock);
+	for (size_t i = 0; i < serve->workers_len; i++)
+		pthread_join(serve->workers[i], NULL);
 	if (serve->daemon != NULL)
 		MHD_stop_daemon(serve->daemon);
 	query_pool_free(serve->pool);
+	pthread_cond_destroy(&serve->filled);
+	pthread_mutex_destroy(&serve->lock);
+	free(serve->workers);
 	free(serve);
 }

@@ -8,7 +8,7 @@
 
 #include "collector/settings.h"
 
-/* One line of /readyz, beside the database's own. Any HTTP thread may ask, so it must be quick and safe from any thread. `why` holds 128 bytes
+/* One line of /readyz, beside the database's own. Any thread may ask, so it must be quick and safe. `why` holds 128 bytes
    and is shown when it answers false; what it leaves empty is shown as "not ready". */
 struct readiness {
 	const char *name;	/* "broker" */
@@ -18,8 +18,8 @@ struct readiness {
 
 struct serve;
 
-/* Listens on http_listen:http_port with http_threads threads, each with a connection to database_api of its own, made when first needed. The
-   checks must outlive it. NULL after logging why. */
+/* Listens on http_listen:http_port with one thread for the sockets, and http_threads that wait for database_api, each with a connection of its
+   own, made when first needed. The checks must outlive it. NULL after logging why. */
 struct serve *serve_start(const struct settings *, const struct readiness *, size_t n) WARN_UNUSED;
 /* Answers what has begun, then stops. NULL is fine. */
 void serve_stop(struct serve *);

@@ -192,7 +192,7 @@ LISTS = ["/v1/devices", f"/v1/devices/{A}/inventory", f"/v1/devices/{A}/reports"
 
 def test_table_and_description_agree(described):
     source = (ROOT / "collector/routes.c").read_text()
-    table = re.findall(r'\{"([A-Z]+)",\s*((?:DEVICE\s*)?(?:"[^"]*")?),\s*(ROLE_\w+),\s*\w+,\s*"([^"]*)"\}', source)
+    table = re.findall(r'\{"([A-Z]+)",\s*((?:DEVICE\s*)?(?:"[^"]*")?),\s*(ROLE_\w+),\s*\w+,\s*"([^"]*)",\s*\w+\}', source)
     assert len(table) == source.count("ROLE_") - source.count("least != ROLE_NONE"), "a row that this test can't read"
     rows = {}
     for method, path, role, parameters in table:
