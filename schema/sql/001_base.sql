@@ -280,22 +280,19 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON collector TO fleetstate_ingest;
 CREATE FUNCTION sign_in(token_hash bytea, wanted text, OUT tenant_id int, OUT tenant text, OUT role text)
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = fleetstate, pg_catalog AS $$
 #variable_conflict use_column
-DECLARE
-	t api_token;
 BEGIN
-	SELECT * INTO t FROM api_token WHERE hash = token_hash AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now());
+	SELECT k.role, t.tenant_id, t.id INTO sign_in.role, sign_in.tenant_id, sign_in.tenant FROM api_token k LEFT JOIN tenant t
+		ON t.tenant_id = coalesce(k.tenant_id, (SELECT w.tenant_id FROM tenant w WHERE w.id = wanted)) AND (wanted IS NULL OR t.id = wanted)
+		WHERE k.hash = token_hash AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now());
 	IF NOT FOUND THEN
 		RAISE EXCEPTION 'no such token' USING ERRCODE = 'FS401';
 	END IF;
-	IF t.tenant_id IS NULL AND wanted IS NULL THEN
+	IF sign_in.tenant_id IS NULL AND wanted IS NULL THEN
 		RAISE EXCEPTION 'an operator names the tenant' USING ERRCODE = 'FS400';
 	END IF;
-	SELECT x.tenant_id, x.id INTO sign_in.tenant_id, sign_in.tenant FROM tenant x
-		WHERE CASE WHEN t.tenant_id IS NULL THEN x.id = wanted ELSE x.tenant_id = t.tenant_id AND (wanted IS NULL OR x.id = wanted) END;
-	IF NOT FOUND THEN
+	IF sign_in.tenant_id IS NULL THEN
 		RAISE EXCEPTION 'no such tenant' USING ERRCODE = 'FS404';
 	END IF;
-	sign_in.role := t.role;
 	PERFORM set_config('fleetstate.tenant', sign_in.tenant_id::text, true);
 END $$;
 REVOKE ALL ON FUNCTION sign_in FROM PUBLIC;

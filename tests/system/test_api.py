@@ -154,7 +154,6 @@ class Api:
         """Bytes out, bytes in, until the server closes."""
         with socket.create_connection(("127.0.0.1", self.port), 10) as s:
             s.sendall(request)
-            s.shutdown(socket.SHUT_WR)
             return b"".join(iter(lambda: s.recv(65536), b""))
 
     def pages(self, path, token="acme", after=None):
