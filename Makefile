@@ -191,6 +191,10 @@ run-fuzz_%: $(FUZZ_OUT)/fuzz_%
 ## make fuzz     every fuzzer for FUZZ_SECONDS (60); what breaks one is kept in build/fuzz/artifacts
 fuzz: $(addprefix run-,$(FUZZERS))
 
+## make lint     each table against its documentation, formats, man pages
+lint: all
+	@FLEETSTATE_BIN=$(OUT) tests/lint/tables
+
 ## make check    installs what tests need and runs them all
 check:
 	@deploy/deps all
