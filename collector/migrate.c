@@ -23,7 +23,7 @@ static const struct migration {
 };
 #define MIGRATIONS (sizeof migrations / sizeof migrations[0])
 
-static const char prepare[] = "SELECT pg_advisory_lock(8259, 0);"
+static const char prepare[] = "SET client_min_messages = warning; SELECT pg_advisory_lock(8259, 0);"
 			      "CREATE SCHEMA IF NOT EXISTS fleetstate;"
 			      "GRANT USAGE ON SCHEMA fleetstate TO fleetstate_ingest, fleetstate_api;"
 			      "CREATE TABLE IF NOT EXISTS fleetstate.schema_version ("

@@ -166,7 +166,7 @@ static const struct {
 	[SET_DEVICE] = {"set_device", "888tttttttt",
 		"UPDATE device d SET serial = u.serial, vendor = u.vendor, hwmodel = u.hwmodel, hwversion = u.hwversion, oemid = u.oemid,"
 		" swname = u.swname, swversion = u.swversion, kernel = u.kernel,"
-		" reasons = CASE WHEN d.posture = 'unknown' AND d.reasons = '{no-state}' THEN '{no-policies}' ELSE d.reasons END"
+		" reasons = CASE WHEN d.posture = 'unknown' AND d.reasons = '{no-state}' THEN ARRAY['no-policies'] ELSE d.reasons END"
 		" FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],"
 		" $10::text[], $11::text[])"
 		" AS u (device_id, epoch, seq, serial, vendor, hwmodel, hwversion, oemid, swname, swversion, kernel)"
@@ -176,7 +176,7 @@ static const struct {
 		" (u.serial, u.vendor, u.hwmodel, u.hwversion, u.oemid, u.swname, u.swversion, u.kernel))"},
 	[RETURN_SILENT] = {"return_silent", "8",
 		"WITH d AS (UPDATE device d SET posture = 'unknown', posture_since = now(),"
-		"  reasons = CASE WHEN EXISTS (SELECT FROM device_state s WHERE s.device_id = d.device_id) THEN '{no-policies}' ELSE '{no-state}' END"
+		"  reasons = CASE WHEN EXISTS (SELECT FROM device_state s WHERE s.device_id = d.device_id) THEN ARRAY['no-policies'] ELSE ARRAY['no-state'] END"
 		"  FROM unnest($1::bigint[]) AS u (device_id) WHERE d.device_id = u.device_id AND d.posture = 'silent'"
 		"  RETURNING d.tenant_id, d.ueid, d.posture, d.reasons, d.lifecycle)"
 		" INSERT INTO event (tenant_id, type, ueid, data)"

@@ -33,7 +33,7 @@ static const struct statement statements[] = {
 	/* Ingest does this with the report; here are those that were called silent while it was being stored. */
 	[RETURN] = {"return",
 		"WITH d AS (UPDATE device d SET posture = 'unknown', posture_since = now(),"
-		"  reasons = CASE WHEN EXISTS (SELECT FROM device_state s WHERE s.device_id = d.device_id) THEN '{no-policies}' ELSE '{no-state}' END"
+		"  reasons = CASE WHEN EXISTS (SELECT FROM device_state s WHERE s.device_id = d.device_id) THEN ARRAY['no-policies'] ELSE ARRAY['no-state'] END"
 		"  FROM device_hot h WHERE d.device_id = h.device_id AND d.posture = 'silent' AND"
 		"  h.last_seen >= now() - make_interval(secs => greatest(3 * h.interval_s, $1::int))"
 		"  RETURNING d.tenant_id, d.ueid, d.posture, d.reasons)"

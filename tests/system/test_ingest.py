@@ -1,0 +1,369 @@
+"""Ingest on real parts: what a device sends is stored once, accounted for in a signed receipt, or refused with its reason."""
+
+import os
+import queue
+import signal
+import time
+
+import pytest
+
+from ingesting import System, await_true, provision
+import device as wire  # found through ingesting
+
+LATE, FORK, CLOCK, GRACE, BREAK, PENDING, SECOND = 1, 2, 4, 8, 16, 32, 64
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory):
+    system = System(tmp_path_factory.mktemp("ingest"), postgres=["fsync=off"])
+    yield system
+    system.close()
+
+
+@pytest.fixture
+def device(system):
+    device = system.device()
+    yield device
+    device.close()
+
+
+def refused(system, device):
+    """Counts by reason; of a device that is not enrolled, the samples'."""
+    counts = dict(system.database.sql("SELECT reason, n FROM refusal_count JOIN device USING (device_id) WHERE ueid = %s", (device.ueid,)))
+    samples = dict(system.database.sql("SELECT reason, count(*) FROM refusal WHERE ueid = %s GROUP BY 1", (device.ueid,)))
+    return counts or samples
+
+
+def posture(system, device):
+    return system.database.sql("SELECT posture, reasons FROM device WHERE ueid = %s", (device.ueid,))[0]
+
+
+def events(system, device):
+    return [row[0] for row in system.database.sql("SELECT type FROM event WHERE ueid = %s ORDER BY event_id", (device.ueid,))]
+
+
+def await_stored(system, device, n):
+    await_true(lambda: len(system.stored(device)) >= n, f"{n} reports")
+    return system.stored(device)
+
+
+def test_the_first_report_enrols_the_device_and_is_receipted(system, device):
+    message = device.full()
+    assert device.publish(message) == 0
+    receipt = device.receipt_up_to(1)
+    assert receipt.digest == wire.sha256(message)
+    assert (receipt.missing, receipt.refused, receipt.wants) == ([], [], set())
+    assert system.stored(device) == [(device.epoch.hex(), 1, 0)]
+    assert system.database.sql("SELECT lifecycle, serial, vendor, hwmodel, swversion, kernel, reasons FROM device WHERE ueid = %s",
+                               (device.ueid,)) == [("active", "SN-0001", "acme", "gate-2", "3.1.4", "6.1.0-18-amd64", ["no-policies"])]
+    assert system.database.one("SELECT state->'boot' IS NULL AND state->'os'->>'id' = 'debian' FROM device_state JOIN device USING (device_id)"
+                               " WHERE ueid = %s", (device.ueid,))
+    assert system.database.one("SELECT count(*) FROM device_state s JOIN inventory i ON i.digest = s.inventory_digest JOIN inventory_component"
+                               " USING (inventory_id) JOIN device d ON d.device_id = s.device_id WHERE ueid = %s", (device.ueid,)) == 2
+    assert events(system, device) == ["device.enrolled", "device.state", "device.inventory"]
+
+
+def test_the_stored_bytes_are_what_was_sent(system, device):
+    sent = [device.full(), device.quiet(), device.quiet()]
+    for message in sent:
+        device.publish(message)
+    await_stored(system, device, 3)
+    rows = system.database.sql("SELECT message FROM report JOIN device USING (device_id) WHERE ueid = %s ORDER BY seq", (device.ueid,))
+    assert [bytes(row[0]) for row in rows] == sent
+
+
+def test_a_duplicate_is_answered_and_not_stored(system, device):
+    message = device.full()
+    for _ in range(3):
+        device.publish(message)
+    device.receipt_up_to(1)
+    await_true(lambda: system.epoch(device)[0] == 2, "two duplicates")
+    assert len(system.stored(device)) == 1
+
+
+def test_the_same_signed_again_is_no_fork(system, device):
+    first = device.full()
+    claims = wire.decode(wire.decode(first).value.value[2])
+    device.publish(first)
+    device.receipt_up_to(1)
+    again = wire.sign1(device.signer, wire.encode(claims), device.chain)
+    assert again != first
+    device.publish(again)
+    device.receipt_up_to(1)
+    assert (system.epoch(device), len(system.stored(device))) == ((1, 0, 0, 0), 1)
+
+
+def test_a_late_report_fills_its_gap(system, device):
+    device.publish(device.full())
+    held, after = device.quiet(), device.quiet({"receipt": True})
+    device.publish(after)
+    receipt = device.receipt_up_to(3)
+    assert receipt.missing == [(2, 2)]
+    device.publish(held)
+    rows = await_stored(system, device, 3)
+    assert [(seq, flags) for _, seq, flags in rows] == [(1, 0), (3, 0), (2, LATE)]
+    assert system.epoch(device) == (0, 1, 0, 0)
+    assert system.database.one("SELECT count(*) FROM report_gap JOIN device USING (device_id) WHERE ueid = %s", (device.ueid,)) == 0
+
+
+def test_a_gap_is_told_of_unasked(system, device):
+    device.publish(device.full())
+    device.receipt_up_to(1)
+    device.quiet()
+    device.publish(device.quiet())
+    await_stored(system, device, 2)
+    begun = time.monotonic()
+    with pytest.raises(queue.Empty):
+        device.receipt(5)
+    receipt = device.receipt(15)
+    assert (receipt.up_to, receipt.missing) == (3, [(2, 2)])
+    assert time.monotonic() - begun >= 9
+
+
+def test_declared_drops_are_not_missing(system, device):
+    device.publish(device.full())
+    device.seq = 9
+    device.publish(device.report(device.quiet_claims(receipt=True), change={wire.DROPPED: [[2, 9, 1]]}))
+    receipt = device.receipt_up_to(10)
+    assert receipt.missing == []
+    assert system.epoch(device) == (0, 0, 0, 0)
+    assert system.database.sql("SELECT dropped::text, cause, declared_by FROM report_drop JOIN device USING (device_id) WHERE ueid = %s",
+                               (device.ueid,)) == [("[2,10)", "skipped", 10)]
+
+
+def test_a_broken_chain_is_flagged(system, device):
+    device.publish(device.full())
+    device.publish(device.quiet({"prev": os.urandom(32)}))
+    assert [flags for *_, flags in await_stored(system, device, 2)] == [0, BREAK]
+    assert system.epoch(device) == (0, 0, 0, 1)
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_a_fork_is_kept_as_evidence(system, device, together):
+    device.publish(device.full())
+    device.receipt_up_to(1)
+    one = device.quiet(keep=True)
+    two = device.quiet({"interval": 299})
+    device.publish(one)
+    if not together:
+        await_stored(system, device, 2)
+    device.publish(two)
+    rows = await_stored(system, device, 3)
+    assert [(seq, flags) for _, seq, flags in rows] == [(1, 0), (2, 0), (2, FORK)]
+    assert posture(system, device) == ("untrusted", ["fork"])
+    assert events(system, device)[-2:] == ["device.posture", "device.fork"]
+    device.publish(two)
+    await_true(lambda: system.epoch(device) == (1, 0, 1, 0), "the repetition being a duplicate")
+
+
+def test_a_second_epoch_under_one_key_is_untrusted(system, device):
+    device.publish(device.full())
+    device.receipt_up_to(1)
+    first = device.epoch
+    device.renew()
+    device.publish(device.quiet({"receipt": True}))
+    receipt = device.receipt_up_to(1)
+    assert receipt.epoch == device.epoch
+    assert system.stored(device) == [(first.hex(), 1, 0), (device.epoch.hex(), 1, SECOND)]
+    assert posture(system, device) == ("untrusted", ["second-epoch"])
+
+
+def test_the_operator_vouches_for_an_epoch(system, device):
+    device.publish(device.full())
+    device.receipt_up_to(1)
+    system.database.cli("device", "reprovision", device.ueid.hex())
+    device.renew()
+    device.publish(device.full())
+    device.receipt_up_to(1)
+    assert [flags for *_, flags in system.stored(device)] == [0, 0]
+    assert posture(system, device)[0] == "unknown"
+    former, device.seq = device.epoch, 0
+    device.renew()
+    device.publish(device.quiet({"receipt": True}))
+    device.receipt_up_to(1)
+    assert system.stored(device)[-1][2] == SECOND, "the word is good for one epoch"
+    assert former != device.epoch
+
+
+def test_a_state_that_is_not_known_is_asked_for(system, device):
+    device.publish(device.full())
+    device.receipt_up_to(1)
+    device.state = {**device.state, 4: {2: False}}
+    device.publish(device.quiet())
+    assert device.receipt().wants == {"state"}
+    device.inventory = wire.in_order([[0, f"package-{os.getpid()}", "1", None, None, None, None]])
+    device.publish(device.full(inventory_set=False))
+    assert device.receipt_up_to(3).wants == {"inventory"}
+    device.publish(device.full())
+    assert device.receipt_up_to(4).wants == set()
+    assert [kind for kind in events(system, device) if kind != "device.enrolled"] == [
+        "device.state", "device.inventory", "device.state", "device.inventory"]
+    assert system.database.one("SELECT count(*) FROM state_history JOIN device USING (device_id) WHERE ueid = %s", (device.ueid,)) == 2
+
+
+def test_a_report_without_chain_waits_for_its_device(system, device):
+    device.send_chain = False
+    first = device.full()
+    device.publish(first)
+    receipt = device.receipt()
+    assert (receipt.wants, receipt.up_to) == ({"chain"}, 0)
+    device.send_chain = True
+    device.publish(device.quiet())
+    rows = await_stored(system, device, 2)
+    assert sorted(seq for _, seq, _ in rows) == [1, 2]
+    assert refused(system, device) == {}
+
+
+def test_a_report_whose_key_stays_unknown_is_refused(system, device):
+    device.send_chain = False
+    device.publish(device.full())
+    await_true(lambda: refused(system, device) == {"unknown-key": 1}, "the refusal")
+    device.send_chain = True
+    device.publish(device.full())
+    await_stored(system, device, 1)
+
+
+def resealed(device, payload=None, **wrong):
+    return device.report(device.quiet_claims(), payload=payload, keep=True, **wrong)
+
+
+def other_key():
+    from cryptography.hazmat.primitives.asymmetric import ec
+    return ec.generate_private_key(ec.SECP256R1())
+
+
+REFUSALS = {
+    "truncated": lambda d: resealed(d)[:-1],
+    "trailing-bytes": lambda d: resealed(d, trailing=b"\0"),
+    "malformed": lambda d: b"\xff" * 40,
+    "non-canonical": lambda d: resealed(d, high_s=True),
+    "algorithm-unknown": lambda d: resealed(d, alg=-257),
+    "algorithm-mismatch": lambda d: resealed(d, alg=-8),
+    "bad-signature": lambda d: resealed(d, signer=other_key(), kid=wire.kid_of(d.signer.public_key())),
+    "profile-unknown": lambda d: resealed(d, change={wire.EAT_PROFILE: b"\x69" * 19}),
+    "claim-missing": lambda d: resealed(d, change={wire.BOOTCOUNT: wire.GONE}),
+    "claim-invalid": lambda d: d.report(d.quiet_claims(interval=0), keep=True),
+    "foreign-topic": lambda d: resealed(d, change={wire.UEID: b"\x01" + bytes(16)}),
+    "digest-mismatch": lambda d: d.full(meta={"facts": bytes(16)}, keep=True),
+    "too-large": lambda d: bytes(2 * 1024 * 1024 + 1),
+}
+
+
+@pytest.mark.parametrize("reason", REFUSALS)
+def test_a_refusal_is_counted_once_and_harms_no_neighbour(system, device, reason):
+    device.publish(device.full())
+    device.receipt_up_to(1)
+    before, bad, after = device.quiet(), REFUSALS[reason](device), device.quiet({"receipt": True})
+    for message in (before, bad, after):
+        device.client.publish(device.report_topic, message, qos=1)
+    receipt = device.receipt_up_to(3)
+    while not receipt.refused:
+        receipt = device.receipt()
+    assert receipt.refused == [(wire.sha256(bad), reason)]
+    assert refused(system, device) == {reason: 1}
+    assert [seq for _, seq, _ in system.stored(device)] == [1, 2, 3]
+
+
+def test_a_message_on_the_wrong_shard_is_refused(system, device):
+    device.publish(device.full())
+    device.receipt_up_to(1)
+    topic = device.report_topic.split("/")
+    topic[2] = f"{(int(topic[2], 16) + 1) % 16:x}"
+    device.publish(device.quiet(keep=True), "/".join(topic))
+    await_true(lambda: refused(system, device) == {"wrong-shard": 1}, "the refusal")
+
+
+def test_a_stranger_is_refused(system, tmp_path):
+    known = system.device()
+    provision("ca", tmp_path)
+    provision("device", tmp_path, "--ueid", known.ueid.hex())
+    stranger = wire.Device(known.ueid, tmp_path / f"devices/{known.ueid.hex()}.crt", tmp_path / f"devices/{known.ueid.hex()}.key", known.ca)
+    known.publish(stranger.full())
+    receipt = known.receipt()
+    assert [reason for _, reason in receipt.refused] == ["certificate-untrusted"]
+    known.publish(known.full())
+    known.receipt_up_to(1)
+    assert len(system.stored(known)) == 1
+
+
+def test_a_retired_device_is_refused(system, device):
+    device.publish(device.full())
+    device.receipt_up_to(1)
+    system.database.cli("device", "retire", device.ueid.hex())
+
+    def is_refused():
+        device.publish(device.quiet())
+        return refused(system, device)
+    await_true(is_refused, "device-retired")
+    assert set(refused(system, device)) == {"device-retired"}
+
+
+def test_a_database_that_goes_away_loses_nothing(system):
+    devices = [system.device() for _ in range(3)]
+    for d in devices:
+        d.publish(d.full())
+        d.receipt_up_to(1)
+    system.database.stop()
+    for _ in range(20):
+        for d in devices:
+            d.publish(d.quiet({"receipt": d.seq == 20}))
+    system.database.start()
+    for d in devices:
+        d.receipt_up_to(21, timeout=60)
+        assert [seq for _, seq, _ in system.stored(d)] == list(range(1, 22))
+    await_true(system.collector.is_ready, "readiness")
+
+
+def test_a_broker_that_restarts_is_subscribed_to_again(system, device):
+    device.publish(device.full())
+    device.receipt_up_to(1)
+    system.broker.stop()
+    system.broker.start()
+    await_true(lambda: device.client.is_connected(), "the device being back", 60)
+    await_true(lambda: device.publish(device.quiet(keep=True)) == 0, "a subscriber", 60)
+    device.quiet()
+    device.publish(device.quiet({"receipt": True}))
+    device.receipt_up_to(2, timeout=30)
+
+
+def drain(devices, total, seconds):
+    """Sends again, as the emitter's spool does, until all is accounted for."""
+    deadline = time.monotonic() + seconds
+    for d, messages in devices:
+        while True:
+            for seq, message in sorted(messages.items()):
+                d.client.publish(d.report_topic, message, qos=1)
+            try:
+                while True:
+                    receipt = d.receipt(3)
+                    covered = [s for s in messages if s <= receipt.up_to and not any(a <= s <= b for a, b in receipt.missing)]
+                    for s in covered:
+                        del messages[s]
+                    if not messages:
+                        break
+            except queue.Empty:
+                pass
+            if not messages:
+                break
+            assert time.monotonic() < deadline, messages.keys()
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_a_collector_that_dies_under_load_loses_nothing(system, how):
+    devices = [(system.device(), {}) for _ in range(5)]
+    for d, messages in devices:
+        messages[1] = d.full()
+        d.publish(messages[1])
+        d.receipt_up_to(1)
+    for i in range(300):
+        if i == 150:
+            system.collector.stop(how)
+        for d, messages in devices:
+            message = d.quiet({"receipt": True})
+            messages[d.seq] = message
+            d.client.publish(d.report_topic, message, qos=1)
+    system.collector.start()
+    drain(devices, 301, 120)
+    for d, _ in devices:
+        assert sorted(seq for _, seq, _ in system.stored(d)) == list(range(1, 302))
+        assert system.epoch(d)[2:] == (0, 0)
