@@ -405,3 +405,8 @@ def test_full_disk(collector, emitter, small_disk):
     lost = {n for first, last, _ in opened.claims[device.DROPPED] for n in range(first, last + 1)}
     assert seq_of(opened) - 1 in lost
     assert not lost & {int(line[2]) for line in emitter.lines()}
+
+
+def test_manual_lists_the_options():
+    done = subprocess.run([EMITTER, "--man-options"], capture_output=True, text=True, check=True)
+    assert done.stdout in (ROOT / "emitter/fleetstate-emitter.8").read_text()
