@@ -271,7 +271,6 @@ check_path(const struct anchor *anchor, STACK_OF(X509) * chain, int64_t now)
 		goto out;
 	param = X509_STORE_CTX_get0_param(context);
 	X509_VERIFY_PARAM_set_time(param, (time_t)now);
-	X509_VERIFY_PARAM_set_depth(param, LIMIT_CHAIN_CERTS - 1);
 	X509_VERIFY_PARAM_set_auth_level(param, AUTH_LEVEL);
 	reason = X509_verify_cert(context) == 1 ? REASON_OK : reason_of(X509_STORE_CTX_get_error(context));
 out:

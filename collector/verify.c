@@ -18,7 +18,7 @@ static enum reason
 read_envelope(struct message *m)
 {
 	sha256(m->bytes, m->sha256);
-	return m->bytes.len > LIMIT_MESSAGE ? REASON_TOO_LARGE : cose_decode(m->bytes, &m->cose);
+	return cose_decode(m->bytes, &m->cose);
 }
 
 static enum reason
