@@ -75,7 +75,8 @@ read_chain(const char *file, struct slice chain[LIMIT_CHAIN_CERTS])
 
 /* A report that carries no chain is verified as the collector does it, by a key that it knows already: here from --chain. */
 static enum reason
-know_device(struct message *m, const struct anchors *anchors, const char *file, struct device *device)
+know_device(struct message *m, const struct anchors *anchors, const char *file, struct device *device,
+	    struct enrolment **known)
 {
 	struct slice chain[LIMIT_CHAIN_CERTS];
 	struct enrolment *enrolment = NULL;
@@ -84,6 +85,8 @@ know_device(struct message *m, const struct anchors *anchors, const char *file, 
 	enum reason reason;
 
 	reason = enrol_chain(anchors, chain, n, &m->ueid, m->cose.kid, m->received_us / 1000000, &enrolment);
+	while (n > 0)
+		OPENSSL_free((void *)(uintptr_t)chain[--n].at);
 	if (reason != REASON_OK)
 		return reason;
 	keys = calloc(1, sizeof *keys + sizeof keys->at[0]);
@@ -95,6 +98,7 @@ know_device(struct message *m, const struct anchors *anchors, const char *file, 
 	keys->at[0].spki = enrolment->spki;
 	keys->len = 1;
 	device->keys = keys;
+	*known = enrolment;
 	device->ueid = m->ueid;
 	device->lifecycle = LIFECYCLE_ACTIVE;
 	m->device = device;
@@ -157,6 +161,8 @@ verify_file(const struct command *command, int argc, char **argv)
 	struct device device = {0};
 	struct message m = {0};
 	struct anchors *anchors = NULL;
+	struct enrolment *known = NULL;
+	uint8_t *bytes;
 	struct key_cache *keys = key_cache_new(1);
 	char error[256];
 	bool decoded;
@@ -165,7 +171,7 @@ verify_file(const struct command *command, int argc, char **argv)
 	m.received_us = parse_time(at) * 1000000;
 	if (ca != NULL && (anchors = anchors_from_pem(ca, error)) == NULL)
 		cli_die(CLI_WRONG, "%s: %s", ca, error);
-	m.bytes.at = read_file(argv[1], &m.bytes.len);
+	m.bytes.at = bytes = read_file(argv[1], &m.bytes.len);
 	sha256(m.bytes, m.sha256);
 	decoded = read_ueid(&m);
 	if (decoded && anchors == NULL) {
@@ -173,7 +179,7 @@ verify_file(const struct command *command, int argc, char **argv)
 		m.reason = report_decode(m.cose.payload, &m.report);
 	} else if (decoded) {
 		if (chain != NULL)
-			m.reason = know_device(&m, anchors, chain, &device);
+			m.reason = know_device(&m, anchors, chain, &device, &known);
 		if (m.reason == REASON_OK)
 			verify_message(&m, keys, anchors);
 		if (m.parked)
@@ -182,7 +188,11 @@ verify_file(const struct command *command, int argc, char **argv)
 	if (why == NULL && m.reason != REASON_OK)
 		why = reason_name(m.reason);
 	print_outcome(&m, why, json, decoded && (m.reason == REASON_OK) && !m.parked);
+	enrolment_free(m.enrolment);
+	enrolment_free(known); /* whose key device.keys points to */
+	free(device.keys);
 	anchors_free(anchors);
 	key_cache_free(keys);
+	free(bytes);
 	return why == NULL ? CLI_YES : CLI_NO;
 }
