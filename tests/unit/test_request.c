@@ -1,0 +1,175 @@
+/* What arrives from strangers before the database is asked: targets, tokens, cursors. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "collector/cursor.h"
+#include "collector/request.h"
+
+static void
+parses(void **state)
+{
+	struct request r;
+
+	(void)state;
+	assert_int_equal(request_parse("/v1/devices/a%2Fb/%c3%a9?q=a+b%2B&x=", &r), PROBLEM_NONE);
+	assert_int_equal(r.segments_len, 4);
+	assert_string_equal(r.segments[2], "a/b");
+	assert_string_equal(r.segments[3], "\xc3\xa9");
+	assert_string_equal(request_parameter(&r, "q"), "a b+");
+	assert_string_equal(request_parameter(&r, "x"), "");
+	assert_null(request_parameter(&r, "y"));
+	assert_int_equal(request_parse("/", &r), PROBLEM_NONE);
+	assert_int_equal(r.segments_len, 1);
+	assert_string_equal(r.segments[0], "");
+	assert_int_equal(request_parse("/?", &r), PROBLEM_NONE);
+	assert_int_equal(r.parameters_len, 0);
+}
+
+static void
+refuses(void **state)
+{
+	static const struct {
+		const char *target;
+		enum problem problem;
+	} rows[] = {
+		{"", PROBLEM_BAD_TARGET},
+		{"*", PROBLEM_BAD_TARGET},
+		{"http://x/", PROBLEM_BAD_TARGET},
+		{"/%", PROBLEM_BAD_TARGET},
+		{"/%4", PROBLEM_BAD_TARGET},
+		{"/%4g", PROBLEM_BAD_TARGET},
+		{"/%00", PROBLEM_BAD_TARGET},
+		{"/%7f", PROBLEM_BAD_TARGET},
+		{"/\xff", PROBLEM_BAD_TARGET},
+		{"/%c0%af", PROBLEM_BAD_TARGET},
+		{"/%ed%a0%80", PROBLEM_BAD_TARGET},
+		{"/%f4%90%80%80", PROBLEM_BAD_TARGET},
+		{"/?a", PROBLEM_BAD_TARGET},
+		{"/?a=1&a=2", PROBLEM_BAD_TARGET},
+		{"/?a=1&%61=2", PROBLEM_BAD_TARGET},
+		{"/?a=%00", PROBLEM_BAD_TARGET},
+		{"/?a=1&b=%", PROBLEM_BAD_TARGET},
+		{"/1/2/3/4/5/6/7/8", PROBLEM_NONE},
+		{"/1/2/3/4/5/6/7/8/9", PROBLEM_NOT_FOUND},
+		{"/?a=&b=&c=&d=&e=&f=&g=&h=&i=&j=&k=&l=&m=&n=&o=&p=", PROBLEM_NONE},
+		{"/?a=&b=&c=&d=&e=&f=&g=&h=&i=&j=&k=&l=&m=&n=&o=&p=&q=", PROBLEM_BAD_TARGET},
+	};
+	char longest[REQUEST_TARGET + 2];
+	struct request r;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+		if (request_parse(rows[i].target, &r) != rows[i].problem)
+			fail_msg("%s", rows[i].target);
+	memset(longest, '/', sizeof longest);
+	memset(longest + 1, 'a', sizeof longest - 1);
+	longest[REQUEST_TARGET + 1] = '\0';
+	assert_int_equal(request_parse(longest, &r), PROBLEM_TARGET_TOO_LONG);
+	longest[REQUEST_TARGET] = '\0';
+	assert_int_equal(request_parse(longest, &r), PROBLEM_NONE);
+}
+
+static void
+base64url_has_one_spelling(void **state)
+{
+	/* RFC 4648 10, without padding. */
+	static const char *const rows[] = {"",     "",     "f",      "Zg",    "fo",      "Zm8",    "foo",
+					   "Zm9v", "foob", "Zm9vYg", "fooba", "Zm9vYmE", "foobar", "Zm9vYmFy"};
+	char text[16];
+	uint8_t bytes[16];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i += 2) {
+		size_t len = strlen(rows[i]);
+
+		base64url_encode((const uint8_t *)rows[i], len, text);
+		assert_string_equal(text, rows[i + 1]);
+		assert_true(base64url_decode(text, bytes, len));
+		assert_memory_equal(bytes, rows[i], len);
+		assert_false(base64url_decode(text, bytes, len + 1));
+		assert_false(len > 0 && base64url_decode(text, bytes, len - 1));
+	}
+	assert_false(base64url_decode("Zh", bytes, 1)); /* bits that mean nothing */
+	assert_false(base64url_decode("Zg=", bytes, 1));
+	assert_false(base64url_decode("Zg==", bytes, 1));
+	assert_false(base64url_decode("ZgA", bytes, 1));
+	assert_false(base64url_decode("Z", bytes, 0));
+	assert_false(base64url_decode("Zm9+", bytes, 3));
+	assert_false(base64url_decode("Zm9/", bytes, 3));
+}
+
+static void
+tokens(void **state)
+{
+	char token[TOKEN_SIZE], other[TOKEN_SIZE], header[128];
+	uint8_t made[DIGEST_SIZE], parsed[DIGEST_SIZE];
+
+	(void)state;
+	assert_int_equal(token_make(token, made), 0);
+	assert_int_equal(token_make(other, parsed), 0);
+	assert_string_not_equal(token, other);
+	assert_int_equal(strlen(token), TOKEN_SIZE - 1);
+	snprintf(header, sizeof header, "bearer  %s", token);
+	assert_true(token_parse(header, parsed));
+	assert_memory_equal(made, parsed, DIGEST_SIZE);
+	snprintf(header, sizeof header, "Bearer %s ", token);
+	assert_false(token_parse(header, parsed));
+	snprintf(header, sizeof header, "Bearer %.*s", TOKEN_SIZE - 2, token);
+	assert_false(token_parse(header, parsed));
+	snprintf(header, sizeof header, "Bearer %s", token + 4);
+	assert_false(token_parse(header, parsed));
+	assert_false(token_parse("Basic YTpi", parsed));
+	assert_false(token_parse("Bearer", parsed));
+	assert_false(token_parse("", parsed));
+	assert_false(token_parse(NULL, parsed));
+}
+
+static struct slice
+text_slice(const char *text)
+{
+	return (struct slice){(const uint8_t *)text, strlen(text)};
+}
+
+static void
+cursors(void **state)
+{
+	const struct cursor in = {7, {INT64_MAX, -1, INT64_MIN}};
+	struct slice secret = text_slice("secret"), list = text_slice("list");
+	char text[CURSOR_SIZE];
+	struct cursor out;
+
+	(void)state;
+	cursor_print(&in, secret, list, text);
+	assert_true(cursor_parse(text, secret, list, &out));
+	assert_memory_equal(&in.keys, &out.keys, sizeof in.keys);
+	assert_int_equal(out.tenant_id, 7);
+	assert_false(cursor_parse(text, text_slice("Secret"), list, &out));
+	assert_false(cursor_parse(text, secret, text_slice("list2"), &out));
+	assert_false(cursor_parse(text, secret, text_slice(""), &out));
+	for (size_t i = 0; text[i] != '\0'; i++) {
+		char kept = text[i];
+
+		text[i] = kept == 'A' ? 'B' : 'A';
+		assert_false(cursor_parse(text, secret, list, &out));
+		text[i] = '\0';
+		assert_false(cursor_parse(text, secret, list, &out));
+		text[i] = kept;
+	}
+	assert_true(cursor_parse(text, secret, list, &out));
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(parses), cmocka_unit_test(refuses), cmocka_unit_test(base64url_has_one_spelling),
+		cmocka_unit_test(tokens), cmocka_unit_test(cursors),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
