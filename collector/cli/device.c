@@ -47,8 +47,12 @@ device_show(const struct command *command, int argc, char **argv)
 	return CLI_YES;
 }
 
-/* Collectors that know the device hear of it by NOTIFY, and read it anew. */
-#define TELL "SELECT pg_notify('fleetstate_device', $1) FROM changed"
+/* The change feed tells it, and collectors that know the device hear of it by NOTIFY and read it anew. */
+#define CHANGED "RETURNING tenant_id, ueid, lifecycle"
+#define TELL(type)                                                                                                     \
+	", told AS (INSERT INTO event (tenant_id, type, ueid, data) SELECT tenant_id, '" type "', ueid, "              \
+	"jsonb_build_object('lifecycle', lifecycle) FROM changed) SELECT pg_notify('fleetstate_device', $1) FROM "     \
+	"changed"
 
 /* Runs an UPDATE that returns a row if it applied. */
 static int
@@ -69,8 +73,7 @@ device_approve(const struct command *command, int argc, char **argv)
 {
 	cli_parse(command, argc, argv, NULL, 0, 1, 1);
 	return change("WITH changed AS (UPDATE device SET lifecycle = 'active' WHERE ueid = decode($1, 'hex') AND "
-		      "lifecycle = 'pending' "
-		      "RETURNING 1) " TELL,
+		      "lifecycle = 'pending' " CHANGED ")" TELL("device.lifecycle"),
 		      1, (const char *const[]){argv[1]}, "no such device waits for approval");
 }
 
@@ -79,7 +82,7 @@ device_retire(const struct command *command, int argc, char **argv)
 {
 	cli_parse(command, argc, argv, NULL, 0, 1, 1);
 	return change("WITH changed AS (UPDATE device SET lifecycle = 'retired' WHERE ueid = decode($1, 'hex') "
-		      "AND lifecycle IN ('pending', 'active') RETURNING 1) " TELL,
+		      "AND lifecycle IN ('pending', 'active') " CHANGED ")" TELL("device.lifecycle"),
 		      1, (const char *const[]){argv[1]}, "no such device is pending or active");
 }
 
@@ -91,6 +94,7 @@ device_reprovision(const struct command *command, int argc, char **argv)
 
 	cli_parse(command, argc, argv, options, 1, 1, 1);
 	return change("WITH changed AS (UPDATE device SET reprovision_until = now() + $2::int * interval '1 hour' "
-		      "WHERE ueid = decode($1, 'hex') AND lifecycle IN ('pending', 'active') RETURNING 1) " TELL,
+		      "WHERE ueid = decode($1, 'hex') AND lifecycle IN ('pending', 'active') " CHANGED
+		      ")" TELL("device.reprovision"),
 		      2, (const char *const[]){argv[1], hours}, "no such device is pending or active");
 }

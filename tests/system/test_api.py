@@ -583,6 +583,10 @@ def test_approval_is_heard(api):
     listener.poll()
     assert [n.payload for n in listener.notifies] == [waits, waits]
     listener.close()
+    told = api.db.sql("SELECT type, data ->> 'lifecycle' FROM event WHERE ueid = decode(%s, 'hex') ORDER BY event_id", (waits,))
+    assert told == [("device.lifecycle", "active"), ("device.lifecycle", "retired")]
+    api.db.cli("device", "reprovision", A, "--hours", "2")
+    assert api.db.sql("SELECT reprovision_until > now() + interval '1 hour' FROM device WHERE ueid = decode(%s, 'hex')", (A,)) == [(True,)]
     api.db.sql("UPDATE device SET lifecycle = 'pending' WHERE ueid = decode(%s, 'hex')", (waits,))
 
 
