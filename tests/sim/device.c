@@ -183,7 +183,8 @@ live(struct device *d, int64_t now)
 	d->wakes_at = now;
 	if (!d->is.secure && (d->insecure_left == 0 || --d->insecure_left == 0))
 		d->is.secure = true;
-	if (world_random(&d->random) % 1000 >= d->fleet->life) {
+	/* What comes up reports first: a device that fell silent before anybody heard of it would be no device. */
+	if (d->is.reports == 1 || world_random(&d->random) % 1000 >= d->fleet->life) {
 		if (was_secure != d->is.secure)
 			save_life(d);
 		return;
