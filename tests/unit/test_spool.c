@@ -68,6 +68,14 @@ count(struct spool *s, bool pending)
 	return n;
 }
 
+static void
+assert_undamaged(const struct spool *s)
+{
+	struct spool_stats stats;
+	spool_stats(s, &stats);
+	assert_int_equal(stats.damaged, 0);
+}
+
 static int
 empty(void **unused)
 {
@@ -163,6 +171,7 @@ torn_tail(void **unused)
 		s = reopen(LIMIT);
 		assert_int_equal(count(s, false), 3);
 		assert_holds(s, 7, 50);
+		assert_undamaged(s);
 		spool_close(s);
 	}
 }
@@ -348,11 +357,12 @@ no_space(void **unused)
 	assert_int_equal(errno, EFBIG);
 	assert_int_equal(setrlimit(RLIMIT_FSIZE, &was), 0);
 	assert_int_equal(count(s, false), 1);
-	append(s, 3, 0, 3000);
-	assert_holds(s, 3, 3000);
+	append(s, 3, 0, 300);
+	assert_holds(s, 3, 300);
 	spool_close(s);
 	s = reopen(LIMIT);
 	assert_int_equal(count(s, false), 2);
+	assert_undamaged(s);
 	spool_close(s);
 }
 
