@@ -56,7 +56,7 @@ def listed(system):
 
 @pytest.fixture
 def system(tmp_path):
-    running = Run(tmp_path / "run", DEVICES=120, INTERVAL=1)
+    running = Run(tmp_path / "run", DEVICES=120, INTERVAL=1, JOURNAL=1)
     running.start(seconds=400)
     yield running
     running.stop()
