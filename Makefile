@@ -30,6 +30,7 @@ SCHEMA := \
 	schema/reason.c \
 	schema/topics.c \
 	schema/cbor.c \
+	schema/key.c \
 	schema/cose.c \
 	schema/facts_table.c \
 	schema/facts.c \

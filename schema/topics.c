@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "schema/cose.h"
+#include "schema/key.h"
 #include "schema/limits.h"
 
 #define ROOT "fleetstate/1/"

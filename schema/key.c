@@ -1,0 +1,555 @@
+/* The plain functions of SHA-256 and SHA-384 need no memory and can't fail, which a digest of EVP's may. */
+#define OPENSSL_SUPPRESS_DEPRECATED
+
+#include "schema/key.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <openssl/bn.h>
+#include <openssl/core_names.h>
+#include <openssl/ec.h>
+#include <openssl/err.h>
+#include <openssl/evp.h>
+#include <openssl/pem.h>
+#include <openssl/sha.h>
+#include <openssl/store.h>
+#include <openssl/ui.h>
+#include <openssl/x509.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define WIDTH_MAX 48 /* of P-384's r or s */
+#define DER_MAX (2 + 2 * (2 + 1 + WIDTH_MAX))
+#define ERROR_SIZE 256
+
+typedef void digest_function(const struct slice *parts, size_t n, uint8_t *digest);
+
+static digest_function digest_sha384;
+
+/* What a key may be, and the two algorithms it then has: the first is sent, both are taken (RFC 9053 2, RFC 9864 2). */
+struct family {
+	int alg, also;
+	const char *type, *group, *curve; /* OpenSSL's names: of the key, of its group, and for making one */
+	digest_function *digest; /* NULL: EdDSA takes the whole text */
+	size_t digest_len, signature_len;
+	const uint8_t *half; /* half the group's order, rounded down: the largest s allowed */
+};
+
+static const uint8_t half_p256[] = {
+	0x7f, 0xff, 0xff, 0xff, 0x80, 0x00, 0x00, 0x00, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+	0xde, 0x73, 0x7d, 0x56, 0xd3, 0x8b, 0xcf, 0x42, 0x79, 0xdc, 0xe5, 0x61, 0x7e, 0x31, 0x92, 0xa8,
+};
+static const uint8_t half_p384[] = {
+	0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+	0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xe3, 0xb1, 0xa6, 0xc0, 0xfa, 0x1b, 0x96, 0xef,
+	0xac, 0x0d, 0x06, 0xd9, 0x24, 0x58, 0x53, 0xbd, 0x76, 0x76, 0x0c, 0xb5, 0x66, 0x62, 0x94, 0xb9,
+};
+
+static const struct family families[] = {
+	{-7, -9, "EC", "prime256v1", "P-256", sha256_parts, SHA256_DIGEST_LENGTH, 64, half_p256},
+	{-35, -51, "EC", "secp384r1", "P-384", digest_sha384, SHA384_DIGEST_LENGTH, 96, half_p384},
+	{-8, -19, "ED25519", NULL, NULL, NULL, 0, 64, NULL},
+};
+
+#define FAMILIES (sizeof families / sizeof families[0])
+
+struct cose_key {
+	EVP_PKEY *pkey;
+	const struct family *family;
+	EVP_PKEY_CTX *verify; /* ECDSA: made ready once, used for every signature */
+	EVP_MD_CTX *text; /* EdDSA */
+	uint8_t kid[KID_SIZE];
+};
+
+static const struct family *
+family_of_alg(int64_t alg)
+{
+	for (size_t i = 0; i < FAMILIES; i++) {
+		if (alg == families[i].alg || alg == families[i].also)
+			return &families[i];
+	}
+	return NULL;
+}
+
+static const struct family *
+family_of_pkey(const EVP_PKEY *pkey)
+{
+	char group[32] = "";
+	int explicit = 0;
+
+	EVP_PKEY_get_group_name(pkey, group, sizeof group, NULL);
+	EVP_PKEY_get_int_param(pkey, OSSL_PKEY_PARAM_EC_DECODED_FROM_EXPLICIT_PARAMS, &explicit);
+	for (size_t i = 0; i < FAMILIES && explicit == 0; i++) {
+		if (!EVP_PKEY_is_a(pkey, families[i].type))
+			continue;
+		if (families[i].group == NULL || strcmp(group, families[i].group) == 0)
+			return &families[i];
+	}
+	return NULL;
+}
+
+void
+sha256_parts(const struct slice *parts, size_t n, uint8_t digest[DIGEST_SIZE])
+{
+	SHA256_CTX context;
+
+	SHA256_Init(&context);
+	for (size_t i = 0; i < n; i++)
+		SHA256_Update(&context, parts[i].at, parts[i].len);
+	SHA256_Final(digest, &context);
+}
+
+static void
+digest_sha384(const struct slice *parts, size_t n, uint8_t *digest)
+{
+	SHA512_CTX context;
+
+	SHA384_Init(&context);
+	for (size_t i = 0; i < n; i++)
+		SHA384_Update(&context, parts[i].at, parts[i].len);
+	SHA384_Final(digest, &context);
+}
+
+void
+sha256(struct slice bytes, uint8_t digest[DIGEST_SIZE])
+{
+	sha256_parts(&bytes, 1, digest);
+}
+
+void
+sha256_pair(struct slice first, struct slice second, uint8_t digest[DIGEST_SIZE])
+{
+	const struct slice parts[] = {first, second};
+
+	sha256_parts(parts, 2, digest);
+}
+
+bool
+cose_alg_known(int64_t alg)
+{
+	return family_of_alg(alg) != NULL;
+}
+
+static bool
+s_is_high(const struct family *family, const uint8_t *signature)
+{
+	size_t width = family->signature_len / 2;
+
+	return family->digest != NULL && memcmp(signature + width, family->half, width) > 0;
+}
+
+enum reason
+cose_alg_check(int alg, struct slice signature)
+{
+	const struct family *family = family_of_alg(alg);
+
+	if (family == NULL)
+		return REASON_ALGORITHM_UNKNOWN;
+	if (signature.len != family->signature_len)
+		return REASON_MALFORMED;
+	return s_is_high(family, signature.at) ? REASON_NON_CANONICAL : REASON_OK;
+}
+
+static struct cose_key *
+key_new(EVP_PKEY *pkey)
+{
+	struct cose_key *key = calloc(1, sizeof *key);
+
+	if (key == NULL)
+		return NULL;
+	if (!EVP_PKEY_up_ref(pkey)) {
+		free(key);
+		return NULL;
+	}
+	key->pkey = pkey;
+	key->family = family_of_pkey(pkey);
+	if (key->family == NULL)
+		goto fail;
+	if (key->family->digest == NULL) {
+		key->text = EVP_MD_CTX_new();
+	} else {
+		key->verify = EVP_PKEY_CTX_new_from_pkey(NULL, pkey, NULL);
+		if (key->verify == NULL || EVP_PKEY_verify_init(key->verify) != 1)
+			goto fail;
+	}
+	if (key->verify == NULL && key->text == NULL)
+		goto fail;
+	return key;
+fail:
+	cose_key_free(key);
+	return NULL;
+}
+
+/* The kid is of the key as OpenSSL writes it, so that it does not hang on who wrote the certificate. */
+static int
+key_name(struct cose_key *key)
+{
+	uint8_t digest[DIGEST_SIZE], *der = NULL;
+	int len = i2d_PUBKEY(key->pkey, &der);
+
+	if (len <= 0)
+		return -1;
+	sha256((struct slice){der, (size_t)len}, digest);
+	memcpy(key->kid, digest, KID_SIZE);
+	OPENSSL_free(der);
+	return 0;
+}
+
+static struct cose_key *
+key_from_pkey(EVP_PKEY *pkey)
+{
+	struct cose_key *key = key_new(pkey);
+
+	if (key != NULL && key_name(key) == -1) {
+		cose_key_free(key);
+		key = NULL;
+	}
+	ERR_clear_error();
+	return key;
+}
+
+/* The first private key, else the last public one. */
+static EVP_PKEY *
+load_pkey(OSSL_STORE_CTX *store)
+{
+	EVP_PKEY *found = NULL, *pkey;
+	bool private = false;
+
+	while (!private && !OSSL_STORE_eof(store)) {
+		OSSL_STORE_INFO *info = OSSL_STORE_load(store);
+
+		if (info == NULL)
+			break;
+		private = OSSL_STORE_INFO_get_type(info) == OSSL_STORE_INFO_PKEY;
+		pkey = private ? OSSL_STORE_INFO_get1_PKEY(info) : OSSL_STORE_INFO_get1_PUBKEY(info);
+		if (pkey != NULL) {
+			EVP_PKEY_free(found);
+			found = pkey;
+		}
+		OSSL_STORE_INFO_free(info);
+	}
+	return found;
+}
+
+struct cose_key *
+cose_key_open(const char *uri, char *error)
+{
+	OSSL_STORE_CTX *store;
+	EVP_PKEY *pkey = NULL;
+	struct cose_key *key = NULL;
+	const char *why = NULL;
+
+	ERR_clear_error();
+	/* UI_null: a daemon asks nobody for a passphrase. */
+	store = OSSL_STORE_open(uri, UI_null(), NULL, NULL, NULL);
+	if (store != NULL)
+		pkey = load_pkey(store);
+	if (pkey == NULL) {
+		why = ERR_reason_error_string(ERR_peek_error());
+		snprintf(error, ERROR_SIZE, "%s: %s", uri, why != NULL ? why : "no key in it");
+		goto out;
+	}
+	key = key_from_pkey(pkey);
+	if (key == NULL)
+		snprintf(error, ERROR_SIZE, "%s: neither P-256 nor P-384 nor Ed25519", uri);
+out:
+	EVP_PKEY_free(pkey);
+	OSSL_STORE_close(store);
+	ERR_clear_error();
+	return key;
+}
+
+struct cose_key *
+cose_key_from_spki(struct slice der)
+{
+	const unsigned char *at = der.at;
+	EVP_PKEY *pkey = der.len > LIMIT_CHAIN ? NULL : d2i_PUBKEY(NULL, &at, (long)der.len);
+	struct cose_key *key = NULL;
+
+	if (pkey != NULL && at == der.at + der.len)
+		key = key_from_pkey(pkey);
+	EVP_PKEY_free(pkey);
+	ERR_clear_error();
+	return key;
+}
+
+struct cose_key *
+cose_key_dup(const struct cose_key *key)
+{
+	struct cose_key *copy = key_new(key->pkey);
+
+	if (copy != NULL)
+		memcpy(copy->kid, key->kid, KID_SIZE);
+	return copy;
+}
+
+void
+cose_key_free(struct cose_key *key)
+{
+	if (key == NULL)
+		return;
+	EVP_PKEY_CTX_free(key->verify);
+	EVP_MD_CTX_free(key->text);
+	EVP_PKEY_free(key->pkey);
+	free(key);
+}
+
+void
+cose_key_kid(const struct cose_key *key, uint8_t kid[KID_SIZE])
+{
+	memcpy(kid, key->kid, KID_SIZE);
+}
+
+int
+cose_key_alg(const struct cose_key *key)
+{
+	return key->family->alg;
+}
+
+static int
+sync_directory_of(const char *file)
+{
+	char *copy = strdup(file);
+	int fd, status;
+
+	if (copy == NULL)
+		return -1;
+	fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	free(copy);
+	if (fd == -1)
+		return -1;
+	status = fsync(fd);
+	close(fd);
+	return status;
+}
+
+static int
+write_pem(const char *file, EVP_PKEY *pkey)
+{
+	int fd = open(file, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, S_IRUSR | S_IWUSR), status = -1;
+	FILE *stream = fd == -1 ? NULL : fdopen(fd, "w");
+
+	if (stream == NULL) {
+		if (fd != -1)
+			close(fd);
+		return -1;
+	}
+	if (PEM_write_PKCS8PrivateKey(stream, pkey, NULL, NULL, 0, NULL, NULL) == 1 && fflush(stream) == 0)
+		status = fsync(fd);
+	if (fclose(stream) != 0)
+		status = -1;
+	return status;
+}
+
+int
+cose_key_generate(int alg, const char *file)
+{
+	const struct family *family = family_of_alg(alg);
+	EVP_PKEY *pkey = NULL;
+	char *temporary = NULL;
+	int status = -1;
+
+	if (family == NULL)
+		return -1;
+	pkey = family->curve != NULL ? EVP_PKEY_Q_keygen(NULL, NULL, family->type, family->curve)
+				     : EVP_PKEY_Q_keygen(NULL, NULL, family->type);
+	if (pkey == NULL || asprintf(&temporary, "%s.new", file) == -1) {
+		temporary = NULL;
+		goto out;
+	}
+	/* A start that was cut short may have left one; a key that is there is never overwritten, hence link and not rename. */
+	if (unlink(temporary) == -1 && errno != ENOENT)
+		goto out;
+	if (write_pem(temporary, pkey) == 0 && link(temporary, file) == 0)
+		status = sync_directory_of(file);
+	unlink(temporary);
+out:
+	free(temporary);
+	EVP_PKEY_free(pkey);
+	ERR_clear_error();
+	return status;
+}
+
+/* The pieces in one run of bytes, for EdDSA, which reads its text twice. The caller frees. Memory that runs out ends the program: a
+   signature that was not looked at must be called neither good nor bad. */
+static uint8_t *
+join(const struct slice *parts, size_t n, size_t *len)
+{
+	uint8_t *joined, *at;
+
+	*len = 0;
+	for (size_t i = 0; i < n; i++)
+		*len += parts[i].len;
+	/* An empty text is signed as well. */
+	at = joined = malloc(*len + 1);
+	if (joined == NULL)
+		abort();
+	for (size_t i = 0; i < n; i++) {
+		if (parts[i].len > 0)
+			memcpy(at, parts[i].at, parts[i].len);
+		at += parts[i].len;
+	}
+	return joined;
+}
+
+/* An INTEGER of DER out of one that is big endian and `width` long. Returns its end. */
+static uint8_t *
+put_integer(uint8_t *der, const uint8_t *number, size_t width)
+{
+	while (width > 1 && *number == 0) {
+		number++;
+		width--;
+	}
+	*der++ = 0x02;
+	*der++ = (uint8_t)(width + (*number >> 7));
+	if (*number & 0x80)
+		*der++ = 0;
+	memcpy(der, number, width);
+	return der + width;
+}
+
+/* r || s to ECDSA-Sig-Value (RFC 3279 2.2.3), which is under 128 bytes and so has a length of one. */
+static size_t
+put_der(uint8_t der[DER_MAX], const uint8_t *signature, size_t width)
+{
+	uint8_t *end = put_integer(der + 2, signature, width);
+
+	end = put_integer(end, signature + width, width);
+	der[0] = 0x30;
+	der[1] = (uint8_t)(end - der - 2);
+	return (size_t)(end - der);
+}
+
+static bool
+verify_ecdsa(struct cose_key *key, const struct slice *parts, size_t n, struct slice signature, uint8_t *text_digest)
+{
+	const struct family *family = key->family;
+	uint8_t digest[EVP_MAX_MD_SIZE], der[DER_MAX];
+	size_t len;
+
+	family->digest(parts, n, digest);
+	if (text_digest != NULL && family->digest == sha256_parts)
+		memcpy(text_digest, digest, DIGEST_SIZE);
+	else if (text_digest != NULL)
+		sha256_parts(parts, n, text_digest);
+	if (signature.len != family->signature_len)
+		return false;
+	len = put_der(der, signature.at, family->signature_len / 2);
+	return EVP_PKEY_verify(key->verify, der, len, digest, family->digest_len) == 1;
+}
+
+static bool
+verify_eddsa(struct cose_key *key, const struct slice *parts, size_t n, struct slice signature, uint8_t *text_digest)
+{
+	size_t len;
+	uint8_t *text = join(parts, n, &len);
+	bool good;
+
+	if (text_digest != NULL)
+		sha256((struct slice){text, len}, text_digest);
+	good = EVP_DigestVerifyInit_ex(key->text, NULL, NULL, NULL, NULL, key->pkey, NULL) == 1 &&
+	       EVP_DigestVerify(key->text, signature.at, signature.len, text, len) == 1;
+	free(text);
+	return good;
+}
+
+enum reason
+cose_key_verify(struct cose_key *key, int alg, const struct slice *parts, size_t n, struct slice signature,
+		uint8_t digest[DIGEST_SIZE])
+{
+	const struct family *family = family_of_alg(alg);
+	bool good;
+
+	if (family == NULL)
+		return REASON_ALGORITHM_UNKNOWN;
+	if (family != key->family)
+		return REASON_ALGORITHM_MISMATCH;
+	good = (family->digest != NULL ? verify_ecdsa : verify_eddsa)(key, parts, n, signature, digest);
+	if (good)
+		return REASON_OK;
+	/* What OpenSSL noted of it would be taken for an error of TLS later on. */
+	ERR_clear_error();
+	return REASON_BAD_SIGNATURE;
+}
+
+/* Brings s down to n - s when it is over half of n = 2 * half + 1: that signs as well. */
+static int
+normalise(const struct family *family, uint8_t *signature)
+{
+	int width = (int)(family->signature_len / 2);
+	BIGNUM *s, *order;
+	int status = -1;
+
+	if (!s_is_high(family, signature))
+		return 0;
+	s = BN_bin2bn(signature + width, width, NULL);
+	order = BN_bin2bn(family->half, width, NULL);
+	if (s == NULL || order == NULL)
+		goto out;
+	if (!BN_lshift1(order, order) || !BN_add_word(order, 1) || !BN_sub(s, order, s))
+		goto out;
+	if (BN_bn2binpad(s, signature + width, width) == width)
+		status = 0;
+out:
+	BN_free(s);
+	BN_free(order);
+	return status;
+}
+
+static int
+from_der(const struct family *family, const uint8_t *der, size_t len, uint8_t *signature)
+{
+	int width = (int)(family->signature_len / 2);
+	ECDSA_SIG *parsed = d2i_ECDSA_SIG(NULL, &der, (long)len);
+	int status = -1;
+
+	if (parsed == NULL)
+		return -1;
+	if (BN_bn2binpad(ECDSA_SIG_get0_r(parsed), signature, width) == width &&
+	    BN_bn2binpad(ECDSA_SIG_get0_s(parsed), signature + width, width) == width)
+		status = normalise(family, signature);
+	ECDSA_SIG_free(parsed);
+	return status;
+}
+
+static int
+sign_ecdsa(struct cose_key *key, const struct slice *parts, size_t n, uint8_t *signature)
+{
+	EVP_PKEY_CTX *context = EVP_PKEY_CTX_new_from_pkey(NULL, key->pkey, NULL);
+	uint8_t digest[EVP_MAX_MD_SIZE], der[EVP_MAX_MD_SIZE * 4];
+	size_t len = sizeof der;
+	int status = -1;
+
+	key->family->digest(parts, n, digest);
+	if (context != NULL && EVP_PKEY_sign_init(context) == 1 &&
+	    EVP_PKEY_sign(context, der, &len, digest, key->family->digest_len) == 1)
+		status = from_der(key->family, der, len, signature);
+	EVP_PKEY_CTX_free(context);
+	return status;
+}
+
+static int
+sign_eddsa(struct cose_key *key, const struct slice *parts, size_t n, uint8_t *signature)
+{
+	size_t len, signature_len = key->family->signature_len;
+	uint8_t *text = join(parts, n, &len);
+	bool good;
+
+	good = EVP_DigestSignInit_ex(key->text, NULL, NULL, NULL, NULL, key->pkey, NULL) == 1 &&
+	       EVP_DigestSign(key->text, signature, &signature_len, text, len) == 1;
+	free(text);
+	return good && signature_len == key->family->signature_len ? 0 : -1;
+}
+
+size_t
+cose_key_sign(struct cose_key *key, const struct slice *parts, size_t n, uint8_t signature[LIMIT_SIGNATURE])
+{
+	int status = (key->family->digest != NULL ? sign_ecdsa : sign_eddsa)(key, parts, n, signature);
+
+	ERR_clear_error();
+	return status == 0 ? key->family->signature_len : 0;
+}

@@ -1,0 +1,279 @@
+/* Keys: where they come from, what is refused, and raw signatures over slices. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "schema/key.h"
+#include "schema/topics.h"
+
+static const int algorithms[] = {-7, -35, -8};
+
+#define ALGORITHMS (sizeof algorithms / sizeof algorithms[0])
+
+static char directory[] = "/tmp/test_key.XXXXXX";
+static struct cose_key *keys[ALGORITHMS];
+static const struct slice text[] = {{(const uint8_t *)"what the ", 9}, {NULL, 0}, {(const uint8_t *)"device saw", 10}};
+
+#define PARTS (sizeof text / sizeof text[0])
+
+static void
+path_of(char path[64], const char *name)
+{
+	snprintf(path, 64, "%s/%s", directory, name);
+}
+
+static int
+make_keys(void **state)
+{
+	char path[64], name[16], error[256];
+
+	(void)state;
+	if (mkdtemp(directory) == NULL)
+		return -1;
+	for (size_t i = 0; i < ALGORITHMS; i++) {
+		snprintf(name, sizeof name, "key%zu", i);
+		path_of(path, name);
+		if (cose_key_generate(algorithms[i], path) == -1)
+			return -1;
+		keys[i] = cose_key_open(path, error);
+		unlink(path);
+		if (keys[i] == NULL)
+			return -1;
+	}
+	return 0;
+}
+
+static int
+free_keys(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < ALGORITHMS; i++)
+		cose_key_free(keys[i]);
+	return rmdir(directory);
+}
+
+/* The same text, cut elsewhere, is the same text; another is another, and its digest is told either way. */
+static void
+test_sign_and_verify_slices(void **state)
+{
+	const struct slice whole = {(const uint8_t *)"what the device saw", 19};
+	uint8_t signature[LIMIT_SIGNATURE], digest[DIGEST_SIZE], want[DIGEST_SIZE];
+
+	(void)state;
+	for (size_t i = 0; i < ALGORITHMS; i++) {
+		struct slice signed_by = {signature, cose_key_sign(keys[i], text, PARTS, signature)};
+
+		assert_int_equal(signed_by.len, algorithms[i] == -35 ? 96 : 64);
+		assert_int_equal(cose_alg_check(algorithms[i], signed_by), REASON_OK);
+		assert_int_equal(cose_key_verify(keys[i], algorithms[i], &whole, 1, signed_by, digest), REASON_OK);
+		sha256(whole, want);
+		assert_memory_equal(digest, want, DIGEST_SIZE);
+		sha256(text[0], want);
+		assert_int_equal(cose_key_verify(keys[i], algorithms[i], text, 1, signed_by, digest),
+				 REASON_BAD_SIGNATURE);
+		assert_memory_equal(digest, want, DIGEST_SIZE);
+		assert_int_equal(cose_key_verify(keys[i], algorithms[i], text, 0, signed_by, NULL),
+				 REASON_BAD_SIGNATURE);
+		signed_by.len--;
+		assert_int_equal(cose_alg_check(algorithms[i], signed_by), REASON_MALFORMED);
+		assert_int_equal(cose_key_verify(keys[i], algorithms[i], text, PARTS, signed_by, NULL),
+				 REASON_BAD_SIGNATURE);
+	}
+}
+
+/* Each algorithm has two names, and no other name is known. */
+static void
+test_algorithm_names(void **state)
+{
+	static const int names[][2] = {{-7, -9}, {-35, -51}, {-8, -19}};
+	static const int64_t unknown[] = {0, 7, -36, -37, -47, INT64_C(-4294967303), INT64_MIN, INT64_MAX};
+	uint8_t signature[LIMIT_SIGNATURE];
+
+	(void)state;
+	for (size_t i = 0; i < ALGORITHMS; i++) {
+		struct slice signed_by = {signature, cose_key_sign(keys[i], text, PARTS, signature)};
+
+		for (size_t j = 0; j < ALGORITHMS; j++) {
+			for (size_t n = 0; n < 2; n++) {
+				assert_true(cose_alg_known(names[j][n]));
+				assert_int_equal(cose_key_verify(keys[i], names[j][n], text, PARTS, signed_by, NULL),
+						 i == j ? REASON_OK : REASON_ALGORITHM_MISMATCH);
+			}
+		}
+	}
+	for (size_t i = 0; i < sizeof unknown / sizeof unknown[0]; i++)
+		assert_false(cose_alg_known(unknown[i]));
+	assert_int_equal(cose_key_verify(keys[0], -36, text, PARTS, (struct slice){signature, 64}, NULL),
+			 REASON_ALGORITHM_UNKNOWN);
+	assert_int_equal(cose_alg_check(-36, (struct slice){signature, 64}), REASON_ALGORITHM_UNKNOWN);
+}
+
+static void
+test_dup_is_the_same_key(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < ALGORITHMS; i++) {
+		uint8_t signature[LIMIT_SIGNATURE], kid[KID_SIZE], other[KID_SIZE];
+		struct slice signed_by = {signature, cose_key_sign(keys[i], text, PARTS, signature)};
+		struct cose_key *copy = cose_key_dup(keys[i]);
+
+		assert_non_null(copy);
+		cose_key_kid(keys[i], kid);
+		cose_key_kid(copy, other);
+		assert_memory_equal(kid, other, KID_SIZE);
+		assert_int_equal(cose_key_alg(copy), algorithms[i]);
+		assert_int_equal(cose_key_verify(copy, algorithms[i], text, PARTS, signed_by, NULL), REASON_OK);
+		cose_key_free(copy);
+	}
+	cose_key_free(NULL);
+}
+
+static void
+write_file(const char *path, const char *content)
+{
+	FILE *file = fopen(path, "w");
+
+	assert_non_null(file);
+	fputs(content, file);
+	assert_int_equal(fclose(file), 0);
+}
+
+static void
+test_open_refused(void **state)
+{
+	static const char *const contents[] = {
+		"",
+		"no key",
+		"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
+		/* X25519 */
+		"-----BEGIN PRIVATE "
+		"KEY-----\nMC4CAQAwBQYDK2VuBCIEIHcHbQpzGKV9PBbBclGyZkXfTC+H68CZKrF3+6UduSwq\n-----END PRIVATE "
+		"KEY-----\n",
+	};
+	char path[64], error[256];
+
+	(void)state;
+	path_of(path, "bad");
+	error[0] = '\0';
+	assert_null(cose_key_open(path, error));
+	assert_non_null(strstr(error, path));
+	for (size_t i = 0; i < sizeof contents / sizeof contents[0]; i++) {
+		write_file(path, contents[i]);
+		error[0] = '\0';
+		assert_null(cose_key_open(path, error));
+		assert_non_null(strstr(error, path));
+	}
+	unlink(path);
+	assert_null(cose_key_open(directory, error));
+	assert_null(cose_key_open("pkcs11:no-such-provider", error));
+}
+
+static void
+test_spki_refused(void **state)
+{
+	/* Its point is not on P-256, P-256 with a byte after it, and secp256k1. */
+	static const char *const rows[] = {
+		"",
+		"30",
+		"3059301306072a8648ce3d020106082a8648ce3d030107034200046b17d1f2e12c4247f8bce6e563a440f277037d812deb33a0"
+		"f4a13945d898c296"
+		"4fe342e2fe1a7f9b8ee7eb4a7c0f9e162bce33576b315ececbb6406837bf51f6",
+		"3059301306072a8648ce3d020106082a8648ce3d030107034200046b17d1f2e12c4247f8bce6e563a440f277037d812deb33a0"
+		"f4a13945d898c296"
+		"4fe342e2fe1a7f9b8ee7eb4a7c0f9e162bce33576b315ececbb6406837bf51f500",
+		"3056301006072a8648ce3d020106052b8104000a0342000479be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f281"
+		"5b16f81798"
+		"483ada7726a3c4655da4fbfc0e1108a8fd17b448a68554199c47d08ffb10d4b8",
+	};
+	static const char good[] = "3059301306072a8648ce3d020106082a8648ce3d030107034200046b17d1f2e12c4247f8bce6e563a44"
+				   "0f277037d812deb33a0f4a13945d898c296"
+				   "4fe342e2fe1a7f9b8ee7eb4a7c0f9e162bce33576b315ececbb6406837bf51f5";
+	uint8_t der[128], digest[DIGEST_SIZE], kid[KID_SIZE], signature[LIMIT_SIGNATURE];
+	struct cose_key *key;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+		size_t len = strlen(rows[i]) / 2;
+
+		assert_true(hex_parse((struct slice){(const uint8_t *)rows[i], 2 * len}, der, len));
+		assert_null(cose_key_from_spki((struct slice){der, len}));
+	}
+	/* And the base point itself: the kid is of these bytes, and a public key signs nothing. */
+	assert_true(hex_parse((struct slice){(const uint8_t *)good, strlen(good)}, der, strlen(good) / 2));
+	key = cose_key_from_spki((struct slice){der, strlen(good) / 2});
+	assert_non_null(key);
+	sha256((struct slice){der, strlen(good) / 2}, digest);
+	cose_key_kid(key, kid);
+	assert_memory_equal(kid, digest, KID_SIZE);
+	assert_int_equal(cose_key_alg(key), -7);
+	assert_int_equal(cose_key_sign(key, text, PARTS, signature), 0);
+	cose_key_free(key);
+}
+
+static void
+test_generate(void **state)
+{
+	char path[64], before[1024] = "", after[1024] = "";
+	struct stat status;
+	FILE *file;
+
+	(void)state;
+	path_of(path, "new");
+	assert_int_equal(cose_key_generate(-36, path), -1);
+	assert_int_equal(cose_key_generate(-7, "/nonexistent/key"), -1);
+	umask(0);
+	assert_int_equal(cose_key_generate(-7, path), 0);
+	umask(022);
+	assert_int_equal(stat(path, &status), 0);
+	assert_int_equal(status.st_mode & 07777, 0600);
+	file = fopen(path, "r");
+	assert_true(fread(before, 1, sizeof before - 1, file) > 100);
+	fclose(file);
+	/* A key is never overwritten. */
+	assert_int_equal(cose_key_generate(-7, path), -1);
+	file = fopen(path, "r");
+	assert_true(fread(after, 1, sizeof after - 1, file) > 100);
+	fclose(file);
+	assert_string_equal(before, after);
+	unlink(path);
+}
+
+static void
+test_digests(void **state)
+{
+	static const char abc[] = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+	uint8_t digest[DIGEST_SIZE];
+	char hex[2 * DIGEST_SIZE + 1];
+
+	(void)state;
+	sha256((struct slice){(const uint8_t *)"abc", 3}, digest);
+	hex_print(digest, DIGEST_SIZE, hex);
+	assert_string_equal(hex, abc);
+	sha256_pair((struct slice){(const uint8_t *)"a", 1}, (struct slice){(const uint8_t *)"bc", 2}, digest);
+	hex_print(digest, DIGEST_SIZE, hex);
+	assert_string_equal(hex, abc);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_sign_and_verify_slices),
+		cmocka_unit_test(test_algorithm_names),
+		cmocka_unit_test(test_dup_is_the_same_key),
+		cmocka_unit_test(test_open_refused),
+		cmocka_unit_test(test_spki_refused),
+		cmocka_unit_test(test_generate),
+		cmocka_unit_test(test_digests),
+	};
+
+	return cmocka_run_group_tests(tests, make_keys, free_keys);
+}
