@@ -1,7 +1,8 @@
-// The analyst's page: a token, then one view at a time, drawn anew every few seconds while it is looked at.
+// The analyst's page: a token, then one view at a time, brought up to date every few seconds while it is looked at.
 
-import { Problem, get, setToken } from "./api.js";
-import { el } from "./dom.js";
+import { Problem, get, identify, now, trouble } from "./api.js";
+import { clock, el, span, tick } from "./dom.js";
+import { patch } from "./patch.js";
 import * as fleet from "./fleet.js";
 import * as devices from "./devices.js";
 import * as device from "./device.js";
@@ -9,108 +10,212 @@ import * as device from "./device.js";
 const every = 5000;	// milliseconds between two looks
 const $ = (id) => document.getElementById(id);
 
-// A view loads data and draws it: load(parameters, path, signal) -> data, draw(data, parameters, path) -> nodes.
+// A view: title(parameters, match, data), load(parameters, match, signal) -> data, draw(data, parameters, match) -> nodes.
 const views = [
 	{ pattern: /^\/$/, nav: "#/", view: fleet },
 	{ pattern: /^\/devices$/, nav: "#/devices", view: devices },
 	{ pattern: /^\/devices\/([0-9a-f]{34})(?:\/(\w+))?$/, nav: "#/devices", view: device },
 ];
 
+let tenant = null;	// whose fleet; null: nobody has signed in
 let drawn = "";		// what is on the screen, to leave it alone while nothing changed
 let updated = 0;	// when the last answer came
-let problem = "";
+let problem = null;	// why there is no newer one
+let unready = "";	// what of the collector itself does not work
 let timer = 0;
 let pending = null;
-let signedIn = false;
 
 function place() {
 	const [path, query] = (location.hash.slice(1) || "/").split("?");
-	return { path, parameters: Object.fromEntries(new URLSearchParams(query ?? "")) };
+	const row = views.find(({ pattern }) => pattern.test(path)) ?? views[0];
+	return { ...row, path, match: row.pattern.exec(path) ?? [], parameters: Object.fromEntries(new URLSearchParams(query ?? "")) };
 }
 
+// What whoever is on call can do about it.
+function advice(error) {
+	switch (error.status) {
+	case 0: return `Check that the collector runs, and that this computer reaches ${location.host}.`;
+	case 400: return "Show the first page, or change the filters.";
+	case 403: return "Ask an administrator for a token of another role.";
+	case 404: return "It may belong to another tenant, or its address is mistyped.";
+	case 503: return "The collector runs, but its database does not answer in time. See /readyz and the collector's log.";
+	default: return "See the collector's log.";
+	}
+}
+
+function failure(error) {
+	return [el("section.card", {}, el("h1", {}, "That can't be shown"), el("p.error", { role: "alert" }, error.message), el("p", {}, advice(error)),
+		el("p.pages", {}, el("button.main", { type: "button", onclick: () => look(true) }, "Try again"), el("a", { href: "#/devices" }, "All devices"), el("a", { href: "#/" }, "The fleet")))];
+}
+
+// fresh: another place was asked for. Otherwise the same once more, without disturbing whoever reads or types there.
 async function look(fresh) {
 	clearTimeout(timer);
 	pending?.abort();
 	const mine = pending = new AbortController();
-	const { path, parameters } = place();
-	const row = views.find(({ pattern }) => pattern.test(path)) ?? views[0];
-	for (const link of $("nav").children)
-		link.getAttribute("href") === row.nav ? link.setAttribute("aria-current", "page") : link.removeAttribute("aria-current");
+	const at = place();
+	if (fresh) {
+		drawn = "";
+		$("main").setAttribute("aria-busy", "true");
+	}
 	try {
-		const match = row.pattern.exec(path) ?? [];
-		const data = await row.view.load(parameters, match, mine.signal);
+		const [data, ill] = await Promise.all([at.view.load(at.parameters, at.match, mine.signal), trouble(mine.signal)]);
 		if (mine !== pending)
 			return;
-		problem = "";
-		updated = Date.now();
-		const key = location.hash + JSON.stringify(data);
-		// Whoever types or has opened a list is not disturbed; times that say "ago" are drawn anew all the same.
-		if (fresh || key !== drawn || !$("main").contains(document.activeElement) || document.activeElement === $("main"))
-			show(row.view.draw(data, parameters, match));
-		drawn = key;
+		[problem, unready, updated] = [null, ill, Date.now()];
+		show(at, data);
 	} catch (error) {
-		if (error.name === "AbortError")
+		if (mine !== pending || error.name === "AbortError")
 			return;
-		if (error instanceof Problem && error.status === 401)
-			return signIn("That token is not known, or no longer good.");
-		problem = error.message;
-		if (fresh)
-			show([el("p.error", { role: "alert" }, problem)]);
+		if (!(error instanceof Problem))
+			console.error(error);
+		if (error.status === 401)
+			return signIn("That token is no longer good: it was revoked, or its time is over. Ask an administrator for another.");
+		problem = error;
+		if (drawn === "")
+			replace(failure(error), at);
+		if (drawn === "" && error.status >= 400 && error.status < 500)
+			[problem, updated] = [null, Date.now()];	// it did answer
 	}
 	tell();
-	timer = setTimeout(() => look(false), every);
+	if (!document.hidden)
+		timer = setTimeout(() => look(false), every);
 }
 
-function show(nodes) {
-	const focus = document.activeElement?.id;
-	$("main").replaceChildren(...nodes);
-	if (focus && $("main").querySelector(`#${CSS.escape(focus)}`))
-		$(focus).focus();
+function show(at, data) {
+	const text = JSON.stringify(data);
+	if (text === drawn)
+		return;
+	const nodes = at.view.draw(data, at.parameters, at.match);
+	document.title = `${at.view.title(at.parameters, at.match, data)} · ${tenant} · fleetstate`;
+	if (drawn === "")
+		replace(nodes, at);
+	else
+		patch($("main"), nodes);
+	drawn = text;
 }
 
+let lastPath = null;
+let searching = false;	// the search field was asked for before it was there
+function replace(nodes, at) {
+	const focused = document.activeElement?.id;
+	const main = $("main");
+	main.replaceChildren(...nodes);
+	main.removeAttribute("aria-busy");
+	for (const link of $("nav").children)
+		link.getAttribute("href") === at?.nav ? link.setAttribute("aria-current", "page") : link.removeAttribute("aria-current");
+	const again = searching ? $("f-q") : at?.path === lastPath && focused && $(focused);
+	searching = false;
+	if (again) {
+		again.focus({ preventScroll: true });
+		if (again.type === "search" || again.type === "text")
+			again.setSelectionRange(again.value.length, again.value.length);
+	} else if (at && lastPath !== null) {
+		main.focus({ preventScroll: true });
+	}
+	lastPath = at?.path ?? null;
+	scrollTo(0, history.state?.y ?? 0);
+}
+
+// How old the picture is, and what is wrong with it. Nothing may look healthy that is not known to be so now.
 function tell() {
 	const seconds = Math.round((Date.now() - updated) / 1000);
-	const late = problem !== "" || seconds > 3 * every / 1000;
-	$("live").textContent = problem ? `${problem} Shown: ${seconds} s old` : `live, ${seconds} s old`;
-	$("live").classList.toggle("late", late);
+	const old = seconds > 3 * every / 1000;
+	$("live").textContent = problem || old ? `${span(seconds)} old` : "live";
+	$("live").classList.toggle("late", problem !== null || old);
+	$("main").classList.toggle("stale", drawn !== "" && (problem !== null || old));
+	let text = "";
+	if (problem && drawn !== "")
+		text = `${problem.message} What is shown is as of ${clock(now() - (Date.now() - updated))}, and things may be worse by now. ${advice(problem)} Trying again every ${every / 1000} s.`;
+	else if (unready)
+		text = `The collector is not ready: ${unready}. Devices may fall silent because of it. See its log.`;
+	if ($("trouble").textContent !== text)
+		$("trouble").textContent = text;
+	$("trouble").hidden = text === "";
+	tick($("main"));
 }
 
-function signIn(error) {
-	signedIn = false;
-	clearTimeout(timer);
+function frame(visible) {
 	for (const id of ["nav", "live", "leave"])
-		$(id).hidden = true;
-	$("tenant").textContent = "";
-	const input = el("input", { id: "token", type: "password", autocomplete: "off", spellcheck: "false", required: true, placeholder: "fst_…" });
-	show([el("section.card.signin", {},
+		$(id).hidden = !visible;
+	$("tenant").textContent = visible ? tenant : "";
+	if (!visible)
+		$("trouble").hidden = true;
+}
+
+// asksTenant: the token is an operator's, and each question has to name a tenant.
+function signIn(error, token = "", asksTenant = false) {
+	tenant = null;
+	clearTimeout(timer);
+	pending?.abort();
+	pending = null;
+	drawn = "";
+	identify("", "");
+	frame(false);
+	document.title = "fleetstate";
+	const input = el("input", { id: "token", type: "password", autocomplete: "current-password", spellcheck: "false", required: true, maxlength: 128, placeholder: "fst_…" });
+	input.value = token;
+	const whose = el("input", { id: "of", type: "text", autocomplete: "off", spellcheck: "false", required: true, maxlength: 63, placeholder: "acme" });
+	const enterIt = (event) => {
+		event.preventDefault();
+		enter(input.value.trim(), asksTenant ? whose.value.trim() : "");
+	};
+	$("main").classList.remove("stale");
+	replace([el("section.card.signin", {},
 		el("h1", {}, "Is the fleet still secure?"),
-		el("form", { onsubmit: (event) => { event.preventDefault(); enter(input.value.trim()); } },
+		el("form", { onsubmit: enterIt },
+			el("input", { type: "text", autocomplete: "username", value: "fleetstate", hidden: true, readonly: true }),
 			el("label", { for: "token" }, "Access token", input),
+			asksTenant && el("label", { for: "of" }, "Tenant", whose),
 			error && el("p.error", { role: "alert" }, error),
 			el("button.main", { type: "submit" }, "Show the fleet"),
-			el("p.soft", {}, "The token stays in this tab's memory and is forgotten when the page is closed or loaded again."))) ]);
-	input.focus();
+			el("p.soft", {}, "The token is kept in this tab's memory and forgotten when the page is closed or loaded again.")))]);
+	(asksTenant ? whose : input).focus();
 }
 
-async function enter(token) {
-	setToken(token);
+async function enter(token, of) {
+	identify(token, of);
 	try {
-		$("tenant").textContent = (await get("/v1/fleet")).tenant ?? "";
+		const answer = await get("/v1/fleet");
+		tenant = answer.name || answer.tenant;
 	} catch (error) {
-		return signIn(error.status === 401 ? "That token is not known, or no longer good." : error.message);
+		if (error.type === "tenant-required")
+			return signIn("This is an operator's token: which tenant?", token, true);
+		if (error.status === 404)
+			return signIn("There is no such tenant.", token, true);
+		return signIn(error.status === 401 ? "That token is not known, or no longer good." : `${error.message} ${advice(error)}`, error.status === 401 ? "" : token, of !== "");
 	}
-	signedIn = true;
-	for (const id of ["nav", "live", "leave"])
-		$(id).hidden = false;
+	frame(true);
 	look(true);
 }
 
-addEventListener("hashchange", () => signedIn && look(true));
+history.scrollRestoration = "manual";
+let scrolled = 0;
+addEventListener("scroll", () => {
+	clearTimeout(scrolled);
+	scrolled = setTimeout(() => history.replaceState({ y: scrollY }, ""), 200);
+}, { passive: true });
+addEventListener("hashchange", () => {
+	clearTimeout(scrolled);
+	if (tenant !== null)
+		look(true);
+});
+addEventListener("keydown", (event) => {
+	if (event.key !== "/" || event.ctrlKey || event.metaKey || event.altKey || tenant === null || /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName))
+		return;
+	event.preventDefault();
+	if ($("f-q")) 
+		$("f-q").focus();
+	else {
+		searching = true;
+		location.hash = "#/devices";
+	}
+});
 document.addEventListener("visibilitychange", () => {
 	clearTimeout(timer);
-	if (!document.hidden && signedIn)
+	if (!document.hidden && tenant !== null)
 		look(false);
 });
-setInterval(() => signedIn && tell(), 1000);
-$("leave").addEventListener("click", () => { setToken(""); signIn(""); });
+setInterval(() => tenant !== null && tell(), 1000);
+$("leave").addEventListener("click", () => signIn(""));
 signIn("");

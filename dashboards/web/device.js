@@ -1,118 +1,184 @@
 // One device: who it is, its facts, its inventory, its reports, and what the ledger says is missing.
 
 import { download, get } from "./api.js";
-import { ago, bytes, el, posture, svg, table } from "./dom.js";
+import { ago, bar, bytes, clock, count, el, heard, nameOf, reasons, since, span, standing, table } from "./dom.js";
 
-const tabs = { facts: "Facts", inventory: "Inventory", reports: "Reports", ledger: "Ledger" };
-const parts = { facts: "state", inventory: "inventory", reports: "reports", ledger: "ledger" };
+const limit = 100;
+const tabs = {
+	facts: { title: "Facts", path: "state", draw: facts },
+	inventory: { title: "Inventory", path: "inventory", draw: inventory, list: true },
+	reports: { title: "Reports", path: "reports", draw: reports, list: true },
+	ledger: { title: "Ledger", path: "ledger", draw: ledger },
+};
+const tabOf = (match) => Object.hasOwn(tabs, match[2] ?? "") ? match[2] : "facts";
 
-export async function load(parameters, [, ueid, tab = "facts"], signal) {
-	const base = `/v1/devices/${ueid}`;
-	const list = tab === "inventory" || tab === "reports" ? { limit: 200, cursor: parameters.cursor } : {};
-	const [device, part] = await Promise.all([get(base, {}, signal),
-		get(`${base}/${parts[tab] ?? "state"}`, list, signal).catch((error) => {
-			if (error.status === 404)
-				return null;	// nothing of this kind yet
-			throw error;
-		})]);
+export const title = (parameters, match, data) => `${nameOf(data.device)} · ${tabs[tabOf(match)].title}`;
+
+export async function load(parameters, match, signal) {
+	const tab = tabs[tabOf(match)];
+	const base = `/v1/devices/${match[1]}`;
+	const device = await get(base, {}, signal);
+	const part = await get(`${base}/${tab.path}`, tab.list ? { limit, cursor: parameters.cursor } : {}, signal).catch((error) => {
+		if (error.status === 404)
+			return null;	// nothing of this kind has come yet
+		throw error;
+	});
 	return { device, part };
 }
 
-function identity(d) {
-	const rows = [["Serial", d.serial], ["Maker", d.vendor], ["Model", [d.hwmodel, d.hwversion].filter(Boolean).join(" ")],
-		["Firmware", [d.swname, d.swversion].filter(Boolean).join(" ")], ["Kernel", d.kernel], ["Lifecycle", d.lifecycle],
-		["First heard", ago(d.first_seen)], ["Last heard", ago(d.last_seen)], ["Report", d.seq && `${d.seq} of epoch ${d.epoch}`]];
-	return el("dl.facts", {}, rows.filter(([, value]) => value).map(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]));
+function pairs(rows) {
+	return el("dl.facts", {}, rows.filter(([, value]) => value !== null && value !== undefined && value !== "")
+		.map(([name, value, kind]) => [el("dt", {}, name), el(`dd.${kind ?? "told"}`, {}, value)]));
 }
 
-function value(v) {
-	if (Array.isArray(v) && v.length && typeof v[0] === "object") {
-		const names = [...new Set(v.flatMap(Object.keys))];
-		return table(names.map((name) => ({ title: name, cell: (row) => row[name] === undefined ? "" : String(row[name]) })), v, "none");
+function identity(d) {
+	return el("div.columns", {},
+		pairs([["Serial", d.serial], ["Maker", d.vendor], ["Model", [d.hwmodel, d.hwversion].filter(Boolean).join(" ")],
+			["Firmware", [d.swname, d.swversion].filter(Boolean).join(" ")], ["Kernel", d.kernel], ["Lifecycle", d.lifecycle]]),
+		pairs([["Last heard", heard(d)], ["Reports every", d.interval_s && span(d.interval_s)], ["First heard", ago(d.first_seen)],
+			["Newest report", d.seq && el("span", {}, `${count(d.seq)} of epoch `, el("span.mono", {}, d.epoch))],
+			["Supported until", d.support_until], ["End of life", d.end_of_life], ["UEID", el("span.mono", {}, d.ueid)]]));
+}
+
+const losses = [["missing", "missing", "degraded"], ["forks", "forked", "untrusted"], ["chain_breaks", "with a broken chain", "untrusted"],
+	["late", "late", "soft"], ["duplicates", "repeated", "soft"]];
+function evidence(d) {
+	const told = losses.filter(([name]) => d.ledger?.[name] > 0);
+	return el("p.evidence", {}, "Reports: ", told.length ? told.map(([name, word, tone], i) =>
+		[i > 0 && ", ", el(`a.${tone}.posture`, { href: `#/devices/${d.ueid}/ledger` }, `${count(d.ledger[name])} ${word}`)]) : "none missing, none forked");
+}
+
+// What leads a list of names; the others follow by the alphabet.
+const topics = ["device", "os", "boot", "interfaces", "packages", "clock", "hardware", "emitter"];
+const fields = ["name", "protocol", "address", "port", "program"];
+const place = (name, leaders) => (leaders.indexOf(name) + leaders.length + 1) % (leaders.length + 1);
+const inOrder = (names, leaders) => names.sort((a, b) => place(a, leaders) - place(b, leaders) || (a < b ? -1 : 1));
+
+const forms = [[/_bytes$/, (v) => `${bytes(v)} (${count(v)})`], [/_s$/, (v) => Math.abs(v) >= 1 ? `${span(Math.abs(v))} (${v} s)` : `${v} s`]];
+function value(v, name) {
+	if (Array.isArray(v) && v.length && v.every((row) => row !== null && typeof row === "object")) {
+		const names = inOrder([...new Set(v.flatMap(Object.keys))], fields);
+		return table(names.map((n) => ({ title: n, cell: (row) => row[n] === undefined ? el("span.soft", {}, "?") : value(row[n], n) })), v, "none");
 	}
 	if (Array.isArray(v))
-		return v.length ? v.join(", ") : "none";
-	return typeof v === "boolean" ? (v ? "yes" : "no") : String(v);
+		return v.length ? v.map(String).join(", ") : "none";
+	if (v !== null && typeof v === "object")
+		return JSON.stringify(v);
+	if (typeof v === "boolean")
+		return v ? "yes" : "no";
+	const form = typeof v === "number" && forms.find(([pattern]) => pattern.test(name));
+	return form ? form[1](v) : String(v);
+}
+
+const spelt = (name) => name.replace(/_(bytes|s)$/, "").replaceAll("_", " ");
+function topic(name, told, why) {
+	const unknown = Object.entries(why).filter(([k]) => k.split(".")[0] === name);
+	return el("section.card", { "data-key": `t-${name}` }, el("h2", {}, spelt(name)), pairs([
+		...inOrder(Object.keys(told), fields).map((k) => [k, told[k]]).map(([k, v]) => [spelt(k), value(v, k), Array.isArray(v) && v.length && typeof v[0] === "object" ? "wide" : "told"]),
+		...unknown.map(([k, reason]) => [spelt(k.slice(name.length + 1)), el("span.unknown.posture", {}, `? unknown: ${reason}`)])]));
 }
 
 function facts(answer) {
-	const state = answer?.state ?? answer;
-	if (!state)
-		return [el("p.empty", {}, "No state has been reported yet.")];
-	const why = state.unknown ?? {};
-	const topics = new Set([...Object.keys(state), ...Object.keys(why).map((k) => k.split(".")[0])]);
-	topics.delete("unknown");
-	return [el("div.columns", {}, [...topics].map((topic) => el("section.card", {}, el("h2", {}, topic),
-		el("dl.facts", {},
-			Object.entries(state[topic] ?? {}).map(([name, v]) => [el("dt", {}, name), el("dd", {}, value(v))]),
-			Object.entries(why).filter(([k]) => k.split(".")[0] === topic).map(([k, reason]) =>
-				[el("dt", {}, k.slice(topic.length + 1)), el("dd.why", {}, `? unknown: ${reason}`)])))))];
+	if (!answer?.state)
+		return [el("p.empty", {}, "No state has been reported yet, so nothing can be said of this device's security.")];
+	const { unknown: why = {}, ...state } = answer.state;
+	const names = inOrder([...new Set([...Object.keys(state), ...Object.keys(why).map((k) => k.split(".")[0])])], topics);
+	return [el("p.soft", {}, `As report ${count(answer.seq)} said, issued `, since(answer.issued_at), ", received ", since(answer.received_at), "."),
+		el("div.dense", {}, names.map((name) => topic(name, typeof state[name] === "object" && state[name] || {}, why)))];
 }
 
 const componentColumns = [
-	{ title: "Type", cell: (c) => c.type }, { title: "Name", cell: (c) => c.name }, { title: "Version", mono: true, cell: (c) => c.version },
-	{ title: "Architecture", cell: (c) => c.architecture }, { title: "Source", cell: (c) => [c.source, c.source_version].filter(Boolean).join(" ") },
-	{ title: "Package URL", mono: true, cell: (c) => c.purl },
+	{ title: "Name", cell: (c) => c.name }, { title: "Version", class: "mono", cell: (c) => c.version },
+	{ title: "Type", cell: (c) => c.type }, { title: "Architecture", cell: (c) => c.architecture },
+	{ title: "Source", cell: (c) => [c.source, c.source_version].filter(Boolean).join(" ") },
+	{ title: "Others with it", cell: (c) => el("a", { href: `#/devices?${new URLSearchParams({ component: c.name, component_version: c.version })}` }, "find") },
 ];
 
-async function save(sha256) {
-	const url = URL.createObjectURL(await download(`/v1/reports/${sha256}`));
-	el("a", { href: url, download: `${sha256}.cbor` }).click();
-	URL.revokeObjectURL(url);
+function pages(list, here, parameters) {
+	return (parameters.cursor || list.next) && el("nav.pages", { "aria-label": "Pages" },
+		el("span.soft", {}, `Page ${Number(parameters.page) || 1}`),
+		parameters.cursor && el("a", { href: here }, "First page"),
+		list.next && el("a", { href: `${here}?${new URLSearchParams({ page: (Number(parameters.page) || 1) + 1, cursor: list.next })}`, rel: "next" }, "Next page"));
+}
+
+function inventory(answer, device, here, parameters) {
+	if (!answer)
+		return [el("p.empty", {}, "No inventory has been reported yet.")];
+	return [el("section.card", {},
+		el("p.soft", {}, answer.complete ? `${count(answer.components)} components. ` : "The device named a set of components that is still on its way. ",
+			el("span.mono", {}, answer.digest)),
+		table(componentColumns, answer.items, "No component to show."), pages(answer, here, parameters))];
+}
+
+async function save(event, sha256) {
+	const button = event.currentTarget;
+	try {
+		const url = URL.createObjectURL(await download(`/v1/reports/${sha256}`));
+		el("a", { href: url, download: `${sha256}.cbor` }).click();
+		URL.revokeObjectURL(url);
+	} catch (error) {
+		button.textContent = error.message;
+	}
 }
 
 const reportColumns = [
-	{ title: "Epoch", mono: true, cell: (r) => r.epoch }, { title: "Seq", right: true, cell: (r) => String(r.seq) },
-	{ title: "Issued", cell: (r) => r.issued_at }, { title: "Received", cell: (r) => r.received_at },
-	{ title: "Sections", cell: (r) => (r.sections ?? []).join(", ") || el("span.soft", {}, "quiet") },
-	{ title: "Size", right: true, cell: (r) => bytes(r.size) },
-	{ title: "Signed bytes", mono: true, cell: (r) => el("button", { type: "button", title: r.sha256, onclick: () => save(r.sha256) }, `${r.sha256.slice(0, 12)}…`) },
+	{ title: "Received", class: "time", cell: (r) => since(r.received_at) },
+	{ title: "Issued", class: "time", cell: (r) => since(r.issued_at) },
+	{ title: "Seq", class: "right", cell: (r) => count(r.seq) },
+	{ title: "Epoch", class: "mono", cell: (r) => r.epoch },
+	{ title: "Sections", cell: (r) => r.sections?.join(", ") || el("span.soft", {}, "quiet") },
+	{ title: "Flags", cell: (r) => r.flags?.length ? el("span.unknown.posture", {}, r.flags.join(", ")) : "" },
+	{ title: "Size", class: "right", cell: (r) => bytes(r.size) },
+	{ title: "Signed bytes", class: "mono", cell: (r) => el("button", { type: "button", title: r.sha256, "aria-label": `Download report ${r.seq}`,
+		onclick: (event) => save(event, r.sha256) }, `${r.sha256.slice(0, 12)}…`) },
 ];
 
-function pages(list, here, first) {
-	return el("div.pages", {}, first && el("a", { href: here }, "First page"),
-		list.next && el("a", { href: `${here}?${new URLSearchParams({ cursor: list.next })}` }, "Next page"));
+function reports(answer, device, here, parameters) {
+	return [el("section.card", {}, table(reportColumns, answer?.items ?? [], "No report is kept.", (r) => r.sha256), answer && pages(answer, here, parameters),
+		el("p.soft", {}, "The signed bytes are evidence: ", el("code", {}, "fleetstate verify FILE"), " checks them anywhere, up to the maker's authority."))];
 }
 
-function ranges(epoch) {
-	const top = Math.max(1, ...[...epoch.received, ...epoch.missing, ...(epoch.dropped ?? [])].map(([, b]) => b));
-	const picture = svg("svg", { viewBox: `0 0 ${top} 1`, preserveAspectRatio: "none", role: "img",
-		"aria-label": `${epoch.missing.length} missing ranges of ${top} reports` });
-	for (const [list, name] of [[epoch.received, "here"], [epoch.dropped ?? [], "declared"], [epoch.missing, "gone"]])
-		for (const [a, b] of list)
-			picture.append(svg("rect", { x: a - 1, y: 0, width: Math.max(b - a + 1, top / 400), height: 1, class: name }));
-	return picture;
+const kinds = [["received", "operational", "received"], ["dropped", "unknown", "declared dropped by the device"], ["missing", "degraded", "missing"]];
+function picture(epoch) {
+	const parts = kinds.flatMap(([list, name]) => (epoch[list] ?? []).map(([from, to]) => ({ from, share: to - from + 1, name }))).sort((a, b) => a.from - b.from);
+	return bar(parts, `${epoch.received.length} ranges received, ${epoch.missing.length} missing, ${epoch.dropped.length} declared dropped`);
 }
 
-const spell = (list) => list?.length ? list.map(([a, b]) => a === b ? `${a}` : `${a}–${b}`).join(", ") : "none";
+const most = 40;	// ranges spelt out
+function spell(list) {
+	if (!list?.length)
+		return "none";
+	const head = list.slice(0, most).map(([a, b]) => a === b ? `${a}` : `${a}–${b}`).join(", ");
+	return list.length > most ? `${head} and ${count(list.length - most)} more ranges` : head;
+}
+
+function epochCard(e) {
+	const loud = (n, tone) => n > 0 ? el(`span.${tone}.posture`, {}, count(n)) : "0";
+	return el("section.card.epoch", { "data-key": e.epoch }, el("h2", {}, "Epoch ", el("span.mono", {}, e.epoch), e.current ? ", the current one" : ""),
+		!e.vouched && el("p.untrusted.posture", {}, "✖ Nobody vouched for this epoch: another device may use the same key."),
+		picture(e), pairs([["Begun", clock(e.first_seen)], ["Received", spell(e.received)],
+			["Missing", e.missing.length ? el("span.degraded.posture", {}, spell(e.missing)) : "none"], ["Declared dropped", spell(e.dropped)],
+			["Late", count(e.late)], ["Repeated", count(e.duplicates)], ["Forks", loud(e.forks, "untrusted")], ["Chain breaks", loud(e.chain_breaks, "untrusted")]]));
+}
 
 function ledger(answer) {
-	if (!answer)
-		return [el("p.empty", {}, "No report yet.")];
+	if (!answer?.epochs.length)
+		return [el("p.empty", {}, "No report has come yet.")];
 	const refused = Object.entries(answer.refused ?? {});
-	return [el("section.card", {}, el("h2", {}, "Reports by epoch"),
-		el("p.soft", {}, el("i.key.here"), "received", el("i.key.declared"), "declared dropped by the device", el("i.key.gone"), "missing"),
-		answer.epochs.map((e) => el("div.epoch", {}, el("p.mono", {}, `epoch ${e.epoch}`), ranges(e), el("dl.facts", {},
-			[["Received", spell(e.received)], ["Missing", spell(e.missing)], ["Declared dropped", spell(e.dropped)], ["Duplicates", e.duplicates],
-				["Forks", e.forks], ["Chain breaks", e.chain_breaks]].map(([k, v]) => [el("dt", {}, k), el("dd", {}, String(v))]))))),
-	el("section.card", {}, el("h2", {}, "Refused"), refused.length ? el("dl.facts", {},
-		refused.map(([reason, n]) => [el("dt", {}, reason), el("dd", {}, String(n))])) : el("p.empty", {}, "Nothing was refused."))];
+	return [el("p.soft.keys", {}, kinds.map(([, name, word]) => el("span", {}, bar([{ share: 1, name }]), word))),
+		answer.epochs.map(epochCard),
+		el("section.card", {}, el("h2", {}, "Refused"), refused.length ? pairs(refused.map(([reason, n]) => [reason, count(n)])) : el("p.soft", {}, "Nothing was refused."))].flat();
 }
 
-export function draw({ device, part }, parameters, [, ueid, tab = "facts"]) {
-	const here = `#/devices/${ueid}/${tab}`;
-	const body = {
-		facts: () => facts(part),
-		inventory: () => [el("section.card", {}, table(componentColumns, part?.items ?? [], "No inventory yet."), part && pages(part, here, parameters.cursor))],
-		reports: () => [el("section.card", {}, table(reportColumns, part?.items ?? [], "No report yet."), part && pages(part, here, parameters.cursor))],
-		ledger: () => ledger(part),
-	}[tab] ?? (() => facts(part));
+export function draw({ device, part }, parameters, match) {
+	const tab = tabOf(match);
+	const here = `#/devices/${device.ueid}/${tab}`;
 	return [
-		el("div.headline", {}, el("h1", {}, device.serial || device.hwmodel || "Device"), posture(device.posture),
-			el("span.soft", {}, (device.reasons ?? []).join(", ")), el("span.mono.soft", {}, device.ueid)),
-		el("section.card", {}, identity(device)),
-		el("div.tabs", {}, Object.entries(tabs).map(([name, title]) =>
-			el("a", { href: `#/devices/${ueid}/${name}`, "aria-current": name === tab && "page" }, title))),
-		...body(),
+		el("div.headline", {}, el("h1", {}, nameOf(device)), standing(device), el("span", {}, reasons(device)),
+			el("span.soft", {}, "since ", since(device.posture_since))),
+		el("section.card", {}, identity(device), evidence(device)),
+		el("nav.tabs", { "aria-label": "About the device" }, Object.entries(tabs).map(([name, { title }]) =>
+			el("a", { href: `#/devices/${device.ueid}/${name}`, "aria-current": name === tab && "page" }, title))),
+		...tabs[tab].draw(part, device, here, parameters),
 	];
 }

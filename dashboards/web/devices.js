@@ -1,56 +1,71 @@
 // The device list: filters in the address, so that a view can be passed on; pages by cursor.
 
 import { get } from "./api.js";
-import { ago, el, posture, postures, table } from "./dom.js";
+import { el, heard, nameOf, postures, reasons, standing, table } from "./dom.js";
 
+const limit = 50;
 const filters = ["q", "posture", "lifecycle", "model", "firmware", "component", "component_version"];
 const pick = (parameters) => Object.fromEntries(filters.filter((f) => parameters[f]).map((f) => [f, parameters[f]]));
-const address = (parameters) => `#/devices?${new URLSearchParams(parameters)}`;
+const address = (parameters) => Object.keys(parameters).length ? `#/devices?${new URLSearchParams(parameters)}` : "#/devices";
+
+export const title = (parameters) => ["Devices", ...Object.values(pick(parameters))].join(" · ");
 
 export const load = (parameters, match, signal) =>
-	get("/v1/devices", { ...pick(parameters), cursor: parameters.cursor, limit: 50 }, signal);
+	get("/v1/devices", { ...pick(parameters), cursor: parameters.cursor, limit }, signal);
 
 function choice(name, title, values, parameters) {
 	return el("label", { for: `f-${name}` }, title, el("select", { id: `f-${name}`, name },
 		el("option", { value: "" }, "any"), values.map((v) => el("option", { value: v, selected: parameters[name] === v }, v))));
 }
 
-function field(name, title, parameters) {
-	return el("label", { for: `f-${name}` }, title, el("input", { id: `f-${name}`, name, value: parameters[name] ?? "", size: 14 }));
+function field(name, title, parameters, more) {
+	return el("label", { for: `f-${name}` }, title,
+		el("input", { id: `f-${name}`, name, value: parameters[name] ?? "", autocomplete: "off", spellcheck: "false", maxlength: 128, ...more }));
 }
 
 function apply(event) {
 	event.preventDefault();
-	const chosen = Object.fromEntries([...new FormData(event.target)].filter(([, value]) => value.trim() !== ""));
-	document.activeElement?.blur();
+	const chosen = Object.fromEntries([...new FormData(event.currentTarget)].map(([name, value]) => [name, value.trim()]).filter(([, value]) => value));
+	if (!chosen.component)
+		delete chosen.component_version;
 	location.hash = address(chosen);
 }
 
 const columns = [
-	{ title: "Posture", cell: (d) => posture(d.posture) },
-	{ title: "Device", cell: (d) => el("a", { href: `#/devices/${d.ueid}` }, d.serial || `${d.ueid.slice(0, 10)}…`) },
+	{ title: "Posture", cell: standing },
+	{ title: "Device", cell: (d) => [el("a", { href: `#/devices/${d.ueid}` }, nameOf(d)), el("span.mono.soft.under", { title: d.ueid }, `${d.ueid.slice(0, 20)}…`)] },
 	{ title: "Model", cell: (d) => [d.vendor, d.hwmodel].filter(Boolean).join(" ") },
 	{ title: "Firmware", cell: (d) => [d.swname, d.swversion].filter(Boolean).join(" ") },
-	{ title: "Why", cell: (d) => (d.reasons ?? []).join(", ") },
+	{ title: "Why", cell: reasons },
+	{ title: "Last heard", class: "time", cell: heard },
 	{ title: "Lifecycle", cell: (d) => d.lifecycle },
-	{ title: "Last heard", cell: (d) => ago(d.last_seen) },
-	{ title: "UEID", mono: true, cell: (d) => d.ueid },
 ];
 
+function pages(list, parameters) {
+	const chosen = pick(parameters);
+	const page = Number(parameters.page) || 1;
+	if (!parameters.cursor && !list.next)
+		return el("p.pages.soft", {}, list.items.length === 1 ? "1 device" : `${list.items.length} devices`);
+	return el("nav.pages", { "aria-label": "Pages" },
+		el("span.soft", {}, `Page ${page}`),
+		parameters.cursor && el("a", { href: address(chosen) }, "First page"),
+		list.next ? el("a", { href: address({ ...chosen, page: page + 1, cursor: list.next }), rel: "next" }, "Next page") : el("span.soft", {}, "This is the last."));
+}
+
 export function draw(list, parameters) {
+	const chosen = Object.keys(pick(parameters)).length > 0;
 	return [
 		el("h1", {}, "Devices"),
-		el("form.filters", { onsubmit: apply, onchange: (e) => e.target.tagName === "SELECT" && e.currentTarget.requestSubmit() },
-			field("q", "Search serial, model, UEID", parameters),
+		el("form.filters", { role: "search", onsubmit: apply, onchange: (e) => e.target.tagName === "SELECT" && e.currentTarget.requestSubmit() },
+			field("q", "Serial, model, firmware or UEID", parameters, { type: "search", placeholder: "press / to search" }),
 			choice("posture", "Posture", postures, parameters),
 			choice("lifecycle", "Lifecycle", ["pending", "active", "retired", "revoked", "transferred"], parameters),
 			field("model", "Model", parameters), field("firmware", "Firmware", parameters),
-			field("component", "Has component", parameters), field("component_version", "of version", parameters),
+			field("component", "Has component", parameters), field("component_version", "in version", parameters),
 			el("button.main", { type: "submit" }, "Filter"),
-			Object.keys(pick(parameters)).length > 0 && el("a", { href: "#/devices" }, "Show all")),
-		el("section.card", {}, table(columns, list.items, "No device matches."),
-			el("div.pages", {},
-				parameters.cursor && el("a", { href: address(pick(parameters)) }, "First page"),
-				list.next && el("a", { href: address({ ...pick(parameters), cursor: list.next }) }, "Next page"))),
+			chosen && el("a", { href: "#/devices" }, "Show all")),
+		el("section.card", {},
+			table(columns, list.items, chosen ? "No device matches. Model, firmware and component are compared whole; the first field finds parts." : "No device has enrolled yet.", (d) => d.ueid),
+			pages(list, parameters)),
 	];
 }
