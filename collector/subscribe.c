@@ -20,6 +20,9 @@
 #define DISCONNECT_MS 3000
 #define OUTGOING_MAX 1000 /* receipts of a shard on their way at once */
 #define NAME_SIZE 32
+/* Waking for each message costs as much as verifying it. So after a pause the next ones are let gather in the socket; under load there is none. */
+#define PAUSE_US 100
+#define GATHER_US 2000
 
 enum link { LINK_DOWN, LINK_CONNECTING, LINK_UP };
 
@@ -42,7 +45,17 @@ struct subscribe {
 	pthread_mutex_t lock; /* over the clients' handles */
 	pthread_t thread;
 	atomic_bool stop;
+	int64_t last_us; /* the last message's; of the receiving thread */
 };
+
+static int64_t
+clock_us(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
+}
 
 static int64_t
 clock_ms(void)
@@ -153,6 +166,15 @@ hang_up(struct client *c)
 	(void)MQTTAsync_disconnect(c->handle, &options);
 }
 
+/* Called at the end of each message, in paho's receiving thread. */
+static void
+gather(struct subscribe *s)
+{
+	if (clock_us() - s->last_us > PAUSE_US)
+		nanosleep(&(struct timespec){0, GATHER_US * 1000}, NULL);
+	s->last_us = clock_us();
+}
+
 /* paho acknowledges when this returns, and would bring the message back for ever if it returned 0. */
 static int
 on_message(void *context, char *topic, int topic_len, MQTTAsync_message *message)
@@ -175,6 +197,7 @@ on_message(void *context, char *topic, int topic_len, MQTTAsync_message *message
 	}
 	MQTTAsync_freeMessage(&message);
 	MQTTAsync_free(topic);
+	gather(c->subscribe);
 	return 1;
 }
 
@@ -401,6 +424,8 @@ subscribe_start(const struct settings *settings, struct queue *queue)
 		return NULL;
 	s->settings = settings;
 	s->queue = queue;
+	/* It would format a line for every packet and keep it for nobody. */
+	MQTTAsync_setTraceLevel(MQTTASYNC_TRACE_ERROR);
 	pthread_mutex_init(&s->lock, NULL);
 	for (unsigned i = 0; i < SHARDS; i++) {
 		struct client *c = &s->clients[i];
