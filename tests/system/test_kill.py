@@ -56,7 +56,7 @@ def listed(system):
 
 @pytest.fixture
 def system(tmp_path):
-    running = Run(tmp_path / "run", DEVICES=120, INTERVAL=1, JOURNAL=1)
+    running = Run(tmp_path / "run", DEVICES=120, INTERVAL=1, JOURNAL=1, BACKOFF_MAX=1)
     running.start(seconds=400)
     yield running
     running.stop()
@@ -71,7 +71,7 @@ def test_nothing_is_lost_and_nothing_is_twice(system):
 
     # A restart on the same directory with devices that report only every hour: everything that was signed before is drained, and the few
     # reports of this start are in the journal as well.
-    assert system.stop() in (0, 130)
+    assert system.stop() in (0, 130, -2)
     signed_before = len(journal(system))
     system.settings["INTERVAL"] = "3600"
     system.start(seconds=400)
