@@ -16,6 +16,7 @@
 #include <openssl/store.h>
 #include <openssl/ui.h>
 #include <openssl/x509.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,6 +38,8 @@ struct family {
 	digest_function *digest; /* NULL: EdDSA takes the whole text */
 	size_t digest_len, signature_len;
 	const uint8_t *half; /* half the group's order, rounded down: the largest s allowed */
+	struct slice spki; /* what its canonical SubjectPublicKeyInfo begins with, of a point the 4 included */
+	size_t spki_len, public_len; /* of the whole; and of the key, with which it ends */
 };
 
 static const uint8_t half_p256[] = {
@@ -49,10 +52,55 @@ static const uint8_t half_p384[] = {
 	0xac, 0x0d, 0x06, 0xd9, 0x24, 0x58, 0x53, 0xbd, 0x76, 0x76, 0x0c, 0xb5, 0x66, 0x62, 0x94, 0xb9,
 };
 
+/* RFC 5480 2.1, RFC 8410 4: the algorithm, the group, and a BIT STRING with an uncompressed point or the key. */
+static const uint8_t spki_p256[] = {
+	0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06,
+	0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00, 0x04,
+};
+static const uint8_t spki_p384[] = {
+	0x30, 0x76, 0x30, 0x10, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02,
+	0x01, 0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x22, 0x03, 0x62, 0x00, 0x04,
+};
+static const uint8_t spki_ed25519[] = {0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00};
+
 static const struct family families[] = {
-	{-7, -9, "EC", "prime256v1", "P-256", sha256_parts, SHA256_DIGEST_LENGTH, 64, half_p256},
-	{-35, -51, "EC", "secp384r1", "P-384", digest_sha384, SHA384_DIGEST_LENGTH, 96, half_p384},
-	{-8, -19, "ED25519", NULL, NULL, NULL, 0, 64, NULL},
+	{
+		.alg = -7,
+		.also = -9,
+		.type = "EC",
+		.group = "prime256v1",
+		.curve = "P-256",
+		.digest = sha256_parts,
+		.digest_len = SHA256_DIGEST_LENGTH,
+		.signature_len = 64,
+		.half = half_p256,
+		.spki = {spki_p256, sizeof spki_p256},
+		.spki_len = 91,
+		.public_len = 65,
+	},
+	{
+		.alg = -35,
+		.also = -51,
+		.type = "EC",
+		.group = "secp384r1",
+		.curve = "P-384",
+		.digest = digest_sha384,
+		.digest_len = SHA384_DIGEST_LENGTH,
+		.signature_len = 96,
+		.half = half_p384,
+		.spki = {spki_p384, sizeof spki_p384},
+		.spki_len = 120,
+		.public_len = 97,
+	},
+	{
+		.alg = -8,
+		.also = -19,
+		.type = "ED25519",
+		.signature_len = 64,
+		.spki = {spki_ed25519, sizeof spki_ed25519},
+		.spki_len = 44,
+		.public_len = 32,
+	},
 };
 
 #define FAMILIES (sizeof families / sizeof families[0])
@@ -87,6 +135,16 @@ family_of_pkey(const EVP_PKEY *pkey)
 		if (!EVP_PKEY_is_a(pkey, families[i].type))
 			continue;
 		if (families[i].group == NULL || strcmp(group, families[i].group) == 0)
+			return &families[i];
+	}
+	return NULL;
+}
+
+static const struct family *
+family_of_spki(struct slice der)
+{
+	for (size_t i = 0; i < FAMILIES; i++) {
+		if (der.len == families[i].spki_len && memcmp(der.at, families[i].spki.at, families[i].spki.len) == 0)
 			return &families[i];
 	}
 	return NULL;
@@ -155,7 +213,7 @@ cose_alg_check(int alg, struct slice signature)
 }
 
 static struct cose_key *
-key_new(EVP_PKEY *pkey)
+key_new(EVP_PKEY *pkey, const struct family *family)
 {
 	struct cose_key *key = calloc(1, sizeof *key);
 
@@ -166,10 +224,8 @@ key_new(EVP_PKEY *pkey)
 		return NULL;
 	}
 	key->pkey = pkey;
-	key->family = family_of_pkey(pkey);
-	if (key->family == NULL)
-		goto fail;
-	if (key->family->digest == NULL) {
+	key->family = family;
+	if (family->digest == NULL) {
 		key->text = EVP_MD_CTX_new();
 	} else {
 		key->verify = EVP_PKEY_CTX_new_from_pkey(NULL, pkey, NULL);
@@ -184,30 +240,29 @@ fail:
 	return NULL;
 }
 
-/* The kid is of the key as OpenSSL writes it, so that it does not hang on who wrote the certificate. */
-static int
-key_name(struct cose_key *key)
+static void
+key_name(struct cose_key *key, struct slice spki)
 {
-	uint8_t digest[DIGEST_SIZE], *der = NULL;
-	int len = i2d_PUBKEY(key->pkey, &der);
+	uint8_t digest[DIGEST_SIZE];
 
-	if (len <= 0)
-		return -1;
-	sha256((struct slice){der, (size_t)len}, digest);
+	sha256(spki, digest);
 	memcpy(key->kid, digest, KID_SIZE);
-	OPENSSL_free(der);
-	return 0;
 }
 
+/* The kid is of the key as OpenSSL writes it, so that it does not hang on who wrote the certificate. */
 static struct cose_key *
 key_from_pkey(EVP_PKEY *pkey)
 {
-	struct cose_key *key = key_new(pkey);
+	const struct family *family = family_of_pkey(pkey);
+	struct cose_key *key = NULL;
+	uint8_t *der = NULL;
+	int len = family == NULL ? 0 : i2d_PUBKEY(pkey, &der);
 
-	if (key != NULL && key_name(key) == -1) {
-		cose_key_free(key);
-		key = NULL;
-	}
+	if (len > 0)
+		key = key_new(pkey, family);
+	if (key != NULL)
+		key_name(key, (struct slice){der, (size_t)len});
+	OPENSSL_free(der);
 	ERR_clear_error();
 	return key;
 }
@@ -263,8 +318,72 @@ out:
 	return key;
 }
 
-struct cose_key *
-cose_key_from_spki(struct slice der)
+/* A key without a point for each group, made once and then only copied, by any thread: what is the same in all keys is half of what a key
+   costs otherwise. */
+static EVP_PKEY *templates[FAMILIES];
+
+static void
+make_templates(void)
+{
+	for (size_t i = 0; i < FAMILIES; i++) {
+		EVP_PKEY_CTX *context;
+
+		if (families[i].group == NULL)
+			continue;
+		context = EVP_PKEY_CTX_new_from_name(NULL, families[i].type, NULL);
+		if (context != NULL && EVP_PKEY_paramgen_init(context) == 1 &&
+		    EVP_PKEY_CTX_set_group_name(context, families[i].group) == 1)
+			EVP_PKEY_paramgen(context, &templates[i]);
+		EVP_PKEY_CTX_free(context);
+	}
+}
+
+/* OpenSSL refuses a point that is not on the curve; infinity has no spelling of this length. */
+static EVP_PKEY *
+pkey_from_point(EVP_PKEY *template, const uint8_t *point, size_t len)
+{
+	EVP_PKEY *pkey = EVP_PKEY_dup(template);
+
+	if (pkey != NULL && EVP_PKEY_set1_encoded_public_key(pkey, point, len) != 1) {
+		EVP_PKEY_free(pkey);
+		pkey = NULL;
+	}
+	return pkey;
+}
+
+/* The spelling that everybody writes, OpenSSL too: it needs neither parser nor writer. */
+static struct cose_key *
+key_from_canonical(struct slice der, const struct family *family)
+{
+	const uint8_t *public = der.at + family->spki_len - family->public_len;
+	struct cose_key *key = NULL;
+	EVP_PKEY *pkey;
+
+	if (family->group != NULL)
+		pkey = pkey_from_point(templates[family - families], public, family->public_len);
+	else
+		pkey = EVP_PKEY_new_raw_public_key_ex(NULL, family->type, NULL, public, family->public_len);
+	if (pkey != NULL)
+		key = key_new(pkey, family);
+	if (key != NULL)
+		key_name(key, der);
+	EVP_PKEY_free(pkey);
+	return key;
+}
+
+static bool
+is_good_point(EVP_PKEY *pkey)
+{
+	EVP_PKEY_CTX *context = EVP_PKEY_CTX_new_from_pkey(NULL, pkey, NULL);
+	bool good = context != NULL && EVP_PKEY_public_check_quick(context) == 1;
+
+	EVP_PKEY_CTX_free(context);
+	return good;
+}
+
+/* Any other spelling, as with a compressed point. OpenSSL takes infinity for one, for which anybody could sign. */
+static struct cose_key *
+key_from_der(struct slice der)
 {
 	const unsigned char *at = der.at;
 	EVP_PKEY *pkey = der.len > LIMIT_CHAIN ? NULL : d2i_PUBKEY(NULL, &at, (long)der.len);
@@ -272,7 +391,26 @@ cose_key_from_spki(struct slice der)
 
 	if (pkey != NULL && at == der.at + der.len)
 		key = key_from_pkey(pkey);
+	if (key != NULL && !is_good_point(pkey)) {
+		cose_key_free(key);
+		key = NULL;
+	}
 	EVP_PKEY_free(pkey);
+	return key;
+}
+
+struct cose_key *
+cose_key_from_spki(struct slice der)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+	const struct family *family = family_of_spki(der);
+	struct cose_key *key;
+
+	pthread_once(&once, make_templates);
+	if (family != NULL && (family->group == NULL || templates[family - families] != NULL))
+		key = key_from_canonical(der, family);
+	else
+		key = key_from_der(der);
 	ERR_clear_error();
 	return key;
 }
@@ -280,7 +418,7 @@ cose_key_from_spki(struct slice der)
 struct cose_key *
 cose_key_dup(const struct cose_key *key)
 {
-	struct cose_key *copy = key_new(key->pkey);
+	struct cose_key *copy = key_new(key->pkey, key->family);
 
 	if (copy != NULL)
 		memcpy(copy->kid, key->kid, KID_SIZE);

@@ -1,4 +1,8 @@
 /* Keys: where they come from, what is refused, and raw signatures over slices. */
+#include <openssl/evp.h>
+#include <openssl/pem.h>
+#include <openssl/x509.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -176,16 +180,29 @@ test_open_refused(void **state)
 	assert_null(cose_key_open("pkcs11:no-such-provider", error));
 }
 
+#define P256 "3059301306072a8648ce3d020106082a8648ce3d030107034200"
+#define P384 "3076301006072a8648ce3d020106052b81040022036200"
+#define ZERO32 "0000000000000000000000000000000000000000000000000000000000000000"
+#define ONES32 "ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff"
+
 static void
 test_spki_refused(void **state)
 {
-	/* Its point is not on P-256, P-256 with a byte after it, and secp256k1. */
+	/* No point of its curve: one off, nought, coordinates over the field's prime (of a point that is), infinity; a byte after it; and
+	   another curve, secp256k1. */
 	static const char *const rows[] = {
 		"",
 		"30",
-		"3059301306072a8648ce3d020106082a8648ce3d030107034200046b17d1f2e12c4247f8bce6e563a440f277037d812deb33a0"
-		"f4a13945d898c296"
-		"4fe342e2fe1a7f9b8ee7eb4a7c0f9e162bce33576b315ececbb6406837bf51f6",
+		P256 "046b17d1f2e12c4247f8bce6e563a440f277037d812deb33a0f4a13945d898c296"
+		     "4fe342e2fe1a7f9b8ee7eb4a7c0f9e162bce33576b315ececbb6406837bf51f6",
+		P256 "04" ZERO32 ZERO32,
+		P256 "04" ONES32 ONES32,
+		P256 "04ffffffff00000001000000000000000000000000ffffffffffffffffffffffff"
+		     "66485c780e2f83d72433bd5d84a06bb6541c2af31dae871728bf856a174f93f4",
+		P384 "04" ZERO32 ZERO32 ZERO32,
+		P384 "04" ONES32 ONES32 ONES32,
+		"3019301306072a8648ce3d020106082a8648ce3d03010703020000",
+		"3016301006072a8648ce3d020106052b8104002203020000",
 		"3059301306072a8648ce3d020106082a8648ce3d030107034200046b17d1f2e12c4247f8bce6e563a440f277037d812deb33a0"
 		"f4a13945d898c296"
 		"4fe342e2fe1a7f9b8ee7eb4a7c0f9e162bce33576b315ececbb6406837bf51f500",
@@ -216,6 +233,173 @@ test_spki_refused(void **state)
 	assert_int_equal(cose_key_alg(key), -7);
 	assert_int_equal(cose_key_sign(key, text, PARTS, signature), 0);
 	cose_key_free(key);
+}
+
+/* What OpenSSL makes of it: the kid of what it would write again, or nothing. */
+static bool
+kid_by_openssl(struct slice der, uint8_t kid[KID_SIZE])
+{
+	const unsigned char *at = der.at;
+	EVP_PKEY *pkey = d2i_PUBKEY(NULL, &at, (long)der.len);
+	uint8_t *again = NULL, digest[DIGEST_SIZE];
+	char group[32] = "";
+	bool ours;
+	int len;
+
+	if (pkey == NULL)
+		return false;
+	EVP_PKEY_get_group_name(pkey, group, sizeof group, NULL);
+	ours = EVP_PKEY_is_a(pkey, "ED25519") || strcmp(group, "prime256v1") == 0 || strcmp(group, "secp384r1") == 0;
+	len = i2d_PUBKEY(pkey, &again);
+	assert_true(len > 0);
+	sha256((struct slice){again, (size_t)len}, digest);
+	memcpy(kid, digest, KID_SIZE);
+	OPENSSL_free(again);
+	EVP_PKEY_free(pkey);
+	return ours && at == der.at + der.len;
+}
+
+static void
+check_against_openssl(struct slice der)
+{
+	uint8_t want[KID_SIZE], got[KID_SIZE];
+	struct cose_key *key = cose_key_from_spki(der);
+	bool taken = kid_by_openssl(der, want);
+
+	assert_int_equal(key != NULL, taken);
+	if (key == NULL)
+		return;
+	cose_key_kid(key, got);
+	assert_memory_equal(got, want, KID_SIZE);
+	cose_key_free(key);
+}
+
+static const char *const kinds[] = {"P-256", "P-384", "ED25519"};
+
+/* The SPKI of a new key; of a point in the form that is asked for. */
+static struct slice
+new_spki(size_t kind, const char *form, uint8_t **der)
+{
+	EVP_PKEY *pkey = kind < 2 ? EVP_PKEY_Q_keygen(NULL, NULL, "EC", kinds[kind])
+				  : EVP_PKEY_Q_keygen(NULL, NULL, kinds[kind]);
+	int len;
+
+	assert_non_null(pkey);
+	if (form != NULL)
+		assert_int_equal(EVP_PKEY_set_utf8_string_param(pkey, "point-format", form), 1);
+	*der = NULL;
+	len = i2d_PUBKEY(pkey, der);
+	assert_true(len > 0);
+	EVP_PKEY_free(pkey);
+	return (struct slice){*der, (size_t)len};
+}
+
+/* The short way through a canonical SPKI is the long way's, for good keys and with any bit of one changed. */
+static void
+test_spki_as_openssl_has_it(void **state)
+{
+	static const char *const forms[] = {NULL, "uncompressed", "compressed", "hybrid"};
+
+	(void)state;
+	for (size_t kind = 0; kind < ALGORITHMS; kind++) {
+		for (size_t f = 0; f < (kind < 2 ? sizeof forms / sizeof forms[0] : 1); f++) {
+			uint8_t *bytes;
+			struct slice der = new_spki(kind, forms[f], &bytes);
+
+			check_against_openssl(der);
+			for (size_t bit = 0; bit < 8 * der.len; bit++) {
+				bytes[bit / 8] ^= (uint8_t)(1 << bit % 8);
+				check_against_openssl(der);
+				bytes[bit / 8] ^= (uint8_t)(1 << bit % 8);
+			}
+			check_against_openssl((struct slice){bytes, der.len - 1});
+			OPENSSL_free(bytes);
+		}
+	}
+}
+
+/* A key in its file and its SPKI in a certificate are one: same kid, and what the one signs the other verifies. */
+static void
+test_spki_of_a_signer(void **state)
+{
+	char path[64], error[256];
+
+	(void)state;
+	for (size_t kind = 0; kind < ALGORITHMS; kind++) {
+		uint8_t *bytes = NULL, kid[KID_SIZE], other[KID_SIZE], signature[LIMIT_SIGNATURE];
+		struct cose_key *private, *public;
+		struct slice signed_by;
+		EVP_PKEY *pkey;
+		FILE *file;
+		int len;
+
+		path_of(path, "signer");
+		assert_int_equal(cose_key_generate(algorithms[kind], path), 0);
+		private = cose_key_open(path, error);
+		assert_non_null(private);
+		file = fopen(path, "r");
+		assert_non_null(file);
+		pkey = PEM_read_PrivateKey(file, NULL, NULL, NULL);
+		fclose(file);
+		unlink(path);
+		len = i2d_PUBKEY(pkey, &bytes);
+		assert_true(len > 0);
+		public = cose_key_from_spki((struct slice){bytes, (size_t)len});
+		assert_non_null(public);
+		cose_key_kid(private, kid);
+		cose_key_kid(public, other);
+		assert_memory_equal(kid, other, KID_SIZE);
+		assert_int_equal(cose_key_alg(public), algorithms[kind]);
+		signed_by = (struct slice){signature, cose_key_sign(private, text, PARTS, signature)};
+		assert_int_equal(cose_key_verify(public, algorithms[kind], text, PARTS, signed_by, NULL), REASON_OK);
+		assert_int_equal(cose_key_verify(public, algorithms[kind], text, 1, signed_by, NULL),
+				 REASON_BAD_SIGNATURE);
+		assert_int_equal(cose_key_sign(public, text, PARTS, signature), 0);
+		OPENSSL_free(bytes);
+		EVP_PKEY_free(pkey);
+		cose_key_free(private);
+		cose_key_free(public);
+	}
+}
+
+#define THREADS 4
+#define KEYS_EACH 200
+
+static void *
+open_many(void *argument)
+{
+	const struct slice *der = argument;
+
+	for (size_t i = 0; i < KEYS_EACH; i++) {
+		struct cose_key *key = cose_key_from_spki(der[i % ALGORITHMS]);
+
+		if (key == NULL)
+			return NULL;
+		cose_key_free(key);
+	}
+	return argument;
+}
+
+/* What is shared by all keys is read by every worker at once. */
+static void
+test_spki_in_threads(void **state)
+{
+	uint8_t *bytes[ALGORITHMS];
+	struct slice der[ALGORITHMS];
+	pthread_t threads[THREADS];
+	void *good;
+
+	(void)state;
+	for (size_t kind = 0; kind < ALGORITHMS; kind++)
+		der[kind] = new_spki(kind, NULL, &bytes[kind]);
+	for (size_t i = 0; i < THREADS; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, open_many, der), 0);
+	for (size_t i = 0; i < THREADS; i++) {
+		assert_int_equal(pthread_join(threads[i], &good), 0);
+		assert_non_null(good);
+	}
+	for (size_t kind = 0; kind < ALGORITHMS; kind++)
+		OPENSSL_free(bytes[kind]);
 }
 
 static void
@@ -271,6 +455,9 @@ main(void)
 		cmocka_unit_test(test_dup_is_the_same_key),
 		cmocka_unit_test(test_open_refused),
 		cmocka_unit_test(test_spki_refused),
+		cmocka_unit_test(test_spki_as_openssl_has_it),
+		cmocka_unit_test(test_spki_of_a_signer),
+		cmocka_unit_test(test_spki_in_threads),
 		cmocka_unit_test(test_generate),
 		cmocka_unit_test(test_digests),
 	};
