@@ -371,17 +371,7 @@ key_from_canonical(struct slice der, const struct family *family)
 	return key;
 }
 
-static bool
-is_good_point(EVP_PKEY *pkey)
-{
-	EVP_PKEY_CTX *context = EVP_PKEY_CTX_new_from_pkey(NULL, pkey, NULL);
-	bool good = context != NULL && EVP_PKEY_public_check_quick(context) == 1;
-
-	EVP_PKEY_CTX_free(context);
-	return good;
-}
-
-/* Any other spelling, as with a compressed point. OpenSSL takes infinity for one, for which anybody could sign. */
+/* Any other spelling, as with a compressed point. OpenSSL parses infinity as well, but has no form to write it in, and so it gets no kid. */
 static struct cose_key *
 key_from_der(struct slice der)
 {
@@ -391,10 +381,6 @@ key_from_der(struct slice der)
 
 	if (pkey != NULL && at == der.at + der.len)
 		key = key_from_pkey(pkey);
-	if (key != NULL && !is_good_point(pkey)) {
-		cose_key_free(key);
-		key = NULL;
-	}
 	EVP_PKEY_free(pkey);
 	return key;
 }
