@@ -8,6 +8,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import psycopg2
 import pytest
 import requests
 
@@ -43,6 +44,8 @@ class Run:
         self.directory = Path(directory)
         http, mqtt, collectors = free_ports(3)
         self.settings = dict(RUN_DIR=str(directory), HTTP_PORT=str(http), MQTT_PORT=str(mqtt), MQTT_COLLECTOR_PORT=str(collectors))
+        if "FLEETSTATE_BIN" in os.environ:
+            self.settings["FLEETSTATE_BIN"] = os.environ["FLEETSTATE_BIN"]
         self.settings.update({k: str(v) for k, v in settings.items()})
         self.process = None
         self.env = {}
@@ -63,13 +66,20 @@ class Run:
         return self
 
     def stop(self):
-        """As Ctrl-C does; returns the exit status and whether anything was left running."""
+        """As Ctrl-C does; returns the exit status of make."""
         if self.process is None:
             return None
         os.killpg(self.process.pid, signal.SIGINT)
         status = self.process.wait(60)
         self.process = None
         return status
+
+    def sql(self, text, parameters=()):
+        """As the cluster's superuser: for what no interface does."""
+        with psycopg2.connect(host=self.env["PGHOST"], port=self.env["PGPORT"], dbname=self.env["PGDATABASE"], user=self.env["PGUSER"]) as db:
+            with db.cursor() as c:
+                c.execute(text, parameters)
+                return c.fetchall() if c.description else None
 
     def ask(self, path, token="FLEETSTATE_TOKEN", **parameters):
         headers = {"Authorization": "Bearer " + self.env[token]} if token else {}
@@ -93,7 +103,7 @@ class Run:
 
 @pytest.fixture(scope="session")
 def run(tmp_path_factory):
-    system = Run(tmp_path_factory.mktemp("run") / "run", DEVICES=25)
+    system = Run(tmp_path_factory.mktemp("run") / "run", DEVICES=25, INTERVAL=2)
     system.start()
     yield system
     system.stop()
