@@ -1,294 +1,10 @@
 #include "schema/cbor.h"
 
 #include <assert.h>
-#include <cbor.h>
 #include <math.h>
 #include <string.h>
 
-#define HEAD_MAX 9 /* initial byte and a 64-bit argument */
-
-/* One item as libcbor saw it: the whole of a string, only the head of an array, map or tag. */
-struct head {
-	enum cbor_kind type;
-	bool indefinite;
-	uint64_t argument; /* value, count or tag */
-	const uint8_t *string;
-	enum { SIMPLE_OTHER, SIMPLE_BOOL, SIMPLE_NULL, SIMPLE_FLOAT } simple;
-	double number;
-	size_t len; /* bytes taken, a string's content included */
-};
-
-/* The callbacks note what came; all rules are applied afterwards, in one place. */
-
-static void
-note(void *context, enum cbor_kind type, uint64_t argument)
-{
-	struct head *head = context;
-
-	head->type = type;
-	head->argument = argument;
-}
-
-static void
-on_uint8(void *context, uint8_t value)
-{
-	note(context, CBOR_UINT, value);
-}
-
-static void
-on_uint16(void *context, uint16_t value)
-{
-	note(context, CBOR_UINT, value);
-}
-
-static void
-on_uint32(void *context, uint32_t value)
-{
-	note(context, CBOR_UINT, value);
-}
-
-static void
-on_uint64(void *context, uint64_t value)
-{
-	note(context, CBOR_UINT, value);
-}
-
-static void
-on_negint8(void *context, uint8_t value)
-{
-	note(context, CBOR_NEGINT, value);
-}
-
-static void
-on_negint16(void *context, uint16_t value)
-{
-	note(context, CBOR_NEGINT, value);
-}
-
-static void
-on_negint32(void *context, uint32_t value)
-{
-	note(context, CBOR_NEGINT, value);
-}
-
-static void
-on_negint64(void *context, uint64_t value)
-{
-	note(context, CBOR_NEGINT, value);
-}
-
-static void
-note_string(void *context, enum cbor_kind type, const uint8_t *at, size_t len)
-{
-	struct head *head = context;
-
-	note(context, type, len);
-	head->string = at;
-}
-
-static void
-on_bytes(void *context, cbor_data at, size_t len)
-{
-	note_string(context, CBOR_BYTES, at, len);
-}
-
-static void
-on_text(void *context, cbor_data at, size_t len)
-{
-	note_string(context, CBOR_TEXT, at, len);
-}
-
-static void
-on_array(void *context, size_t items)
-{
-	note(context, CBOR_ARRAY, items);
-}
-
-static void
-on_map(void *context, size_t pairs)
-{
-	note(context, CBOR_MAP, pairs);
-}
-
-static void
-on_tag(void *context, uint64_t tag)
-{
-	note(context, CBOR_TAG, tag);
-}
-
-static void
-note_indefinite(void *context, enum cbor_kind type)
-{
-	struct head *head = context;
-
-	note(context, type, 0);
-	head->indefinite = true;
-}
-
-static void
-on_indefinite_bytes(void *context)
-{
-	note_indefinite(context, CBOR_BYTES);
-}
-
-static void
-on_indefinite_text(void *context)
-{
-	note_indefinite(context, CBOR_TEXT);
-}
-
-static void
-on_indefinite_array(void *context)
-{
-	note_indefinite(context, CBOR_ARRAY);
-}
-
-static void
-on_indefinite_map(void *context)
-{
-	note_indefinite(context, CBOR_MAP);
-}
-
-static void
-on_double(void *context, double value)
-{
-	struct head *head = context;
-
-	note(context, CBOR_SIMPLE, 0);
-	head->simple = SIMPLE_FLOAT;
-	head->number = value;
-}
-
-static void
-on_float(void *context, float value)
-{
-	on_double(context, (double)value);
-}
-
-static void
-on_bool(void *context, bool value)
-{
-	struct head *head = context;
-
-	note(context, CBOR_SIMPLE, value);
-	head->simple = SIMPLE_BOOL;
-}
-
-static void
-on_null(void *context)
-{
-	struct head *head = context;
-
-	note(context, CBOR_SIMPLE, 0);
-	head->simple = SIMPLE_NULL;
-}
-
-static void
-on_undefined(void *context)
-{
-	note(context, CBOR_SIMPLE, 0);
-}
-
-/* A break that ends nothing. */
-static void
-on_break(void *context)
-{
-	note(context, CBOR_NONE, 0);
-}
-
-static const struct cbor_callbacks callbacks = {
-	.uint8 = on_uint8,
-	.uint16 = on_uint16,
-	.uint32 = on_uint32,
-	.uint64 = on_uint64,
-	.negint8 = on_negint8,
-	.negint16 = on_negint16,
-	.negint32 = on_negint32,
-	.negint64 = on_negint64,
-	.byte_string = on_bytes,
-	.byte_string_start = on_indefinite_bytes,
-	.string = on_text,
-	.string_start = on_indefinite_text,
-	.array_start = on_array,
-	.indef_array_start = on_indefinite_array,
-	.map_start = on_map,
-	.indef_map_start = on_indefinite_map,
-	.tag = on_tag,
-	.float2 = on_float,
-	.float4 = on_float,
-	.float8 = on_double,
-	.undefined = on_undefined,
-	.null = on_null,
-	.boolean = on_bool,
-	.indef_break = on_break,
-};
-
-static size_t
-argument_len(uint64_t argument)
-{
-	return argument < 24            ? 0
-	       : argument <= UINT8_MAX  ? 1
-	       : argument <= UINT16_MAX ? 2
-	       : argument <= UINT32_MAX ? 4
-					: 8;
-}
-
-/* Whether binary16 holds the number, and its bits. libcbor 0.8 loses the low bits of subnormal halves, so it isn't asked. */
-static bool
-half_bits(double number, uint16_t *bits)
-{
-	double magnitude = fabs(number);
-	uint16_t sign = signbit(number) ? 0x8000 : 0;
-	int exponent;
-	double scaled;
-
-	if (isnan(number) || isinf(number)) {
-		*bits = isnan(number) ? 0x7e00 : sign | 0x7c00;
-		return true;
-	}
-	if (magnitude > 65504)
-		return false;
-	exponent = magnitude < 0x1p-14 ? -14 : ilogb(magnitude);
-	scaled = ldexp(magnitude, 10 - exponent);
-	if (scaled != floor(scaled))
-		return false;
-	/* A normal's hidden bit, 1024, carries into the exponent's field. */
-	*bits = (uint16_t)(sign | (((unsigned)(exponent + 14) << 10) + (unsigned)scaled));
-	return true;
-}
-
-static bool
-fits_single(double number)
-{
-	return isnan(number) || isinf(number) ||
-	       (fabs(number) <= (double)0x1.fffffep127f && (double)(float)number == number);
-}
-
-/* Bytes of the shortest float of that value. */
-static size_t
-float_len(double number)
-{
-	uint16_t bits;
-
-	return half_bits(number, &bits) ? 2 : fits_single(number) ? 4 : 8;
-}
-
-/* RFC 8949 4.2.1: definite, and the shortest head. */
-static bool
-is_shortest(const struct head *head)
-{
-	size_t argument;
-
-	if (head->indefinite)
-		return false;
-	if (head->type == CBOR_SIMPLE)
-		argument = head->simple == SIMPLE_FLOAT ? float_len(head->number) : 0;
-	else
-		argument = argument_len(head->argument);
-	if (head->type == CBOR_BYTES || head->type == CBOR_TEXT)
-		return head->len == 1 + argument + head->argument;
-	return head->len == 1 + argument;
-}
+#include "schema/cbor_item.h"
 
 static bool
 is_text(struct slice text)
@@ -359,62 +75,29 @@ cbor_at_null(const struct cbor_reader *r)
 	return cbor_peek(r) == CBOR_SIMPLE && *r->at == 0xf6;
 }
 
-/* libcbor 0.8 knows only the tags of RFC 7049 among those in one byte, and so not COSE_Sign1's, 18. */
-static bool
-look_short_tag(const struct cbor_reader *r, struct head *head)
-{
-	if (*r->at < 0xc0 || *r->at > 0xd7)
-		return false;
-	note(head, CBOR_TAG, *r->at & 0x1f);
-	head->len = 1;
-	return true;
-}
-
-/* Looks at the next item, but does not take it. */
-static bool
-look(struct cbor_reader *r, struct head *head)
-{
-	struct cbor_decoder_result result;
-
-	*head = (struct head){.type = CBOR_NONE};
-	if (r->error != REASON_OK)
-		return false;
-	if (r->at == r->end) {
-		cbor_fail(r, REASON_TRUNCATED);
-		return false;
-	}
-	if (look_short_tag(r, head))
-		return true;
-	result = cbor_stream_decode(r->at, left(r), &callbacks, head);
-	if (result.status != CBOR_DECODER_FINISHED || head->type == CBOR_NONE) {
-		cbor_fail(r, result.status == CBOR_DECODER_NEDATA ? REASON_TRUNCATED : REASON_MALFORMED);
-		return false;
-	}
-	head->len = result.read;
-	return true;
-}
-
 /* Takes the next item, which must be of that type. */
 static bool
-take(struct cbor_reader *r, enum cbor_kind type, struct head *head)
+take(struct cbor_reader *r, enum cbor_kind type, struct cbor_item *item)
 {
-	if (!look(r, head))
+	if (r->error == REASON_OK)
+		r->error = cbor_item_decode((struct slice){r->at, left(r)}, item);
+	if (r->error != REASON_OK)
 		return false;
-	if (head->type != type)
+	if (item->type != type)
 		cbor_fail(r, REASON_MALFORMED);
-	else if (!is_shortest(head))
+	else if (!cbor_item_is_shortest(item))
 		cbor_fail(r, REASON_NON_CANONICAL);
 	else
-		r->at += head->len;
+		r->at += item->len;
 	return r->error == REASON_OK;
 }
 
 uint64_t
 cbor_read_uint(struct cbor_reader *r)
 {
-	struct head head;
+	struct cbor_item item;
 
-	return take(r, CBOR_UINT, &head) ? head.argument : 0;
+	return take(r, CBOR_UINT, &item) ? item.argument : 0;
 }
 
 uint64_t
@@ -431,35 +114,35 @@ int64_t
 cbor_read_int(struct cbor_reader *r)
 {
 	enum cbor_kind type = cbor_peek(r) == CBOR_NEGINT ? CBOR_NEGINT : CBOR_UINT;
-	struct head head;
+	struct cbor_item item;
 
-	if (!take(r, type, &head))
+	if (!take(r, type, &item))
 		return 0;
-	if (head.argument > INT64_MAX) {
+	if (item.argument > INT64_MAX) {
 		cbor_fail(r, REASON_CLAIM_INVALID);
 		return 0;
 	}
-	return type == CBOR_NEGINT ? -1 - (int64_t)head.argument : (int64_t)head.argument;
+	return type == CBOR_NEGINT ? -1 - (int64_t)item.argument : (int64_t)item.argument;
 }
 
 bool
 cbor_read_bool(struct cbor_reader *r)
 {
-	struct head head;
+	struct cbor_item item;
 
-	if (!take(r, CBOR_SIMPLE, &head))
+	if (!take(r, CBOR_SIMPLE, &item))
 		return false;
-	if (head.simple != SIMPLE_BOOL)
+	if (item.simple != SIMPLE_BOOL)
 		cbor_fail(r, REASON_MALFORMED);
-	return r->error == REASON_OK && head.argument != 0;
+	return r->error == REASON_OK && item.argument != 0;
 }
 
 void
 cbor_read_null(struct cbor_reader *r)
 {
-	struct head head;
+	struct cbor_item item;
 
-	if (take(r, CBOR_SIMPLE, &head) && head.simple != SIMPLE_NULL)
+	if (take(r, CBOR_SIMPLE, &item) && item.simple != SIMPLE_NULL)
 		cbor_fail(r, REASON_MALFORMED);
 }
 
@@ -473,34 +156,34 @@ is_whole(double number)
 double
 cbor_read_number(struct cbor_reader *r)
 {
-	struct head head;
+	struct cbor_item item;
 
 	if (cbor_peek(r) == CBOR_UINT || cbor_peek(r) == CBOR_NEGINT)
 		return (double)cbor_read_int(r);
-	if (!take(r, CBOR_SIMPLE, &head))
+	if (!take(r, CBOR_SIMPLE, &item))
 		return 0;
-	if (head.simple != SIMPLE_FLOAT)
+	if (item.simple != SIMPLE_FLOAT)
 		cbor_fail(r, REASON_MALFORMED);
-	else if (!isfinite(head.number))
+	else if (!isfinite(item.number))
 		cbor_fail(r, REASON_CLAIM_INVALID);
-	else if (is_whole(head.number))
+	else if (is_whole(item.number))
 		cbor_fail(r, REASON_NON_CANONICAL);
-	return r->error == REASON_OK ? head.number : 0;
+	return r->error == REASON_OK ? item.number : 0;
 }
 
 static struct slice
 take_string(struct cbor_reader *r, enum cbor_kind type, size_t max)
 {
 	struct slice absent = {NULL, 0};
-	struct head head;
+	struct cbor_item item;
 
-	if (!take(r, type, &head))
+	if (!take(r, type, &item))
 		return absent;
-	if (head.argument > max) {
+	if (item.argument > max) {
 		cbor_fail(r, REASON_LIMIT_EXCEEDED);
 		return absent;
 	}
-	return (struct slice){head.string, (size_t)head.argument};
+	return (struct slice){item.string, (size_t)item.argument};
 }
 
 struct slice
@@ -537,15 +220,15 @@ cbor_read_text(struct cbor_reader *r, size_t max)
 static size_t
 take_count(struct cbor_reader *r, enum cbor_kind type, size_t max, size_t least)
 {
-	struct head head;
+	struct cbor_item item;
 
-	if (!take(r, type, &head))
+	if (!take(r, type, &item))
 		return 0;
-	if (head.argument > max)
+	if (item.argument > max)
 		cbor_fail(r, REASON_LIMIT_EXCEEDED);
-	else if (head.argument > left(r) / least)
+	else if (item.argument > left(r) / least)
 		cbor_fail(r, REASON_TRUNCATED);
-	return r->error == REASON_OK ? (size_t)head.argument : 0;
+	return r->error == REASON_OK ? (size_t)item.argument : 0;
 }
 
 size_t
@@ -557,9 +240,9 @@ cbor_read_array(struct cbor_reader *r, size_t max)
 void
 cbor_read_tag(struct cbor_reader *r, uint64_t tag)
 {
-	struct head head;
+	struct cbor_item item;
 
-	if (take(r, CBOR_TAG, &head) && head.argument != tag)
+	if (take(r, CBOR_TAG, &item) && item.argument != tag)
 		cbor_fail(r, REASON_NON_CANONICAL);
 }
 
@@ -605,7 +288,7 @@ static void pass_item(struct cbor_reader *, unsigned depth);
 static void
 pass_scalar(struct cbor_reader *r, enum cbor_kind type)
 {
-	struct head head;
+	struct cbor_item item;
 
 	switch (type) {
 	case CBOR_UINT:
@@ -621,11 +304,11 @@ pass_scalar(struct cbor_reader *r, enum cbor_kind type)
 	default:
 		break;
 	}
-	if (!take(r, CBOR_SIMPLE, &head))
+	if (!take(r, CBOR_SIMPLE, &item))
 		return;
-	if (head.simple == SIMPLE_OTHER)
+	if (item.simple == SIMPLE_OTHER)
 		cbor_fail(r, REASON_MALFORMED);
-	else if (head.simple == SIMPLE_FLOAT && !isfinite(head.number))
+	else if (item.simple == SIMPLE_FLOAT && !isfinite(item.number))
 		cbor_fail(r, REASON_CLAIM_INVALID);
 }
 
@@ -657,9 +340,9 @@ pass_array(struct cbor_reader *r, unsigned depth)
 static void
 pass_tag(struct cbor_reader *r, unsigned depth)
 {
-	struct head head;
+	struct cbor_item item;
 
-	if (take(r, CBOR_TAG, &head))
+	if (take(r, CBOR_TAG, &item))
 		pass_item(r, depth);
 }
 
@@ -719,67 +402,61 @@ append(struct cbor_writer *w, const uint8_t *bytes, size_t len)
 	w->len += len;
 }
 
+static void
+write_head(struct cbor_writer *w, enum cbor_kind type, uint64_t argument)
+{
+	uint8_t head[CBOR_HEAD_MAX];
+
+	append(w, head, cbor_item_encode(type, argument, head));
+}
+
 void
 cbor_write_uint(struct cbor_writer *w, uint64_t value)
 {
-	uint8_t head[HEAD_MAX];
-
-	append(w, head, cbor_encode_uint(value, head, sizeof head));
+	write_head(w, CBOR_UINT, value);
 }
 
 void
 cbor_write_int(struct cbor_writer *w, int64_t value)
 {
-	uint8_t head[HEAD_MAX];
-
 	if (value >= 0)
-		cbor_write_uint(w, (uint64_t)value);
+		write_head(w, CBOR_UINT, (uint64_t)value);
 	else
-		append(w, head, cbor_encode_negint((uint64_t)(-1 - value), head, sizeof head));
+		write_head(w, CBOR_NEGINT, (uint64_t)(-1 - value));
 }
 
 void
 cbor_write_bool(struct cbor_writer *w, bool value)
 {
-	uint8_t head[HEAD_MAX];
+	uint8_t head[CBOR_HEAD_MAX];
 
-	append(w, head, cbor_encode_bool(value, head, sizeof head));
+	append(w, head, cbor_item_encode_bool(value, head));
 }
 
 void
 cbor_write_null(struct cbor_writer *w)
 {
-	uint8_t head[HEAD_MAX];
+	uint8_t head[CBOR_HEAD_MAX];
 
-	append(w, head, cbor_encode_null(head, sizeof head));
+	append(w, head, cbor_item_encode_null(head));
 }
 
 void
 cbor_write_number(struct cbor_writer *w, double number)
 {
-	uint8_t head[HEAD_MAX];
-	uint16_t bits;
+	uint8_t head[CBOR_HEAD_MAX];
 
 	assert(isfinite(number));
-	if (is_whole(number)) {
+	if (is_whole(number))
 		cbor_write_int(w, (int64_t)number);
-	} else if (half_bits(number, &bits)) {
-		const uint8_t half[] = {0xf9, (uint8_t)(bits >> 8), (uint8_t)(bits & 0xff)};
-
-		append(w, half, sizeof half);
-	} else if (fits_single(number)) {
-		append(w, head, cbor_encode_single((float)number, head, sizeof head));
-	} else {
-		append(w, head, cbor_encode_double(number, head, sizeof head));
-	}
+	else
+		append(w, head, cbor_item_encode_float(number, head));
 }
 
 void
 cbor_write_bytes_head(struct cbor_writer *w, size_t len)
 {
-	uint8_t head[HEAD_MAX];
-
-	append(w, head, cbor_encode_bytestring_start(len, head, sizeof head));
+	write_head(w, CBOR_BYTES, len);
 }
 
 void
@@ -792,9 +469,7 @@ cbor_write_bytes(struct cbor_writer *w, struct slice bytes)
 void
 cbor_write_text(struct cbor_writer *w, struct slice text)
 {
-	uint8_t head[HEAD_MAX];
-
-	append(w, head, cbor_encode_string_start(text.len, head, sizeof head));
+	write_head(w, CBOR_TEXT, text.len);
 	append(w, text.at, text.len);
 }
 
@@ -807,25 +482,19 @@ cbor_write_string(struct cbor_writer *w, const char *text)
 void
 cbor_write_array(struct cbor_writer *w, size_t items)
 {
-	uint8_t head[HEAD_MAX];
-
-	append(w, head, cbor_encode_array_start(items, head, sizeof head));
+	write_head(w, CBOR_ARRAY, items);
 }
 
 void
 cbor_write_map(struct cbor_writer *w, size_t pairs)
 {
-	uint8_t head[HEAD_MAX];
-
-	append(w, head, cbor_encode_map_start(pairs, head, sizeof head));
+	write_head(w, CBOR_MAP, pairs);
 }
 
 void
 cbor_write_tag(struct cbor_writer *w, uint64_t tag)
 {
-	uint8_t head[HEAD_MAX];
-
-	append(w, head, cbor_encode_tag(tag, head, sizeof head));
+	write_head(w, CBOR_TAG, tag);
 }
 
 void

@@ -1,5 +1,5 @@
 /*
- * A bounded cursor over deterministic CBOR, and a writer of it (RFC 8949 4.2.1), on libcbor's streaming functions. Nothing is allocated.
+ * A bounded cursor over deterministic CBOR, and a writer of it (RFC 8949 4.2.1). Nothing is allocated.
  * Both have a sticky state: after the first error every read returns zero values, every write does nothing, and the caller looks once at the end.
  */
 #ifndef FLEETSTATE_CBOR_H
@@ -7,10 +7,9 @@
 
 #include <stdbool.h>
 
+#include "schema/cbor_item.h"
 #include "schema/reason.h"
 #include "schema/slice.h"
-
-enum cbor_kind { CBOR_UINT, CBOR_NEGINT, CBOR_BYTES, CBOR_TEXT, CBOR_ARRAY, CBOR_MAP, CBOR_TAG, CBOR_SIMPLE, CBOR_NONE /* at the end, or failed */ };
 
 struct cbor_reader {
 	const uint8_t *at, *end;
