@@ -31,6 +31,7 @@ SCHEMA := \
 	schema/topics.c \
 	schema/cbor_item.c \
 	schema/cbor.c \
+	schema/ecdsa.c \
 	schema/key.c \
 	schema/cose.c \
 	schema/facts_table.c \

@@ -6,9 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
-#include <openssl/bn.h>
 #include <openssl/core_names.h>
-#include <openssl/ec.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/pem.h>
@@ -23,8 +21,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define WIDTH_MAX 48 /* of P-384's r or s */
-#define DER_MAX (2 + 2 * (2 + 1 + WIDTH_MAX))
+#include "schema/ecdsa.h"
+
 #define ERROR_SIZE 256
 
 typedef void digest_function(const struct slice *parts, size_t n, uint8_t *digest);
@@ -37,19 +35,8 @@ struct family {
 	const char *type, *group, *curve; /* OpenSSL's names: of the key, of its group, and for making one */
 	digest_function *digest; /* NULL: EdDSA takes the whole text */
 	size_t digest_len, signature_len;
-	const uint8_t *half; /* half the group's order, rounded down: the largest s allowed */
 	struct slice spki; /* what its canonical SubjectPublicKeyInfo begins with, of a point the 4 included */
 	size_t spki_len, public_len; /* of the whole; and of the key, with which it ends */
-};
-
-static const uint8_t half_p256[] = {
-	0x7f, 0xff, 0xff, 0xff, 0x80, 0x00, 0x00, 0x00, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
-	0xde, 0x73, 0x7d, 0x56, 0xd3, 0x8b, 0xcf, 0x42, 0x79, 0xdc, 0xe5, 0x61, 0x7e, 0x31, 0x92, 0xa8,
-};
-static const uint8_t half_p384[] = {
-	0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
-	0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xe3, 0xb1, 0xa6, 0xc0, 0xfa, 0x1b, 0x96, 0xef,
-	0xac, 0x0d, 0x06, 0xd9, 0x24, 0x58, 0x53, 0xbd, 0x76, 0x76, 0x0c, 0xb5, 0x66, 0x62, 0x94, 0xb9,
 };
 
 /* RFC 5480 2.1, RFC 8410 4: the algorithm, the group, and a BIT STRING with an uncompressed point or the key. */
@@ -73,7 +60,6 @@ static const struct family families[] = {
 		.digest = sha256_parts,
 		.digest_len = SHA256_DIGEST_LENGTH,
 		.signature_len = 64,
-		.half = half_p256,
 		.spki = {spki_p256, sizeof spki_p256},
 		.spki_len = 91,
 		.public_len = 65,
@@ -87,7 +73,6 @@ static const struct family families[] = {
 		.digest = digest_sha384,
 		.digest_len = SHA384_DIGEST_LENGTH,
 		.signature_len = 96,
-		.half = half_p384,
 		.spki = {spki_p384, sizeof spki_p384},
 		.spki_len = 120,
 		.public_len = 97,
@@ -192,14 +177,6 @@ cose_alg_known(int64_t alg)
 	return family_of_alg(alg) != NULL;
 }
 
-static bool
-s_is_high(const struct family *family, const uint8_t *signature)
-{
-	size_t width = family->signature_len / 2;
-
-	return family->digest != NULL && memcmp(signature + width, family->half, width) > 0;
-}
-
 enum reason
 cose_alg_check(int alg, struct slice signature)
 {
@@ -209,7 +186,9 @@ cose_alg_check(int alg, struct slice signature)
 		return REASON_ALGORITHM_UNKNOWN;
 	if (signature.len != family->signature_len)
 		return REASON_MALFORMED;
-	return s_is_high(family, signature.at) ? REASON_NON_CANONICAL : REASON_OK;
+	if (family->digest == NULL)
+		return REASON_OK;
+	return ecdsa_s_is_high(signature) ? REASON_NON_CANONICAL : REASON_OK;
 }
 
 static struct cose_key *
@@ -520,39 +499,11 @@ join(const struct slice *parts, size_t n, size_t *len)
 	return joined;
 }
 
-/* An INTEGER of DER out of one that is big endian and `width` long. Returns its end. */
-static uint8_t *
-put_integer(uint8_t *der, const uint8_t *number, size_t width)
-{
-	while (width > 1 && *number == 0) {
-		number++;
-		width--;
-	}
-	*der++ = 0x02;
-	*der++ = (uint8_t)(width + (*number >> 7));
-	if (*number & 0x80)
-		*der++ = 0;
-	memcpy(der, number, width);
-	return der + width;
-}
-
-/* r || s to ECDSA-Sig-Value (RFC 3279 2.2.3), which is under 128 bytes and so has a length of one. */
-static size_t
-put_der(uint8_t der[DER_MAX], const uint8_t *signature, size_t width)
-{
-	uint8_t *end = put_integer(der + 2, signature, width);
-
-	end = put_integer(end, signature + width, width);
-	der[0] = 0x30;
-	der[1] = (uint8_t)(end - der - 2);
-	return (size_t)(end - der);
-}
-
 static bool
 verify_ecdsa(struct cose_key *key, const struct slice *parts, size_t n, struct slice signature, uint8_t *text_digest)
 {
 	const struct family *family = key->family;
-	uint8_t digest[EVP_MAX_MD_SIZE], der[DER_MAX];
+	uint8_t digest[EVP_MAX_MD_SIZE], der[ECDSA_DER_MAX];
 	size_t len;
 
 	family->digest(parts, n, digest);
@@ -562,7 +513,7 @@ verify_ecdsa(struct cose_key *key, const struct slice *parts, size_t n, struct s
 		sha256_parts(parts, n, text_digest);
 	if (signature.len != family->signature_len)
 		return false;
-	len = put_der(der, signature.at, family->signature_len / 2);
+	len = ecdsa_print(signature, der);
 	return EVP_PKEY_verify(key->verify, der, len, digest, family->digest_len) == 1;
 }
 
@@ -600,46 +551,6 @@ cose_key_verify(struct cose_key *key, int alg, const struct slice *parts, size_t
 	return REASON_BAD_SIGNATURE;
 }
 
-/* Brings s down to n - s when it is over half of n = 2 * half + 1: that signs as well. */
-static int
-normalise(const struct family *family, uint8_t *signature)
-{
-	int width = (int)(family->signature_len / 2);
-	BIGNUM *s, *order;
-	int status = -1;
-
-	if (!s_is_high(family, signature))
-		return 0;
-	s = BN_bin2bn(signature + width, width, NULL);
-	order = BN_bin2bn(family->half, width, NULL);
-	if (s == NULL || order == NULL)
-		goto out;
-	if (!BN_lshift1(order, order) || !BN_add_word(order, 1) || !BN_sub(s, order, s))
-		goto out;
-	if (BN_bn2binpad(s, signature + width, width) == width)
-		status = 0;
-out:
-	BN_free(s);
-	BN_free(order);
-	return status;
-}
-
-static int
-from_der(const struct family *family, const uint8_t *der, size_t len, uint8_t *signature)
-{
-	int width = (int)(family->signature_len / 2);
-	ECDSA_SIG *parsed = d2i_ECDSA_SIG(NULL, &der, (long)len);
-	int status = -1;
-
-	if (parsed == NULL)
-		return -1;
-	if (BN_bn2binpad(ECDSA_SIG_get0_r(parsed), signature, width) == width &&
-	    BN_bn2binpad(ECDSA_SIG_get0_s(parsed), signature + width, width) == width)
-		status = normalise(family, signature);
-	ECDSA_SIG_free(parsed);
-	return status;
-}
-
 static int
 sign_ecdsa(struct cose_key *key, const struct slice *parts, size_t n, uint8_t *signature)
 {
@@ -651,7 +562,7 @@ sign_ecdsa(struct cose_key *key, const struct slice *parts, size_t n, uint8_t *s
 	key->family->digest(parts, n, digest);
 	if (context != NULL && EVP_PKEY_sign_init(context) == 1 &&
 	    EVP_PKEY_sign(context, der, &len, digest, key->family->digest_len) == 1)
-		status = from_der(key->family, der, len, signature);
+		status = ecdsa_parse((struct slice){der, len}, key->family->signature_len, signature);
 	EVP_PKEY_CTX_free(context);
 	return status;
 }
