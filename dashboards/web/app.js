@@ -18,7 +18,7 @@ const views = [
 ];
 
 let tenant = null;	// whose fleet; null: nobody has signed in
-let drawn = "";		// what is on the screen, to leave it alone while nothing changed
+let drawn = false;	// whether a view is on the screen, not a failure
 let updated = 0;	// when the last answer came
 let problem = null;	// why there is no newer one
 let unready = "";	// what of the collector itself does not work
@@ -55,7 +55,7 @@ async function look(fresh) {
 	const mine = pending = new AbortController();
 	const at = place();
 	if (fresh) {
-		drawn = "";
+		drawn = false;
 		$("main").setAttribute("aria-busy", "true");
 	}
 	try {
@@ -72,9 +72,9 @@ async function look(fresh) {
 		if (error.status === 401)
 			return signIn("That token is no longer good: it was revoked, or its time is over. Ask an administrator for another.");
 		problem = error;
-		if (drawn === "")
+		if (!drawn)
 			replace(failure(error), at);
-		if (drawn === "" && error.status >= 400 && error.status < 500)
+		if (!drawn && error.status >= 400 && error.status < 500)
 			[problem, updated] = [null, Date.now()];	// it did answer
 	}
 	tell();
@@ -83,16 +83,14 @@ async function look(fresh) {
 }
 
 function show(at, data) {
-	const text = JSON.stringify(data);
-	if (text === drawn)
-		return;
+	// Also of the same data: time alone makes a device overdue.
 	const nodes = at.view.draw(data, at.parameters, at.match);
 	document.title = `${at.view.title(at.parameters, at.match, data)} · ${tenant} · fleetstate`;
-	if (drawn === "")
-		replace(nodes, at);
-	else
+	if (drawn)
 		patch($("main"), nodes);
-	drawn = text;
+	else
+		replace(nodes, at);
+	drawn = true;
 }
 
 let lastPath = null;
@@ -123,9 +121,9 @@ function tell() {
 	const old = seconds > 3 * every / 1000;
 	$("live").textContent = problem || old ? `${span(seconds)} old` : "live";
 	$("live").classList.toggle("late", problem !== null || old);
-	$("main").classList.toggle("stale", drawn !== "" && (problem !== null || old));
+	$("main").classList.toggle("stale", drawn && (problem !== null || old));
 	let text = "";
-	if (problem && drawn !== "")
+	if (problem && drawn)
 		text = `${problem.message} What is shown is as of ${clock(now() - (Date.now() - updated))}, and things may be worse by now. ${advice(problem)} Trying again every ${every / 1000} s.`;
 	else if (unready)
 		text = `The collector is not ready: ${unready}. Devices may fall silent because of it. See its log.`;
@@ -149,7 +147,7 @@ function signIn(error, token = "", asksTenant = false) {
 	clearTimeout(timer);
 	pending?.abort();
 	pending = null;
-	drawn = "";
+	drawn = false;
 	identify("", "");
 	frame(false);
 	document.title = "fleetstate";

@@ -1,14 +1,21 @@
-"""The analyst's page in a real browser: what is on it is what the interface says, and nothing is asked of anyone else."""
+"""The analyst's page in a real browser: what is on it is what the interface says, it disturbs nobody, and nothing is asked of anyone else."""
 
 import json
+import os
+import signal
+import time
 
 import pytest
 from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
 from running import run  # noqa: F401
+
+HOSTILE = "<img src=x onerror=alert(1)>"
+REFRESH = 5  # seconds between two looks of the page
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +23,7 @@ def browser(tmp_path_factory):
     options = webdriver.ChromeOptions()
     options.binary_location = "/usr/bin/chromium"
     for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-                 "--disable-component-update", "--disable-sync", "--window-size=1360,1000",
+                 "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--window-size=1360,1000",
                  f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
@@ -25,20 +32,45 @@ def browser(tmp_path_factory):
     driver.quit()
 
 
-def until(browser, condition, seconds=20):
-    return WebDriverWait(browser, seconds).until(lambda b: condition())
+def until(browser, condition, seconds=20, what=""):
+    waiting = WebDriverWait(browser, seconds, poll_frequency=0.1, ignored_exceptions=[StaleElementReferenceException])
+    return waiting.until(lambda b: condition(), what)
 
 
 def text(browser):
     return browser.find_element(By.ID, "main").text
 
 
+def sign_in(browser, run, token):
+    browser.get("about:blank")  # a change of the fragment alone would not load it again
+    browser.get(run.env["FLEETSTATE_URL"] + "/")
+    browser.find_element(By.ID, "token").send_keys(token + "\n")
+    until(browser, lambda: browser.find_elements(By.CLASS_NAME, "tile"))
+
+
 @pytest.fixture
 def page(browser, run):
-    browser.get(run.env["FLEETSTATE_URL"] + "/")
-    browser.find_element(By.ID, "token").send_keys(run.env["FLEETSTATE_TOKEN"] + "\n")
-    until(browser, lambda: "devices" in text(browser) and browser.find_elements(By.CLASS_NAME, "tile"))
+    sign_in(browser, run, run.env["FLEETSTATE_TOKEN"])
     return browser
+
+
+def go(page, place, word):
+    page.execute_script("location.hash = arguments[0]", place)
+    until(page, lambda: word in text(page), what=f"{word} at {place}")
+
+
+def rows(page):
+    return page.find_elements(By.CSS_SELECTOR, "tbody tr[data-key]")
+
+
+def updates(page):
+    """How often the page has asked for the view that is shown."""
+    return page.execute_script("return performance.getEntriesByType('resource').filter((e) => e.name.includes('/v1/')).length")
+
+
+def await_update(page):
+    before = updates(page)
+    until(page, lambda: updates(page) > before, 3 * REFRESH, "an update")
 
 
 def test_a_wrong_token_is_told_so(browser, run):
@@ -50,54 +82,228 @@ def test_a_wrong_token_is_told_so(browser, run):
 
 def test_fleet_counts_are_the_interfaces(page, run):
     def same():
-        fleet = run.get("/v1/fleet")
-        tiles = {t.text.split("\n")[1]: int(t.text.split("\n")[0]) for t in page.find_elements(By.CLASS_NAME, "tile")}
-        return {k: v for k, v in tiles.items() if v} == {k: v for k, v in fleet["posture"].items() if v}
+        told = run.get("/v1/fleet")["posture"]
+        return {k: int(page.find_element(By.CSS_SELECTOR, f"#tile-{k} b").text) for k in told} == told
     until(page, same)
+    assert run.get("/v1/fleet")["name"] == page.find_element(By.ID, "tenant").text
+
+
+def test_an_operator_names_the_tenant(browser, run):
+    browser.get("about:blank")
+    browser.get(run.env["FLEETSTATE_URL"] + "/")
+    browser.find_element(By.ID, "token").send_keys(run.env["FLEETSTATE_OPERATOR_TOKEN"] + "\n")
+    until(browser, lambda: browser.find_elements(By.ID, "of"))
+    browser.find_element(By.ID, "of").send_keys("globex\n")
+    total = run.get("/v1/fleet", "FLEETSTATE_OPERATOR_TOKEN", tenant="globex")["total"]
+    until(browser, lambda: f"{total} devices" in text(browser))
 
 
 def test_device_list_and_filter(page, run):
-    page.get(run.env["FLEETSTATE_URL"] + "/#/devices")
-    until(page, lambda: run.env["SELF_UEID"] in text(page))
+    go(page, "#/devices", "Last heard")
     devices = list(run.items("/v1/devices"))
-    assert len(page.find_elements(By.CSS_SELECTOR, "tbody tr")) == min(50, len(devices))
+    assert {r.get_attribute("data-key") for r in rows(page)} == {d["ueid"] for d in devices}
     model = next(d["hwmodel"] for d in devices if d["ueid"] != run.env["SELF_UEID"] and d["hwmodel"])
     page.find_element(By.ID, "f-model").send_keys(model + "\n")
-    expected = sum(d["hwmodel"] == model for d in devices)
-    until(page, lambda: len(page.find_elements(By.CSS_SELECTOR, "tbody tr")) == expected)
-    assert "model=" in page.current_url
+    expected = {d["ueid"] for d in devices if d["hwmodel"] == model}
+    until(page, lambda: {r.get_attribute("data-key") for r in rows(page)} == expected)
+    shared = page.current_url
+    assert "model=" in shared
+    # The address alone shows the same to whoever gets it.
+    page.get("about:blank")
+    page.get(shared)
+    page.find_element(By.ID, "token").send_keys(run.env["FLEETSTATE_TOKEN"] + "\n")
+    until(page, lambda: {r.get_attribute("data-key") for r in rows(page)} == expected)
+    assert page.find_element(By.ID, "f-model").get_attribute("value") == model
+
+
+def test_a_half_typed_filter_is_left_alone(page):
+    go(page, "#/devices", "Last heard")
+    page.find_element(By.TAG_NAME, "body").send_keys("/")
+    field = page.switch_to.active_element
+    assert field.get_attribute("id") == "f-q"
+    field.send_keys("half a wor")
+    page.execute_script("arguments[0].setSelectionRange(4, 6); document.querySelector('.scroll').mark = 1; scrollTo(0, 120)", field)
+    for _ in range(2):
+        await_update(page)
+    # The very same element, with its text, its selection and its focus; and the table below was not made anew.
+    assert page.switch_to.active_element == field and field.get_attribute("value") == "half a wor"
+    assert page.execute_script("return [arguments[0].selectionStart, arguments[0].selectionEnd, document.querySelector('.scroll').mark]", field) == [4, 6, 1]
+    assert page.execute_script("return scrollY") == min(120, page.execute_script("return document.documentElement.scrollHeight - innerHeight"))
+
+
+def test_a_focused_row_keeps_its_device(page, run):
+    go(page, "#/devices?lifecycle=active", "Last heard")
+    link = rows(page)[2].find_element(By.TAG_NAME, "a")
+    target = link.get_attribute("href")
+    page.execute_script("arguments[0].focus()", link)
+    first = rows(page)[0].get_attribute("data-key")
+    run.sql("UPDATE device SET lifecycle = 'pending' WHERE ueid = decode(%s, 'hex')", (first,))
+    try:
+        until(page, lambda: first not in [r.get_attribute("data-key") for r in rows(page)])
+        assert page.switch_to.active_element.get_attribute("href") == target
+    finally:
+        run.sql("UPDATE device SET lifecycle = 'active' WHERE ueid = decode(%s, 'hex')", (first,))
 
 
 def test_one_device(page, run):
     me = run.env["SELF_UEID"]
     kernel = run.get(f"/v1/devices/{me}/state")["state"]["os"]["kernel"]
-    page.get(run.env["FLEETSTATE_URL"] + f"/#/devices/{me}")
-    until(page, lambda: kernel in text(page) and "unknown:" in text(page))
-    for tab, word in (("inventory", "libc6"), ("reports", "quiet"), ("ledger", "received")):
-        page.get(run.env["FLEETSTATE_URL"] + f"/#/devices/{me}/{tab}")
-        until(page, lambda: word in text(page))
+    go(page, f"#/devices/{me}", kernel)
+    assert "unknown:" in text(page)
+    for tab, word in (("inventory", "libc6"), ("reports", "quiet"), ("ledger", "Received")):
+        go(page, f"#/devices/{me}/{tab}", word)
+
+
+def test_pages(page, run):
+    base = f"#/devices/{run.env['SELF_UEID']}/inventory"
+    path = f"/v1/devices/{run.env['SELF_UEID']}/inventory"
+    expected = [(i["name"], i["version"]) for i in run.items(path)]
+    assert len(expected) > 100
+    seen = []
+    go(page, base, "Page 1")
+    for number in range(1, 100):
+        until(page, lambda: f"Page {number}\n" in text(page) + "\n" or f"Page {number} " in text(page))
+        cells = [r.find_elements(By.TAG_NAME, "td") for r in page.find_elements(By.CSS_SELECTOR, "tbody tr")] if number < 3 else []
+        seen += [(c[0].text, c[1].text) for c in cells]
+        following = page.find_elements(By.CSS_SELECTOR, "a[rel=next]")
+        if not following:
+            break
+        following[0].click()
+    assert number == -(-len(expected) // 100) and seen == expected[:len(seen)] and len(seen) > 100
+    page.back()
+    until(page, lambda: f"Page {number - 1}" in text(page))
 
 
 def test_it_is_live(page, run):
-    page.get(run.env["FLEETSTATE_URL"] + f"/#/devices/{run.env['SELF_UEID']}/ledger")
-    until(page, lambda: "Received" in text(page))
+    go(page, f"#/devices/{run.env['SELF_UEID']}/ledger", "Received")
     before = text(page)
     until(page, lambda: text(page) != before, 90)
 
 
+@pytest.fixture
+def hostile(run):
+    """A device that says markup wherever it may say a text."""
+    ueid = next(d["ueid"] for d in run.items("/v1/devices") if d["ueid"] != run.env["SELF_UEID"])
+    names = ("serial", "vendor", "hwmodel", "hwversion", "swname", "swversion", "kernel")
+    kept = run.sql(f"SELECT {', '.join(names)}, reasons FROM device WHERE ueid = decode(%s, 'hex')", (ueid,))[0]
+    state = run.sql("SELECT state::text FROM device_state JOIN device USING (device_id) WHERE ueid = decode(%s, 'hex')", (ueid,))[0][0]
+    change = f"UPDATE device SET {' , '.join(f'{n} = %s' for n in names)}, reasons = %s WHERE ueid = decode(%s, 'hex')"
+    of = "WHERE device_id = (SELECT device_id FROM device WHERE ueid = decode(%s, 'hex'))"
+    evil = {HOSTILE: {HOSTILE: HOSTILE, "list": [{HOSTILE: HOSTILE}], "\u202e": ["\u202e", HOSTILE]}, "unknown": {f"{HOSTILE}.x": HOSTILE}}
+    run.sql(change, (*[HOSTILE] * len(names), [HOSTILE], ueid))
+    run.sql(f"UPDATE device_state SET state = %s {of}", (json.dumps(evil), ueid))
+    run.sql(f"INSERT INTO refusal_count SELECT device_id, %s, tenant_id, 1 FROM device {of} ON CONFLICT DO NOTHING", (HOSTILE, ueid))
+    yield ueid
+    run.sql(change, (*kept, ueid))
+    run.sql(f"UPDATE device_state SET state = %s {of}", (state, ueid))
+    run.sql(f"DELETE FROM refusal_count {of} AND reason = %s", (ueid, HOSTILE))
+
+
+def test_markup_from_a_device_stays_text(page, run, hostile):
+    for place in ("#/", "#/devices", f"#/devices?model={HOSTILE.replace(' ', '+')}", f"#/devices/{hostile}", f"#/devices/{hostile}/ledger",
+                  f"#/devices/{hostile}/reports", f"#/devices?q={HOSTILE.replace(' ', '+')}"):
+        go(page, place, HOSTILE)
+        assert page.execute_script("return document.querySelectorAll('main script, main img, main [onerror], main [onclick], main [style]').length") == 0, place
+        assert "\u202e" not in text(page)
+    assert not [e for e in page.get_log("browser") if "Content Security Policy" in e["message"]]
+
+
+CONTRAST = """
+const parse = (c) => c.match(/[\\d.]+/g).map(Number);
+const light = ([r, g, b]) => [r, g, b].map((v) => v / 255).map((v) => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4)
+	.reduce((sum, v, i) => sum + v * [.2126, .7152, .0722][i], 0);
+const ground = (node) => { for (let n = node; n; n = n.parentElement) { const c = parse(getComputedStyle(n).backgroundColor); if (c[3] !== 0) return c; } return [255, 255, 255]; };
+return [...document.querySelectorAll('body *')].filter((n) => [...n.childNodes].some((c) => c.nodeType === 3 && c.data.trim()) && n.getClientRects().length)
+	.map((n) => { const [a, b] = [light(parse(getComputedStyle(n).color)), light(ground(n))].sort((x, y) => y - x); return [(a + .05) / (b + .05), n.textContent.slice(0, 40)]; })
+	.filter(([ratio]) => ratio < 4.5);
+"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_contrast_and_width(page, run, scheme):
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]})
+    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": False})
+    try:
+        me = run.env["SELF_UEID"]
+        for place, word in (("#/", "devices"), ("#/devices", "active"), (f"#/devices/{me}", "kernel"), (f"#/devices/{me}/ledger", "Received"),
+                            (f"#/devices/{me}/reports", "quiet")):
+            go(page, place, word)
+            assert page.execute_script(CONTRAST) == [], place
+            assert page.execute_script("return document.documentElement.scrollWidth") <= 390, place
+    finally:
+        page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+def test_only_the_keyboard(page, run):
+    """From the sign-in on: each thing that does something can be reached by Tab, and shows that it has the focus."""
+    go(page, "#/devices", "Last heard")
+    reached = set()
+    body = page.find_element(By.TAG_NAME, "body")
+    page.execute_script("document.activeElement.blur(); scrollTo(0, 0)")
+    for _ in range(60):
+        (page.switch_to.active_element or body).send_keys("\ue004")
+        active = page.switch_to.active_element
+        reached.add(active.get_attribute("id") or active.get_attribute("href"))
+        assert active.tag_name == "body" or page.execute_script("return getComputedStyle(arguments[0]).outlineStyle", active) != "none"
+    assert {"leave", "f-q", "f-posture", "f-component_version"} <= reached
+    assert any(f"/devices/{run.env['SELF_UEID']}" in r for r in reached if r)
+
+
 def test_no_outside_request_and_no_script_error(page, run):
     own = run.env["FLEETSTATE_URL"]
+    go(page, f"#/devices/{run.env['SELF_UEID']}", "kernel")
     asked = [json.loads(e["message"])["message"] for e in page.get_log("performance")]
     urls = {m["params"]["request"]["url"] for m in asked if m["method"] == "Network.requestWillBeSent"}
-    assert urls and all(u.startswith((own, "data:", "blob:")) for u in urls), urls
-    errors = [e for e in page.get_log("browser") if e["level"] == "SEVERE" and "401" not in e["message"]]
+    assert urls and all(u.startswith((own, "data:", "blob:", "about:", "chrome:")) for u in urls), urls
+    errors = [e for e in page.get_log("browser") if e["level"] == "SEVERE" and not any(f"status of {s}" in e["message"] for s in (400, 401, 503))]
     assert errors == []
-
-
-def test_markup_from_a_device_stays_text(page):
-    assert page.execute_script("return document.querySelectorAll('main script, main img[onerror]').length") == 0
 
 
 def test_policy_is_strict(run):
     policy = run.session.get(run.env["FLEETSTATE_URL"] + "/").headers["Content-Security-Policy"]
     assert "default-src 'none'" in policy and "unsafe" not in policy and "frame-ancestors 'none'" in policy
+
+
+def test_a_revoked_token_leads_back_to_the_sign_in(browser, run):
+    tenant = run.sql("SELECT tenant_id FROM tenant WHERE id = 'acme'")[0][0]
+    token = "fst_" + "A" * 42 + "E"
+    run.sql("INSERT INTO api_token (tenant_id, role, name, hash) VALUES (%s, 'viewer', 'page', sha256(%s))", (tenant, token.encode()))
+    sign_in(browser, run, token)
+    go(browser, "#/devices", "Last heard")
+    run.sql("UPDATE api_token SET revoked_at = now() WHERE name = 'page'")
+    until(browser, lambda: "no longer good" in text(browser))
+    assert browser.find_elements(By.ID, "token") and run.env["SELF_UEID"][:20] not in text(browser)
+    assert browser.current_url.endswith("#/devices")  # where one is again after another token
+
+
+def test_what_is_not_heard_in_time_is_not_called_healthy(page, run):
+    ueid, interval = next((d["ueid"], d["interval_s"]) for d in run.items("/v1/devices") if d["ueid"] != run.env["SELF_UEID"])
+    run.sql("UPDATE device SET posture = 'operational' WHERE ueid = decode(%s, 'hex')", (ueid,))
+    go(page, f"#/devices/{ueid}", "operational")
+    os.kill(sim := int((run.directory / "pid" / "sim").read_text()), signal.SIGSTOP)
+    try:
+        until(page, lambda: "was operational" in text(page), 10 * interval + 20)
+        assert not page.find_elements(By.CSS_SELECTOR, "main .posture.operational")
+        run.sql("UPDATE device SET posture = 'silent' WHERE ueid = decode(%s, 'hex')", (ueid,))  # the collector's watch would, later
+        until(page, lambda: "silent since" in text(page))
+    finally:
+        os.kill(sim, signal.SIGCONT)
+
+
+def test_a_collector_that_does_not_answer(page, run):
+    """Last: the system is not whole for a while after it."""
+    go(page, "#/", "devices")
+    collector = int((run.directory / "pid" / "collector").read_text())
+    os.kill(collector, signal.SIGSTOP)
+    started = time.monotonic()
+    try:
+        until(page, lambda: "old" in page.find_element(By.ID, "live").text, 60)
+        assert "stale" in page.find_element(By.ID, "main").get_attribute("class")
+        until(page, lambda: "does not answer" in page.find_element(By.ID, "trouble").text, 60)
+        assert "Check that the collector runs" in page.find_element(By.ID, "trouble").text
+        assert time.monotonic() - started < 45 and page.find_elements(By.CLASS_NAME, "tile")
+    finally:
+        os.kill(collector, signal.SIGCONT)
+    until(page, lambda: page.find_element(By.ID, "live").text == "live" and not page.find_element(By.ID, "trouble").is_displayed(), 60)
+    assert "stale" not in page.find_element(By.ID, "main").get_attribute("class")
