@@ -75,6 +75,7 @@ print_help(void)
 	     "  --config file        read this file instead of " SETTINGS_FILE "\n"
 	     "  --check              check the settings, print what is in force, end\n"
 	     "  --example            print an example file, end\n"
+	     "  --man-options        print the options as the manual page has them, end\n"
 	     "  --version            print the version, end\n"
 	     "  --help               print this, end\n");
 	options_help(table, OPTIONS, stdout);
@@ -104,8 +105,10 @@ print_man(void)
 static const struct {
 	const char *flag;
 	void (*print)(void);
-} printers[] = {
-	{"--help", print_help}, {"--example", print_example}, {"--version", print_version}, {"--man", print_man}};
+} printers[] = {{"--help", print_help},
+		{"--example", print_example},
+		{"--version", print_version},
+		{"--man-options", print_man}};
 
 /* The flags that are no settings: takes them out of argv. Returns false after printing what was asked for. */
 static bool
