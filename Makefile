@@ -97,6 +97,7 @@ COLLECTOR := \
 	collector/api_fleet.c \
 	collector/api_devices.c \
 	collector/api_reports.c \
+	collector/api_metrics.c \
 	collector/api_system.c \
 	collector/assets.S
 

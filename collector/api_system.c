@@ -1,9 +1,7 @@
-/* The collector itself: its numbers, its health, and the files it carries. */
-#include <inttypes.h>
+/* The collector itself: its health, and the files it carries. */
 #include <string.h>
 
 #include "collector/assets.h"
-#include "collector/counters.h"
 #include "collector/query.h"
 #include "collector/routes.h"
 #include "collector/serve.h"
@@ -74,40 +72,4 @@ api_readyz(struct request *request, struct response *response)
 	response_printf(response, "],\"ready\":%s}", all ? "true" : "false");
 	if (!all)
 		response->status = 503;
-}
-
-/* The text format of OpenMetrics 1.0 that Prometheus reads as well: one family a counter, and the refusals as one family by reason. */
-static void
-print_counters(struct response *response)
-{
-	for (enum counter c = 0; c < COUNTERS; c++) {
-		const struct counter_row *row = counter_row(c);
-		bool total = row->kind == COUNTER_KIND_counter;
-
-		response_printf(response,
-				"# TYPE fleetstate_%s %s\n# HELP fleetstate_%s %s\nfleetstate_%s%s %" PRId64 "\n",
-				row->name, total ? "counter" : "gauge", row->name, row->help, row->name,
-				total ? "_total" : "", counter_get(c));
-	}
-	response_text(response,
-		      "# TYPE fleetstate_refused counter\n# HELP fleetstate_refused messages refused, by reason\n");
-	for (enum reason r = REASON_OK + 1; r < REASONS; r++)
-		response_printf(response, "fleetstate_refused_total{reason=\"%s\"} %" PRId64 "\n", reason_name(r),
-				counter_refused_get(r));
-	response_text(response, "# EOF\n");
-}
-
-/* They are the collector's, not a tenant's: any good token will do, and an operator need not name a tenant. */
-void
-api_metrics(struct request *request, struct response *response)
-{
-	struct call call = {.query = QUERY_READY};
-	PGresult *rows;
-
-	if (query_run(request, response, &call, 1, &rows) < 0 && response->problem != PROBLEM_TENANT_REQUIRED)
-		return;
-	PQclear(rows);
-	response_json(response, (struct slice){NULL, 0});
-	response->type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-	print_counters(response);
 }

@@ -1,9 +1,14 @@
 #include "collector/counters.h"
 
 #include <stdatomic.h>
+#include <string.h>
 
 static _Atomic int64_t values[COUNTERS];
 static _Atomic int64_t refused[REASONS];
+static _Atomic int64_t took[COUNTER_BOUNDS + 1], took_sum;
+
+static const int64_t bounds[COUNTER_BOUNDS] = {1000,   2500,   5000,    10000,   25000,   50000,   100000,
+					       250000, 500000, 1000000, 2500000, 5000000, 10000000};
 
 static const struct counter_row rows[COUNTERS] = {
 #define COUNTER(symbol, name, kind, unit, help) {name, COUNTER_KIND_##kind, unit, help},
@@ -33,6 +38,28 @@ const struct counter_row *
 counter_row(enum counter counter)
 {
 	return &rows[counter];
+}
+
+void
+counter_took(int64_t us)
+{
+	size_t i = 0;
+
+	while (i < COUNTER_BOUNDS && us > bounds[i])
+		i++;
+	atomic_fetch_add_explicit(&took[i], 1, memory_order_relaxed);
+	atomic_fetch_add_explicit(&took_sum, us, memory_order_relaxed);
+}
+
+struct counter_latency
+counter_latency(void)
+{
+	struct counter_latency latency = {.sum_us = atomic_load_explicit(&took_sum, memory_order_relaxed)};
+
+	memcpy(latency.bound_us, bounds, sizeof bounds);
+	for (size_t i = 0; i <= COUNTER_BOUNDS; i++)
+		latency.n[i] = atomic_load_explicit(&took[i], memory_order_relaxed);
+	return latency;
 }
 
 void

@@ -20,13 +20,23 @@ enum counter_kind { COUNTER_KIND_counter, COUNTER_KIND_gauge };
 struct counter_row {
 	const char *name;	/* without the prefix fleetstate_ */
 	enum counter_kind kind;
-	const char *unit, *help;
+	const char *unit, *help;	/* unit: bytes, seconds, or empty; the name ends with it */
 };
 
 void counter_add(enum counter, int64_t);
 void counter_set(enum counter, int64_t);	/* gauges */
 int64_t counter_get(enum counter);
 const struct counter_row *counter_row(enum counter);
+
+/* How long reports took from their arrival to the commit of their batch, in microseconds: counted up to each bound, and above the last. */
+#define COUNTER_BOUNDS 13
+struct counter_latency {
+	int64_t bound_us[COUNTER_BOUNDS];
+	int64_t n[COUNTER_BOUNDS + 1];	/* not yet added up */
+	int64_t sum_us;
+};
+void counter_took(int64_t us);
+struct counter_latency counter_latency(void);
 
 void counter_refused(enum reason);
 int64_t counter_refused_get(enum reason);

@@ -81,7 +81,7 @@ static const struct statement statements[] = {
 		 "s, "
 		 "LATERAL (SELECT FROM device d WHERE d.device_id = s.device_id AND " DEVICE_FILTERS
 		 "OFFSET 0) d WHERE s." TENANT " AND s.inventory_digest = sets.digest AND s.device_id > $9::int8 ORDER "
-					       "BY s.device_id LIMIT $8::int8) x "
+		 "BY s.device_id LIMIT $8::int8) x "
 		 "ORDER BY 1 LIMIT $8::int8) "
 		 "SELECT v.item, found.device_id FROM found, LATERAL (SELECT item FROM device_item i "
 		 "WHERE i.device_id = found.device_id OFFSET 0) v ORDER BY 2",
@@ -178,6 +178,9 @@ static const struct statement statements[] = {
 			    " AND ($1::text IS NULL OR reason = $1) AND ($2::bytea IS NULL OR ueid = $2) "
 			    "AND refusal_id > $4::int8 ORDER BY refusal_id LIMIT $3::int8",
 			    4},
+	/* Judges the token itself, so it needs no sign-in. */
+	[QUERY_FLEET_METRICS] = {"fleet_metrics",
+				 "SELECT family, tenant, label, value, n FROM fleet_metrics($1::bytea, $2::text)", 2},
 };
 
 struct connection {
@@ -350,12 +353,9 @@ next_result(PGconn *conn, int64_t deadline_ms)
 }
 
 static int
-send_all(PGconn *conn, struct request *request, const struct call *calls, size_t n)
+send_all(PGconn *conn, const struct call *calls, size_t n)
 {
-	const char *tenant = request_parameter(request, "tenant");
-	struct param sign_in[] = {param_bytes(request->token, sizeof request->token), param_text(tenant)};
-
-	if (!PQenterPipelineMode(conn) || send_call(conn, statements[QUERY_SIGN_IN].name, sign_in, 2) < 0)
+	if (!PQenterPipelineMode(conn))
 		return -1;
 	for (size_t i = 0; i < n; i++)
 		if (send_call(conn, statements[calls[i].query].name, calls[i].params, calls[i].n) < 0)
@@ -417,21 +417,14 @@ receive_all(PGconn *conn, struct request *request, struct response *response, si
 	int64_t deadline = now_ms() + ANSWER_MS;
 	int outcome = 0;
 
-	for (size_t i = 0; i <= n; i++) {
-		PGresult *res = next_result(conn, deadline);
-
-		if (res == NULL)
+	for (size_t i = 0; i < n; i++) {
+		results[i] = next_result(conn, deadline);
+		if (results[i] == NULL)
 			return -1;
-		if (i > 0)
-			results[i - 1] = res;
-		if (outcome == 0 && PQresultStatus(res) != PGRES_TUPLES_OK) {
-			answer_error(request, response, res);
-			outcome = 1;
-		} else if (outcome == 0 && i == 0 && check_sign_in(request, response, res) < 0) {
+		if (outcome == 0 && PQresultStatus(results[i]) != PGRES_TUPLES_OK) {
+			answer_error(request, response, results[i]);
 			outcome = 1;
 		}
-		if (i == 0)
-			PQclear(res);
 	}
 	PGresult *sync = next_result(conn, deadline);
 
@@ -443,8 +436,17 @@ receive_all(PGconn *conn, struct request *request, struct response *response, si
 	return PQexitPipelineMode(conn) == 1 ? outcome : -1;
 }
 
-int
-query_run(struct request *request, struct response *response, const struct call *calls, size_t n, PGresult **results)
+static void
+clear_all(PGresult **results, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		PQclear(results[i]);
+		results[i] = NULL;
+	}
+}
+
+static int
+run(struct request *request, struct response *response, const struct call *calls, size_t n, PGresult **results)
 {
 	struct connection *c = take(request->pool);
 	PGconn *conn = connect_api(c);
@@ -452,7 +454,7 @@ query_run(struct request *request, struct response *response, const struct call 
 
 	for (size_t i = 0; i < n; i++)
 		results[i] = NULL;
-	if (conn != NULL && send_all(conn, request, calls, n) == 0)
+	if (conn != NULL && send_all(conn, calls, n) == 0)
 		outcome = receive_all(conn, request, response, n, results);
 	if (outcome < 0) {
 		if (conn != NULL)
@@ -464,11 +466,43 @@ query_run(struct request *request, struct response *response, const struct call 
 	give_back(request->pool, c);
 	if (outcome == 0)
 		return 0;
-	for (size_t i = 0; i < n; i++) {
-		PQclear(results[i]);
-		results[i] = NULL;
-	}
+	clear_all(results, n);
 	return -1;
+}
+
+static struct call
+as_caller(const struct request *request, enum query query)
+{
+	const char *tenant = request_parameter(request, "tenant");
+
+	return (struct call){query, {param_bytes(request->token, sizeof request->token), param_text(tenant)}, 2};
+}
+
+int
+query_run(struct request *request, struct response *response, const struct call *calls, size_t n, PGresult **results)
+{
+	struct call all[1 + QUERY_CALLS];
+	PGresult *got[1 + QUERY_CALLS];
+	int rc = 0;
+
+	assert(n <= QUERY_CALLS);
+	all[0] = as_caller(request, QUERY_SIGN_IN);
+	memcpy(&all[1], calls, n * sizeof *calls);
+	if (run(request, response, all, 1 + n, got) < 0 || check_sign_in(request, response, got[0]) < 0) {
+		clear_all(got, 1 + n);
+		rc = -1;
+	}
+	PQclear(got[0]);
+	memcpy(results, &got[1], n * sizeof *results);
+	return rc;
+}
+
+int
+query_fleet_metrics(struct request *request, struct response *response, PGresult **result)
+{
+	struct call call = as_caller(request, QUERY_FLEET_METRICS);
+
+	return run(request, response, &call, 1, result);
 }
 
 bool

@@ -28,10 +28,12 @@ enum query {
 	QUERY_REPORT_BY_SEQ,
 	QUERY_REPORT_BY_DIGEST,
 	QUERY_REFUSALS,
+	QUERY_FLEET_METRICS,
 	QUERIES
 };
 
 #define QUERY_PARAMS 12
+#define QUERY_CALLS 2 /* of one request */
 #define QUERY_SECRET 32
 
 struct call {
@@ -49,6 +51,9 @@ void query_pool_free(struct query_pool *);
 /* Signs the request in and runs the calls in order; results[i] (binary) is the caller's to PQclear. On -1 there are no results and the response
    is the problem: token, tenant, role, database. */
 int query_run(struct request *, struct response *, const struct call *, size_t n, PGresult **results) WARN_UNUSED;
+/* Counts of every tenant that the token may see, or of the one that the request names: rows of (family, tenant, label, value, n). Otherwise as
+   query_run. */
+int query_fleet_metrics(struct request *, struct response *, PGresult **result) WARN_UNUSED;
 /* Whether the database answers the API's role at all, for /readyz. */
 bool query_ready(struct query_pool *, char *why);
 

@@ -33,6 +33,7 @@ struct request {
 	struct query_pool *pool;
 	const struct readiness *readiness;
 	size_t readiness_len;
+	bool openmetrics;	/* whether the Accept header names it */
 	uint8_t token[DIGEST_SIZE];	/* its hash; meaningful where the route needs a role */
 	/* What the database says of the token, once a query ran. */
 	int32_t tenant_id;

@@ -22,7 +22,7 @@ struct route {
 /* What the server knows of a request beside its target. */
 struct arrival {
 	const char *method, *target;
-	const char *authorization;	/* NULL: no such header */
+	const char *authorization, *accept;	/* NULL: no such header */
 };
 
 /* Finds the route. True if the response is whole already: something is wrong, or the route is quick. `request` has pool and readiness set. */

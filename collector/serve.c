@@ -247,6 +247,7 @@ on_request(void *context, struct MHD_Connection *connection, const char *url, co
 	if (!exchange->done) {
 		arrival.target = exchange->target;
 		arrival.authorization = find_header(connection, MHD_HTTP_HEADER_AUTHORIZATION);
+		arrival.accept = find_header(connection, MHD_HTTP_HEADER_ACCEPT);
 		exchange->done = routes_begin(&arrival, &exchange->request, &exchange->response);
 	}
 	return exchange->done ? answer(exchange, method) : hand_over(context, exchange);

@@ -1265,7 +1265,7 @@ add_all(struct store *s, struct message **messages, size_t n)
 /* After the commit. */
 
 static void
-count_message(const struct message *m)
+count_message(const struct message *m, int64_t now_us)
 {
 	static const enum counter by_verdict[] = {[LEDGER_NEW] = COUNTER_STORED,
 						  [LEDGER_LATE] = COUNTER_LATE,
@@ -1277,6 +1277,7 @@ count_message(const struct message *m)
 		counter_refused(m->reason);
 		return;
 	}
+	counter_took(now_us > m->received_us ? now_us - m->received_us : 0);
 	counter_add(by_verdict[m->verdict], 1);
 	if (m->verdict != LEDGER_DUPLICATE && m->verdict != LEDGER_NEW)
 		counter_add(COUNTER_STORED, 1);
@@ -1304,11 +1305,11 @@ judge_batch(struct store *s, struct message **messages, size_t n)
 }
 
 static int64_t
-clock_us(void)
+clock_us(clockid_t clock)
 {
 	struct timespec t;
 
-	clock_gettime(CLOCK_MONOTONIC, &t);
+	clock_gettime(clock, &t);
 	return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
 }
 
@@ -1324,7 +1325,7 @@ anything_to_write(const struct store *s)
 static enum outcome
 attempt(struct store *s, struct message **messages, size_t n)
 {
-	int64_t begun = clock_us();
+	int64_t begun = clock_us(CLOCK_MONOTONIC), now;
 	enum outcome outcome;
 
 	if (set_up(s) < 0)
@@ -1340,10 +1341,11 @@ attempt(struct store *s, struct message **messages, size_t n)
 	if (outcome != DONE)
 		return outcome;
 	judge_commit(&s->judge);
+	now = clock_us(CLOCK_REALTIME); /* as received_us */
 	for (size_t i = 0; i < n; i++)
-		count_message(messages[i]);
+		count_message(messages[i], now);
 	counter_add(COUNTER_BATCHES, 1);
-	counter_add(COUNTER_STORE_US, clock_us() - begun);
+	counter_add(COUNTER_STORE_US, clock_us(CLOCK_MONOTONIC) - begun);
 	s->committed(s->context, &s->judge, messages, n);
 	return DONE;
 }

@@ -298,6 +298,37 @@ END $$;
 REVOKE ALL ON FUNCTION sign_in FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION sign_in TO fleetstate_api;
 
+-- What a caller's monitoring draws of the fleet: the token's own tenant, or all of them for an operator's unless it names one.
+CREATE FUNCTION fleet_metrics(token_hash bytea, wanted text) RETURNS TABLE (family text, tenant text, label text, value text, n bigint)
+	LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = fleetstate, pg_catalog AS $$
+#variable_conflict use_column
+DECLARE
+	mine int; ids int[];
+BEGIN
+	SELECT k.tenant_id INTO mine FROM api_token k
+		WHERE k.hash = token_hash AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now());
+	IF NOT FOUND THEN
+		RAISE EXCEPTION 'no such token' USING ERRCODE = 'FS401';
+	END IF;
+	SELECT array_agg(t.tenant_id) INTO ids FROM tenant t WHERE t.tenant_id = coalesce(mine, t.tenant_id) AND t.id = coalesce(wanted, t.id);
+	IF ids IS NULL AND wanted IS NOT NULL THEN
+		RAISE EXCEPTION 'no such tenant' USING ERRCODE = 'FS404';
+	END IF;
+	RETURN QUERY
+		WITH t AS MATERIALIZED (SELECT x.tenant_id, x.id FROM tenant x WHERE x.tenant_id = ANY (ids)),
+		c AS MATERIALIZED (SELECT f.tenant_id, f.lifecycle, f.posture, sum(f.n) AS n FROM fleet_count f WHERE f.tenant_id = ANY (ids) GROUP BY 1, 2, 3),
+		g AS MATERIALIZED (SELECT m.tenant_id, sum(upper(m.missing) - lower(m.missing)) AS n FROM report_gap m WHERE m.tenant_id = ANY (ids) GROUP BY 1)
+		SELECT 'devices', t.id, 'posture', p, coalesce((SELECT sum(c.n) FROM c
+				WHERE c.tenant_id = t.tenant_id AND c.lifecycle = 'active' AND c.posture = p), 0)::bigint
+			FROM t, unnest('{untrusted,silent,degraded,unknown,operational}'::text[]) p
+		UNION ALL SELECT 'devices_by_lifecycle', t.id, 'lifecycle', l, coalesce((SELECT sum(c.n) FROM c
+				WHERE c.tenant_id = t.tenant_id AND c.lifecycle = l), 0)::bigint
+			FROM t, unnest('{pending,active,retired,revoked,transferred}'::text[]) l
+		UNION ALL SELECT 'reports_missing', t.id, NULL, NULL, coalesce(g.n, 0)::bigint FROM t LEFT JOIN g ON g.tenant_id = t.tenant_id;
+END $$;
+REVOKE ALL ON FUNCTION fleet_metrics FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION fleet_metrics TO fleetstate_api;
+
 -- Partitions of one day, from yesterday to `days` ahead (yesterday: a collector whose clock is a little behind).
 CREATE FUNCTION make_partitions(days int) RETURNS int LANGUAGE plpgsql SECURITY DEFINER SET search_path = fleetstate, pg_catalog AS $$
 DECLARE

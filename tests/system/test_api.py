@@ -15,6 +15,7 @@ import psycopg2
 import pytest
 import requests
 import yaml
+from prometheus_client.openmetrics import parser as openmetrics
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = ROOT / os.environ.get("BUILD", "build")
@@ -500,11 +501,46 @@ def test_page_and_headers(api):
 
 def test_metrics(api):
     text = api.ask("/metrics").text
-    assert text.endswith("# EOF\n")
     for reason in re.findall(r'^REASON\(\w+, "([^"]+)"', (ROOT / "schema/reasons.def").read_text(), re.M)[1:]:
         assert f'fleetstate_refused_total{{reason="{reason}"}}' in text
     for name in re.findall(r'^COUNTER\(\w+, "([^"]+)"', (ROOT / "collector/counters.def").read_text(), re.M):
-        assert re.search(rf"^fleetstate_{name}(_total)? \d+$", text, re.M), name
+        assert re.search(rf"^fleetstate_{name}(_total)? [\d.]+$", text, re.M), name
+
+
+def drawn(text, family):
+    return {m[0]: int(m[1]) for m in re.findall(rf"^fleetstate_{family}{{(.*)}} (\d+)$", text, re.M)}
+
+
+def test_metrics_of_the_fleet(api):
+    """A tenant's token draws its own devices, an operator's those of all, and the counts are the fleet's."""
+    for token, query, seen in (("acme", "", {"acme"}), ("operator", "", {"acme", "globex"}), ("operator", "?tenant=globex", {"globex"})):
+        text = api.ask("/metrics" + query, token).text
+        for family in "devices", "devices_by_lifecycle", "reports_missing":
+            assert {re.match('tenant="(.*?)"', labels)[1] for labels in drawn(text, family)} == seen
+        for tenant in seen:
+            fleet = api.get(f"/v1/fleet?tenant={tenant}", "operator")
+            assert {p: drawn(text, "devices")[f'tenant="{tenant}",posture="{p}"'] for p in fleet["posture"]} == fleet["posture"]
+            assert {x: drawn(text, "devices_by_lifecycle")[f'tenant="{tenant}",lifecycle="{x}"'] for x in fleet["lifecycle"]} == fleet["lifecycle"]
+            assert drawn(text, "reports_missing")[f'tenant="{tenant}"'] == 2
+    assert drawn(text, "ready") == {'check="pipeline"': 1}
+    api.problem(404, "not-found", "/metrics?tenant=globex", "acme")
+    api.problem(404, "not-found", "/metrics?tenant=nobody", "operator")
+    api.problem(401, "unauthorized", "/metrics", "fst_" + "A" * 43)
+
+
+def test_metrics_in_both_spellings(api):
+    """As others read them: promtool, and the parser of Prometheus' own Python client."""
+    text = api.ask("/metrics")
+    assert text.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+    checked = subprocess.run(["promtool", "check", "metrics"], input=text.content, capture_output=True)
+    assert (checked.returncode, checked.stdout, checked.stderr) == (0, b"", b"")
+    headers = {"Authorization": "Bearer " + api.tokens["acme"], "Accept": "application/openmetrics-text; version=1.0.0, text/plain;q=0.5"}
+    modern = api.session.get(f"http://127.0.0.1:{api.port}/metrics", headers=headers)
+    assert modern.headers["Content-Type"].startswith("application/openmetrics-text")
+    families = {f.name: f for f in openmetrics.text_string_to_metric_families(modern.text)}
+    assert families["fleetstate_report_latency_seconds"].type == "histogram" and families["fleetstate_store_seconds"].unit == "seconds"
+    names = set(re.findall(r"^(fleetstate_\w+)", text.text, re.M))
+    assert names == {sample.name for family in families.values() for sample in family.samples}
 
 
 CONTEXT = "SELECT set_config('fleetstate.tenant', %s, true)"
