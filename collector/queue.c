@@ -85,6 +85,7 @@ queue_new(size_t slots, size_t bytes, unsigned workers)
 	}
 	q->size = slots;
 	q->bytes_max = bytes;
+	counter_set(COUNTER_QUEUE_LIMIT, (int64_t)bytes);
 	q->workers = workers;
 	q->returned_end = &q->returned;
 	pthread_mutex_init(&q->lock, NULL);
