@@ -119,9 +119,10 @@ PGconn *
 database_connect(struct database *db)
 {
 	/* What comes later wins: the URI may say otherwise but for the last two. */
-	static const char *const keys[] = {"connect_timeout", "keepalives_idle", "fallback_application_name",
-					   "dbname",          "client_encoding", NULL};
-	const char *const values[] = {"5", "10", "fleetstate", db->uri, "UTF8", NULL};
+	static const char *const keys[] = {"connect_timeout",  "keepalives_idle",  "keepalives_interval",
+					   "keepalives_count", "tcp_user_timeout", "fallback_application_name",
+					   "dbname",           "client_encoding",  NULL};
+	const char *const values[] = {"5", "10", "5", "3", "15000", "fleetstate", db->uri, "UTF8", NULL};
 
 	if (db->conn != NULL && PQstatus(db->conn) == CONNECTION_OK)
 		return db->conn;

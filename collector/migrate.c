@@ -28,7 +28,7 @@ static const char prepare[] = "SET client_min_messages = warning; SELECT pg_advi
 			      "GRANT USAGE ON SCHEMA fleetstate TO fleetstate_ingest, fleetstate_api;"
 			      "CREATE TABLE IF NOT EXISTS fleetstate.schema_version ("
 			      "version int PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now());"
-			      "GRANT SELECT ON fleetstate.schema_version TO fleetstate_ingest, fleetstate_api";
+			      "GRANT SELECT ON fleetstate.schema_version TO fleetstate_ingest";
 
 int
 migrate_version(void)

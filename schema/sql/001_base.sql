@@ -8,6 +8,8 @@ DO $$
 BEGIN
 	EXECUTE format('ALTER DATABASE %I SET search_path = fleetstate', current_database());
 	EXECUTE format('ALTER DATABASE %I SET timezone = ''UTC''', current_database());
+	-- A temporary table would stand before ours in an owner's function; those name pg_temp last as well.
+	EXECUTE format('REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC', current_database());
 END $$;
 GRANT USAGE ON SCHEMA fleetstate TO fleetstate_ingest, fleetstate_api;
 
@@ -278,7 +280,7 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON collector TO fleetstate_ingest;
 -- Signs a request in: sets the tenant for this transaction. Fails with FS401 for a token that is unknown, expired or revoked, FS400 when an
 -- operator names no tenant, FS404 for a tenant that the caller may not see or that does not exist.
 CREATE FUNCTION sign_in(token_hash bytea, wanted text, OUT tenant_id int, OUT tenant text, OUT role text)
-	LANGUAGE plpgsql SECURITY DEFINER SET search_path = fleetstate, pg_catalog AS $$
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = fleetstate, pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 BEGIN
 	SELECT k.role, t.tenant_id, t.id INTO sign_in.role, sign_in.tenant_id, sign_in.tenant FROM api_token k LEFT JOIN tenant t
@@ -300,7 +302,7 @@ GRANT EXECUTE ON FUNCTION sign_in TO fleetstate_api;
 
 -- What a caller's monitoring draws of the fleet: the token's own tenant, or all of them for an operator's unless it names one.
 CREATE FUNCTION fleet_metrics(token_hash bytea, wanted text) RETURNS TABLE (family text, tenant text, label text, value text, n bigint)
-	LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = fleetstate, pg_catalog AS $$
+	LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = fleetstate, pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
 	mine int; ids int[];
@@ -324,13 +326,13 @@ BEGIN
 		UNION ALL SELECT 'devices_by_lifecycle', t.id, 'lifecycle', l, coalesce((SELECT sum(c.n) FROM c
 				WHERE c.tenant_id = t.tenant_id AND c.lifecycle = l), 0)::bigint
 			FROM t, unnest('{pending,active,retired,revoked,transferred}'::text[]) l
-		UNION ALL SELECT 'reports_missing', t.id, NULL, NULL, coalesce(g.n, 0)::bigint FROM t LEFT JOIN g ON g.tenant_id = t.tenant_id;
+		UNION ALL SELECT 'reports_missing', t.id, NULL, NULL, least(coalesce(g.n, 0), 9007199254740991)::bigint FROM t LEFT JOIN g ON g.tenant_id = t.tenant_id;
 END $$;
 REVOKE ALL ON FUNCTION fleet_metrics FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION fleet_metrics TO fleetstate_api;
 
 -- Partitions of one day, from yesterday to `days` ahead (yesterday: a collector whose clock is a little behind).
-CREATE FUNCTION make_partitions(days int) RETURNS int LANGUAGE plpgsql SECURITY DEFINER SET search_path = fleetstate, pg_catalog AS $$
+CREATE FUNCTION make_partitions(days int) RETURNS int LANGUAGE plpgsql SECURITY DEFINER SET search_path = fleetstate, pg_catalog, pg_temp AS $$
 DECLARE
 	t text; d date; made int := 0; name text;
 BEGIN
@@ -355,7 +357,7 @@ GRANT EXECUTE ON FUNCTION make_partitions TO fleetstate_ingest;
 SELECT make_partitions(3);
 
 -- Numbers committed events. One at a time, so that positions have no holes and never appear behind a reader.
-CREATE FUNCTION number_events() RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER SET search_path = fleetstate, pg_catalog AS $$
+CREATE FUNCTION number_events() RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER SET search_path = fleetstate, pg_catalog, pg_temp AS $$
 DECLARE
 	n bigint; top bigint;
 BEGIN
@@ -385,7 +387,7 @@ INSERT INTO cursor_secret (secret) VALUES (sha256(uuid_send(gen_random_uuid()) |
 ALTER TABLE cursor_secret ENABLE ROW LEVEL SECURITY;
 ALTER TABLE cursor_secret FORCE ROW LEVEL SECURITY;
 CREATE POLICY owner ON cursor_secret TO fleetstate_owner USING (true);
-CREATE FUNCTION read_cursor_secret() RETURNS bytea LANGUAGE sql STABLE SECURITY DEFINER SET search_path = fleetstate, pg_catalog
+CREATE FUNCTION read_cursor_secret() RETURNS bytea LANGUAGE sql STABLE SECURITY DEFINER SET search_path = fleetstate, pg_catalog, pg_temp
 	AS $$ SELECT secret FROM cursor_secret $$;
 REVOKE ALL ON FUNCTION read_cursor_secret FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION read_cursor_secret TO fleetstate_api;
@@ -406,14 +408,14 @@ CREATE POLICY owner ON fleet_count TO fleetstate_owner USING (true);
 CREATE POLICY tenant ON fleet_count FOR SELECT TO fleetstate_api USING (tenant_id = (SELECT tenant_context()));
 GRANT SELECT ON fleet_count TO fleetstate_api;
 
-CREATE FUNCTION fold_fleet_count() RETURNS void LANGUAGE sql SECURITY DEFINER SET search_path = fleetstate, pg_catalog AS $$
+CREATE FUNCTION fold_fleet_count() RETURNS void LANGUAGE sql SECURITY DEFINER SET search_path = fleetstate, pg_catalog, pg_temp AS $$
 	WITH gone AS (
 		DELETE FROM fleet_count WHERE ctid = ANY (ARRAY(SELECT ctid FROM fleet_count FOR UPDATE SKIP LOCKED)) RETURNING *
 	)
 	INSERT INTO fleet_count SELECT tenant_id, lifecycle, posture, hwmodel, swversion, sum(n) FROM gone GROUP BY 1, 2, 3, 4, 5 HAVING sum(n) <> 0
 $$;
 REVOKE ALL ON FUNCTION fold_fleet_count FROM PUBLIC;
-CREATE FUNCTION count_devices() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = fleetstate, pg_catalog AS $$
+CREATE FUNCTION count_devices() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = fleetstate, pg_catalog, pg_temp AS $$
 BEGIN
 	IF TG_OP = 'INSERT' THEN
 		INSERT INTO fleet_count SELECT tenant_id, lifecycle, posture, hwmodel, swversion, count(*) FROM fresh GROUP BY 1, 2, 3, 4, 5;

@@ -555,7 +555,6 @@ def test_rows_are_guarded_in_the_database_itself(api):
     """As the API's role, whatever SQL it were made to run."""
     tables = granted(api)
     assert {"device", "device_state", "report_quiet", "report_full", "report", "device_item", "fleet_count", "refusal"} <= set(tables)
-    tables.remove("schema_version")  # one number
     tenants = dict(api.db.sql("SELECT id, tenant_id FROM tenant"))
     with psycopg2.connect(api.db.uri("fleetstate_api")) as db, db.cursor() as c:
         for table in tables:
@@ -578,12 +577,20 @@ def test_rows_are_guarded_in_the_database_itself(api):
     "SET ROLE fleetstate_owner", "SET ROLE fleetstate_ingest", "SET SESSION AUTHORIZATION fleetstate_owner",
     "SELECT * FROM api_token", "SELECT * FROM trust_anchor", "SELECT * FROM cursor_secret", "SELECT make_partitions(1)", "SELECT number_events()",
     "SELECT fold_fleet_count()", "UPDATE device SET posture = 'operational'", "DELETE FROM report_full", "INSERT INTO tenant (id, name) VALUES ('x', 'x')",
-    "CREATE TABLE fleetstate.x (i int)", "ALTER TABLE device DISABLE ROW LEVEL SECURITY", "COPY device TO PROGRAM 'true'",
+    "CREATE TABLE fleetstate.x (i int)", "CREATE TEMP VIEW api_token AS SELECT 1", "CREATE TEMP TABLE event (i int)", "ALTER TABLE device DISABLE ROW LEVEL SECURITY", "COPY device TO PROGRAM 'true'",
     "SELECT * FROM report_quiet_{day}", "SELECT * FROM report_full_{day}"])
 def test_what_the_apis_role_may_not(api, statement):
     [(day,)] = api.db.sql("SELECT to_char(now() AT TIME ZONE 'UTC', 'YYYYMMDD')")
     with pytest.raises(psycopg2.errors.InsufficientPrivilege):
         api.db.sql(statement.format(day=day), role="fleetstate_api")
+
+
+def test_owners_functions_look_into_no_temporary_schema_first(api):
+    rows = api.db.sql("SELECT proname, proconfig FROM pg_proc WHERE prosecdef AND pronamespace = 'fleetstate'::regnamespace")
+    assert len(rows) >= 7
+    assert [name for name, settings in rows if settings != ["search_path=fleetstate, pg_catalog, pg_temp"]] == []
+    assert api.db.sql("SELECT proname FROM pg_proc p WHERE prosecdef AND pronamespace = 'fleetstate'::regnamespace"
+                      " AND has_function_privilege('public', p.oid, 'EXECUTE')") == []
 
 
 def test_the_command_line(api):
