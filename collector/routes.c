@@ -125,7 +125,8 @@ routes_begin(const struct arrival *arrival, struct request *request, struct resp
 	}
 	if (request->route->least != ROLE_NONE && !token_parse(arrival->authorization, request->token))
 		return refuse(response, PROBLEM_UNAUTHORIZED, "");
-	request->openmetrics = arrival->accept != NULL && strstr(arrival->accept, "application/openmetrics-text") != NULL;
+	request->openmetrics =
+		arrival->accept != NULL && strstr(arrival->accept, "application/openmetrics-text") != NULL;
 	unknown = unknown_parameter(request);
 	if (unknown != NULL)
 		return refuse(response, PROBLEM_UNKNOWN_PARAMETER, unknown);
