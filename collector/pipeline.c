@@ -54,16 +54,21 @@ static void stop_lease(struct pipeline *);
  * run from the front and commits it; then `answer` sends receipts. `lease` says which shards we subscribe to, and so sets it all going: it starts
  * after all of these and stops before them.
  */
+/* clang-format off */
 static const struct stage {
 	const char *name;
 	int (*start)(struct pipeline *);
 	void (*stop)(struct pipeline *);
 } stages[] = {
-	{"queue", start_queue, stop_queue},    {"subscribe", start_subscribe, stop_subscribe},
-	{"answer", start_answer, stop_answer}, {"verify", start_verify, stop_verify},
-	{"store", start_store, stop_store},    {"watch", start_watch, stop_watch},
+	{"queue", start_queue, stop_queue},
+	{"subscribe", start_subscribe, stop_subscribe},
+	{"answer", start_answer, stop_answer},
+	{"verify", start_verify, stop_verify},
+	{"store", start_store, stop_store},
 	{"lease", start_lease, stop_lease},
+	{"watch", start_watch, stop_watch},
 };
+/* clang-format on */
 #define STAGES (sizeof stages / sizeof stages[0])
 
 static int64_t

@@ -1402,23 +1402,34 @@ store_range(struct store *s, struct message **messages, size_t n)
 	}
 }
 
-static void
-reload_changed(struct store *s)
+/* Those of the list that are in memory. Empties it. */
+static size_t
+take_reloads(struct store *s, struct device **devices)
 {
-	struct device *devices[RELOADS_MAX];
 	size_t n = 0;
 
-	if (s->reloads_n == 0)
-		return;
 	pthread_mutex_lock(&s->reload_lock);
 	for (size_t i = 0; i < s->reloads_n; i++) {
 		devices[n] = keyring_find(s->keyring, &s->reloads[i]);
 		if (devices[n] != NULL)
 			n++;
 	}
-	if (n == 0 || keyring_reload(s->keyring, s->db, devices, n) == 0)
-		s->reloads_n = 0;
+	s->reloads_n = 0;
 	pthread_mutex_unlock(&s->reload_lock);
+	return n;
+}
+
+static void
+reload_changed(struct store *s)
+{
+	struct device *devices[RELOADS_MAX];
+	size_t n = take_reloads(s, devices);
+
+	while (n > 0 && keyring_reload(s->keyring, s->db, devices, n) < 0) {
+		if (atomic_load(&s->give_up))
+			return;
+		wait_ms(RETRY_MS);
+	}
 }
 
 int

@@ -17,6 +17,7 @@
 #define BACKOFF_MIN_MS 500
 #define BACKOFF_MAX_MS 15000
 #define CONNECT_SECONDS 10
+#define STUCK_MS (3 * CONNECT_SECONDS * 1000)
 #define DISCONNECT_MS 3000
 #define OUTGOING_MAX 1000 /* receipts of a shard on their way at once */
 #define NAME_SIZE 32
@@ -34,7 +35,7 @@ struct client {
 	atomic_int link;
 	atomic_bool full; /* gave up because the queue was: stay away for a moment */
 	_Atomic int64_t canary_sent, canary_back;
-	int64_t next_try, backoff; /* the ticking thread's */
+	int64_t next_try, backoff, tried; /* the ticking thread's */
 	atomic_bool gone; /* the disconnect that was asked for is done */
 };
 
@@ -255,6 +256,8 @@ back_off(struct client *c, int64_t now)
 	c->next_try = now + c->backoff / 2 + rand() % (int)(c->backoff / 2);
 }
 
+static const MQTTAsync_disconnectOptions hang_up_options = MQTTAsync_disconnectOptions_initializer5;
+
 static void
 tick(struct client *c, int64_t now)
 {
@@ -267,14 +270,21 @@ tick(struct client *c, int64_t now)
 			send_canary(c);
 		break;
 	case LINK_DOWN:
-		/* A hang-up of our own takes a moment; a full queue deserves one. */
-		if (now < c->next_try || (atomic_load(&c->full) && queue_fill(c->subscribe->queue) > 50) ||
-		    MQTTAsync_isConnected(c->handle))
+		if (now < c->next_try || (atomic_load(&c->full) && queue_fill(c->subscribe->queue) > 50))
 			break;
 		back_off(c, now);
+		c->tried = now;
+		if (MQTTAsync_isConnected(c->handle)) {
+			/* A hang-up of our own that is still under way, or went wrong. */
+			(void)MQTTAsync_disconnect(c->handle, &hang_up_options);
+			break;
+		}
 		connect_client(c);
 		break;
 	case LINK_CONNECTING:
+		/* paho gives up by itself; should it not, so do we. */
+		if (now - c->tried > STUCK_MS)
+			set_down(c, "no answer to a connect");
 		break;
 	}
 }

@@ -256,10 +256,10 @@ def test_a_refusal_is_counted_once_and_harms_no_neighbour(system, device, reason
     before, bad, after = device.quiet(), REFUSALS[reason](device), device.quiet({"receipt": True})
     for message in (before, bad, after):
         device.client.publish(device.report_topic, message, qos=1)
-    receipt = device.receipt_up_to(3)
-    while not receipt.refused:
-        receipt = device.receipt()
-    assert receipt.refused == [(wire.sha256(bad), reason)]
+    receipts = [device.receipt()]
+    while receipts[-1].up_to < 3 or not any(r.refused for r in receipts):
+        receipts.append(device.receipt())
+    assert [one for r in receipts for one in r.refused] == [(wire.sha256(bad), reason)]
     assert refused(system, device) == {reason: 1}
     assert [seq for _, seq, _ in system.stored(device)] == [1, 2, 3]
 
@@ -314,19 +314,7 @@ def test_a_database_that_goes_away_loses_nothing(system):
     await_true(system.collector.is_ready, "readiness")
 
 
-def test_a_broker_that_restarts_is_subscribed_to_again(system, device):
-    device.publish(device.full())
-    device.receipt_up_to(1)
-    system.broker.stop()
-    system.broker.start()
-    await_true(lambda: device.client.is_connected(), "the device being back", 60)
-    await_true(lambda: device.publish(device.quiet(keep=True)) == 0, "a subscriber", 60)
-    device.quiet()
-    device.publish(device.quiet({"receipt": True}))
-    device.receipt_up_to(2, timeout=30)
-
-
-def drain(devices, total, seconds):
+def drain(devices, seconds):
     """Sends again, as the emitter's spool does, until all is accounted for."""
     deadline = time.monotonic() + seconds
     for d, messages in devices:
@@ -348,6 +336,16 @@ def drain(devices, total, seconds):
             assert time.monotonic() < deadline, messages.keys()
 
 
+def test_a_broker_that_restarts_is_subscribed_to_again(system, device):
+    device.publish(device.full())
+    device.receipt_up_to(1)
+    system.broker.stop()
+    system.broker.start()
+    # Sent again until it is receipted: the device may be back before its own subscription, or before the collector.
+    drain([(device, {2: device.quiet({"receipt": True})})], 60)
+    assert [seq for _, seq, _ in system.stored(device)] == [1, 2]
+
+
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_a_collector_that_dies_under_load_loses_nothing(system, how):
     devices = [(system.device(), {}) for _ in range(5)]
@@ -363,7 +361,7 @@ def test_a_collector_that_dies_under_load_loses_nothing(system, how):
             messages[d.seq] = message
             d.client.publish(d.report_topic, message, qos=1)
     system.collector.start()
-    drain(devices, 301, 120)
+    drain(devices, 120)
     for d, _ in devices:
         assert sorted(seq for _, seq, _ in system.stored(d)) == list(range(1, 302))
         assert system.epoch(d)[2:] == (0, 0)
