@@ -61,6 +61,7 @@ EMITTER := \
 	emitter/account.c \
 	emitter/segment.c \
 	emitter/spool.c \
+	emitter/reclaim.c \
 	emitter/journal.c \
 	emitter/publish.c \
 	emitter/receipt_trust.c \

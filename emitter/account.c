@@ -100,6 +100,20 @@ book_free(struct book *b)
 }
 
 int
+book_copy(struct book *to, const struct book *from)
+{
+	struct drop *drops = calloc(from->drops_len + 1, sizeof *drops);
+	if (drops == NULL)
+		return -1;
+	if (from->drops_len > 0)
+		memcpy(drops, from->drops, from->drops_len * sizeof *drops);
+	*to = *from;
+	to->drops = drops;
+	to->drops_size = from->drops_len + 1;
+	return 0;
+}
+
+int
 book_save(const struct book *b)
 {
 	struct cbor_writer w;

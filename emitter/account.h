@@ -33,6 +33,8 @@ struct book {
 /* Reads the file, or starts with an empty book when there is none. 0, or -1 and `error`. */
 int book_load(struct book *, int dir, char *error) WARN_UNUSED;
 void book_free(struct book *);
+/* Overwrites `to`. 0, or -1 when memory ran out; the caller frees it. */
+int book_copy(struct book *to, const struct book *from) WARN_UNUSED;
 /* 0, or -1 with errno: the book then holds in memory only, and is saved with the next change. */
 int book_save(const struct book *) WARN_UNUSED;
 

@@ -1,4 +1,4 @@
-#include "emitter/spool.h"
+#include "emitter/shelf.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -10,37 +10,10 @@
 
 #define BUFFER_KEPT (16 * 1024) /* of the reading buffer between calls */
 
-struct entry {
-	uint32_t seq; /* above the segment's first */
-	uint32_t offset, len;
-	uint32_t flags;
-};
-
-struct segment {
-	uint64_t first; /* names the file, and is not above any of its records */
-	uint32_t size;
-	bool sealed; /* a write failed: nothing more goes in */
-	struct entry *entries;
-	size_t len, room;
-};
-
-struct spool {
-	int dir, active; /* the newest segment's descriptor, -1: none is open */
-	uint64_t epoch;
-	size_t limit, segment_size;
-	struct segment *segments; /* ascending */
-	size_t len, room;
-	size_t bytes;
-	struct book book;
-	uint8_t *buffer;
-	size_t buffer_size;
-	uint64_t dropped, damaged;
-};
-
 /* ---- the index ---- */
 
-static int
-segment_add(struct segment *g, const struct spool_record *record, size_t offset)
+int
+shelf_add_entry(struct segment *g, const struct spool_record *record, size_t offset)
 {
 	if (g->len == g->room) {
 		size_t room = g->room * 2 + 16;
@@ -70,8 +43,8 @@ spool_add_segment(struct spool *s, uint64_t first)
 	return &s->segments[s->len++];
 }
 
-static struct segment *
-newest_segment(struct spool *s)
+struct segment *
+shelf_newest(struct spool *s)
 {
 	return s->len > 0 ? &s->segments[s->len - 1] : NULL;
 }
@@ -118,8 +91,8 @@ spool_next_any(struct spool *s, uint64_t after, struct spool_record *out)
 	return true;
 }
 
-static bool
-is_pending(const struct spool *s, uint64_t seq)
+bool
+shelf_is_pending(const struct spool *s, uint64_t seq)
 {
 	return !account_covers(&s->book.account, seq) && !book_dropped(&s->book, seq);
 }
@@ -131,15 +104,15 @@ spool_next(struct spool *s, uint64_t after, struct spool_record *out)
 	if (a->missing_len == 0 && after < a->up_to)
 		after = a->up_to;
 	while (spool_next_any(s, after, out)) {
-		if (is_pending(s, out->seq))
+		if (shelf_is_pending(s, out->seq))
 			return true;
 		after = out->seq;
 	}
 	return false;
 }
 
-static uint64_t
-newest_seq(const struct spool *s)
+uint64_t
+shelf_newest_seq(const struct spool *s)
 {
 	for (size_t i = s->len; i-- > 0;)
 		if (s->segments[i].len > 0)
@@ -154,13 +127,13 @@ static size_t
 scan(struct spool *s, struct segment *g, struct slice file)
 {
 	size_t end = SEGMENT_HEAD;
-	uint64_t newest = newest_seq(s);
+	uint64_t newest = shelf_newest_seq(s);
 	bool sound = true;
 	for (size_t at = SEGMENT_HEAD; at < file.len;) {
 		struct spool_record record;
 		bool fits = record_parse(file, at, &record) && record.seq > newest && record.seq >= g->first &&
 			    record.seq - g->first <= UINT32_MAX;
-		if (!fits || segment_add(g, &record, at) != 0) {
+		if (!fits || shelf_add_entry(g, &record, at) != 0) {
 			s->damaged += sound;
 			sound = false;
 			at++;
@@ -256,8 +229,7 @@ spool_close(struct spool *s)
 {
 	if (s == NULL)
 		return;
-	if (s->active >= 0)
-		close(s->active);
+	shelf_close_active(s);
 	if (s->dir >= 0)
 		close(s->dir);
 	for (size_t i = 0; i < s->len; i++)
@@ -268,168 +240,15 @@ spool_close(struct spool *s)
 	free(s);
 }
 
-/* ---- making room ---- */
-
-/* Whether a record may go, in the order in which they go. The newest always stays: the next report refers to it. */
-static bool
-is_receipted(const struct spool *s, uint64_t seq, unsigned flags)
-{
-	(void)flags;
-	return !is_pending(s, seq);
-}
-
-static bool
-is_quiet(const struct spool *s, uint64_t seq, unsigned flags)
-{
-	return is_receipted(s, seq, flags) || flags == 0;
-}
-
-static bool
-is_any(const struct spool *s, uint64_t seq, unsigned flags)
-{
-	(void)s;
-	(void)seq;
-	(void)flags;
-	return true;
-}
-
-typedef bool may_go(const struct spool *, uint64_t seq, unsigned flags);
-
-/* What is given up without a receipt is declared; that is durable before the record is gone. */
-static int
-drop_entries(struct spool *s, const struct segment *g, may_go *goes, uint64_t newest)
-{
-	bool changed = false;
-	for (size_t i = 0; i < g->len; i++) {
-		uint64_t seq = g->first + g->entries[i].seq;
-		if (seq == newest || !goes(s, seq, g->entries[i].flags) || !is_pending(s, seq))
-			continue;
-		if (book_drop(&s->book, (struct seq_range){seq, seq}, DROP_OVERWRITTEN) != 0)
-			return -1;
-		book_undeclare(&s->book, seq);
-		s->dropped++;
-		changed = true;
-	}
-	return changed ? book_save(&s->book) : 0;
-}
-
-/* Copies the records that stay into a new file of the same name. `kept` has room for all of the segment's entries. */
-static int
-rewrite_segment(struct spool *s, struct segment *g, may_go *goes, uint64_t newest, struct segment *kept)
-{
-	char name[NAME_SIZE];
-	segment_name(g->first, name);
-	uint8_t *old = NULL, *new = NULL;
-	size_t len = 0, at = SEGMENT_HEAD;
-	int rc = -1;
-	if (segment_load(s->dir, g->first, &old, &len) != 0)
-		return -1;
-	new = malloc(len + SEGMENT_HEAD);
-	if (new == NULL)
-		goto out;
-	segment_head(s->epoch, new);
-	for (size_t i = 0; i < g->len; i++) {
-		const struct entry *e = &g->entries[i];
-		struct spool_record record;
-		uint64_t seq = g->first + e->seq;
-		bool goes_now = seq != newest && goes(s, seq, e->flags);
-		if (goes_now || !record_parse((struct slice){old, len}, e->offset, &record))
-			continue;
-		memcpy(new + at, old + e->offset, RECORD_HEAD + e->len);
-		if (segment_add(kept, &record, at) != 0)
-			goto out;
-		at += RECORD_HEAD + e->len;
-	}
-	kept->size = (uint32_t)at;
-	rc = durable_write(s->dir, name, (struct slice){new, at}, true);
-out:
-	free(old);
-	free(new);
-	return rc;
-}
-
-static int
-remove_segment(struct spool *s, struct segment *g)
-{
-	char name[NAME_SIZE];
-	segment_name(g->first, name);
-	if (unlinkat(s->dir, name, 0) != 0 && errno != ENOENT)
-		return -1;
-	(void)fsync(s->dir);
-	if (g == newest_segment(s) && s->active >= 0) {
-		close(s->active);
-		s->active = -1;
-	}
-	s->bytes -= g->size;
-	free(g->entries);
-	size_t after = s->len - (size_t)(g - s->segments) - 1;
-	memmove(g, g + 1, after * sizeof *g);
-	s->len--;
-	return 0;
-}
-
-/* Frees what may go of one segment; when nothing stays, the file. */
-static int
-reclaim(struct spool *s, struct segment *g, may_go *goes, size_t stays)
-{
-	uint64_t newest = newest_seq(s);
-	if (drop_entries(s, g, goes, newest) != 0)
-		return -1;
-	if (stays == 0)
-		return remove_segment(s, g);
-	struct segment kept = {.first = g->first};
-	if (rewrite_segment(s, g, goes, newest, &kept) != 0) {
-		free(kept.entries);
-		return -1;
-	}
-	if (g == newest_segment(s) && s->active >= 0) {
-		close(s->active);
-		s->active = -1;
-	}
-	s->bytes -= g->size - kept.size;
-	free(g->entries);
-	*g = kept;
-	return 0;
-}
-
-/* The oldest segment that has something of this kind. `whole`: only one that goes as a whole, which takes no room to do. */
-static int
-reclaim_oldest(struct spool *s, may_go *goes, bool whole)
-{
-	uint64_t newest = newest_seq(s);
-	for (size_t i = 0; i < s->len; i++) {
-		struct segment *g = &s->segments[i];
-		size_t stays = 0;
-		for (size_t j = 0; j < g->len; j++) {
-			uint64_t seq = g->first + g->entries[j].seq;
-			stays += seq == newest || !goes(s, seq, g->entries[j].flags);
-		}
-		if (stays == 0 || (!whole && stays < g->len))
-			return reclaim(s, g, goes, stays);
-	}
-	errno = ENOSPC;
-	return -1;
-}
-
-static int
-make_room(struct spool *s, size_t need)
-{
-	static may_go *const order[] = {is_receipted, is_quiet, is_any};
-	if (need > s->limit / 2) {
-		errno = EFBIG;
-		return -1;
-	}
-	size_t kind = 0;
-	while (s->bytes + need > s->limit) {
-		if (reclaim_oldest(s, order[kind], false) == 0)
-			continue;
-		if (errno != ENOSPC || ++kind == sizeof order / sizeof *order)
-			return -1;
-	}
-	return 0;
-}
-
 /* ---- appending and reading ---- */
+
+void
+shelf_close_active(struct spool *s)
+{
+	if (s->active >= 0)
+		close(s->active);
+	s->active = -1;
+}
 
 static int
 create_segment(struct spool *s, uint64_t first)
@@ -458,14 +277,12 @@ create_segment(struct spool *s, uint64_t first)
 static int
 open_active(struct spool *s, uint64_t seq, size_t need)
 {
-	struct segment *g = newest_segment(s);
+	struct segment *g = shelf_newest(s);
 	bool fresh = g == NULL || g->sealed || seq - g->first > UINT32_MAX ||
 		     (g->len > 0 && g->size + need > s->segment_size);
 	if (!fresh && s->active >= 0)
 		return 0;
-	if (s->active >= 0)
-		close(s->active);
-	s->active = -1;
+	shelf_close_active(s);
 	if (fresh)
 		return create_segment(s, seq);
 	char name[NAME_SIZE];
@@ -477,13 +294,13 @@ open_active(struct spool *s, uint64_t seq, size_t need)
 static int
 append_record(struct spool *s, const struct spool_record *record, struct slice message)
 {
-	struct segment *g = newest_segment(s);
+	struct segment *g = shelf_newest(s);
 	uint8_t head[RECORD_HEAD];
 	record_head(head, record->seq, record->flags, message);
 	off_t at = (off_t)g->size;
 	if (write_all_at(s->active, (struct slice){head, sizeof head}, at) == 0 &&
 	    write_all_at(s->active, message, at + RECORD_HEAD) == 0 && fdatasync(s->active) == 0 &&
-	    segment_add(g, record, g->size) == 0) {
+	    shelf_add_entry(g, record, g->size) == 0) {
 		g->size += (uint32_t)(RECORD_HEAD + message.len);
 		s->bytes += RECORD_HEAD + message.len;
 		return 0;
@@ -496,23 +313,34 @@ append_record(struct spool *s, const struct spool_record *record, struct slice m
 	return -1;
 }
 
+static int
+append(struct spool *s, const struct spool_record *record, struct slice message)
+{
+	if (open_active(s, record->seq, RECORD_HEAD + message.len) != 0)
+		return -1;
+	return append_record(s, record, message);
+}
+
 int
 spool_append(struct spool *s, uint64_t seq, unsigned flags, struct slice message)
 {
-	size_t need = RECORD_HEAD + message.len;
 	struct spool_record record = {seq, flags, message.len};
 	if (message.len > LIMIT_MESSAGE) {
 		errno = EFBIG;
 		return -1;
 	}
-	if (make_room(s, need + SEGMENT_HEAD) != 0)
+	if (shelf_make_room(s, RECORD_HEAD + message.len + SEGMENT_HEAD) != 0)
 		return -1;
-	if (open_active(s, seq, need) == 0 && append_record(s, &record, message) == 0)
-		return 0;
-	/* The disk is fuller than our limit says: what was receipted can go. */
-	if (errno != ENOSPC || reclaim_oldest(s, is_receipted, true) != 0)
-		return -1;
-	return open_active(s, seq, need) == 0 ? append_record(s, &record, message) : -1;
+	int rc = append(s, &record, message);
+	for (size_t files = s->len; rc != 0 && shelf_disk_is_full(errno) && files > 0; files--) {
+		int why = errno;
+		if (shelf_free_disk(s) != 0) {
+			errno = why;
+			return -1;
+		}
+		rc = append(s, &record, message);
+	}
+	return rc;
 }
 
 static int
@@ -607,7 +435,7 @@ drop_absent(struct spool *s, struct seq_range range, uint64_t newest)
 int
 spool_settle(struct spool *s, const struct account *account)
 {
-	uint64_t newest = newest_seq(s);
+	uint64_t newest = shelf_newest_seq(s);
 	book_settle(&s->book, account);
 	for (size_t i = 0; i < account->missing_len; i++)
 		if (drop_absent(s, account->missing[i], newest) != 0)
@@ -654,6 +482,6 @@ spool_stats(const struct spool *s, struct spool_stats *out)
 	for (size_t i = 0; i < s->len; i++) {
 		out->records += s->segments[i].len;
 		for (size_t j = 0; j < s->segments[i].len; j++)
-			out->pending += is_pending(s, s->segments[i].first + s->segments[i].entries[j].seq);
+			out->pending += shelf_is_pending(s, s->segments[i].first + s->segments[i].entries[j].seq);
 	}
 }

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -366,6 +367,118 @@ no_space(void **unused)
 	spool_close(s);
 }
 
+/* Puts a disk of that size in the place of the test's directory. False: we may not. */
+static bool
+mount_disk(const char *size)
+{
+	char options[32];
+	snprintf(options, sizeof options, "size=%s", size);
+	close(dir);
+	bool mounted = mount("tmpfs", where, "tmpfs", 0, options) == 0;
+	dir = open(where, O_RDONLY | O_DIRECTORY);
+	return mounted && dir >= 0;
+}
+
+static int
+clean_disk(void **unused)
+{
+	(void)umount2(where, MNT_DETACH);
+	return clean(unused);
+}
+
+/* Another program takes all the room that there is. */
+static void
+fill_disk(void)
+{
+	static const uint8_t bytes[4096];
+	int fd = openat(dir, "other", O_WRONLY | O_CREAT | O_APPEND, 0600);
+	assert_true(fd >= 0);
+	while (write(fd, bytes, sizeof bytes) > 0 || write(fd, bytes, 1) > 0)
+		;
+	assert_int_equal(errno, ENOSPC);
+	close(fd);
+}
+
+/* Spool and disk are both full, and no file can be written anew: what nobody receipted stays, here and in the account. */
+static void
+full_disk_keeps_what_waits(void **unused)
+{
+	(void)unused;
+	struct spool_stats stats = {0};
+	uint64_t seq = 1;
+	if (!mount_disk("4m"))
+		skip();
+	struct spool *s = reopen(LIMIT);
+	for (; stats.bytes + 4000 + RECORD_HEAD + 2 * SEGMENT_HEAD <= LIMIT; seq++, spool_stats(s, &stats))
+		append(s, seq, seq % 4 ? 0 : SPOOL_SECTIONS, 4000);
+	struct account account = receipt(seq / 2);
+	for (uint64_t i = 1; i < account.up_to; i += 10) /* some of each file's: none goes as a whole */
+		account.missing[account.missing_len++] = (struct seq_range){i, i};
+	assert_int_equal(spool_settle(s, &account), 0);
+	spool_stats(s, &stats);
+	size_t records = stats.records, pending = stats.pending;
+	fill_disk();
+	for (int i = 0; i < 5; i++, seq++) {
+		int rc = spool_append(s, seq, SPOOL_SECTIONS, message(seq, 4000));
+		assert_true(rc == 0 || errno == ENOSPC);
+		records += rc == 0;
+		pending += rc == 0;
+	}
+	spool_stats(s, &stats);
+	assert_int_equal(stats.records, records);
+	assert_int_equal(stats.pending, pending);
+	assert_int_equal(stats.dropped, 0);
+	assert_false(spool_has_drops(s));
+	/* Even without any receipt: what would be given up can't be declared, so it isn't. */
+	account = receipt(0);
+	account.iat++;
+	assert_int_equal(spool_settle(s, &account), -1);
+	seq++;
+	assert_int_equal(spool_append(s, seq, 0, message(seq, 4000)), -1);
+	assert_int_equal(errno, ENOSPC);
+	spool_stats(s, &stats);
+	assert_int_equal(stats.pending, records);
+	assert_false(spool_has_drops(s));
+	/* As soon as there is room it goes on. */
+	assert_int_equal(unlinkat(dir, "other", 0), 0);
+	append(s, ++seq, SPOOL_SECTIONS, 4000);
+	spool_close(s);
+}
+
+/* Receipted files go when the disk has no room, down to the newest record, which never goes. */
+static void
+full_disk_frees_what_is_receipted(void **unused)
+{
+	(void)unused;
+	uint64_t seq = 1;
+	if (!mount_disk("2m"))
+		skip();
+	struct spool *s = reopen(8 * LIMIT);
+	for (; seq <= 200; seq++)
+		append(s, seq, 0, 4000);
+	struct account account = receipt(200);
+	assert_int_equal(spool_settle(s, &account), 0);
+	fill_disk();
+	for (; seq <= 300; seq++) {
+		append(s, seq, 0, 4000);
+		assert_holds(s, seq - 1, 4000);
+	}
+	account.up_to = 300;
+	assert_int_equal(spool_settle(s, &account), 0);
+	/* More than the disk can hold: all goes but the newest, and no empty file keeps it trying. */
+	fill_disk();
+	assert_int_equal(spool_append(s, 301, 0, message(301, LIMIT_MESSAGE)), -1);
+	assert_int_equal(errno, ENOSPC);
+	assert_int_equal(spool_newest(s, 0).seq, 300);
+	assert_holds(s, 300, 4000);
+	append(s, 302, 0, 4000);
+	spool_close(s);
+	s = reopen(8 * LIMIT);
+	assert_int_equal(spool_newest(s, 0).seq, 302);
+	assert_undamaged(s);
+	spool_close(s);
+}
+
 static void
 too_large(void **unused)
 {
@@ -397,6 +510,8 @@ main(void)
 		cmocka_unit_test_setup_teardown(full_unreceipted, empty, clean),
 		cmocka_unit_test_setup_teardown(drops_until_receipted, empty, clean),
 		cmocka_unit_test_setup_teardown(no_space, empty, clean),
+		cmocka_unit_test_setup_teardown(full_disk_keeps_what_waits, empty, clean_disk),
+		cmocka_unit_test_setup_teardown(full_disk_frees_what_is_receipted, empty, clean_disk),
 		cmocka_unit_test_setup_teardown(too_large, empty, clean),
 	};
 	return cmocka_run_group_tests_name("spool", tests, NULL, NULL);
