@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from ingesting import System, await_true, provision
+from ingesting import Collector, System, await_true, provision
 import device as wire  # found through ingesting
 
 LATE, FORK, CLOCK, GRACE, BREAK, PENDING, SECOND = 1, 2, 4, 8, 16, 32, 64
@@ -15,7 +15,7 @@ LATE, FORK, CLOCK, GRACE, BREAK, PENDING, SECOND = 1, 2, 4, 8, 16, 32, 64
 
 @pytest.fixture(scope="module")
 def system(tmp_path_factory):
-    system = System(tmp_path_factory.mktemp("ingest"), postgres=["fsync=off"])
+    system = System(tmp_path_factory.mktemp("ingest"), postgres=["fsync=off"], silence_min="1s")
     yield system
     system.close()
 
@@ -365,3 +365,84 @@ def test_a_collector_that_dies_under_load_loses_nothing(system, how):
     for d, _ in devices:
         assert sorted(seq for _, seq, _ in system.stored(d)) == list(range(1, 302))
         assert system.epoch(d)[2:] == (0, 0)
+
+
+def test_the_row_at_fault_is_refused_and_its_neighbours_are_stored(system):
+    devices = [system.device() for _ in range(4)]
+    for d in devices:
+        d.publish(d.full())
+        d.receipt_up_to(1)
+    bad = devices[2]
+    system.database.sql("ALTER TABLE report_quiet ADD CONSTRAINT fault CHECK (NOT (seq = 3 AND device_id ="
+                        f" {system.database.one('SELECT device_id FROM device WHERE ueid = %s', (bad.ueid,))}))")
+    try:
+        for seq in range(2, 6):
+            for d in devices:
+                d.client.publish(d.report_topic, d.quiet({"receipt": seq == 5}), qos=1)
+        for d in devices:
+            d.receipt_up_to(5)
+            assert [seq for _, seq, _ in system.stored(d)] == ([1, 2, 4, 5] if d is bad else [1, 2, 3, 4, 5])
+        assert refused(system, bad) == {"unstorable": 1}
+    finally:
+        system.database.sql("ALTER TABLE report_quiet DROP CONSTRAINT fault")
+
+
+def test_a_held_device_waits_for_approval(system):
+    provision("maker", system.broker.pki, "globex")
+    system.database.cli("trust-anchor", "add", "--tenant", "acme", "--enrol", "hold", system.broker.pki / "globex-ca.crt")
+    system.broker.stop()
+    system.broker.start()  # it reads makers' authorities at its start
+    await_true(system.collector.is_ready, "readiness", 60)
+    time.sleep(3)  # the collector looks for new anchors every two seconds
+    held = system.device(ueid=provision("device", system.broker.pki, "--maker", "globex")[0])
+    drain([(held, {1: held.full()})], 60)
+    assert system.stored(held) == [(held.epoch.hex(), 1, PENDING)]
+    assert system.database.one("SELECT lifecycle FROM device WHERE ueid = %s", (held.ueid,)) == "pending"
+    system.database.cli("device", "approve", held.ueid.hex())
+
+    def is_admitted():
+        held.publish(held.quiet())
+        await_stored(system, held, held.seq)
+        return system.stored(held)[-1][2] == 0
+    await_true(is_admitted, "a report that is not pending")
+
+
+def test_a_silent_device_is_noticed_and_welcomed_back(system):
+    device = system.device(interval=1)
+    device.publish(device.full())
+    device.receipt_up_to(1)
+    await_true(lambda: posture(system, device) == ("silent", ["silent"]), "silence", 30)
+    device.publish(device.quiet({"receipt": True}))
+    device.receipt_up_to(2)
+    assert posture(system, device) == ("unknown", ["no-policies"])
+    assert events(system, device)[-2:] == ["device.posture"] * 2
+
+
+def test_two_collectors_share_the_shards_and_one_inherits_the_other(system, tmp_path):
+    held = "SELECT count(*) FROM pg_locks l JOIN pg_stat_activity USING (pid) WHERE locktype = 'advisory' AND classid = 8260 GROUP BY l.pid"
+    devices = [system.device() for _ in range(8)]
+    for d in devices:
+        d.publish(d.full())
+        d.receipt_up_to(1)
+    second = Collector(tmp_path, system.database, system.broker, name="two").start()
+    try:
+        await_true(lambda: system.database.sql(held) == [(8,), (8,)], "eight shards each", 60)
+        await_true(lambda: second.is_ready() and system.collector.is_ready(), "readiness", 60)
+        for d in devices:
+            d.publish(d.quiet({"receipt": True}))
+            d.receipt_up_to(2)
+        second.process.kill()
+        second.process.wait()
+        await_true(lambda: system.database.sql(held) == [(16,)], "all shards at the first again", 60)
+        drain([(d, {3: d.quiet({"receipt": True})}) for d in devices], 60)
+        for d in devices:
+            assert sorted(seq for _, seq, _ in system.stored(d)) == [1, 2, 3]
+    finally:
+        if second.process.poll() is None:
+            second.stop()
+
+
+def test_the_samples_of_refusals_and_the_events_have_their_order(system):
+    positions = await_true(lambda: (system.database.one("SELECT count(*) FROM event WHERE position IS NULL") == 0) and
+                           system.database.sql("SELECT position FROM event ORDER BY 1"), "all events numbered")
+    assert [p for p, in positions] == list(range(1, len(positions) + 1))
