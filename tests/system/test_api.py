@@ -117,8 +117,6 @@ EPOCH = "0123456789abcdef"
 
 class Api:
     def __init__(self, directory):
-        if "NO_MAKE" not in os.environ:
-            subprocess.run(["make", "-s", "-C", ROOT, f"BUILD={BUILD}", BUILD / "fleetstate", BUILD / "serve-alone"], check=True)
         self.db = Database(directory)
         self.db.cli("migrate")
         self.tokens = {}
