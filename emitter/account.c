@@ -5,7 +5,7 @@
 #include <string.h>
 
 #define BOOK_FILE "account"
-#define BOOK_VERSION 1
+#define BOOK_VERSION 2
 #define BOOK_MAX (4 * 1024 * 1024) /* 100,000 drops */
 #define DROPS_MAX 200000
 
@@ -13,11 +13,14 @@ static void
 write_book(const struct book *b, struct cbor_writer *w)
 {
 	const struct account *a = &b->account;
-	cbor_write_array(w, 6);
+	cbor_write_array(w, 9);
 	cbor_write_uint(w, BOOK_VERSION);
 	cbor_write_uint(w, a->iat);
-	cbor_write_bytes(w, (struct slice){a->kid, KID_SIZE});
 	cbor_write_uint(w, a->up_to);
+	cbor_write_uint(w, b->newest_iat);
+	cbor_write_uint(w, b->highest);
+	cbor_write_bytes(w, (struct slice){b->leaf, DIGEST_SIZE});
+	cbor_write_uint(w, b->ahead);
 	cbor_write_array(w, 2 * a->missing_len);
 	for (size_t i = 0; i < a->missing_len; i++) {
 		cbor_write_uint(w, a->missing[i].first);
@@ -47,12 +50,15 @@ read_book(struct book *b, struct slice file)
 	struct account *a = &b->account;
 	struct cbor_reader r;
 	cbor_reader_init(&r, file);
-	if (cbor_read_array(&r, 6) != 6)
+	if (cbor_read_array(&r, 9) != 9)
 		cbor_fail(&r, REASON_MALFORMED);
 	(void)cbor_read_uint_max(&r, BOOK_VERSION, BOOK_VERSION);
 	a->iat = cbor_read_uint(&r);
-	cbor_read_bytes_exact(&r, a->kid, KID_SIZE);
 	a->up_to = cbor_read_uint(&r);
+	b->newest_iat = cbor_read_uint(&r);
+	b->highest = cbor_read_uint(&r);
+	cbor_read_bytes_exact(&r, b->leaf, DIGEST_SIZE);
+	b->ahead = cbor_read_uint(&r);
 	a->missing_len = cbor_read_array(&r, 2 * LIMIT_RECEIPT_MISSING) / 2;
 	for (size_t i = 0; i < a->missing_len; i++)
 		a->missing[i] = read_range(&r);
@@ -224,6 +230,8 @@ void
 book_settle(struct book *b, const struct account *account)
 {
 	b->account = *account;
+	b->newest_iat = account->iat > b->newest_iat ? account->iat : b->newest_iat;
+	b->highest = account->up_to > b->highest ? account->up_to : b->highest;
 	size_t kept = 0;
 	for (size_t i = 0; i < b->drops_len; i++) {
 		uint64_t declared = b->drops[i].declared;

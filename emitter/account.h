@@ -11,7 +11,6 @@
 /* What the collector said last. */
 struct account {
 	uint64_t iat;		/* of the receipt, the collector's clock; 0: there never was one */
-	uint8_t kid[KID_SIZE];	/* our key at that time */
 	uint64_t up_to;
 	struct seq_range missing[LIMIT_RECEIPT_MISSING];
 	size_t missing_len;
@@ -26,6 +25,9 @@ struct drop {
 struct book {
 	int dir;
 	struct account account;
+	uint64_t newest_iat, highest;	/* of all receipts taken: the latest iat, the highest up_to */
+	uint8_t leaf[DIGEST_SIZE];	/* SHA-256 of the certificate that the collector got last, by a receipted report; 0: none */
+	uint64_t ahead;	/* the first number that a receipt accounted for before we had used it; 0: none */
 	struct drop *drops;	/* ascending, apart from each other; at most one more than there are records between them */
 	size_t drops_len, drops_size;
 };

@@ -65,14 +65,12 @@ static void publish_pending(struct pipeline *p, int64_t now);
 
 /* ---- the stages ---- */
 
-/* Until a receipt showed that the collector has this key, each report brings its chain. */
+/* Until a receipt covers a report that brought this certificate, each brings it: also a renewed one of the same key. */
 static bool
 wants_chain(const struct pipeline *p)
 {
-	const struct account *account = spool_account(p->spool);
-	uint8_t kid[KID_SIZE];
-	signer_kid(p->signer, kid);
-	return account->iat == 0 || memcmp(account->kid, kid, KID_SIZE) != 0 || (p->composer.wants & WANT_CHAIN) != 0;
+	return memcmp(spool_leaf(p->spool), signer_leaf(p->signer), DIGEST_SIZE) != 0 ||
+	       (p->composer.wants & WANT_CHAIN) != 0;
 }
 
 static int
@@ -84,9 +82,9 @@ stage_report(struct pipeline *p, struct job *job)
 		return -1;
 	}
 	spool_declare(p->spool, &job->composed.report);
-	if (job->composed.report.dropped_len > 0)
-		job->composed.report.receipt = true;
 	job->with_chain = wants_chain(p);
+	if (job->composed.report.dropped_len > 0 || job->with_chain)
+		job->composed.report.receipt = true;
 	return 0;
 }
 
@@ -127,8 +125,8 @@ static int
 stage_spool(struct pipeline *p, struct job *job)
 {
 	const struct report *report = &job->composed.report;
-	unsigned flags =
-		(report->state.at != NULL ? SPOOL_SECTIONS : 0) | (report->dropped_len > 0 ? SPOOL_DECLARES : 0);
+	unsigned flags = (report->state.at != NULL ? SPOOL_SECTIONS : 0) |
+			 (report->dropped_len > 0 ? SPOOL_DECLARES : 0) | (job->with_chain ? SPOOL_CHAIN : 0);
 	if (spool_append(p->spool, report->seq, flags, job->message) != 0) {
 		int why = errno;
 		p->counters[COUNTER_SPOOL_FAILED]++;
@@ -327,9 +325,10 @@ take_refusals(struct pipeline *p, const struct receipt *receipt)
 static void
 take_account(struct pipeline *p, const struct receipt *receipt)
 {
-	struct account account = {.iat = receipt->iat, .up_to = receipt->up_to, .missing_len = receipt->missing_len};
-	memcpy(account.missing, receipt->missing, sizeof account.missing);
-	signer_kid(p->signer, account.kid);
+	struct account account = receipts_account(receipt);
+	uint8_t leaf[DIGEST_SIZE];
+	if (receipts_leaf(&account, p->spool, leaf))
+		spool_set_leaf(p->spool, leaf);
 	if (spool_settle(p->spool, &account) != 0)
 		log_error("receipt not saved: what it covers may be sent again error=\"%s\"", strerror(errno));
 }

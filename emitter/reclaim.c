@@ -17,7 +17,7 @@ is_receipted(const struct spool *s, uint64_t seq, unsigned flags)
 static bool
 is_quiet(const struct spool *s, uint64_t seq, unsigned flags)
 {
-	return is_receipted(s, seq, flags) || flags == 0;
+	return is_receipted(s, seq, flags) || (flags & (SPOOL_SECTIONS | SPOOL_DECLARES)) == 0;
 }
 
 static bool

@@ -18,6 +18,7 @@ struct signer {
 	uint8_t *certificates[LIMIT_CHAIN_CERTS];
 	struct slice chain[LIMIT_CHAIN_CERTS];
 	size_t chain_len;
+	uint8_t leaf[DIGEST_SIZE];
 	struct ueid ueid;
 
 	/* What the file holds. */
@@ -195,8 +196,10 @@ chain_load(struct signer *s, const char *file, char *error)
 	}
 	if (s->chain_len == 0)
 		snprintf(error, ERROR_SIZE, "%s: no certificate in it", file);
-	else
+	else {
+		sha256(s->chain[0], s->leaf);
 		rc = 0;
+	}
 out:
 	fclose(f);
 	return rc;
@@ -369,8 +372,8 @@ signer_seq(const struct signer *s)
 	return s->seq;
 }
 
-void
-signer_kid(const struct signer *s, uint8_t kid[KID_SIZE])
+const uint8_t *
+signer_leaf(const struct signer *s)
 {
-	cose_key_kid(s->key, kid);
+	return s->leaf;
 }

@@ -42,6 +42,6 @@ int signer_stop(struct signer *) WARN_UNUSED;
 const struct ueid *signer_ueid(const struct signer *);
 uint64_t signer_epoch(const struct signer *);
 uint64_t signer_seq(const struct signer *);	/* the last one used */
-void signer_kid(const struct signer *, uint8_t kid[KID_SIZE]);
+const uint8_t *signer_leaf(const struct signer *);	/* SHA-256 of our certificate: DIGEST_SIZE bytes */
 
 #endif

@@ -415,6 +415,41 @@ spool_account(const struct spool *s)
 	return &s->book.account;
 }
 
+/* In the same second the order is not known, but nothing goes back. */
+bool
+spool_is_later(const struct spool *s, uint64_t iat, uint64_t up_to)
+{
+	const struct book *b = &s->book;
+	return iat > b->newest_iat || up_to > b->highest || (iat == b->newest_iat && up_to == b->highest);
+}
+
+const uint8_t *
+spool_leaf(const struct spool *s)
+{
+	return s->book.leaf;
+}
+
+void
+spool_set_leaf(struct spool *s, const uint8_t digest[DIGEST_SIZE])
+{
+	memcpy(s->book.leaf, digest, DIGEST_SIZE);
+}
+
+int
+spool_note_ahead(struct spool *s, uint64_t seq)
+{
+	if (s->book.ahead != 0)
+		return 0;
+	s->book.ahead = seq;
+	return book_save(&s->book);
+}
+
+uint64_t
+spool_ahead(const struct spool *s)
+{
+	return s->book.ahead;
+}
+
 /* Of a range that the collector misses, what is not here any more. */
 static int
 drop_absent(struct spool *s, struct seq_range range, uint64_t newest)

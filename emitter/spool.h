@@ -12,6 +12,7 @@
 enum spool_flag {
 	SPOOL_SECTIONS = 1,	/* state, inventory or events: evidence, the last to be given up */
 	SPOOL_DECLARES = 2,	/* carries a declared drop: as precious */
+	SPOOL_CHAIN = 4,	/* brings the certificate chain; no more precious than without */
 };
 
 struct spool_stats {
@@ -38,6 +39,9 @@ struct slice spool_read(struct spool *, uint64_t seq) WARN_UNUSED;
 struct link spool_newest(struct spool *, unsigned flags);
 
 const struct account *spool_account(const struct spool *);
+/* Whether a receipt can't be older than any that was settled: its iat is later; or, as a clock that went back says nothing, its up_to is above all of
+   theirs, for in one life of the collector's ledger that only grows. */
+bool spool_is_later(const struct spool *, uint64_t iat, uint64_t up_to);
 /* Takes over the collector's account: forgets drops whose declaration it covers, and turns what it misses and we no longer have into drops.
    0, or -1 with errno when it could not be made durable; it holds in memory all the same. */
 int spool_settle(struct spool *, const struct account *) WARN_UNUSED;
@@ -49,6 +53,13 @@ void spool_declare(struct spool *, struct report *);
 void spool_declared(struct spool *, const struct report *);
 bool spool_has_drops(const struct spool *);	/* undeclared ones */
 bool spool_is_dropped(const struct spool *, uint64_t seq);
+
+/* The certificate that the collector has, as SHA-256; all zero: none yet. Set it before the account that says so is settled, which saves it. */
+const uint8_t *spool_leaf(const struct spool *);
+void spool_set_leaf(struct spool *, const uint8_t digest[DIGEST_SIZE]);
+/* A receipt accounted for a number that was not used yet; the first such number is kept. 0, or -1 as above. */
+int spool_note_ahead(struct spool *, uint64_t seq) WARN_UNUSED;
+uint64_t spool_ahead(const struct spool *);	/* 0: none */
 
 void spool_stats(const struct spool *, struct spool_stats *);
 

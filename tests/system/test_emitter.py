@@ -10,6 +10,7 @@ import sys
 import time
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -207,6 +208,67 @@ def test_other_receipts_only_count(collector, emitter):
     collector.receipt(emitter.ueid, epoch, 1 << 40, bytes(32))
     until(lambda: emitter.counter("receipts_ahead") == 1, "a number not used")
     assert emitter.status()["up_to"] == 2 and emitter.counter("receipts") == 1
+
+
+def renew(emitter, pki):
+    """Another certificate for the same key."""
+    pair = pki / "devices" / emitter.ueid
+    old = device.certificates(pathlib.Path(f"{pair}.crt").read_bytes())
+    ca_key = serialization.load_pem_private_key((pki / "maker-ca.key").read_bytes(), None)
+    builder = x509.CertificateBuilder(old[0].issuer, old[0].subject, old[0].public_key(), x509.random_serial_number(),
+                                      old[0].not_valid_before, old[0].not_valid_after)
+    for extension in old[0].extensions:
+        builder = builder.add_extension(extension.value, extension.critical)
+    new = builder.sign(ca_key, old[0].signature_hash_algorithm)
+    renewed = emitter.directory / "renewed.crt"
+    renewed.write_bytes(b"".join(one.public_bytes(serialization.Encoding.PEM) for one in [new, *old[1:]]))
+    return renewed, device.der(new)
+
+
+def test_a_renewed_certificate_is_sent_until_it_is_receipted(collector, emitter):
+    emitter.start()
+    message, first = collector.wait(emitter.ueid, lambda r: seq_of(r) == 1, "a report")
+    collector.receipt(emitter.ueid, epoch_of(first), 1, sha256(message))
+    until(lambda: emitter.status()["up_to"] == 1, "the receipt's effect")
+    assert emitter.stop() == 0
+    last = len(emitter.lines())
+    renewed, leaf = renew(emitter, collector.pki)
+    emitter.configure(sign_certificate=renewed)
+
+    def leaf_of(seq):
+        message, _ = collector.wait(emitter.ueid, lambda r: seq_of(r) == seq, f"report {seq}")
+        chain = header_of(message).get(33)
+        return chain[0] if isinstance(chain, list) else chain
+
+    emitter.start()
+    assert [leaf_of(last + 1), leaf_of(last + 2)] == [leaf, leaf]
+    message, _ = collector.wait(emitter.ueid, lambda r: seq_of(r) == last, "the last one before")
+    collector.receipt(emitter.ueid, epoch_of(first), last, sha256(message))
+    until(lambda: emitter.status()["up_to"] == last, "a receipt that covers none of them")
+    emitter.stop(signal.SIGKILL)
+    seq = len(emitter.lines())
+    emitter.start()
+    _, fresh = collector.wait(emitter.ueid, lambda r: seq_of(r) > seq, "a report of the next run")
+    assert leaf_of(seq_of(fresh)) == leaf
+    message, _ = collector.wait(emitter.ueid, lambda r: seq_of(r) == last + 1, "one that brought it")
+    collector.receipt(emitter.ueid, epoch_of(first), last + 1, sha256(message))
+    until(lambda: emitter.status()["up_to"] == last + 1, "the receipt's effect")
+    seq = emitter.status()["seq"]
+    assert leaf_of(seq + 2) is None
+
+
+def test_a_collector_whose_clock_was_ahead_is_heard_again(collector, emitter):
+    emitter.start()
+    message, first = collector.wait(emitter.ueid, lambda r: seq_of(r) == 2, "two reports")
+    collector.receipt(emitter.ueid, epoch_of(first), 2, sha256(message), iat=collector.iat + 86_400)
+    until(lambda: emitter.status()["up_to"] == 2, "the receipt from the future")
+    message, _ = collector.wait(emitter.ueid, lambda r: seq_of(r) == 4, "later reports")
+    collector.receipt(emitter.ueid, epoch_of(first), 4, sha256(message))
+    until(lambda: emitter.status()["up_to"] == 4, "the receipt of now")
+    message, _ = collector.wait(emitter.ueid, lambda r: seq_of(r) == 3, "the one before")
+    collector.receipt(emitter.ueid, epoch_of(first), 3, sha256(message))
+    until(lambda: emitter.counter("receipts_replayed") == 1, "the old receipt")
+    assert emitter.status()["up_to"] == 4
 
 
 def test_missing_reports_come_again(collector, emitter):

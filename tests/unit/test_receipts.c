@@ -282,6 +282,88 @@ replayed(void **unused)
 	assert_int_equal(judge(&receipt), COUNTER_RECEIPTS_REPLAYED);
 }
 
+/* The collector's clock was fourteen years ahead for a moment. What it says of later reports is heard, what it said before is not. */
+static void
+clock_ahead(void **unused)
+{
+	(void)unused;
+	char error[ERROR_SIZE] = "";
+	struct receipt receipt = good(), jumped = good();
+	jumped.iat = (uint64_t)(NOW + 14 * 365 * CHAINS_DAY);
+	struct account account = receipts_account(&jumped);
+	assert_int_equal(judge(&jumped), COUNTER_RECEIPTS);
+	assert_int_equal(spool_settle(spool, &account), 0);
+	assert_int_equal(judge(&receipt), COUNTER_RECEIPTS_REPLAYED);
+	receipt.up_to = 3;
+	assert_int_equal(judge(&receipt), COUNTER_RECEIPTS_REPLAYED); /* the digest is that of 2 */
+	receipt.has_digest = false;
+	assert_int_equal(judge(&receipt), COUNTER_RECEIPTS_REPLAYED);
+	receipt.has_digest = true;
+	memcpy(receipt.digest, digests[3], DIGEST_SIZE);
+	assert_int_equal(judge(&receipt), COUNTER_RECEIPTS);
+	account = receipts_account(&receipt);
+	assert_int_equal(spool_settle(spool, &account), 0);
+	/* Also after a restart. */
+	spool_close(spool);
+	spool = spool_open(dir, "spool", EPOCH, 1024 * 1024, error);
+	assert_non_null(spool);
+	assert_int_equal(judge(&jumped), COUNTER_RECEIPTS_REPLAYED);
+	assert_int_equal(judge(&receipt), COUNTER_RECEIPTS_REPLAYED);
+	assert_int_equal(spool_account(spool)->up_to, 3);
+}
+
+/* A collector that was restored from an old copy says less than before, later. What it said before the copy frees nothing. */
+static void
+restored_collector(void **unused)
+{
+	(void)unused;
+	struct receipt before = good(), after = good();
+	before.up_to = 3;
+	memcpy(before.digest, digests[3], DIGEST_SIZE);
+	after.up_to = 1;
+	after.iat += 3600;
+	memcpy(after.digest, digests[1], DIGEST_SIZE);
+	struct account account = receipts_account(&before);
+	assert_int_equal(judge(&before), COUNTER_RECEIPTS);
+	assert_int_equal(spool_settle(spool, &account), 0);
+	account = receipts_account(&after);
+	assert_int_equal(judge(&after), COUNTER_RECEIPTS);
+	assert_int_equal(spool_settle(spool, &account), 0);
+	assert_int_equal(judge(&before), COUNTER_RECEIPTS_REPLAYED);
+	assert_int_equal(judge(&after), COUNTER_RECEIPTS_REPLAYED);
+}
+
+/* Not before a receipt covers a report with a certificate is it known to the collector; the newest one counts. */
+static void
+leaf_known(void **unused)
+{
+	(void)unused;
+	uint8_t leaf[DIGEST_SIZE], ones[2][DIGEST_SIZE];
+	char error[ERROR_SIZE] = "";
+	struct cose_key *key = cose_key_open(key_file, error);
+	for (uint64_t seq = 4; seq <= 5; seq++) {
+		static uint8_t message[256];
+		uint8_t certificate = (uint8_t)seq;
+		struct slice chain = {&certificate, 1};
+		sha256(chain, ones[seq - 4]);
+		size_t len = cose_sign(key, &chain, 1, chain, message, sizeof message);
+		assert_int_equal(spool_append(spool, seq, SPOOL_CHAIN, (struct slice){message, len}), 0);
+	}
+	cose_key_free(key);
+	struct account account = {.iat = (uint64_t)NOW, .up_to = 3};
+	assert_false(receipts_leaf(&account, spool, leaf));
+	account.up_to = 5;
+	account.missing[account.missing_len++] = (struct seq_range){5, 5};
+	assert_true(receipts_leaf(&account, spool, leaf));
+	assert_memory_equal(leaf, ones[0], DIGEST_SIZE);
+	account.missing_len = 0;
+	assert_true(receipts_leaf(&account, spool, leaf));
+	assert_memory_equal(leaf, ones[1], DIGEST_SIZE);
+	/* Given up is not received. */
+	assert_int_equal(spool_drop(spool, (struct seq_range){4, 5}, DROP_OVERWRITTEN), 0);
+	assert_false(receipts_leaf(&account, spool, leaf));
+}
+
 int
 main(void)
 {
@@ -292,6 +374,9 @@ main(void)
 		cmocka_unit_test_setup_teardown(forged, setup, teardown),
 		cmocka_unit_test_setup_teardown(not_for_us, setup, teardown),
 		cmocka_unit_test_setup_teardown(replayed, setup, teardown),
+		cmocka_unit_test_setup_teardown(clock_ahead, setup, teardown),
+		cmocka_unit_test_setup_teardown(restored_collector, setup, teardown),
+		cmocka_unit_test_setup_teardown(leaf_known, setup, teardown),
 	};
 	return cmocka_run_group_tests_name("receipts", tests, NULL, NULL);
 }
