@@ -22,7 +22,7 @@ static const struct {
 	{"packages", probe_packages, false, FACT_PACKAGES_MANAGER, FACT_PACKAGES_LISTED},
 	{"interfaces", probe_interfaces, false, FACT_INTERFACES_NETWORK, FACT_INTERFACES_SOCKETS},
 	{"clock", probe_clock, true, FACT_CLOCK_SYNCHRONISED, FACT_CLOCK_MAX_ERROR},
-	{"emitter", probe_emitter, false, FACT_EMITTER_VERSION, FACT_EMITTER_SIGNING_KEY},
+	{"emitter", probe_emitter, false, FACT_EMITTER_VERSION, FACT_EMITTER_RECEIPTS_AHEAD},
 };
 
 #define IMAGE "root is an image"
@@ -90,6 +90,7 @@ probe_emitter(struct probe *p)
 	facts_set_text(p->facts, FACT_EMITTER_VERSION, FLEETSTATE_VERSION);
 	facts_set_text(p->facts, FACT_EMITTER_PRIVILEGES, source_denied(p->source) ? "reduced" : "full");
 	facts_unknown(p->facts, FACT_EMITTER_SIGNING_KEY, "no signing key is open");
+	facts_unknown(p->facts, FACT_EMITTER_RECEIPTS_AHEAD, "no receipts are heard");
 }
 
 /* The processor's description stays the same while this program runs. */

@@ -28,7 +28,7 @@ struct collect *collect_new(const char *root, const struct declared *declared) W
 void collect_free(struct collect *);	/* NULL is fine */
 
 /* Clears `facts` and fills them: afterwards each fact of the table is either set or unknown with its reason. `inventory` belongs to `collect` and
-   is good until the next sweep. The caller sets emitter.signing_key. -1 only when memory ran out. */
+   is good until the next sweep. The caller sets emitter.signing_key and receipts_ahead. -1 only when memory ran out. */
 int collect_sweep(struct collect *, struct facts *facts, struct inventory *inventory) WARN_UNUSED;
 
 #endif

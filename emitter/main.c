@@ -186,6 +186,11 @@ observe(struct emitter *e, struct inventory *inventory)
 		facts_set_text(e->facts, FACT_EMITTER_SIGNING_KEY, key_place(e->settings.sign_key));
 	else
 		facts_unknown(e->facts, FACT_EMITTER_SIGNING_KEY, "no key configured");
+	if (e->pipeline != NULL) {
+		struct pipeline_status status;
+		pipeline_status(e->pipeline, &status);
+		facts_set_uint(e->facts, FACT_EMITTER_RECEIPTS_AHEAD, status.ahead);
+	}
 	return 0;
 }
 

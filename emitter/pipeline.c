@@ -17,6 +17,7 @@
 #define REPEAT_MS 10000 /* a report with sections is published again after this, without a receipt */
 #define MISSING_MS 5000 /* between two answers to what the collector misses */
 #define WANT_MS 5000 /* between two reports that receipts asked for, or the interval when that is less */
+#define AHEAD_MS 3600000 /* between two warnings of receipts ahead */
 #define PACE_MAX_MS 60000 /* what a receipt may ask for */
 
 /* A second time over reports that were published: those with sections, or those that the collector misses. */
@@ -45,6 +46,7 @@ struct pipeline {
 
 	uint64_t acked;
 	bool lost_told;
+	int64_t ahead_told; /* when receipts ahead were last logged; 0: never */
 	unsigned failing; /* a bit for each stage whose failure was logged and is not over */
 	uint64_t counters[COUNTERS];
 };
@@ -366,6 +368,22 @@ take_receipt(struct pipeline *p, const struct receipt *receipt, int64_t now)
 		hurry_report(p, now);
 }
 
+/* The collector has reports that we did not make: it is told in the next one, and people hourly. */
+static void
+note_ahead(struct pipeline *p, const struct receipt *receipt, int64_t now)
+{
+	if (p->ahead_told == 0 || now - p->ahead_told >= AHEAD_MS) {
+		log_warning("a receipt accounts for reports that this device did not make: another one signs with its "
+			    "key, or an old state was put back up_to=%" PRIu64 " used=%" PRIu64,
+			    receipt->up_to, signer_seq(p->signer));
+		p->ahead_told = now;
+	}
+	if (spool_ahead(p->spool) == 0)
+		hurry_report(p, now);
+	if (spool_note_ahead(p->spool, receipt->up_to) != 0)
+		log_error("receipt ahead not saved error=\"%s\"", strerror(errno));
+}
+
 static void
 handle_message(struct pipeline *p, struct slice message, int64_t now)
 {
@@ -380,6 +398,8 @@ handle_message(struct pipeline *p, struct slice message, int64_t now)
 	p->counters[what]++;
 	if (what == COUNTER_RECEIPTS)
 		take_receipt(p, receipt, now);
+	else if (what == COUNTER_RECEIPTS_AHEAD)
+		note_ahead(p, receipt, now);
 	else
 		log_debug("receipt not taken what=%s reason=%s", counter_name(what), reason_name(reason));
 	free(receipt);
@@ -606,6 +626,7 @@ pipeline_status(const struct pipeline *p, struct pipeline_status *out)
 		.up_to = account->up_to,
 		.receipt_iat = account->iat,
 		.connected = publisher_connected(p->publisher),
+		.ahead = spool_ahead(p->spool),
 		.undeclared = spool_has_drops(p->spool),
 	};
 	spool_stats(p->spool, &out->spool);

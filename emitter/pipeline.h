@@ -47,6 +47,7 @@ struct pipeline_status {
 	uint64_t up_to, receipt_iat;	/* of the last receipt taken; 0: none */
 	bool connected;
 	struct spool_stats spool;
+	uint64_t ahead;	/* the first number that a receipt accounted for before we had used it; 0: none */
 	bool undeclared;	/* drops that no report has declared yet */
 	uint64_t counters[COUNTERS];
 };

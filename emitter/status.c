@@ -29,14 +29,14 @@ status_json(const struct pipeline_status *s, uint32_t interval, uint64_t wall)
 	char ueid[UEID_HEX], epoch[17];
 	ueid_print(&s->ueid, ueid);
 	snprintf(epoch, sizeof epoch, "%016" PRIx64, s->epoch);
-	return json_pack("{s:i, s:I, s:i, s:s, s:s, s:I, s:b, s:I, s:I, s:{s:I, s:I, s:I, s:I, s:I, s:b}, s:o}", "pid",
-			 (int)getpid(), "written", (json_int_t)wall, "interval", (int)interval, "ueid", ueid, "epoch",
-			 epoch, "seq", (json_int_t)s->seq, "connected", (int)s->connected, "up_to",
-			 (json_int_t)s->up_to, "last_receipt", (json_int_t)s->receipt_iat, "spool", "records",
-			 (json_int_t)s->spool.records, "pending", (json_int_t)s->spool.pending, "bytes",
-			 (json_int_t)s->spool.bytes, "dropped", (json_int_t)s->spool.dropped, "damaged",
-			 (json_int_t)s->spool.damaged, "undeclared", (int)s->undeclared, "counters",
-			 counters_json(s->counters));
+	return json_pack("{s:i, s:I, s:i, s:s, s:s, s:I, s:b, s:I, s:I, s:I, s:{s:I, s:I, s:I, s:I, s:I, s:b}, s:o}",
+			 "pid", (int)getpid(), "written", (json_int_t)wall, "interval", (int)interval, "ueid", ueid,
+			 "epoch", epoch, "seq", (json_int_t)s->seq, "connected", (int)s->connected, "up_to",
+			 (json_int_t)s->up_to, "last_receipt", (json_int_t)s->receipt_iat, "ahead",
+			 (json_int_t)s->ahead, "spool", "records", (json_int_t)s->spool.records, "pending",
+			 (json_int_t)s->spool.pending, "bytes", (json_int_t)s->spool.bytes, "dropped",
+			 (json_int_t)s->spool.dropped, "damaged", (json_int_t)s->spool.damaged, "undeclared",
+			 (int)s->undeclared, "counters", counters_json(s->counters));
 }
 
 int
@@ -104,6 +104,11 @@ print_people(const json_t *json, uint64_t wall)
 	printf("%-16s %lld for want of room, %lld unreadable%s\n", "lost", (long long)number(spool, "dropped"),
 	       (long long)number(spool, "damaged"),
 	       json_is_true(json_object_get(spool, "undeclared")) ? ", not declared yet" : "");
+	if (number(json, "ahead") > 0)
+		printf("%-16s receipts account for reports, from %lld on, that this device did not make:\n%-16s "
+		       "another one signs "
+		       "with its key, or an old state was put back\n",
+		       "WARNING", (long long)number(json, "ahead"), "");
 	json_object_foreach(json_object_get(json, "counters"), name, value) if (json_integer_value(value) > 0)
 		printf("%-24s %lld\n", name, (long long)json_integer_value(value));
 }

@@ -271,6 +271,26 @@ def test_a_collector_whose_clock_was_ahead_is_heard_again(collector, emitter):
     assert emitter.status()["up_to"] == 4
 
 
+def test_a_receipt_for_reports_of_a_clone_is_told(collector, emitter):
+    def told(claims):
+        return (claims.get(device.STATE) or {}).get(8, {}).get(4)
+
+    emitter.start()
+    message, first = collector.wait(emitter.ueid, lambda r: seq_of(r) == 1, "a report")
+    assert told(first.claims) == 0
+    for up_to in 1 << 40, 1 << 41:
+        collector.receipt(emitter.ueid, epoch_of(first), up_to, bytes(32))
+    collector.wait(emitter.ueid, lambda r: told(r.claims) == 1 << 40, "the report that tells it")
+    until(lambda: emitter.counter("receipts_ahead") == 2, "both are counted")
+    assert emitter.log().count("this device did not make") == 1 and emitter.status()["up_to"] == 0
+    emitter.stop(signal.SIGKILL)
+    seq = len(emitter.lines())
+    emitter.start()
+    _, fresh = collector.wait(emitter.ueid, lambda r: seq_of(r) > seq and device.STATE in r.claims, "a report of the next run")
+    assert told(fresh.claims) == 1 << 40
+    until(lambda: "WARNING" in emitter.call("status").stdout, "the status")
+
+
 def test_missing_reports_come_again(collector, emitter):
     emitter.start()
     collector.wait(emitter.ueid, lambda r: seq_of(r) == 4, "four reports")
