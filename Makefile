@@ -161,6 +161,12 @@ $(OUT)/fleetstate-sim: $(call objects,$(wildcard tests/sim/*.c)) $(OUT)/libemitt
 $(OUT)/serve-alone: $(OUT)/tests/system/serve_alone.o $(OUT)/libcollector.a $(OUT)/libschema.a
 	$(CC) $(LDFLAGS) -o $@ $^ $(COLLECTOR_LIBS) $(SCHEMA_LIBS)
 
+# What `make bench` measures with.
+$(OUT)/load $(OUT)/verify_cost: $(OUT)/%: $(OUT)/tests/bench/%.o $(OUT)/libcollector.a $(OUT)/libschema.a
+	$(CC) $(LDFLAGS) -o $@ $^ $(COLLECTOR_LIBS) $(SCHEMA_LIBS)
+$(OUT)/bare_paho: $(OUT)/tests/bench/bare_paho.o
+	$(CC) $(LDFLAGS) -o $@ $^ $(EMITTER_LIBS)
+
 ## make run      the whole system on this machine, with 25 simulated devices
 run:
 	@deploy/run

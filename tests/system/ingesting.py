@@ -153,7 +153,8 @@ class Collector:
 class System:
     """All of it. Closed with `close`."""
 
-    def __init__(self, directory, postgres=(), **settings):
+    def __init__(self, directory, postgres=(), before=lambda system: None, **settings):
+        """`before` is called when all but the collector is up."""
         self.directory = directory
         self.database = Database(directory, *postgres)
         self.broker = Broker(directory)
@@ -163,6 +164,7 @@ class System:
         self.database.cli("tenant", "add", "acme", "Acme")
         self.database.cli("trust-anchor", "add", "--tenant", "acme", self.broker.pki / "maker-ca.crt")
         try:
+            before(self)
             self.collector.start()
         except BaseException:
             self.close()
@@ -192,7 +194,8 @@ class System:
     def close(self):
         for device in self.devices:
             device.close()
-        status = self.collector.stop() if self.collector.process.poll() is None else 0
+        running = self.collector.process is not None and self.collector.process.poll() is None
+        status = self.collector.stop() if running else 0
         self.broker.stop()
         self.database.stop()
         assert status == 0, self.collector.log()[-2000:]
