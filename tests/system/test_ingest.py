@@ -249,6 +249,9 @@ REFUSALS = {
 }
 
 
+NOT_FOR_GOOD = {"algorithm-unknown", "profile-unknown"}  # a newer collector takes them, so the device keeps them
+
+
 @pytest.mark.parametrize("reason", REFUSALS)
 def test_a_refusal_is_counted_once_and_harms_no_neighbour(system, device, reason):
     device.publish(device.full())
@@ -257,9 +260,10 @@ def test_a_refusal_is_counted_once_and_harms_no_neighbour(system, device, reason
     for message in (before, bad, after):
         device.client.publish(device.report_topic, message, qos=1)
     receipts = [device.receipt()]
-    while receipts[-1].up_to < 3 or not any(r.refused for r in receipts):
+    told = [] if reason in NOT_FOR_GOOD else [(wire.sha256(bad), reason)]
+    while receipts[-1].up_to < 3 or (told and not any(r.refused for r in receipts)):
         receipts.append(device.receipt())
-    assert [one for r in receipts for one in r.refused] == [(wire.sha256(bad), reason)]
+    assert [one for r in receipts for one in r.refused] == told
     assert refused(system, device) == {reason: 1}
     assert [seq for _, seq, _ in system.stored(device)] == [1, 2, 3]
 
@@ -279,10 +283,9 @@ def test_a_stranger_is_refused(system, tmp_path):
     provision("device", tmp_path, "--ueid", known.ueid.hex())
     stranger = wire.Device(known.ueid, tmp_path / f"devices/{known.ueid.hex()}.crt", tmp_path / f"devices/{known.ueid.hex()}.key", known.ca)
     known.publish(stranger.full())
-    receipt = known.receipt()
-    assert [reason for _, reason in receipt.refused] == ["certificate-untrusted"]
+    await_true(lambda: refused(system, known) == {"certificate-untrusted": 1}, "the refusal")
     known.publish(known.full())
-    known.receipt_up_to(1)
+    assert known.receipt_up_to(1).refused == []  # an anchor may yet be added: nobody is told to give a report up
     assert len(system.stored(known)) == 1
 
 

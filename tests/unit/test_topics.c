@@ -141,7 +141,16 @@ test_reasons_have_names(void **state)
 	assert_string_equal(reason_name((enum reason) - 1), "unknown");
 	assert_string_equal(reason_name(REASON_BAD_SIGNATURE), "bad-signature");
 	assert_true(reason_permanent(REASON_BAD_SIGNATURE));
-	assert_false(reason_permanent(REASON_UNKNOWN_KEY));
+	/* Whatever may be undone is not: the device would throw its evidence away. */
+	static const enum reason undone[] = {
+		REASON_UNKNOWN_KEY,           REASON_KEY_REVOKED,         REASON_CERTIFICATE_MALFORMED,
+		REASON_CERTIFICATE_UNTRUSTED, REASON_CERTIFICATE_EXPIRED, REASON_CERTIFICATE_NOT_YET_VALID,
+		REASON_CERTIFICATE_USAGE,     REASON_CERTIFICATE_NAME,    REASON_ALGORITHM_UNKNOWN,
+		REASON_PROFILE_UNKNOWN,       REASON_DEVICE_RETIRED,      REASON_UEID_OWNED_ELSEWHERE,
+		REASON_PENDING_FULL,          REASON_GAPS_FULL,
+	};
+	for (size_t i = 0; i < sizeof undone / sizeof *undone; i++)
+		assert_false(reason_permanent(undone[i]));
 	assert_false(reason_permanent(REASON_OK));
 }
 
