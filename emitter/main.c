@@ -333,7 +333,16 @@ run_once(struct emitter *e)
 	return 0;
 }
 
-/* The report as it would be, but for what only the keys and the state know. */
+/* What only the keys and the state directory know: the signer's claims. */
+static void
+leave_out_signers(json_t *report)
+{
+	static const char *const claims[] = {"ueid", "epoch", "seq", "bootcount"};
+	for (size_t i = 0; i < sizeof claims / sizeof *claims; i++)
+		(void)json_object_del(report, claims[i]);
+}
+
+/* The report as it would be, as far as it is known without keys. */
 static int
 print_report(struct emitter *e)
 {
@@ -345,6 +354,7 @@ print_report(struct emitter *e)
 	int rc = compose(&composer, e->facts, &inventory, (uint32_t)e->settings.interval, 0, wall_seconds(), &composed);
 	json_t *json = rc == 0 ? report_json(&composed.report) : NULL;
 	if (json != NULL) {
+		leave_out_signers(json);
 		json_dumpf(json, stdout, JSON_INDENT(2));
 		putchar('\n');
 	}

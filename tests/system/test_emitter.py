@@ -432,6 +432,7 @@ def test_print_needs_no_keys(tmp_path):
     done = subprocess.run([EMITTER, "--config", empty, "--print", "--vendor", "acme"], capture_output=True, text=True, timeout=60)
     report = json.loads(done.stdout)
     assert done.returncode == 0 and report["state"]["device"]["vendor"] == "acme"
+    assert not {"ueid", "epoch", "seq", "prev", "bootcount"} & report.keys()
 
 
 @pytest.mark.parametrize("settings, message", [
