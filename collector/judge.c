@@ -79,6 +79,9 @@ sort(struct judge_pool *p, struct message **messages, size_t n)
 	for (size_t i = 0; i < n; i++) {
 		struct message *m = messages[i];
 
+		if (m->judged)
+			m->reason = REASON_OK;
+		m->judged = false;
 		if (m->reason != REASON_OK || m->device == NULL)
 			continue;
 		m->flags &= REPORT_CLOCK_SUSPECT | REPORT_GRACE;
@@ -247,13 +250,14 @@ static int
 take_new(struct account *a, struct message *m)
 {
 	struct ledger *l = &a->ledger;
+	bool breaks = breaks_chain(l, &m->report);
 
-	if (breaks_chain(l, &m->report)) {
+	if (ledger_take(l, &m->report, &a->drops) < 0)
+		return -1;
+	if (breaks) {
 		m->flags |= REPORT_CHAIN_BREAK;
 		a->chain_breaks++;
 	}
-	if (ledger_take(l, &m->report) < 0)
-		return -1;
 	l->has_head = true;
 	memcpy(l->head, m->sha256, DIGEST_SIZE);
 	if (has_state(m)) {
@@ -270,7 +274,7 @@ take_new(struct account *a, struct message *m)
 static int
 take_late(struct account *a, struct message *m)
 {
-	if (ledger_take(&a->ledger, &m->report) < 0)
+	if (ledger_take(&a->ledger, &m->report, &a->drops) < 0)
 		return -1;
 	if (has_state(m) && memcmp(a->ledger.facts, m->report.facts, FACTS_SIZE) == 0) {
 		a->ledger.facts_known = true;
@@ -344,6 +348,24 @@ note_stored(struct docket *d, struct account *a, struct message *m)
 	d->allowance--;
 }
 
+/* An epoch that is stored already had its certificate noted when the key was enrolled, even if the report that brought it was lost since. */
+static void
+note_certificate(const struct docket *d, struct account *a, const struct message *m)
+{
+	const struct device_key *key = device_find_key(d->device, m->cose.kid);
+
+	if ((a->fresh || m->enrolment != NULL) && key != NULL && key->not_before > a->certified)
+		a->certified = key->not_before;
+}
+
+/* By what the ledger was when this was judged: another attempt may find it otherwise. */
+static void
+refuse(struct message *m, enum reason reason)
+{
+	m->reason = reason;
+	m->judged = true;
+}
+
 static int
 judge_message(struct judge *j, struct docket *d, struct message *m)
 {
@@ -354,14 +376,13 @@ judge_message(struct judge *j, struct docket *d, struct message *m)
 	if (d->device->lifecycle == LIFECYCLE_PENDING)
 		m->flags |= REPORT_PENDING;
 	if (d->allowance <= 0) {
-		m->reason = REASON_PENDING_FULL;
+		refuse(m, REASON_PENDING_FULL);
 		return 0;
 	}
 	a = find_account(j, d, m);
 	if (a == NULL)
 		return -1;
-	if (m->enrolment != NULL && m->enrolment->not_before > a->certified)
-		a->certified = m->enrolment->not_before;
+	note_certificate(d, a, m);
 	place = ledger_place(&a->ledger, m->report.epoch, m->report.seq);
 	note_away(d, m);
 	if (place == PLACE_TAKEN) {
@@ -370,7 +391,7 @@ judge_message(struct judge *j, struct docket *d, struct message *m)
 	}
 	rc = place == PLACE_ABOVE ? take_new(a, m) : take_late(a, m);
 	if (rc < 0) {
-		m->reason = REASON_GAPS_FULL;
+		refuse(m, REASON_GAPS_FULL);
 		return 0;
 	}
 	note_stored(d, a, m);
@@ -450,6 +471,7 @@ judge_end(struct judge *j)
 	for (size_t i = 0; i < j->pool->accounts_n; i++) {
 		ledger_free(&j->pool->accounts[i].ledger);
 		ledger_free(&j->pool->accounts[i].stored);
+		free(j->pool->accounts[i].drops.at);
 	}
 	j->pool->accounts_n = 0;
 	j->dockets_n = 0;

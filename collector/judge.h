@@ -18,6 +18,7 @@ struct account {
 	int64_t first_seen_us;
 	bool fresh, vouched, left, changed;
 	int64_t duplicates, late, forks, chain_breaks;
+	struct ledger_drops drops;	/* what its reports declared dropped and was missing */
 	const struct message *state;	/* the newest of its reports with sections */
 };
 

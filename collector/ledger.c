@@ -124,26 +124,64 @@ ledger_add(struct ledger *l, uint64_t seq)
 }
 
 static int
-take_each(struct ledger *l, const struct report *report)
+append_drop(struct ledger_drops *drops, struct ledger_drop drop)
+{
+	if (drops->len == drops->size) {
+		size_t size = drops->size == 0 ? 4 : 2 * drops->size;
+		struct ledger_drop *grown = realloc(drops->at, size * sizeof *grown);
+
+		if (grown == NULL)
+			return -1;
+		drops->at = grown;
+		drops->size = size;
+	}
+	drops->at[drops->len++] = drop;
+	return 0;
+}
+
+/* The missing parts of what is declared: the rest of it is here, or was dropped before. */
+static int
+note_drops(const struct ledger *l, const struct dropped *declared, uint64_t by, struct ledger_drops *drops)
+{
+	struct seq_range whole = declared->range;
+
+	for (size_t i = range_at(l, whole.first); i < l->missing_len && l->missing[i].first <= whole.last; i++) {
+		struct seq_range part = l->missing[i];
+
+		if (part.first < whole.first)
+			part.first = whole.first;
+		if (part.last > whole.last)
+			part.last = whole.last;
+		if (append_drop(drops, (struct ledger_drop){part, declared->cause, by}) < 0)
+			return -1;
+	}
+	return 0;
+}
+
+static int
+take_each(struct ledger *l, const struct report *report, struct ledger_drops *drops)
 {
 	if (ledger_add(l, report->seq) < 0)
 		return -1;
 	for (size_t i = 0; i < report->dropped_len; i++)
-		if (ledger_drop(l, report->dropped[i].range) < 0)
+		if (note_drops(l, &report->dropped[i], report->seq, drops) < 0 ||
+		    ledger_drop(l, report->dropped[i].range) < 0)
 			return -1;
 	return 0;
 }
 
 int
-ledger_take(struct ledger *l, const struct report *report)
+ledger_take(struct ledger *l, const struct report *report, struct ledger_drops *drops)
 {
+	size_t before = drops->len;
 	struct ledger trial;
 
 	if (report->dropped_len == 0)
 		return ledger_add(l, report->seq);
 	if (ledger_copy(&trial, l) < 0)
 		return -1;
-	if (take_each(&trial, report) < 0) {
+	if (take_each(&trial, report, drops) < 0) {
+		drops->len = before;
 		ledger_free(&trial);
 		return -1;
 	}

@@ -41,8 +41,17 @@ int ledger_add(struct ledger *, uint64_t seq) WARN_UNUSED;
 /* Declared drops: out of the gaps. They lie below the seq of the report that declares them, so add that one first; what of the range is above hi
    is passed over. Returns how many numbers of it were missing, or -1 as ledger_add. */
 int64_t ledger_drop(struct ledger *, struct seq_range) WARN_UNUSED;
-/* Both for a whole report, its seq and what it declares: all or, with -1, nothing. */
-int ledger_take(struct ledger *, const struct report *) WARN_UNUSED;
+/* What reports declared dropped and was missing until then. Owned by whoever keeps it: free `at`. */
+struct ledger_drops {
+	struct ledger_drop {
+		struct seq_range range;
+		enum drop_cause cause;
+		uint64_t declared_by;	/* seq */
+	} *at;
+	size_t len, size;
+};
+/* Both for a whole report, its seq and what it declares: all or, with -1, nothing. What was really dropped is appended. */
+int ledger_take(struct ledger *, const struct report *, struct ledger_drops *) WARN_UNUSED;
 /* Begins an epoch: nothing here, nothing missing. What is known of the facts and the inventory stays. */
 void ledger_start_epoch(struct ledger *, uint64_t epoch);
 /* Overwrites `to`, which owns nothing or may be uninitialised. -1 if memory ran out: `to` is as before. */

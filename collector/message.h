@@ -40,6 +40,7 @@ struct message {
 	/* store */
 	bool inventory_stored;		/* the tenant has the set of its inventory digest, or has it with this report */
 	enum ledger_verdict verdict;
+	bool judged;			/* the reason is the ledger's: judged anew, it may fall */
 };
 
 #endif

@@ -191,6 +191,7 @@ fill(struct queue *q, struct slot *s, unsigned shard, const struct message *m)
 	s->message.device = NULL;
 	s->message.enrolment = NULL;
 	s->message.parked = false;
+	s->message.judged = false;
 	s->message.flags = 0;
 	s->message.received_us = now_us();
 	if (s->message.received_us <= q->last_us)

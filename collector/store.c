@@ -876,19 +876,19 @@ add_report(struct store *s, const struct message *m)
 }
 
 static void
-add_drops(struct store *s, const struct message *m)
+add_drops(struct store *s, const struct docket *d, const struct account *a)
 {
-	for (size_t i = 0; i < m->report.dropped_len; i++) {
-		const struct dropped *d = &m->report.dropped[i];
+	for (size_t i = 0; i < a->drops.len; i++) {
+		const struct ledger_drop *drop = &a->drops.at[i];
 		struct rows *r = row_begin(&s->writes[ADD_DROP]);
 
-		row_int(r, m->device->device_id);
-		row_int(r, (int64_t)m->report.epoch);
-		row_int(r, (int64_t)d->range.first);
-		row_int(r, (int64_t)d->range.last);
-		row_int(r, m->device->tenant_id);
-		row_text(r, d->cause == DROP_SKIPPED ? "skipped" : "overwritten");
-		row_int(r, (int64_t)m->report.seq);
+		row_int(r, d->device->device_id);
+		row_int(r, (int64_t)a->ledger.epoch);
+		row_int(r, (int64_t)drop->range.first);
+		row_int(r, (int64_t)drop->range.last);
+		row_int(r, d->device->tenant_id);
+		row_text(r, drop->cause == DROP_SKIPPED ? "skipped" : "overwritten");
+		row_int(r, (int64_t)drop->declared_by);
 	}
 }
 
@@ -1177,19 +1177,16 @@ add_docket(struct store *s, const struct docket *d)
 	for (const struct account *a = d->accounts; a != NULL; a = a->next) {
 		add_epoch(s, d, a);
 		add_gaps(s, d, a);
+		add_drops(s, d, a);
 	}
 	if (d->stored == 0)
 		return 0;
 	/* A device whose only reports are of an epoch nobody vouched for has no ledger to move. */
 	if (d->current != NULL)
 		add_hot(s, d);
-	for (size_t i = 0; i < d->n; i++) {
-		if (!message_is_stored(d->messages[i]))
-			continue;
-		add_report(s, d->messages[i]);
-		if (d->messages[i]->verdict <= LEDGER_LATE)
-			add_drops(s, d->messages[i]);
-	}
+	for (size_t i = 0; i < d->n; i++)
+		if (message_is_stored(d->messages[i]))
+			add_report(s, d->messages[i]);
 	if (d->was_away)
 		row_int(row_begin(&s->writes[RETURN_SILENT]), d->device->device_id);
 	add_distrust(s, d);

@@ -297,6 +297,7 @@ test_bound_lets_gaps_be_filled(void **unused)
 static void
 test_take_is_all_or_nothing(void **unused)
 {
+	struct ledger_drops drops = {0};
 	static struct report report;
 	struct ledger l = {0}, before;
 	uint64_t wide = 2 * LEDGER_GAPS;
@@ -310,16 +311,19 @@ test_take_is_all_or_nothing(void **unused)
 	report.dropped[2].range = (struct seq_range){wide + 3, wide + 3};
 	report.dropped_len = 3;
 	/* One range goes, two more are made. */
-	assert_int_equal(ledger_take(&l, &report), -1);
+	assert_int_equal(ledger_take(&l, &report, &drops), -1);
 	assert_untouched(&l, &before);
+	assert_int_equal(drops.len, 0);
 	report.dropped_len = 2;
-	assert_int_equal(ledger_take(&l, &report), 0);
+	assert_int_equal(ledger_take(&l, &report, &drops), 0);
 	assert_int_equal(l.hi, before.hi + 1);
 	assert_int_equal(l.missing_len, LEDGER_GAPS);
 	assert_int_equal(ledger_place(&l, EPOCH, wide), PLACE_TAKEN);
 	report.seq = l.hi + 2;
 	report.dropped_len = 0;
-	assert_int_equal(ledger_take(&l, &report), -1);
+	assert_int_equal(ledger_take(&l, &report, &drops), -1);
+	assert_int_equal(drops.len, 2);
+	free(drops.at);
 	ledger_free(&before);
 	ledger_free(&l);
 }
@@ -328,6 +332,7 @@ test_take_is_all_or_nothing(void **unused)
 static void
 test_declared_skip_leaves_no_gap(void **unused)
 {
+	struct ledger_drops drops = {0};
 	static struct report report;
 	struct ledger l = {0};
 
@@ -337,10 +342,52 @@ test_declared_skip_leaves_no_gap(void **unused)
 	report.seq = 100;
 	report.dropped[0] = (struct dropped){{2, 99}, DROP_SKIPPED};
 	report.dropped_len = 1;
-	assert_int_equal(ledger_take(&l, &report), 0);
+	assert_int_equal(ledger_take(&l, &report, &drops), 0);
 	assert_int_equal(l.missing_len, 0);
 	assert_null(l.missing);
 	assert_int_equal(ledger_place(&l, EPOCH, 50), PLACE_TAKEN);
+	assert_int_equal(drops.len, 1);
+	free(drops.at);
+	ledger_free(&l);
+}
+
+static void
+assert_drop(const struct ledger_drop *drop, uint64_t first, uint64_t last, enum drop_cause cause, uint64_t by)
+{
+	assert_int_equal(drop->range.first, first);
+	assert_int_equal(drop->range.last, last);
+	assert_int_equal(drop->cause, cause);
+	assert_int_equal(drop->declared_by, by);
+}
+
+/* A device may declare what it likes: dropped is only what was missing, and only once. */
+static void
+test_what_is_here_was_not_dropped(void **unused)
+{
+	static struct report report;
+	struct ledger_drops drops = {0};
+	struct ledger l = {0};
+
+	(void)unused;
+	ledger_start_epoch(&l, EPOCH);
+	for (uint64_t seq = 1; seq <= 9; seq += 4)
+		assert_int_equal(ledger_add(&l, seq), 0);
+	report.seq = 13;
+	report.dropped[0] = (struct dropped){{1, 6}, DROP_OVERWRITTEN};
+	report.dropped[1] = (struct dropped){{3, 7}, DROP_SKIPPED};
+	report.dropped[2] = (struct dropped){{12, 12}, DROP_SKIPPED};
+	report.dropped[3] = (struct dropped){{9, 9}, DROP_SKIPPED};
+	report.dropped_len = 4;
+	assert_int_equal(ledger_take(&l, &report, &drops), 0);
+	assert_int_equal(drops.len, 4);
+	assert_drop(&drops.at[0], 2, 4, DROP_OVERWRITTEN, 13);
+	assert_drop(&drops.at[1], 6, 6, DROP_OVERWRITTEN, 13);
+	assert_drop(&drops.at[2], 7, 7, DROP_SKIPPED, 13);
+	assert_drop(&drops.at[3], 12, 12, DROP_SKIPPED, 13);
+	report.seq = 14;
+	assert_int_equal(ledger_take(&l, &report, &drops), 0);
+	assert_int_equal(drops.len, 4);
+	free(drops.at);
 	ledger_free(&l);
 }
 
@@ -375,6 +422,7 @@ main(void)
 		cmocka_unit_test(test_bound_lets_gaps_be_filled),
 		cmocka_unit_test(test_take_is_all_or_nothing),
 		cmocka_unit_test(test_declared_skip_leaves_no_gap),
+		cmocka_unit_test(test_what_is_here_was_not_dropped),
 		cmocka_unit_test(test_copies_are_apart),
 	};
 	const char *given = getenv("FLEETSTATE_TEST_SEED");
