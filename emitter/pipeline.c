@@ -15,6 +15,8 @@
 #include "schema/log.h"
 
 #define REPEAT_MS 10000 /* a report with sections is published again after this, without a receipt */
+#define REPEAT_INTERVALS 10 /* the longest wait between such repeats, or an hour when that is less */
+#define REPEAT_MAX_MS 3600000
 #define MISSING_MS 5000 /* between two answers to what the collector misses */
 #define WANT_MS 5000 /* between two reports that receipts asked for, or the interval when that is less */
 #define AHEAD_MS 3600000 /* between two warnings of receipts ahead */
@@ -90,11 +92,12 @@ stage_report(struct pipeline *p, struct job *job)
 	return 0;
 }
 
-/* A number that was taken for a message which is not in the spool is never used again: it is declared. */
+/* A number that was taken for a message which is not in the spool is never used again: it is declared. Skipped is only what was not signed: a
+   signed report of such a number is evidence of another holder of the key, and must not be ours. */
 static void
-burn(struct pipeline *p, uint64_t seq)
+burn(struct pipeline *p, uint64_t seq, enum drop_cause cause)
 {
-	if (seq != 0 && spool_drop(p->spool, (struct seq_range){seq, seq}, DROP_SKIPPED) != 0)
+	if (seq != 0 && spool_drop(p->spool, (struct seq_range){seq, seq}, cause) != 0)
 		log_debug("dropped number not saved yet seq=%" PRIu64, seq);
 }
 
@@ -106,7 +109,7 @@ stage_sign(struct pipeline *p, struct job *job)
 		return 0;
 	int why = errno;
 	p->counters[COUNTER_SIGN_FAILED]++;
-	burn(p, job->composed.report.seq);
+	burn(p, job->composed.report.seq, DROP_SKIPPED);
 	errno = why;
 	return -1;
 }
@@ -132,7 +135,7 @@ stage_spool(struct pipeline *p, struct job *job)
 	if (spool_append(p->spool, report->seq, flags, job->message) != 0) {
 		int why = errno;
 		p->counters[COUNTER_SPOOL_FAILED]++;
-		burn(p, report->seq);
+		burn(p, report->seq, DROP_OVERWRITTEN);
 		errno = why;
 		return -1;
 	}
@@ -207,6 +210,12 @@ pipeline_due(const struct pipeline *p, int64_t now)
 /* ---- publishing ---- */
 
 static int64_t
+earliest(int64_t a, int64_t b)
+{
+	return a < b ? a : b;
+}
+
+static int64_t
 with_jitter(int64_t ms)
 {
 	return ms - ms / 4 + (int64_t)arc4random_uniform((uint32_t)(ms / 2) + 1);
@@ -222,6 +231,14 @@ await_receipt(struct pipeline *p, int64_t now)
 	p->repeat_wait = REPEAT_MS;
 }
 
+/* A collector that refuses for a reason that may be undone answers nothing, so what it refuses is not sent every interval. */
+static int64_t
+longest_repeat(const struct pipeline *p)
+{
+	int64_t most = (int64_t)p->settings.interval * 1000 * REPEAT_INTERVALS;
+	return most < REPEAT_MS ? REPEAT_MS : earliest(most, REPEAT_MAX_MS);
+}
+
 static void
 start_repeat(struct pipeline *p, int64_t now)
 {
@@ -231,10 +248,7 @@ start_repeat(struct pipeline *p, int64_t now)
 		p->missing_at = now;
 		p->repeat = (struct repeat){REPEAT_MISSING, 0, p->published};
 	} else if (p->repeat_at != 0 && now >= p->repeat_at) {
-		int64_t most = (int64_t)p->settings.interval * 1000;
-		p->repeat_wait *= 2;
-		if (p->repeat_wait > most && p->repeat_wait > REPEAT_MS)
-			p->repeat_wait = most > REPEAT_MS ? most : REPEAT_MS;
+		p->repeat_wait = earliest(p->repeat_wait * 2, longest_repeat(p));
 		p->repeat_at = now + with_jitter(p->repeat_wait);
 		p->repeat = (struct repeat){REPEAT_SECTIONS, 0, p->published};
 	}
@@ -293,7 +307,8 @@ publish_pending(struct pipeline *p, int64_t now)
 
 /* ---- receipts ---- */
 
-/* A report that was refused for good is put where people find it, and its number is declared: it will not be sent again. */
+/* A report that was refused for good is put where people find it, and its number is declared as given up: it was signed, it will not be sent again,
+   and nobody is to ask for it. */
 static void
 put_aside(struct pipeline *p, uint64_t seq, struct slice message, struct slice reason)
 {
@@ -452,12 +467,6 @@ handle_event(struct pipeline *p, const struct publish_event *event, int64_t now)
 		handle_message(p, event->message, now);
 		break;
 	}
-}
-
-static int64_t
-earliest(int64_t a, int64_t b)
-{
-	return a < b ? a : b;
 }
 
 int64_t

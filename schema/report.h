@@ -18,7 +18,7 @@
 #define FACTS_SIZE 16
 #define BOOT_ID_SIZE 16
 
-enum drop_cause { DROP_SKIPPED = 1, DROP_OVERWRITTEN = 2 };
+enum drop_cause { DROP_SKIPPED = 1, DROP_OVERWRITTEN = 2 };	/* nothing was signed; signed and given up */
 
 struct seq_range {
 	uint64_t first, last;	/* both in it */
