@@ -62,6 +62,7 @@ EMITTER := \
 	emitter/segment.c \
 	emitter/spool.c \
 	emitter/reclaim.c \
+	emitter/repeat.c \
 	emitter/journal.c \
 	emitter/publish.c \
 	emitter/receipt_trust.c \
@@ -74,6 +75,7 @@ COLLECTOR := \
 	collector/database.c \
 	collector/migrate.c \
 	collector/counters.c \
+	collector/clock.c \
 	collector/lease.c \
 	collector/subscribe.c \
 	collector/queue.c \

@@ -12,21 +12,12 @@
 
 #include "emitter/compose.h"
 #include "emitter/quarantine.h"
+#include "emitter/repeat.h"
 #include "schema/log.h"
 
-#define REPEAT_MS 10000 /* a report with sections is published again after this, without a receipt */
-#define REPEAT_INTERVALS 10 /* the longest wait between such repeats, or an hour when that is less */
-#define REPEAT_MAX_MS 3600000
-#define MISSING_MS 5000 /* between two answers to what the collector misses */
 #define WANT_MS 5000 /* between two reports that receipts asked for, or the interval when that is less */
 #define AHEAD_MS 3600000 /* between two warnings of receipts ahead */
 #define PACE_MAX_MS 60000 /* what a receipt may ask for */
-
-/* A second time over reports that were published: those with sections, or those that the collector misses. */
-struct repeat {
-	enum { REPEAT_NONE, REPEAT_SECTIONS, REPEAT_MISSING } kind;
-	uint64_t at, end; /* the last one looked at, the last one to look at */
-};
 
 struct pipeline {
 	struct pipeline_settings settings;
@@ -43,8 +34,6 @@ struct pipeline {
 	int64_t next_send;
 	uint32_t pace_ms;
 	struct repeat repeat;
-	int64_t repeat_at, repeat_wait; /* repeat_at 0: nothing with sections waits for a receipt */
-	int64_t missing_at; /* when what is missing was last sent again */
 
 	uint64_t acked;
 	bool lost_told;
@@ -215,64 +204,9 @@ earliest(int64_t a, int64_t b)
 	return a < b ? a : b;
 }
 
-static int64_t
-with_jitter(int64_t ms)
-{
-	return ms - ms / 4 + (int64_t)arc4random_uniform((uint32_t)(ms / 2) + 1);
-}
-
-static void
-await_receipt(struct pipeline *p, int64_t now)
-{
-	int64_t at = now + with_jitter(REPEAT_MS);
-	if (p->repeat_at != 0 && p->repeat_at <= at)
-		return;
-	p->repeat_at = at;
-	p->repeat_wait = REPEAT_MS;
-}
-
-/* A collector that refuses for a reason that may be undone answers nothing, so what it refuses is not sent every interval. */
-static int64_t
-longest_repeat(const struct pipeline *p)
-{
-	int64_t most = (int64_t)p->settings.interval * 1000 * REPEAT_INTERVALS;
-	return most < REPEAT_MS ? REPEAT_MS : earliest(most, REPEAT_MAX_MS);
-}
-
-static void
-start_repeat(struct pipeline *p, int64_t now)
-{
-	if (p->repeat.kind != REPEAT_NONE || !publisher_connected(p->publisher))
-		return;
-	if (spool_account(p->spool)->missing_len > 0 && now - p->missing_at >= MISSING_MS) {
-		p->missing_at = now;
-		p->repeat = (struct repeat){REPEAT_MISSING, 0, p->published};
-	} else if (p->repeat_at != 0 && now >= p->repeat_at) {
-		p->repeat_wait = earliest(p->repeat_wait * 2, longest_repeat(p));
-		p->repeat_at = now + with_jitter(p->repeat_wait);
-		p->repeat = (struct repeat){REPEAT_SECTIONS, 0, p->published};
-	}
-}
-
-static bool
-next_repeat(struct pipeline *p, struct spool_record *out)
-{
-	while (p->repeat.kind != REPEAT_NONE) {
-		if (!spool_next(p->spool, p->repeat.at, out) || out->seq > p->repeat.end) {
-			p->repeat.kind = REPEAT_NONE;
-			return false;
-		}
-		p->repeat.at = out->seq;
-		if (p->repeat.kind == REPEAT_SECTIONS ? (out->flags & SPOOL_SECTIONS) != 0
-						      : account_misses(spool_account(p->spool), out->seq))
-			return true;
-	}
-	return false;
-}
-
 /* False: paho would not take it, so it is tried again at the next tick. */
 static bool
-send_record(struct pipeline *p, const struct spool_record *record, int64_t now)
+send_record(struct pipeline *p, const struct spool_record *record)
 {
 	struct slice message = spool_read(p->spool, record->seq);
 	if (message.at == NULL)
@@ -280,8 +214,6 @@ send_record(struct pipeline *p, const struct spool_record *record, int64_t now)
 	if (publisher_send(p->publisher, record->seq, message) != 0)
 		return false;
 	p->counters[COUNTER_SENT]++;
-	if (record->flags & SPOOL_SECTIONS)
-		await_receipt(p, now);
 	return true;
 }
 
@@ -289,16 +221,19 @@ send_record(struct pipeline *p, const struct spool_record *record, int64_t now)
 static void
 publish_pending(struct pipeline *p, int64_t now)
 {
-	start_repeat(p, now);
+	if (publisher_connected(p->publisher))
+		repeat_begin(&p->repeat, p->spool, p->settings.interval, p->published, now);
 	while (publisher_has_room(p->publisher) && now >= p->next_send) {
 		struct spool_record record;
-		bool again = next_repeat(p, &record);
+		bool again = repeat_next(&p->repeat, p->spool, &record);
 		if (!again && !spool_next(p->spool, p->published, &record))
 			return;
-		if (!send_record(p, &record, now))
+		if (!send_record(p, &record))
 			return;
 		if (!again)
 			p->published = record.seq;
+		if (!again && (record.flags & SPOOL_SECTIONS))
+			repeat_await(&p->repeat, now);
 		struct spool_record another;
 		bool backlog = p->repeat.kind != REPEAT_NONE || spool_next(p->spool, p->published, &another);
 		p->next_send = backlog ? now + p->pace_ms : now;
@@ -350,15 +285,6 @@ take_account(struct pipeline *p, const struct receipt *receipt)
 		log_error("receipt not saved: what it covers may be sent again error=\"%s\"", strerror(errno));
 }
 
-static bool
-awaits_sections(struct pipeline *p)
-{
-	for (struct spool_record r = {0}; spool_next(p->spool, r.seq, &r);)
-		if (r.flags & SPOOL_SECTIONS)
-			return true;
-	return false;
-}
-
 /* What was asked for comes at once, but not more often than the collector can mean it. */
 static void
 hurry_report(struct pipeline *p, int64_t now)
@@ -377,8 +303,7 @@ take_receipt(struct pipeline *p, const struct receipt *receipt, int64_t now)
 	take_refusals(p, receipt);
 	take_account(p, receipt);
 	p->pace_ms = receipt->pace_ms < PACE_MAX_MS ? receipt->pace_ms : PACE_MAX_MS;
-	if (!awaits_sections(p))
-		p->repeat_at = 0;
+	repeat_heard(&p->repeat, p->spool);
 	if (composer_heard(&p->composer, receipt, now) || spool_has_drops(p->spool))
 		hurry_report(p, now);
 }
@@ -483,10 +408,7 @@ pipeline_tick(struct pipeline *p, int64_t now)
 		return next;
 	if (p->next_send > now)
 		next = earliest(next, p->next_send);
-	if (p->repeat_at != 0)
-		next = earliest(next, p->repeat_at);
-	if (spool_account(p->spool)->missing_len > 0)
-		next = earliest(next, p->missing_at + MISSING_MS);
+	next = earliest(next, repeat_due(&p->repeat, p->spool));
 	return next > now ? next : now + 1;
 }
 
@@ -548,7 +470,8 @@ pipeline_open(const struct pipeline_settings *settings, int64_t now, int64_t del
 	}
 	p->settings = *settings;
 	p->report_at = now + delay_ms;
-	p->reported_at = p->missing_at = now - (int64_t)LIMIT_INTERVAL * 1000;
+	p->reported_at = now - (int64_t)LIMIT_INTERVAL * 1000;
+	repeat_init(&p->repeat, now);
 	const struct pipeline_settings *s = &p->settings;
 	if ((p->dir = durable_directory(AT_FDCWD, s->state_dir, error)) < 0 ||
 	    durable_lock(p->dir, s->state_dir, error) != 0 ||
