@@ -285,8 +285,13 @@ def test_what_is_not_heard_in_time_is_not_called_healthy(page, run):
     try:
         until(page, lambda: "was operational" in text(page), 10 * interval + 20)
         assert not page.find_elements(By.CSS_SELECTOR, "main .posture.operational")
-        run.sql("UPDATE device SET posture = 'silent' WHERE ueid = decode(%s, 'hex')", (ueid,))  # the collector's watch would, later
-        until(page, lambda: "silent since" in text(page))
+
+        def called_silent():
+            # The collector's watch would, later; until then it takes it back.
+            run.sql("UPDATE device SET posture = 'silent' WHERE ueid = decode(%s, 'hex')", (ueid,))
+            return "silent since" in text(page)
+
+        until(page, called_silent)
     finally:
         os.kill(sim, signal.SIGCONT)
 
