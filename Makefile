@@ -86,6 +86,7 @@ COLLECTOR := \
 	collector/ledger.c \
 	collector/judge.c \
 	collector/store.c \
+	collector/gaps.c \
 	collector/answer.c \
 	collector/watch.c \
 	collector/pipeline.c \

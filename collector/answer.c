@@ -7,27 +7,24 @@
 #include <string.h>
 #include <time.h>
 
+#include "collector/clock.h"
 #include "collector/counters.h"
+#include "collector/gaps.h"
 #include "schema/log.h"
 #include "schema/receipt.h"
 
 #define QUEUE_MAX 4096 /* receipts that wait for their signature */
 #define GAPS_MAX 4096 /* devices with a gap that are watched */
-#define GAP_SECONDS 10 /* a gap is younger when reports merely overtook each other */
-#define GAP_WAIT_MAX 3600
+#define REFUSALS_MAX (QUEUE_MAX / 2) /* of these: strangers bring them about */
 #define ASKED_SIZE 1024 /* who was asked for a chain lately; a power of two */
 #define ASK_SECONDS 10
+#define RENEW_BEFORE                                                                                                   \
+	(30 * 86400) /* seconds before a certificate's end: from then on its device is asked for a later one */
+#define RENEW_SECONDS 3600 /* but not sooner again */
 #define PACE_FROM 25 /* percent of the queue */
 
 struct item {
 	struct item *next;
-	struct receipt receipt;
-};
-
-/* A device with missing reports: told of them when they are late, ever more rarely. */
-struct gap {
-	struct gap *next;
-	int64_t due, wait; /* seconds */
 	struct receipt receipt;
 };
 
@@ -41,9 +38,8 @@ struct answer {
 	pthread_cond_t work;
 	bool stop;
 	struct item *first, **end;
-	size_t n;
-	struct gap *gaps[GAPS_MAX]; /* by a hash of the ueid */
-	size_t gaps_n;
+	size_t n, refusals_n;
+	struct gaps *gaps;
 	struct {
 		struct ueid ueid;
 		int64_t when;
@@ -68,11 +64,17 @@ hash(const struct ueid *ueid)
 	return n;
 }
 
+static bool
+has_room(const struct answer *a, const struct receipt *receipt)
+{
+	return a->n < QUEUE_MAX && (receipt->refused_len == 0 || a->refusals_n < REFUSALS_MAX);
+}
+
 /* Under the lock. */
 static void
 enqueue(struct answer *a, const struct receipt *receipt)
 {
-	struct item *item = a->n < QUEUE_MAX ? malloc(sizeof *item) : NULL;
+	struct item *item = has_room(a, receipt) ? malloc(sizeof *item) : NULL;
 
 	if (item == NULL) {
 		counter_add(COUNTER_RECEIPTS_DROPPED, 1);
@@ -83,67 +85,28 @@ enqueue(struct answer *a, const struct receipt *receipt)
 	*a->end = item;
 	a->end = &item->next;
 	a->n++;
+	a->refusals_n += receipt->refused_len > 0;
 	pthread_cond_signal(&a->work);
 }
 
-/* Gaps. */
-
-static struct gap **
-find_gap(struct answer *a, const struct ueid *ueid)
+/* Under the lock. Takes the item at the link out of the queue. */
+static struct item *
+dequeue(struct answer *a, struct item **link)
 {
-	struct gap **link = &a->gaps[hash(ueid) % GAPS_MAX];
+	struct item *item = *link;
 
-	while (*link != NULL && memcmp(&(*link)->receipt.ueid, ueid, sizeof *ueid) != 0)
-		link = &(*link)->next;
-	return link;
+	*link = item->next;
+	if (*link == NULL)
+		a->end = link;
+	a->n--;
+	a->refusals_n -= item->receipt.refused_len > 0;
+	return item;
 }
 
 static void
-remove_gap(struct answer *a, struct gap **link)
+enqueue_gap(void *context, const struct receipt *receipt)
 {
-	struct gap *gap = *link;
-
-	*link = gap->next;
-	free(gap);
-	a->gaps_n--;
-}
-
-static void
-note_gap(struct answer *a, const struct receipt *receipt)
-{
-	struct gap **link = find_gap(a, &receipt->ueid);
-
-	if (receipt->missing_len == 0) {
-		if (*link != NULL)
-			remove_gap(a, link);
-		return;
-	}
-	if (*link == NULL) {
-		struct gap *gap = a->gaps_n < GAPS_MAX ? calloc(1, sizeof *gap) : NULL;
-
-		if (gap == NULL)
-			return;
-		gap->wait = GAP_SECONDS;
-		gap->due = seconds(CLOCK_MONOTONIC) + gap->wait + 1;
-		*link = gap;
-		a->gaps_n++;
-	}
-	(*link)->receipt = *receipt;
-}
-
-static void
-tell_gaps(struct answer *a)
-{
-	int64_t now = seconds(CLOCK_MONOTONIC);
-
-	for (size_t i = 0; i < GAPS_MAX; i++)
-		for (struct gap *gap = a->gaps[i]; gap != NULL; gap = gap->next) {
-			if (gap->due > now)
-				continue;
-			enqueue(a, &gap->receipt);
-			gap->wait = gap->wait * 2 > GAP_WAIT_MAX ? GAP_WAIT_MAX : gap->wait * 2;
-			gap->due = now + gap->wait;
-		}
+	enqueue(context, receipt);
 }
 
 /* Composing. */
@@ -172,6 +135,31 @@ wants_of(const struct ledger *l)
 	if (!l->facts_known)
 		return WANT_STATE;
 	return l->inventory_known ? 0 : WANT_INVENTORY;
+}
+
+/* A certificate whose time is over, or soon will be: a later one may be there, and comes only with a chain. */
+static bool
+wants_later_certificate(const struct docket *d)
+{
+	for (size_t i = 0; i < d->n; i++) {
+		const struct message *m = d->messages[i];
+		const struct device_key *key = m->reason == REASON_OK ? device_find_key(d->device, m->cose.kid) : NULL;
+
+		if (key != NULL && m->received_us / 1000000 > key->not_after - RENEW_BEFORE)
+			return true;
+	}
+	return false;
+}
+
+static unsigned
+wants_chain(const struct docket *d)
+{
+	int64_t now = seconds(CLOCK_MONOTONIC), *wanted = &d->device->chain_wanted;
+
+	if ((*wanted != 0 && now - *wanted < RENEW_SECONDS) || !wants_later_certificate(d))
+		return 0;
+	*wanted = now;
+	return WANT_CHAIN;
 }
 
 /* Up to ten milliseconds between reports for each percent the queue is fuller than it should be. */
@@ -231,7 +219,8 @@ answer_current(struct answer *a, const struct docket *d, struct receipt *r, unsi
 	r->ueid = d->device->ueid;
 	r->wants = d->device->lifecycle == LIFECYCLE_PENDING || d->stored == 0 ? 0 : wants_of(l);
 	r->pace_ms = pace_of(load);
-	note_gap(a, r);
+	gaps_note(a->gaps, r, seconds(CLOCK_MONOTONIC));
+	r->wants |= wants_chain(d);
 	if (asks(d, l->epoch) || !told_too_early(r))
 		enqueue(a, r);
 }
@@ -266,35 +255,75 @@ is_refused_for_good(const struct message *m)
 	return m->reason != REASON_OK && m->reason != REASON_TOPIC_MALFORMED && reason_permanent(m->reason);
 }
 
-/* One receipt for each device that sent something which is refused for good; few, so a search through the rest of the batch will do. */
+static bool
+has_ledger(const struct message *m)
+{
+	return m->device != NULL && m->device->ledger.started;
+}
+
+/* The report's own epoch: its device takes no receipt for another one. The ledger's if the report does not say. */
+static void
+address_refused(struct message **messages, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		struct message *m = messages[i];
+
+		if (!is_refused_for_good(m))
+			continue;
+		m->answered_epoch = claimed_epoch(m);
+		if (m->answered_epoch == 0 && has_ledger(m))
+			m->answered_epoch = m->device->ledger.epoch;
+	}
+}
+
+static bool
+same_refused(const struct message *a, const struct message *b)
+{
+	return is_refused_for_good(b) && memcmp(&a->ueid, &b->ueid, sizeof a->ueid) == 0 &&
+	       a->answered_epoch == b->answered_epoch;
+}
+
+/* One receipt for each device's epoch in which something is refused for good; few, so a search through the rest of the batch will do. */
 static void
 answer_refused(struct answer *a, struct message **messages, size_t n, size_t from)
 {
 	const struct message *m = messages[from];
-	struct receipt r = {.ueid = m->ueid};
+	struct receipt r = {.ueid = m->ueid, .epoch = m->answered_epoch};
 
 	for (size_t i = 0; i < from; i++)
-		if (is_refused_for_good(messages[i]) && memcmp(&messages[i]->ueid, &m->ueid, sizeof m->ueid) == 0)
+		if (same_refused(m, messages[i]))
 			return;
 	for (size_t i = from; i < n; i++)
-		if (is_refused_for_good(messages[i]) && memcmp(&messages[i]->ueid, &m->ueid, sizeof m->ueid) == 0)
+		if (same_refused(m, messages[i]))
 			add_refused(&r, messages[i]);
-	if (m->device != NULL && m->device->ledger.started)
+	if (has_ledger(m) && m->device->ledger.epoch == m->answered_epoch)
 		give_account(&r, &m->device->ledger);
-	else
-		r.epoch = claimed_epoch(m);
 	enqueue(a, &r);
 }
 
 void
 answer_batch(struct answer *a, const struct judge *j, struct message **messages, size_t n, unsigned load)
 {
+	address_refused(messages, n);
 	pthread_mutex_lock(&a->lock);
 	for (size_t i = 0; i < j->dockets_n; i++)
 		answer_docket(a, &j->dockets[i], load);
 	for (size_t i = 0; i < n; i++)
 		if (is_refused_for_good(messages[i]))
 			answer_refused(a, messages, n, i);
+	pthread_mutex_unlock(&a->lock);
+}
+
+void
+answer_forget_shard(struct answer *a, unsigned shard)
+{
+	pthread_mutex_lock(&a->lock);
+	gaps_forget_shard(a->gaps, shard);
+	for (struct item **link = &a->first; *link != NULL;)
+		if (ueid_shard(&(*link)->receipt.ueid) == shard)
+			free(dequeue(a, link));
+		else
+			link = &(*link)->next;
 	pthread_mutex_unlock(&a->lock);
 }
 
@@ -323,6 +352,11 @@ publish(struct answer *a, struct receipt *r)
 	struct cbor_writer w;
 	size_t len;
 
+	/* A device that took one from the future would take no other until then. */
+	if (!clock_is_right()) {
+		counter_add(COUNTER_RECEIPTS_DROPPED, 1);
+		return;
+	}
 	r->iat = (uint64_t)seconds(CLOCK_REALTIME);
 	cbor_writer_init(&w, payload, sizeof payload);
 	receipt_encode(r, &w);
@@ -350,15 +384,9 @@ next_item(struct answer *a, int64_t *looked)
 			break;
 	if (*looked != seconds(CLOCK_MONOTONIC)) {
 		*looked = seconds(CLOCK_MONOTONIC);
-		tell_gaps(a);
+		gaps_tell(a->gaps, *looked, enqueue_gap, a);
 	}
-	item = a->first;
-	if (item != NULL) {
-		a->first = item->next;
-		if (a->first == NULL)
-			a->end = &a->first;
-		a->n--;
-	}
+	item = a->first == NULL ? NULL : dequeue(a, &a->first);
 	pthread_mutex_unlock(&a->lock);
 	return item;
 }
@@ -408,9 +436,7 @@ answer_free(struct answer *a)
 		next = item->next;
 		free(item);
 	}
-	for (size_t i = 0; i < GAPS_MAX; i++)
-		while (a->gaps[i] != NULL)
-			remove_gap(a, &a->gaps[i]);
+	gaps_free(a->gaps);
 	for (size_t i = 0; i < a->chain_len; i++)
 		OPENSSL_free((void *)(uintptr_t)a->chain[i].at);
 	cose_key_free(a->key);
@@ -435,8 +461,11 @@ answer_start(const struct settings *settings, struct subscribe *subscribe)
 	pthread_mutex_init(&a->lock, NULL);
 	a->end = &a->first;
 	a->subscribe = subscribe;
+	a->gaps = gaps_new(GAPS_MAX);
 	a->key = cose_key_open(settings->receipt_key, error);
-	if (a->key == NULL)
+	if (a->gaps == NULL)
+		log_error("answer: no memory");
+	else if (a->key == NULL)
 		log_error("answer: receipt_key: %s", error);
 	else if (load_chain(a, settings->receipt_certificate) < 0)
 		log_error("answer: no certificate in %s", settings->receipt_certificate);

@@ -165,8 +165,15 @@ judge_add_epoch(struct judge *j, struct docket *d, const struct ledger *ledger, 
 	return 0;
 }
 
-/* An epoch nobody has seen yet. The first one of a device is vouched for by its enrolment. A later one needs a certificate that began after that of
-   all earlier ones, or the operator's word; anything else is a second device under one key. */
+/* The first epoch of a device is vouched for by its enrolment. A later one needs a certificate that began after that of all earlier ones, or the
+   operator's word; anything else is a second device under one key. */
+static bool
+is_vouched(const struct docket *d, const struct device_key *key)
+{
+	return d->current == NULL || d->reprovision || (key != NULL && key->not_before > d->vouched_until);
+}
+
+/* An epoch nobody has seen yet. */
 static struct account *
 begin_epoch(struct judge *j, struct docket *d, const struct message *m)
 {
@@ -175,7 +182,8 @@ begin_epoch(struct judge *j, struct docket *d, const struct message *m)
 
 	if (a == NULL)
 		return NULL;
-	a->vouched = d->current == NULL || d->reprovision || (key != NULL && key->not_before > d->vouched_until);
+	a->vouched = is_vouched(d, key);
+	d->unvouched += !a->vouched;
 	if (d->current == NULL ? ledger_copy(&a->ledger, &d->device->ledger) < 0 : false)
 		return NULL;
 	if (d->current != NULL && a->vouched) {
@@ -197,12 +205,12 @@ begin_epoch(struct judge *j, struct docket *d, const struct message *m)
 }
 
 static struct account *
-find_account(struct judge *j, struct docket *d, const struct message *m)
+find_account(struct docket *d, const struct message *m)
 {
 	for (struct account *a = d->accounts; a != NULL; a = a->next)
 		if (a->ledger.epoch == m->report.epoch)
 			return a;
-	return begin_epoch(j, d, m);
+	return NULL;
 }
 
 /* Whether all of (hi, seq) is declared, by this very report, never to have been made. */
@@ -271,11 +279,9 @@ take_new(struct account *a, struct message *m)
 	return 0;
 }
 
-static int
-take_late(struct account *a, struct message *m)
+static void
+note_late(struct account *a, struct message *m)
 {
-	if (ledger_take(&a->ledger, &m->report, &a->drops) < 0)
-		return -1;
 	if (has_state(m) && memcmp(a->ledger.facts, m->report.facts, FACTS_SIZE) == 0) {
 		a->ledger.facts_known = true;
 		a->ledger.inventory_known = m->inventory_stored;
@@ -283,6 +289,14 @@ take_late(struct account *a, struct message *m)
 	a->late++;
 	m->flags |= REPORT_LATE;
 	m->verdict = LEDGER_LATE;
+}
+
+static int
+take_late(struct account *a, struct message *m)
+{
+	if (ledger_take(&a->ledger, &m->report, &a->drops) < 0)
+		return -1;
+	note_late(a, m);
 	return 0;
 }
 
@@ -297,11 +311,11 @@ note_fork(struct docket *d, struct account *a, struct message *m)
 	d->stored++;
 }
 
-/* The number is taken. A twin in this batch answers at once; otherwise what is stored does. */
-static void
-take_taken(struct judge *j, struct docket *d, struct account *a, struct message *m)
+/* By a report that comes before it in this batch. */
+static enum taken
+taken_by_twin(const struct docket *d, const struct message *m)
 {
-	bool other = false;
+	enum taken taken = TAKEN_GONE;
 
 	for (size_t i = 0; i < d->n && d->messages[i] != m; i++) {
 		const struct message *twin = d->messages[i];
@@ -309,19 +323,29 @@ take_taken(struct judge *j, struct docket *d, struct account *a, struct message 
 		if (twin->reason != REASON_OK || twin->report.epoch != m->report.epoch ||
 		    twin->report.seq != m->report.seq)
 			continue;
-		if (memcmp(twin->tbs, m->tbs, DIGEST_SIZE) == 0) {
-			m->verdict = LEDGER_DUPLICATE;
-			a->duplicates++;
-			return;
-		}
-		other |= message_is_stored(twin);
+		if (memcmp(twin->tbs, m->tbs, DIGEST_SIZE) == 0)
+			return TAKEN_SAME;
+		if (message_is_stored(twin))
+			taken = TAKEN_OTHER;
 	}
-	if (other) {
+	return taken;
+}
+
+/* The number is taken. A twin in this batch answers at once; otherwise what is stored does. */
+static void
+take_taken(struct judge *j, struct docket *d, struct account *a, struct message *m)
+{
+	enum taken taken = taken_by_twin(d, m);
+
+	if (taken == TAKEN_OTHER) {
 		note_fork(d, a, m);
 		return;
 	}
 	m->verdict = LEDGER_DUPLICATE;
-	j->asked[j->asked_n++] = m;
+	if (taken == TAKEN_SAME)
+		a->duplicates++;
+	else
+		j->asked[j->asked_n++] = m;
 }
 
 static void
@@ -366,35 +390,65 @@ refuse(struct message *m, enum reason reason)
 	m->judged = true;
 }
 
-static int
-judge_message(struct judge *j, struct docket *d, struct message *m)
+/* What changed since the message was verified. */
+static enum reason
+judge_standing(const struct docket *d, const struct message *m)
 {
-	struct account *a;
-	enum ledger_place place;
-	int rc = 0;
+	const struct device_key *key = device_find_key(d->device, m->cose.kid);
 
-	if (d->device->lifecycle == LIFECYCLE_PENDING)
-		m->flags |= REPORT_PENDING;
-	if (d->allowance <= 0) {
-		refuse(m, REASON_PENDING_FULL);
-		return 0;
-	}
-	a = find_account(j, d, m);
-	if (a == NULL)
-		return -1;
+	if (d->device->lifecycle > LIFECYCLE_ACTIVE)
+		return REASON_DEVICE_RETIRED;
+	if (key == NULL || key->status != KEY_ACTIVE)
+		return REASON_KEY_REVOKED;
+	return d->allowance > 0 ? REASON_OK : REASON_PENDING_FULL;
+}
+
+/* `a` is NULL for an epoch that would be new. Where one begins is the device's to say; within it no device and no spool leaves so many out. */
+static enum reason
+judge_place(const struct docket *d, const struct account *a, const struct message *m)
+{
+	if (a == NULL && d->unvouched >= JUDGE_EPOCHS_MAX && !is_vouched(d, device_find_key(d->device, m->cose.kid)))
+		return REASON_EPOCH_FULL;
+	if (a != NULL && a->ledger.hi > 0 && m->report.seq > a->ledger.hi + JUDGE_LEAP_MAX)
+		return REASON_SEQ_LEAP;
+	return REASON_OK;
+}
+
+static int
+place_message(struct judge *j, struct docket *d, struct account *a, struct message *m)
+{
+	enum ledger_place place = ledger_place(&a->ledger, m->report.epoch, m->report.seq);
+
 	note_certificate(d, a, m);
-	place = ledger_place(&a->ledger, m->report.epoch, m->report.seq);
 	note_away(d, m);
 	if (place == PLACE_TAKEN) {
 		take_taken(j, d, a, m);
 		return 0;
 	}
-	rc = place == PLACE_ABOVE ? take_new(a, m) : take_late(a, m);
-	if (rc < 0) {
-		refuse(m, REASON_GAPS_FULL);
+	if ((place == PLACE_ABOVE ? take_new(a, m) : take_late(a, m)) < 0)
+		return -1;
+	note_stored(d, a, m);
+	return 0;
+}
+
+static int
+judge_message(struct judge *j, struct docket *d, struct message *m)
+{
+	struct account *a = find_account(d, m);
+	enum reason reason = judge_standing(d, m);
+
+	if (d->device->lifecycle == LIFECYCLE_PENDING)
+		m->flags |= REPORT_PENDING;
+	if (reason == REASON_OK)
+		reason = judge_place(d, a, m);
+	if (reason != REASON_OK) {
+		refuse(m, reason);
 		return 0;
 	}
-	note_stored(d, a, m);
+	if (a == NULL && (a = begin_epoch(j, d, m)) == NULL)
+		return -1;
+	if (place_message(j, d, a, m) < 0)
+		refuse(m, REASON_GAPS_FULL);
 	return 0;
 }
 
@@ -438,16 +492,41 @@ docket_of(struct judge *j, const struct message *m)
 	return &j->dockets[low];
 }
 
+/* What an earlier report of this batch declared of a number that was missing until then. */
+static enum taken
+taken_by_drop(const struct account *a, uint64_t seq)
+{
+	for (size_t i = 0; i < a->drops.len; i++)
+		if (a->drops.at[i].range.first <= seq && seq <= a->drops.at[i].range.last)
+			return a->drops.at[i].cause == DROP_SKIPPED ? TAKEN_SKIPPED : TAKEN_OVERWRITTEN;
+	return TAKEN_GONE;
+}
+
+/* What was declared never made was made by another; what was declared lost is found. */
 void
-judge_settle(struct judge *j, struct message *m, bool fork)
+judge_settle(struct judge *j, struct message *m, enum taken taken)
 {
 	struct docket *d = docket_of(j, m);
-	struct account *a = find_account(j, d, m);
+	struct account *a = find_account(d, m);
 
-	if (fork)
-		note_fork(d, a, m);
-	else
+	if (taken == TAKEN_GONE)
+		taken = taken_by_drop(a, m->report.seq);
+	if (taken == TAKEN_OVERWRITTEN && taken_by_twin(d, m) == TAKEN_OTHER)
+		taken = TAKEN_OTHER;
+	switch (taken) {
+	case TAKEN_GONE:
+	case TAKEN_SAME:
 		a->duplicates++;
+		break;
+	case TAKEN_OTHER:
+	case TAKEN_SKIPPED:
+		note_fork(d, a, m);
+		break;
+	case TAKEN_OVERWRITTEN:
+		note_late(a, m);
+		note_stored(d, a, m);
+		break;
+	}
 }
 
 void

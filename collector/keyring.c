@@ -13,10 +13,13 @@ struct keyring {
 	struct device **buckets;
 	size_t mask;
 	_Atomic size_t count;
+	_Atomic uint64_t reloads; /* begun: what was read for a load before one may be older than what it was for */
 	uint64_t salt[2];
 };
 
 #define BUCKETS_FIRST 1024
+#define STALE 1 /* beside 0 and -1 */
+#define SOME 1024
 #define LENGTH(array) (sizeof(array) / sizeof *(array))
 
 /* A row a key and a gap; a device's are together, by key, then by gap. */
@@ -202,12 +205,15 @@ grow_locked(struct keyring *k)
 	free(old);
 }
 
-/* Another thread may have been faster; then `d` goes. */
-static void
-insert(struct keyring *k, struct device *d)
+/* Another thread may have been faster; then `d` goes. So it does when a reload began since it was read, which is then STALE. */
+static int
+insert(struct keyring *k, struct device *d, uint64_t reloads)
 {
+	bool stale;
+
 	pthread_rwlock_wrlock(&k->lock);
-	if (find_locked(k, &d->ueid) == NULL) {
+	stale = reloads != k->reloads;
+	if (!stale && find_locked(k, &d->ueid) == NULL) {
 		size_t b;
 
 		if (k->count > k->mask)
@@ -220,6 +226,7 @@ insert(struct keyring *k, struct device *d)
 	}
 	pthread_rwlock_unlock(&k->lock);
 	device_free(d);
+	return stale ? STALE : 0;
 }
 
 void
@@ -409,7 +416,7 @@ read_device(struct rows r, struct device *d)
 }
 
 static int
-add_device(struct keyring *k, struct rows r, const struct ueid *ueid)
+add_device(struct keyring *k, struct rows r, const struct ueid *ueid, uint64_t reloads)
 {
 	struct device *d = calloc(1, sizeof *d);
 
@@ -419,8 +426,7 @@ add_device(struct keyring *k, struct rows r, const struct ueid *ueid)
 	}
 	d->ueid = *ueid;
 	d->shard = (uint8_t)ueid_shard(ueid);
-	insert(k, d);
-	return 0;
+	return insert(k, d, reloads);
 }
 
 static bool
@@ -453,29 +459,42 @@ replace_keys(struct device *d, struct device_keys *fresh)
 	d->keys = fresh;
 }
 
-static int
-renew_device(struct keyring *k, struct rows r, const struct ueid *ueid)
+/* Takes over what `fresh` owns. */
+static void
+renew(struct device *d, const struct device *fresh)
 {
-	struct device *d = keyring_find(k, ueid), fresh = {0};
-
-	if (d == NULL)
-		return 0;
-	if (read_device(r, &fresh) < 0)
-		return -1;
-	replace_keys(d, fresh.keys);
-	d->device_id = fresh.device_id;
-	d->tenant_id = fresh.tenant_id;
-	d->lifecycle = fresh.lifecycle;
+	replace_keys(d, fresh->keys);
+	d->device_id = fresh->device_id;
+	d->tenant_id = fresh->tenant_id;
+	d->lifecycle = fresh->lifecycle;
 	ledger_free(&d->ledger);
-	d->ledger = fresh.ledger;
-	return 0;
+	d->ledger = fresh->ledger;
 }
 
-/* Runs the statement and gives each device's rows to `each`. */
+/* Under the lock from finding it to the last of it: nobody may be waiting for anything of its shard, which can be forgotten any time. */
+static int
+renew_device(struct keyring *k, struct rows r, const struct ueid *ueid, uint64_t reloads)
+{
+	struct device *d, fresh = {0};
+	int result = 0;
+
+	(void)reloads;
+	pthread_rwlock_rdlock(&k->lock);
+	d = find_locked(k, ueid);
+	if (d != NULL)
+		result = read_device(r, &fresh);
+	if (d != NULL && result == 0)
+		renew(d, &fresh);
+	pthread_rwlock_unlock(&k->lock);
+	return result;
+}
+
+/* Runs the statement and gives each device's rows to `each`, until one is not 0. */
 static int
 read_devices(struct keyring *k, struct database *db, struct pg_array *ueids,
-	     int (*each)(struct keyring *, struct rows, const struct ueid *))
+	     int (*each)(struct keyring *, struct rows, const struct ueid *, uint64_t reloads))
 {
+	uint64_t reloads = k->reloads;
 	struct param param = pg_array_param(ueids);
 	PGresult *res;
 	int result = 0, n;
@@ -491,14 +510,14 @@ read_devices(struct keyring *k, struct database *db, struct pg_array *ueids,
 
 		to = rows_of_same(res, from, n, DEVICE_ID);
 		if (copy_digest(res, from, UEID, ueid.bytes, UEID_SIZE))
-			result = each(k, (struct rows){res, from, to}, &ueid);
+			result = each(k, (struct rows){res, from, to}, &ueid, reloads);
 	}
 	PQclear(res);
 	return result;
 }
 
-int
-keyring_load(struct keyring *k, struct database *db, const struct ueid *ueids, size_t n)
+static int
+load(struct keyring *k, struct database *db, const struct ueid *ueids, size_t n)
 {
 	struct pg_array wanted = {0};
 	int result;
@@ -513,17 +532,59 @@ keyring_load(struct keyring *k, struct database *db, const struct ueid *ueids, s
 }
 
 int
-keyring_reload(struct keyring *k, struct database *db, struct device **devices, size_t n)
+keyring_load(struct keyring *k, struct database *db, const struct ueid *ueids, size_t n)
+{
+	int result;
+
+	do
+		result = load(k, db, ueids, n);
+	while (result == STALE);
+	return result;
+}
+
+static int
+reload(struct keyring *k, struct database *db, struct pg_array *wanted)
+{
+	k->reloads++;
+	return read_devices(k, db, wanted, renew_device);
+}
+
+int
+keyring_reload(struct keyring *k, struct database *db, const struct ueid *ueids, size_t n)
 {
 	struct pg_array wanted = {0};
 	int result;
 
 	pg_array_begin(&wanted, ARRAY_BYTEA);
 	for (size_t i = 0; i < n; i++)
-		pg_array_bytes(&wanted, (struct slice){devices[i]->ueid.bytes, UEID_SIZE});
-	result = read_devices(k, db, &wanted, renew_device);
+		pg_array_bytes(&wanted, (struct slice){ueids[i].bytes, UEID_SIZE});
+	result = reload(k, db, &wanted);
 	pg_array_free(&wanted);
 	return result;
+}
+
+/* Whole buckets. Growing moves their devices to the same place or a later one, so that none is passed over. */
+int
+keyring_reload_some(struct keyring *k, struct database *db, size_t *place)
+{
+	struct pg_array wanted = {0};
+	size_t at = *place;
+	bool more;
+	int result;
+
+	pg_array_begin(&wanted, ARRAY_BYTEA);
+	pthread_rwlock_rdlock(&k->lock);
+	for (; at <= k->mask && wanted.items < SOME; at++)
+		for (const struct device *d = k->buckets[at]; d != NULL; d = d->next)
+			pg_array_bytes(&wanted, (struct slice){d->ueid.bytes, UEID_SIZE});
+	more = at <= k->mask;
+	pthread_rwlock_unlock(&k->lock);
+	result = reload(k, db, &wanted);
+	pg_array_free(&wanted);
+	if (result < 0)
+		return -1;
+	*place = more ? at : 0;
+	return more;
 }
 
 /* The cache: entries in a fixed array, chained by hash and in the order of their use. */

@@ -1,7 +1,7 @@
 /*
  * Who we know: devices by ueid, each with its keys and its ledger head, read from the database once and kept warm by the holder of the shard.
  * Any thread may find, and read a device's keys, tenant and lifecycle; `ledger` is the store stage's, and so is reloading. A healthy device with
- * one P-256 key takes 424 bytes and its place in the table.
+ * one P-256 key takes 432 bytes and its place in the table.
  */
 #ifndef FLEETSTATE_COLLECTOR_KEYRING_H
 #define FLEETSTATE_COLLECTOR_KEYRING_H
@@ -39,6 +39,7 @@ struct device {
 	_Atomic enum lifecycle lifecycle;
 	struct device_keys *_Atomic keys;	/* never NULL in the keyring; of length 0 before enrolment */
 	struct ledger ledger;		/* head and gaps: the store stage's */
+	int64_t chain_wanted;		/* seconds of the monotonic clock: when its chain was last asked for; likewise */
 	struct device *next;		/* in the keyring's bucket */
 };
 
@@ -53,8 +54,12 @@ const struct device_key *device_find_key(const struct device *, struct slice kid
 
 /* Reads those of the ueids that the database knows and memory does not, in one statement. -1 when the database fails: try again later. */
 int keyring_load(struct keyring *, struct database *, const struct ueid *, size_t n) WARN_UNUSED;
-/* Reads these anew: after a compare-and-set missed, or a key or lifecycle changed (NOTIFY). The struct device stays where it is. */
-int keyring_reload(struct keyring *, struct database *, struct device **, size_t n) WARN_UNUSED;
+/* Reads those of the ueids that are in memory anew: after a compare-and-set missed, or a key or lifecycle changed (NOTIFY). The struct device stays
+   where it is; one that is forgotten meanwhile is passed by. The store stage's thread. */
+int keyring_reload(struct keyring *, struct database *, const struct ueid *, size_t n) WARN_UNUSED;
+/* The same for some of all the devices in memory, from *place on, which is 0 at first and moves. 1: there are more; 0: that was all, *place is 0 again;
+   -1: the database fails, *place stays. */
+int keyring_reload_some(struct keyring *, struct database *, size_t *place) WARN_UNUSED;
 /* Forgets a shard that was handed over. The caller has drained the pipeline of it. */
 void keyring_forget_shard(struct keyring *, unsigned shard);
 size_t keyring_count(const struct keyring *);

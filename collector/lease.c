@@ -8,6 +8,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "collector/clock.h"
 #include "collector/counters.h"
 #include "collector/database.h"
 #include "schema/log.h"
@@ -17,8 +18,9 @@
 #define TICK_MS 500
 
 /* clang-format off */
-enum { BEAT, LIVE, TRY, UNLOCK, LEAVE };
+enum { CLOCK, BEAT, LIVE, TRY, UNLOCK, LEAVE };
 static const struct statement statements[] = {
+	[CLOCK] = {"clock", "SELECT clock_timestamp()", 0},
 	[BEAT] = {"beat", "INSERT INTO collector (name, seen_at) VALUES ($1, now()) ON CONFLICT (name) DO UPDATE SET seen_at = now()", 1},
 	[LIVE] = {"live", "SELECT count(*) FROM collector WHERE seen_at > now() - interval '15 s'", 0},
 	[TRY] = {"try", "SELECT pg_try_advisory_lock(8260, $1::int)", 1},
@@ -151,8 +153,37 @@ balance(struct lease *l)
 }
 
 static int
+compare_clocks(struct lease *l)
+{
+	int64_t before = clock_steady_us();
+	PGresult *res = database_run(l->db, statements[CLOCK].name, NULL, 0, NULL);
+
+	if (res == NULL)
+		return -1;
+	clock_compare(result_time_us(res, 0, 0), before);
+	PQclear(res);
+	return 0;
+}
+
+/* With a wrong clock we do harm: the shards are for others, until it is right. */
+static int
+step_aside(struct lease *l)
+{
+	atomic_store(&l->settled, false);
+	for (unsigned i = 0; i < SHARDS; i++)
+		if (l->held[i])
+			give_back(l, i);
+	counter_set(COUNTER_SHARDS_HELD, 0);
+	return ask_name(l, LEAVE) < 0 ? -1 : 0;
+}
+
+static int
 beat(struct lease *l)
 {
+	if (compare_clocks(l) < 0)
+		return -1;
+	if (!clock_is_right())
+		return step_aside(l);
 	if (ask_name(l, BEAT) < 0 || balance(l) < 0)
 		return -1;
 	atomic_store(&l->settled, true);
@@ -206,7 +237,8 @@ lease_ready(struct lease *l, char *why)
 {
 	if (atomic_load(&l->connected) && atomic_load(&l->settled))
 		return true;
-	snprintf(why, 128, "no leases: the database does not answer");
+	snprintf(why, 128, "no leases: %s",
+		 atomic_load(&l->connected) ? "not settled yet" : "the database does not answer");
 	return false;
 }
 

@@ -9,6 +9,7 @@
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
+#include "collector/clock.h"
 #include "collector/migrate.h"
 #include "collector/pipeline.h"
 #include "collector/serve.h"
@@ -100,7 +101,7 @@ run(const struct settings *settings, int argc, char **argv)
 {
 	struct pipeline *pipeline = NULL;
 	struct serve *serve = NULL;
-	struct readiness checks[2];
+	struct readiness checks[3];
 	int signals = open_signals(), rc = 1;
 
 	if (signals < 0 || open_database(settings) < 0)
@@ -110,6 +111,7 @@ run(const struct settings *settings, int argc, char **argv)
 		goto out;
 	checks[0] = (struct readiness){"leases", pipeline_leases_ready, pipeline};
 	checks[1] = (struct readiness){"broker", pipeline_broker_ready, pipeline};
+	checks[2] = (struct readiness){"clock", clock_ready, NULL};
 	serve = serve_start(settings, checks, sizeof checks / sizeof checks[0]);
 	if (serve == NULL)
 		goto out;

@@ -38,9 +38,12 @@ struct message {
 	bool parked;			/* unknown key and no chain: waits */
 	unsigned flags;			/* of enum report_flag */
 	/* store */
+	bool inventory_found;		/* the tenant had the set before this report */
 	bool inventory_stored;		/* the tenant has the set of its inventory digest, or has it with this report */
 	enum ledger_verdict verdict;
 	bool judged;			/* the reason is the ledger's: judged anew, it may fall */
+	/* answer */
+	uint64_t answered_epoch;	/* of one refused for good: what its receipt is addressed to */
 };
 
 #endif

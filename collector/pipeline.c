@@ -16,6 +16,7 @@
 #include "collector/workers.h"
 #include "schema/log.h"
 
+#define IDLE_MS 250 /* between two looks at what others changed */
 #define STOP_SECONDS 10 /* for a database that does not answer when we end */
 
 struct pipeline {
@@ -190,15 +191,18 @@ committed(void *context, const struct judge *judge, struct message **messages, s
 	answer_batch(p->answer, judge, messages, n, queue_fill(p->queue));
 }
 
+/* Changes do not wait for a batch, and batches not for many changes. */
 static void *
 run_store(void *argument)
 {
 	struct pipeline *p = argument;
+	unsigned wait = IDLE_MS;
 	size_t n;
 
-	while ((n = queue_batch(p->queue, p->batch, (size_t)p->settings->batch_max,
-				(unsigned)p->settings->batch_window_ms)) > 0) {
-		if (store_batch(p->store, p->batch, n) < 0)
+	while (queue_batch(p->queue, wait, (unsigned)p->settings->batch_window_ms, p->batch,
+			   (size_t)p->settings->batch_max, &n)) {
+		wait = store_reload_now(p->store) ? 0 : IDLE_MS;
+		if (n > 0 && store_batch(p->store, p->batch, n) < 0)
 			counter_add(COUNTER_MESSAGES_LEFT, (int64_t)n);
 		queue_release(p->queue);
 	}
@@ -300,6 +304,7 @@ drain_shard(void *context, unsigned shard)
 		nanosleep(&(struct timespec){0, 5000000}, NULL);
 	}
 	keyring_forget_shard(p->keyring, shard);
+	answer_forget_shard(p->answer, shard);
 	workers_drain(p->workers, shard, false);
 }
 

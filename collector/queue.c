@@ -6,11 +6,13 @@
 #include <string.h>
 #include <time.h>
 
+#include "collector/clock.h"
 #include "collector/counters.h"
 #include "collector/enrol.h"
 
 /* Waking a thread costs as much as verifying half a report, so a worker that was woken waits a moment for company. */
 #define GATHER_NS 2000000
+#define AHEAD_MAX_US 1000000 /* that a time of reception may be ahead of the clock */
 
 enum slot_state { SLOT_NEW, SLOT_TAKEN, SLOT_FINISHED, SLOT_EMPTY };
 
@@ -112,6 +114,11 @@ queue_free(struct queue *q)
 		return;
 	for (uint64_t p = q->tail; p < q->head; p++)
 		free_message(&slot_at(q, p)->message);
+	for (struct slot *s = q->returned, *next; s != NULL; s = next) {
+		next = s->next;
+		free_message(&s->message);
+		free(s);
+	}
 	free(q->slots);
 	pthread_mutex_destroy(&q->lock);
 	free(q);
@@ -130,15 +137,6 @@ deadline_in(unsigned ms)
 		t.tv_nsec -= 1000000000;
 	}
 	return t;
-}
-
-static int64_t
-now_us(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_REALTIME, &t);
-	return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
 }
 
 static void
@@ -180,6 +178,18 @@ worker_of(const struct queue *q, const struct ueid *ueid)
 	return n % q->workers;
 }
 
+/* Its own microsecond, unless the clock was set back: then the order of reception follows the clock. */
+static int64_t
+time_of_reception(struct queue *q)
+{
+	int64_t now = clock_now_us();
+
+	if (now <= q->last_us && q->last_us - now < AHEAD_MAX_US)
+		now = q->last_us + 1;
+	q->last_us = now;
+	return now;
+}
+
 static void
 fill(struct queue *q, struct slot *s, unsigned shard, const struct message *m)
 {
@@ -193,10 +203,7 @@ fill(struct queue *q, struct slot *s, unsigned shard, const struct message *m)
 	s->message.parked = false;
 	s->message.judged = false;
 	s->message.flags = 0;
-	s->message.received_us = now_us();
-	if (s->message.received_us <= q->last_us)
-		s->message.received_us = q->last_us + 1;
-	q->last_us = s->message.received_us;
+	s->message.received_us = time_of_reception(q);
 	s->state = SLOT_NEW;
 	s->shard = shard;
 	s->worker = worker_of(q, &m->ueid);
@@ -224,7 +231,7 @@ queue_put(struct queue *q, unsigned shard, struct slice topic, struct slice payl
 		memcpy(bytes, payload.at, len);
 	m.reason = topic_parse_report(topic, &m.ueid);
 	pthread_mutex_lock(&q->lock);
-	if (wait_for_room(q, len, wait_ms)) {
+	if (wait_for_room(q, len, wait_ms) && clock_is_right()) {
 		fill(q, slot_at(q, q->head), shard, &m);
 		show(q);
 		rc = 0;
@@ -403,40 +410,34 @@ nothing_comes(struct queue *q)
 
 /* Under the lock: sleeps until the front is finished, and then for the rest of the window or until a batch is full. */
 static void
-wait_for_batch(struct queue *q, size_t max, unsigned window_ms)
+wait_for_batch(struct queue *q, unsigned wait_ms, unsigned window_ms, size_t max)
 {
-	struct timespec end;
+	struct timespec end = deadline_in(wait_ms);
 
 	q->batch_goal = 1;
 	while (!front_is_finished(q) && !nothing_comes(q))
-		pthread_cond_wait(&q->finished, &q->lock);
+		if (pthread_cond_timedwait(&q->finished, &q->lock, &end) != 0)
+			break;
 	q->batch_goal = max;
 	end = deadline_in(window_ms);
-	while (q->finished_n < max && !q->closed)
+	while (front_is_finished(q) && q->finished_n < max && !q->closed)
 		if (pthread_cond_timedwait(&q->finished, &q->lock, &end) != 0)
 			break;
 	q->batch_goal = 0;
 }
 
-size_t
-queue_batch(struct queue *q, struct message **batch, size_t max, unsigned window_ms)
+bool
+queue_batch(struct queue *q, unsigned wait_ms, unsigned window_ms, struct message **batch, size_t max, size_t *n)
 {
-	size_t n = 0;
+	bool more;
 
 	pthread_mutex_lock(&q->lock);
-	while (n == 0 && !nothing_comes(q)) {
-		wait_for_batch(q, max, window_ms);
-		n = take_returned(q, batch, max);
-		n += take_front(q, batch + n, max - n);
-		if (n == 0) {
-			/* Only empty slots: let them go and wait on. */
-			pthread_mutex_unlock(&q->lock);
-			queue_release(q);
-			pthread_mutex_lock(&q->lock);
-		}
-	}
+	wait_for_batch(q, wait_ms, window_ms, max);
+	*n = take_returned(q, batch, max);
+	*n += take_front(q, batch + *n, max - *n);
+	more = *n > 0 || !nothing_comes(q);
 	pthread_mutex_unlock(&q->lock);
-	return n;
+	return more;
 }
 
 void
@@ -499,4 +500,20 @@ queue_fill(struct queue *q)
 	bytes = q->bytes * 100 / q->bytes_max;
 	pthread_mutex_unlock(&q->lock);
 	return (unsigned)(slots > bytes ? slots : bytes);
+}
+
+/* The front is the oldest but for what was returned, which is few. */
+int64_t
+queue_oldest(struct queue *q)
+{
+	int64_t oldest = INT64_MAX;
+
+	pthread_mutex_lock(&q->lock);
+	if (q->head > q->tail)
+		oldest = slot_at(q, q->tail)->message.received_us;
+	for (const struct slot *s = q->returned; s != NULL; s = s->next)
+		if (s->message.received_us < oldest)
+			oldest = s->message.received_us;
+	pthread_mutex_unlock(&q->lock);
+	return oldest;
 }

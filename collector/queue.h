@@ -14,7 +14,7 @@ struct queue;
 struct queue *queue_new(size_t slots, size_t bytes, unsigned workers) WARN_UNUSED;
 void queue_free(struct queue *);
 
-/* Copies the message in. Waits up to `wait_ms` while it is full. -1: still full, or closed. */
+/* Copies the message in. Waits up to `wait_ms` while it is full. -1: still full, or closed, or our clock is wrong (clock.h). */
 int queue_put(struct queue *, unsigned shard, struct slice topic, struct slice payload, unsigned wait_ms) WARN_UNUSED;
 
 /* The worker's next messages, oldest first; waits up to `wait_ms` for some. False when the queue is closed and holds nothing more for it. */
@@ -27,8 +27,9 @@ struct message *queue_detach(struct queue *, struct message *) WARN_UNUSED;
 void queue_return(struct queue *, struct message *);	/* finished after all */
 void queue_discard(struct queue *, struct message *);	/* gone: the device sends it again */
 
-/* The longest finished run from the front, and what was returned; waits for the first one, then up to `window_ms` for `max`. 0: closed and empty. */
-size_t queue_batch(struct queue *, struct message **batch, size_t max, unsigned window_ms);
+/* The longest finished run from the front, and what was returned: waits up to `wait_ms` for the first one, then up to `window_ms` for `max`. False when
+   the queue is closed and holds nothing more. */
+bool queue_batch(struct queue *, unsigned wait_ms, unsigned window_ms, struct message **batch, size_t max, size_t *n) WARN_UNUSED;
 /* Frees the messages of the last batch. */
 void queue_release(struct queue *);
 
@@ -37,5 +38,7 @@ void queue_close(struct queue *);
 /* How many messages of the shard are in it, detached ones too. */
 size_t queue_of_shard(struct queue *, unsigned shard);
 unsigned queue_fill(struct queue *);	/* percent, of slots or of bytes */
+/* No message in it was received before this, in microseconds since 1970. INT64_MAX when it is empty; those that wait for a certificate do not count. */
+int64_t queue_oldest(struct queue *);
 
 #endif

@@ -213,8 +213,8 @@ static const struct {
 		" JOIN device_epoch e ON e.device_id = u.device_id AND e.epoch = u.epoch"
 		" LEFT JOIN report_gap g ON g.device_id = e.device_id AND g.epoch = e.epoch ORDER BY 1, 2, 5"},
 	[READ_VOUCHERS] = {"read_vouchers", "8",
-		"SELECT d.device_id, max(e.certified), coalesce(d.reprovision_until >= now(), false) FROM device d"
-		" LEFT JOIN device_epoch e ON e.device_id = d.device_id AND e.vouched"
+		"SELECT d.device_id, max(e.certified) FILTER (WHERE e.vouched), coalesce(d.reprovision_until >= now(), false),"
+		" count(*) FILTER (WHERE NOT e.vouched) FROM device d LEFT JOIN device_epoch e ON e.device_id = d.device_id"
 		" WHERE d.device_id = ANY ($1::bigint[]) GROUP BY d.device_id"},
 	[READ_PENDING] = {"read_pending", "8",
 		"SELECT u.device_id, (SELECT count(*) FROM report_quiet q WHERE q.device_id = u.device_id) +"
@@ -223,9 +223,12 @@ static const struct {
 		"SELECT u.i FROM unnest($1::bigint[], $2::int[], $3::bytea[]) AS u (i, tenant_id, digest)"
 		" JOIN inventory v ON v.tenant_id = u.tenant_id AND v.digest = u.digest"},
 	[READ_TAKEN] = {"read_taken", "8888b",
-		"SELECT u.i, r.sha256 = u.sha256, CASE WHEN r.sha256 <> u.sha256 THEN r.message END"
+		"SELECT u.i, r.sha256 = u.sha256, CASE WHEN r.sha256 <> u.sha256 THEN r.message END, NULL::bool"
 		" FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bytea[]) AS u (i, device_id, epoch, seq, sha256)"
-		" JOIN report r ON r.device_id = u.device_id AND r.epoch = u.epoch AND r.seq = u.seq"},
+		" JOIN report r ON r.device_id = u.device_id AND r.epoch = u.epoch AND r.seq = u.seq"
+		" UNION ALL SELECT u.i, NULL, NULL, p.cause = 'skipped'"
+		" FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bytea[]) AS u (i, device_id, epoch, seq, sha256)"
+		" JOIN report_drop p ON p.device_id = u.device_id AND p.epoch = u.epoch AND p.dropped @> u.seq"},
 };
 /* clang-format on */
 
@@ -246,7 +249,6 @@ struct store {
 	size_t batch_max;
 	int64_t pending_max;
 	struct ueid *ueids; /* of a batch */
-	struct device **devices;
 	bool *found; /* by place in a read */
 	int backend; /* the connection that was set up */
 	atomic_bool give_up;
@@ -257,6 +259,9 @@ struct store {
 	pthread_mutex_t reload_lock;
 	struct ueid reloads[RELOADS_MAX];
 	size_t reloads_n;
+	bool reload_all; /* from the first on */
+	bool reloading_all; /* the store stage's: from reload_place on */
+	size_t reload_place;
 };
 
 /* Rows. */
@@ -596,7 +601,7 @@ enrolled(const struct message *m)
 static enum outcome
 enrol(struct store *s, struct message **messages, size_t n)
 {
-	size_t ueids = 0, known = 0;
+	size_t ueids = 0, known = 0; /* those in memory from the end of the array */
 	enum outcome outcome;
 
 	for (size_t i = 0; i < n; i++) {
@@ -605,10 +610,10 @@ enrol(struct store *s, struct message **messages, size_t n)
 		if (!wants_enrolment(s, m))
 			continue;
 		add_enrolment(s, m);
-		if (m->device != NULL)
-			s->devices[known++] = m->device;
-		else
+		if (m->device == NULL)
 			s->ueids[ueids++] = m->ueid;
+		else
+			s->ueids[s->batch_max - ++known] = m->ueid;
 	}
 	if (ueids + known == 0)
 		return DONE;
@@ -616,7 +621,7 @@ enrol(struct store *s, struct message **messages, size_t n)
 	if (outcome != DONE)
 		return outcome;
 	if ((ueids > 0 && keyring_load(s->keyring, s->db, s->ueids, ueids) < 0) ||
-	    (known > 0 && keyring_reload(s->keyring, s->db, s->devices, known) < 0))
+	    (known > 0 && keyring_reload(s->keyring, s->db, s->ueids + s->batch_max - known, known) < 0))
 		return AGAIN;
 	for (size_t i = 0; i < n; i++) {
 		struct message *m = messages[i];
@@ -697,6 +702,7 @@ take_vouchers(struct judge *j, const PGresult *res)
 			continue;
 		d->vouched_until = result_null(res, i, 1) ? INT64_MAX : result_time_us(res, i, 1) / 1000000;
 		d->reprovision = result_bool(res, i, 2);
+		d->unvouched = result_int(res, i, 3);
 	}
 	return 0;
 }
@@ -813,12 +819,22 @@ same_signed(const PGresult *res, int row, const struct message *m)
 	return memcmp(tbs, m->tbs, DIGEST_SIZE) == 0;
 }
 
-/* A number that is taken: the same to-be-signed is a duplicate, another one a fork; nothing stored any more, or declared dropped: a duplicate. */
+/* A report says more than what was declared of it, and the same one more than another. */
+static enum taken
+taken_by(const PGresult *res, int row, const struct message *m)
+{
+	if (result_null(res, row, 1))
+		return result_bool(res, row, 3) ? TAKEN_SKIPPED : TAKEN_OVERWRITTEN;
+	return same_signed(res, row, m) ? TAKEN_SAME : TAKEN_OTHER;
+}
+
 static enum outcome
 settle_taken(struct store *s)
 {
+	static const int weight[] = {
+		[TAKEN_GONE] = 0, [TAKEN_SKIPPED] = 1, [TAKEN_OVERWRITTEN] = 1, [TAKEN_OTHER] = 2, [TAKEN_SAME] = 3};
 	struct judge *j = &s->judge;
-	enum { NOTHING, OTHER, SAME } * found;
+	enum taken *found;
 	PGresult *res;
 
 	if (j->asked_n == 0)
@@ -841,14 +857,13 @@ settle_taken(struct store *s)
 	}
 	for (int i = 0; i < PQntuples(res); i++) {
 		size_t at = (size_t)result_int(res, i, 0);
+		enum taken taken = taken_by(res, i, j->asked[at]);
 
-		if (same_signed(res, i, j->asked[at]))
-			found[at] = SAME;
-		else if (found[at] == NOTHING)
-			found[at] = OTHER;
+		if (weight[taken] > weight[found[at]])
+			found[at] = taken;
 	}
 	for (size_t i = 0; i < j->asked_n; i++)
-		judge_settle(j, j->asked[i], found[i] == OTHER);
+		judge_settle(j, j->asked[i], found[i]);
 	PQclear(res);
 	free(found);
 	return DONE;
@@ -1353,8 +1368,8 @@ read_anew(struct store *s)
 	size_t n = 0;
 
 	for (size_t i = 0; i < s->judge.dockets_n; i++)
-		s->devices[n++] = s->judge.dockets[i].device;
-	if (n > 0 && keyring_reload(s->keyring, s->db, s->devices, n) < 0)
+		s->ueids[n++] = s->judge.dockets[i].device->ueid;
+	if (n > 0 && keyring_reload(s->keyring, s->db, s->ueids, n) < 0)
 		log_warning("store: could not read %zu devices anew", n);
 }
 
@@ -1399,40 +1414,55 @@ store_range(struct store *s, struct message **messages, size_t n)
 	}
 }
 
-/* Those of the list that are in memory. Empties it. */
+/* Empties the list. */
 static size_t
-take_reloads(struct store *s, struct device **devices)
+take_reloads(struct store *s, struct ueid *ueids)
 {
-	size_t n = 0;
+	size_t n;
 
 	pthread_mutex_lock(&s->reload_lock);
-	for (size_t i = 0; i < s->reloads_n; i++) {
-		devices[n] = keyring_find(s->keyring, &s->reloads[i]);
-		if (devices[n] != NULL)
-			n++;
-	}
+	n = s->reloads_n;
+	memcpy(ueids, s->reloads, n * sizeof *ueids);
 	s->reloads_n = 0;
+	if (s->reload_all) {
+		s->reload_all = false;
+		s->reloading_all = true;
+		s->reload_place = 0;
+	}
 	pthread_mutex_unlock(&s->reload_lock);
 	return n;
 }
 
+/* In parts, so that reports do not wait for it. */
 static void
-reload_changed(struct store *s)
+reload_part(struct store *s)
 {
-	struct device *devices[RELOADS_MAX];
-	size_t n = take_reloads(s, devices);
+	int more = keyring_reload_some(s->keyring, s->db, &s->reload_place);
 
-	while (n > 0 && keyring_reload(s->keyring, s->db, devices, n) < 0) {
-		if (atomic_load(&s->give_up))
-			return;
-		wait_ms(RETRY_MS);
-	}
+	if (more < 0)
+		log_warning("store: devices not read anew yet");
+	else
+		s->reloading_all = more == 1;
+}
+
+bool
+store_reload_now(struct store *s)
+{
+	struct ueid ueids[RELOADS_MAX];
+	size_t n = take_reloads(s, ueids);
+
+	if (n > 0 && keyring_reload(s->keyring, s->db, ueids, n) < 0)
+		store_reload_all(s);
+	else
+		counter_add(COUNTER_RELOADS, (int64_t)n);
+	if (s->reloading_all)
+		reload_part(s);
+	return s->reloading_all;
 }
 
 int
 store_batch(struct store *s, struct message **messages, size_t n)
 {
-	reload_changed(s);
 	while (n > 0) {
 		size_t part = n < s->batch_max ? n : s->batch_max;
 		int rc = store_range(s, messages, part);
@@ -1452,6 +1482,16 @@ store_reload(struct store *s, const struct ueid *ueid)
 	pthread_mutex_lock(&s->reload_lock);
 	if (s->reloads_n < RELOADS_MAX)
 		s->reloads[s->reloads_n++] = *ueid;
+	else
+		s->reload_all = true;
+	pthread_mutex_unlock(&s->reload_lock);
+}
+
+void
+store_reload_all(struct store *s)
+{
+	pthread_mutex_lock(&s->reload_lock);
+	s->reload_all = true;
 	pthread_mutex_unlock(&s->reload_lock);
 }
 
@@ -1488,10 +1528,8 @@ store_new(const struct settings *settings, struct keyring *keyring, store_commit
 	s->pending_max = settings->pending_max;
 	s->db = database_new(settings->database, s->statements, WRITES + READS);
 	s->ueids = calloc(max, sizeof *s->ueids);
-	s->devices = calloc(max, sizeof(struct device *));
 	s->found = calloc(max, sizeof *s->found);
-	if (s->db == NULL || s->ueids == NULL || s->devices == NULL || s->found == NULL ||
-	    judge_init(&s->judge, max) < 0) {
+	if (s->db == NULL || s->ueids == NULL || s->found == NULL || judge_init(&s->judge, max) < 0) {
 		store_free(s);
 		return NULL;
 	}
@@ -1512,7 +1550,6 @@ store_free(struct store *s)
 		for (int k = 0; k < COLUMNS_MAX; k++)
 			pg_array_free(&s->reads[i].column[k]);
 	free(s->ueids);
-	free(s->devices);
 	free(s->found);
 	pthread_mutex_destroy(&s->reload_lock);
 	free(s);

@@ -20,7 +20,10 @@ void store_free(struct store *);
 int store_batch(struct store *, struct message **, size_t n) WARN_UNUSED;
 /* From any thread: from now on a database that fails is not waited for. */
 void store_give_up(struct store *);
-/* Reads these devices anew before the next batch: their keys or lifecycle changed. Any thread. */
+/* This device's keys or lifecycle changed, or those of we don't know which: all. Any thread. */
 void store_reload(struct store *, const struct ueid *);
+void store_reload_all(struct store *);
+/* Reads what was so named anew, or some of it: true when there is more. The thread of store_batch, between batches. */
+bool store_reload_now(struct store *);
 
 #endif

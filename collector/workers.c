@@ -15,6 +15,7 @@
 #define RETRY_MS 200
 #define IDLE_MS 1000
 #define PARK_LOOK_MS 100
+#define PARK_DEVICE 16 /* waiting reports of one device: more come again when its certificate is here */
 #define PARK_SHARE 4 /* waiting reports take at most this part of the queue's bytes */
 
 struct parked {
@@ -102,11 +103,25 @@ look_up(struct worker *w, struct message **run, size_t n)
 
 /* Waiting for a key. */
 
-static bool
-may_park(struct workers *all, size_t bytes)
+/* A device is always the same worker's. */
+static size_t
+parked_of(const struct worker *w, const struct ueid *ueid)
 {
+	size_t n = 0;
+
+	for (const struct parked *p = w->first; p != NULL; p = p->next)
+		n += memcmp(&p->message->ueid, ueid, sizeof *ueid) == 0;
+	return n;
+}
+
+static bool
+may_park(const struct worker *w, const struct message *m)
+{
+	struct workers *all = w->all;
+
 	return atomic_load(&all->parked) < all->park_max &&
-	       atomic_load(&all->parked_bytes) + bytes <= all->park_bytes_max;
+	       atomic_load(&all->parked_bytes) + m->bytes.len <= all->park_bytes_max &&
+	       parked_of(w, &m->ueid) < PARK_DEVICE;
 }
 
 static void
@@ -121,7 +136,7 @@ note_parked(struct workers *all, int64_t n, int64_t bytes)
 static bool
 park(struct worker *w, struct message *m)
 {
-	struct parked *p = may_park(w->all, m->bytes.len) ? calloc(1, sizeof *p) : NULL;
+	struct parked *p = may_park(w, m) ? calloc(1, sizeof *p) : NULL;
 
 	answer_want_chain(w->all->answer, m);
 	if (p != NULL)

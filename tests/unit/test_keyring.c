@@ -346,6 +346,16 @@ test_devices_with_less(void **unused)
 	keyring_free(k);
 }
 
+static int
+reload(struct keyring *k, struct device **devices, size_t n)
+{
+	struct ueid ueids[3];
+
+	for (size_t i = 0; i < n; i++)
+		ueids[i] = devices[i]->ueid;
+	return keyring_reload(k, db, ueids, n);
+}
+
 static void
 test_reload(void **unused)
 {
@@ -359,7 +369,7 @@ test_reload(void **unused)
 	k = load_fleet(d);
 	before = device_find_key(d[0], kid);
 	/* Nothing changed: the keys stay where they are. */
-	assert_int_equal(keyring_reload(k, db, d, 3), 0);
+	assert_int_equal(reload(k, d, 3), 0);
 	assert_ptr_equal(device_find_key(d[0], kid), before);
 	run("UPDATE device_key SET status = 'retired' WHERE device_id = (SELECT device_id FROM d1);"
 	    "UPDATE device SET lifecycle = 'transferred' WHERE device_id = (SELECT device_id FROM d1);"
@@ -369,7 +379,7 @@ test_reload(void **unused)
 	/* Memory says what it said. */
 	assert_int_equal(keyring_load(k, db, &d[0]->ueid, 1), 0);
 	assert_int_equal(d[0]->ledger.rev, 9);
-	assert_int_equal(keyring_reload(k, db, d, 1), 0);
+	assert_int_equal(reload(k, d, 1), 0);
 	assert_ptr_equal(keyring_find(k, &d[0]->ueid), d[0]);
 	assert_int_equal(d[0]->lifecycle, LIFECYCLE_TRANSFERRED);
 	assert_int_equal(d[0]->ledger.rev, 10);
@@ -380,7 +390,7 @@ test_reload(void **unused)
 	/* A reader may still be in the old ones. */
 	assert_int_equal(before->status, KEY_ACTIVE);
 	run("DELETE FROM device_key");
-	assert_int_equal(keyring_reload(k, db, d, 1), 0);
+	assert_int_equal(reload(k, d, 1), 0);
 	assert_null(device_find_key(d[0], kid));
 	assert_int_equal(before->status, KEY_ACTIVE);
 	keyring_free(k);
@@ -400,7 +410,7 @@ test_untidy_gaps(void **unused)
 	run("INSERT INTO report_gap (device_id, epoch, missing, tenant_id)"
 	    " SELECT device_id, -1071237392777185400, r::int8range, tenant_id FROM d1,"
 	    " (VALUES ('[4,10]'), ('[8,20]'), ('[9,9]'), ('[90,120]'), ('[100,200]'), ('[300,400]')) v(r)");
-	assert_int_equal(keyring_reload(k, db, d, 1), 0);
+	assert_int_equal(reload(k, d, 1), 0);
 	assert_int_equal(d[0]->ledger.missing_len, LENGTH(gaps));
 	assert_memory_equal(d[0]->ledger.missing, gaps, sizeof gaps);
 	keyring_free(k);
@@ -450,6 +460,30 @@ find_all_the_time(void *keyring)
 	return found > 0 ? keyring : NULL;
 }
 
+/* In how many parts. */
+static int
+reload_all(struct keyring *k)
+{
+	size_t place = 0;
+	int parts = 1, more;
+
+	while ((more = keyring_reload_some(k, db, &place)) == 1)
+		parts++;
+	assert_int_equal(more, 0);
+	assert_int_equal(place, 0);
+	return parts;
+}
+
+static void *
+forget_all(void *keyring)
+{
+	for (unsigned shard = 0; shard < SHARDS; shard++) {
+		nanosleep(&(struct timespec){0, 3000000}, NULL);
+		keyring_forget_shard(keyring, shard);
+	}
+	return NULL;
+}
+
 /* Many devices, with a reader beside; and what one costs. */
 static void
 test_many(void **unused)
@@ -457,7 +491,7 @@ test_many(void **unused)
 	struct keyring *k;
 	struct device *devices[MANY];
 	struct mallinfo2 before, after;
-	pthread_t reader;
+	pthread_t reader, forgetter;
 	void *found;
 	PGresult *res;
 
@@ -489,15 +523,23 @@ test_many(void **unused)
 	for (size_t i = 0; i < MANY; i++)
 		assert_non_null(devices[i] = keyring_find(k, &many[i]));
 	run("UPDATE device_key SET status = 'retired'");
-	assert_int_equal(keyring_reload(k, db, devices, MANY), 0);
+	assert_int_equal(keyring_reload(k, db, many, MANY), 0);
+	run("UPDATE device_key SET status = 'revoked'");
+	assert_true(reload_all(k) >= 3);
+	for (size_t i = 0; i < MANY; i++)
+		assert_int_equal(device_find_key(devices[i], (struct slice){many[i].bytes, KID_SIZE})->status,
+				 KEY_REVOKED);
 	enough = true;
 	assert_int_equal(pthread_join(reader, &found), 0);
 	assert_non_null(found);
 	printf("# bytes a device: %zu\n", (after.uordblks - before.uordblks) / MANY);
 	/* Under a sanitizer mallinfo says nothing. */
 	assert_true((after.uordblks - before.uordblks) / MANY < 500);
-	for (unsigned shard = 0; shard < SHARDS; shard++)
-		keyring_forget_shard(k, shard);
+	/* A shard may be forgotten while its devices are read anew. */
+	assert_int_equal(pthread_create(&forgetter, NULL, forget_all, k), 0);
+	for (int i = 0; i < 4; i++)
+		assert_int_equal(keyring_reload(k, db, many, MANY), 0);
+	assert_int_equal(pthread_join(forgetter, NULL), 0);
 	assert_int_equal(keyring_count(k), 0);
 	keyring_free(k);
 }

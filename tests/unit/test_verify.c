@@ -804,7 +804,8 @@ static bool
 is_of_others(enum reason reason)
 {
 	return reason == REASON_TOPIC_MALFORMED || reason == REASON_WRONG_SHARD || reason == REASON_PENDING_FULL ||
-	       reason == REASON_GAPS_FULL || reason == REASON_UNSTORABLE;
+	       reason == REASON_GAPS_FULL || reason == REASON_SEQ_LEAP || reason == REASON_EPOCH_FULL ||
+	       reason == REASON_UNSTORABLE;
 }
 
 static void
