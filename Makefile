@@ -85,6 +85,12 @@ COLLECTOR := \
 	collector/verify.c \
 	collector/ledger.c \
 	collector/judge.c \
+	collector/admit.c \
+	collector/learn.c \
+	collector/record.c \
+	collector/store_sql.c \
+	collector/rows.c \
+	collector/transaction.c \
 	collector/store.c \
 	collector/gaps.c \
 	collector/answer.c \

@@ -1,6 +1,7 @@
 /*
- * All SQL of ingest: one transaction a batch, a handful of set-based statements, rows sorted by device. A batch that the environment fails is tried
- * again for as long as it takes; one that holds a row the database refuses is halved until only that row is refused.
+ * Stores batches, a transaction each: admit, learn, judge, record, commit; the SQL is in store_sql.c. A batch that the environment fails is tried again
+ * for as long as it takes, one that holds a row the database refuses is halved until only that row is refused, and one that the database does not take
+ * for a reason that may stay is halved until what is at fault is left to its device.
  */
 #ifndef FLEETSTATE_COLLECTOR_STORE_H
 #define FLEETSTATE_COLLECTOR_STORE_H
