@@ -4,14 +4,11 @@
 #ifndef FLEETSTATE_COLLECTOR_STORE_SQL_H
 #define FLEETSTATE_COLLECTOR_STORE_SQL_H
 
-#include <stdbool.h>
-
 #define COLUMNS_MAX 12
 
 /* Columns are the letters of their arrays' types: 4 int4, 8 int8, b bytea, t text, z timestamptz, o boolean, j jsonb. */
 struct store_statement {
 	const char *name, *columns, *sql;
-	bool each;	/* it has to affect a row for each row that it is given; otherwise another collector was faster */
 };
 
 /* The statements that write, in the order in which they run. A statement without rows does not run. */

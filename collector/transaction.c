@@ -288,7 +288,7 @@ receive_writes(struct transaction *t, PGconn *conn, enum write first, enum write
 		one = receive(t, conn, store_writes[w].name, &t->affected[w], NULL);
 		if (outcome == DONE)
 			outcome = one;
-		if (outcome == DONE && store_writes[w].each && t->affected[w] != (long)t->writes[w].n)
+		if (outcome == DONE && w == MOVE_HOT && t->affected[w] != (long)t->writes[w].n)
 			outcome = MOVED;
 	}
 	if (receive_sync(t, conn) != DONE && outcome == DONE)
