@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "collector/answer.h"
+#include "collector/clock.h"
 #include "collector/counters.h"
 #include "collector/keyring.h"
 #include "collector/lease.h"
@@ -234,12 +235,21 @@ stop_store(struct pipeline *p)
 
 /* watch */
 
+/* The canary first: what came before it and is not stored yet is in the queue still. */
 static bool
-watch_ready(void *context)
+heard_shard(void *context, unsigned shard, int64_t *since, int64_t *until)
 {
-	char why[128];
+	struct pipeline *p = context;
+	int64_t since_ms, until_ms, oldest, now = clock_now_us();
 
-	return pipeline_leases_ready(context, why) && pipeline_broker_ready(context, why);
+	if (!clock_is_right() || !subscribe_heard(p->subscribe, shard, &since_ms, &until_ms))
+		return false;
+	oldest = queue_oldest(p->queue);
+	*since = now - since_ms * 1000;
+	*until = now - until_ms * 1000;
+	if (*until > oldest)
+		*until = oldest;
+	return true;
 }
 
 static void
@@ -254,10 +264,17 @@ watch_device(void *context, const struct ueid *ueid)
 	store_reload(((struct pipeline *)context)->store, ueid);
 }
 
+static void
+watch_devices(void *context)
+{
+	store_reload_all(((struct pipeline *)context)->store);
+}
+
 static int
 start_watch(struct pipeline *p)
 {
-	p->watch = watch_start(p->settings, &(struct watch_events){watch_ready, watch_anchors, watch_device, p});
+	p->watch = watch_start(p->settings,
+			       &(struct watch_events){heard_shard, watch_anchors, watch_device, watch_devices, p});
 	return p->watch == NULL ? -1 : 0;
 }
 

@@ -11,7 +11,9 @@
 #include "collector/counters.h"
 #include "schema/log.h"
 
-#define CANARY_MS 20000
+#define CANARY_MS 5000
+#define CANARY_LATE_MS                                                                                                 \
+	(2 * CANARY_MS) /* a silence of the broker's own, after which devices need time to be heard again */
 #define CANARY_GOOD_MS 60000
 #define TICK_MS 250
 #define BACKOFF_MIN_MS 500
@@ -35,6 +37,8 @@ struct client {
 	atomic_int link;
 	atomic_bool full; /* gave up because the queue was: stay away for a moment */
 	_Atomic int64_t canary_sent, canary_back;
+	_Atomic int64_t heard_since, heard_until; /* 0: not yet */
+	atomic_bool held; /* as handle, for those who must not wait for it */
 	int64_t next_try, backoff, tried; /* the ticking thread's */
 	atomic_bool gone; /* the disconnect that was asked for is done */
 };
@@ -117,6 +121,7 @@ on_subscribed(void *context, MQTTAsync_successData5 *data)
 	struct client *c = context;
 
 	(void)data;
+	atomic_store(&c->heard_since, clock_ms());
 	send_canary(c);
 	atomic_store(&c->link, LINK_UP);
 }
@@ -167,6 +172,24 @@ hang_up(struct client *c)
 	(void)MQTTAsync_disconnect(c->handle, &options);
 }
 
+/* Our own message is back: all that the broker had for the shard when it was sent came before it. One that was sent before is no news, and after a
+   message that found no room it proves nothing. */
+static void
+on_canary(struct client *c, const MQTTAsync_message *message)
+{
+	int64_t now = clock_ms(), sent = atomic_load(&c->canary_sent), until = atomic_load(&c->heard_until);
+	char text[32];
+	int len = snprintf(text, sizeof text, "%lld", (long long)sent);
+
+	counter_add(COUNTER_CANARIES, 1);
+	atomic_store(&c->canary_back, now);
+	if (atomic_load(&c->full) || message->payloadlen != len || memcmp(message->payload, text, (size_t)len) != 0)
+		return;
+	if (now - until > CANARY_LATE_MS)
+		atomic_store(&c->heard_since, now);
+	atomic_store(&c->heard_until, sent);
+}
+
 /* Called at the end of each message, in paho's receiving thread. */
 static void
 gather(struct subscribe *s)
@@ -187,8 +210,7 @@ on_message(void *context, char *topic, int topic_len, MQTTAsync_message *message
 	unsigned wait = (unsigned)c->subscribe->settings->keep_alive * 500;
 
 	if (len == strlen(c->canary) && memcmp(topic, c->canary, len) == 0) {
-		atomic_store(&c->canary_back, clock_ms());
-		counter_add(COUNTER_CANARIES, 1);
+		on_canary(c, message);
 	} else {
 		counter_add(COUNTER_MESSAGES, 1);
 		counter_add(COUNTER_MESSAGE_BYTES, message->payloadlen);
@@ -333,8 +355,11 @@ subscribe_hold(struct subscribe *s, unsigned shard)
 	if (c->handle == NULL) {
 		atomic_store(&c->link, LINK_DOWN);
 		atomic_store(&c->canary_back, 0);
+		atomic_store(&c->heard_since, 0);
+		atomic_store(&c->heard_until, 0);
 		c->next_try = c->backoff = 0;
 		rc = create(c);
+		atomic_store(&c->held, rc == 0);
 	}
 	pthread_mutex_unlock(&s->lock);
 	return rc;
@@ -380,6 +405,7 @@ subscribe_release(struct subscribe *s, unsigned shard)
 	pthread_mutex_lock(&s->lock);
 	handle = c->handle;
 	c->handle = NULL;
+	atomic_store(&c->held, false);
 	pthread_mutex_unlock(&s->lock);
 	if (handle == NULL)
 		return;
@@ -388,25 +414,39 @@ subscribe_release(struct subscribe *s, unsigned shard)
 	atomic_store(&c->link, LINK_DOWN);
 }
 
+/* Waits for nobody: paho may keep the lock's holder for as long as the queue is full. */
 bool
 subscribe_ready(struct subscribe *s, char *why)
 {
 	int64_t now = clock_ms();
-	bool ready = true;
 
-	pthread_mutex_lock(&s->lock);
-	for (unsigned i = 0; i < SHARDS && ready; i++) {
+	for (unsigned i = 0; i < SHARDS; i++) {
 		struct client *c = &s->clients[i];
 		int64_t back = atomic_load(&c->canary_back);
 
-		if (c->handle == NULL || (back != 0 && now - back <= CANARY_GOOD_MS))
+		if (!atomic_load(&c->held) || (back != 0 && now - back <= CANARY_GOOD_MS))
 			continue;
 		snprintf(why, 128, "shard %x: no message of our own came back through the broker in the last minute",
 			 i);
-		ready = false;
+		return false;
 	}
-	pthread_mutex_unlock(&s->lock);
-	return ready;
+	return true;
+}
+
+bool
+subscribe_heard(struct subscribe *s, unsigned shard, int64_t *since_ms, int64_t *until_ms)
+{
+	struct client *c = &s->clients[shard];
+	int64_t now, since, until;
+
+	if (!atomic_load(&c->held))
+		return false;
+	until = atomic_load(&c->heard_until);
+	since = atomic_load(&c->heard_since);
+	now = clock_ms();
+	*since_ms = now - since;
+	*until_ms = now - until;
+	return since != 0 && until > since;
 }
 
 int

@@ -13,23 +13,26 @@
 #include "schema/topics.h"
 
 #define CHANNEL "fleetstate_device" /* NOTIFY with a ueid in hex */
-#define SILENT_AFTER 3 /* intervals */
 
 /* clang-format off */
 enum { PARTITIONS, NUMBER, SILENCE, RETURN, TRIM, ANCHORS };
 static const struct statement statements[] = {
 	[PARTITIONS] = {"partitions", "SELECT make_partitions(3)", 0},
 	[NUMBER] = {"number", "SELECT number_events()", 0},
-	/* $1: nobody is silent sooner; $2: for how long reports reached us without a break. A device is not silent for what we could not hear. */
+	/* $1: nobody is silent sooner; $2 to $4: our shards, from when and till when we heard each without a break. A device is not silent for what we
+	   could not hear, and later is as if it had not been yet. */
 	[SILENCE] = {"silence",
-		"WITH d AS (UPDATE device d SET posture = 'silent', reasons = '{silent}', posture_since = now() FROM device_hot h"
+		"WITH s AS (SELECT shard, to_timestamp(since / 1e6) AS since, to_timestamp(until / 1e6) AS until"
+		"  FROM unnest($2::int[], $3::bigint[], $4::bigint[]) AS s (shard, since, until)),"
+		" d AS (UPDATE device d SET posture = 'silent', reasons = '{silent}', posture_since = now() FROM device_hot h"
 		" JOIN device o ON o.device_id = h.device_id"
+		" JOIN s ON s.shard = get_byte(sha256(o.ueid), 0) >> 4"
 		" WHERE d.device_id = h.device_id AND h.interval_s > 0 AND d.lifecycle = 'active' AND d.posture NOT IN ('silent', 'untrusted')"
-		" AND h.last_seen < now() - make_interval(secs => greatest(3 * h.interval_s, $1::int))"
-		" AND greatest(3 * h.interval_s, $1::int) <= $2::int"
+		" AND h.last_seen < (SELECT max(until) FROM s) - make_interval(secs => greatest(3 * h.interval_s, $1::int))"
+		" AND greatest(h.last_seen, s.since) < s.until - make_interval(secs => greatest(3 * h.interval_s, $1::int))"
 		" RETURNING d.tenant_id, d.ueid, o.posture AS previous, h.last_seen, h.interval_s)"
 		" INSERT INTO event (tenant_id, type, ueid, data) SELECT tenant_id, 'device.posture', ueid, jsonb_build_object('posture', 'silent',"
-		" 'reasons', ARRAY['silent'], 'previous', previous, 'last_seen', rfc3339(last_seen), 'interval_s', interval_s) FROM d", 2},
+		" 'reasons', ARRAY['silent'], 'previous', previous, 'last_seen', rfc3339(last_seen), 'interval_s', interval_s) FROM d", 4},
 	/* Ingest does this with the report; here are those that were called silent while it was being stored. */
 	[RETURN] = {"return",
 		"WITH d AS (UPDATE device d SET posture = 'unknown', posture_since = now(),"
@@ -51,7 +54,6 @@ struct watch {
 	pthread_t thread;
 	atomic_bool stop;
 	int backend; /* the connection that listens */
-	int64_t hearing_since; /* seconds of the monotonic clock; 0: reports do not reach us */
 	char anchors_mark[64];
 };
 
@@ -96,25 +98,49 @@ number_events(struct watch *w)
 		counter_add(COUNTER_EVENTS, n);
 }
 
+/* An array as PostgreSQL writes it, of up to SHARDS numbers. */
+struct list {
+	char text[SHARDS * 21 + 3];
+	int len;
+};
+
+static void
+list_add(struct list *l, int64_t v)
+{
+	l->len += snprintf(l->text + l->len, sizeof l->text - (size_t)l->len, "%c%lld", l->len == 0 ? '{' : ',',
+			   (long long)v);
+}
+
+static struct param
+list_param(struct list *l)
+{
+	l->len += snprintf(l->text + l->len, sizeof l->text - (size_t)l->len, "%s", l->len == 0 ? "{}" : "}");
+	return (struct param){l->text, l->len, false};
+}
+
 static void
 look_for_silence(struct watch *w)
 {
-	char least[24], heard[24];
-	struct param params[2];
-	int64_t n;
+	struct list shards = {"", 0}, since = {"", 0}, until = {"", 0};
+	char least[24];
+	struct param params[4];
+	int64_t from, to, n;
 
-	if (!w->events.ready(w->events.context))
-		w->hearing_since = 0;
-	else if (w->hearing_since == 0)
-		w->hearing_since = clock_s();
 	params[0] = (struct param){least, snprintf(least, sizeof least, "%lld", (long long)w->settings->silence_min),
 				   false};
 	(void)run_statement(w, RETURN, params, 1);
-	if (w->hearing_since == 0)
+	for (unsigned i = 0; i < SHARDS; i++)
+		if (w->events.heard(w->events.context, i, &from, &to)) {
+			list_add(&shards, i);
+			list_add(&since, from);
+			list_add(&until, to);
+		}
+	if (shards.len == 0)
 		return;
-	params[1] = (struct param){
-		heard, snprintf(heard, sizeof heard, "%lld", (long long)(clock_s() - w->hearing_since)), false};
-	n = run_statement(w, SILENCE, params, 2);
+	params[1] = list_param(&shards);
+	params[2] = list_param(&since);
+	params[3] = list_param(&until);
+	n = run_statement(w, SILENCE, params, 4);
 	if (n > 0)
 		counter_add(COUNTER_SILENT, n);
 }
@@ -158,6 +184,8 @@ listen_to_changes(struct watch *w)
 		if (database_exec(w->db, "LISTEN " CHANNEL) < 0)
 			return;
 		w->backend = PQbackendPID(conn);
+		/* What was told while nobody listened is told no more. */
+		w->events.devices(w->events.context);
 	}
 	(void)PQconsumeInput(conn);
 	while ((notice = PQnotifies(conn)) != NULL) {

@@ -11,9 +11,11 @@
 #include "collector/settings.h"
 
 struct watch_events {
-	bool (*ready)(void *context);				/* whether reports reach us at all */
+	/* From when till when, in microseconds since 1970, nothing of the shard can have escaped us: what came is stored. False: no such time. */
+	bool (*heard)(void *context, unsigned shard, int64_t *since, int64_t *until);
 	void (*anchors)(void *context, struct anchors *);	/* other ones than before; taken over */
 	void (*device)(void *context, const struct ueid *);	/* its keys or lifecycle changed */
+	void (*devices)(void *context);				/* those of we don't know which may have */
 	void *context;
 };
 
