@@ -1,0 +1,133 @@
+/*
+ * The queue's bounds in time, and what it owns when it ends. Run under the address sanitizer it also shows that nothing is left behind.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "collector/clock.h"
+#include "collector/queue.h"
+
+#define TOPIC "fleetstate/1/0/01000102030405060708090a0b0c0d0e0f/report"
+#define BATCH 8
+
+static const struct slice topic = {(const uint8_t *)TOPIC, sizeof TOPIC - 1};
+static const struct slice payload = {(const uint8_t *)"report", 6};
+
+static void
+set_clock(int64_t apart_s)
+{
+	clock_compare(clock_now_us() + apart_s * 1000000, clock_steady_us());
+}
+
+static struct message *
+pass(struct queue *q, bool detached)
+{
+	struct message *run[BATCH], *m;
+	size_t n;
+
+	assert_int_equal(queue_put(q, 0, topic, payload, 0), 0);
+	assert_true(queue_take(q, 0, 0, run, BATCH, &n));
+	assert_int_equal(n, 1);
+	m = run[0];
+	if (detached) {
+		m = queue_detach(q, m);
+		assert_non_null(m);
+		queue_return(q, m);
+	} else {
+		queue_finish(q, run, 1);
+	}
+	return m;
+}
+
+static void
+test_a_batch_is_not_waited_for_for_ever(void **unused)
+{
+	struct queue *q = queue_new(BATCH, 4096, 1);
+	struct message *batch[BATCH];
+	size_t n = 1;
+
+	(void)unused;
+	set_clock(0);
+	assert_true(queue_batch(q, 10, 0, batch, BATCH, &n));
+	assert_int_equal(n, 0);
+	queue_release(q);
+	assert_int_equal(queue_oldest(q), INT64_MAX);
+	pass(q, false);
+	assert_in_range(queue_oldest(q), clock_now_us() - 5000000, clock_now_us());
+	pass(q, true);
+	while (queue_batch(q, 10, 0, batch, BATCH, &n) && n == 0)
+		queue_release(q);
+	assert_true(n > 0);
+	queue_release(q);
+	queue_close(q);
+	while (queue_batch(q, 10, 0, batch, BATCH, &n))
+		queue_release(q);
+	assert_int_equal(n, 0);
+	assert_int_equal(queue_of_shard(q, 0), 0);
+	queue_free(q);
+}
+
+static void
+test_what_came_back_is_freed(void **unused)
+{
+	struct queue *q = queue_new(BATCH, 4096, 1);
+
+	(void)unused;
+	set_clock(0);
+	pass(q, true);
+	pass(q, false);
+	pass(q, true);
+	queue_free(q);
+}
+
+static void
+test_nothing_is_taken_by_a_wrong_clock(void **unused)
+{
+	static const int64_t wrong[] = {-61, 61, -3600, INT64_C(400000000)};
+	struct queue *q = queue_new(BATCH, 4096, 1);
+	char why[128] = "";
+
+	(void)unused;
+	for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+		set_clock(wrong[i]);
+		assert_int_equal(queue_put(q, 0, topic, payload, 0), -1);
+		assert_false(clock_ready(NULL, why));
+		assert_non_null(strstr(why, "of the database's"));
+	}
+	set_clock(59);
+	assert_true(clock_ready(NULL, why));
+	assert_int_equal(queue_put(q, 0, topic, payload, 0), 0);
+	set_clock(-59);
+	assert_int_equal(queue_put(q, 0, topic, payload, 0), 0);
+	queue_free(q);
+}
+
+/* Before anybody compared it. */
+static void
+test_an_unknown_clock_is_a_wrong_one(void **unused)
+{
+	char why[128] = "";
+
+	(void)unused;
+	assert_false(clock_is_right());
+	assert_false(clock_ready(NULL, why));
+	assert_string_equal(why, "not compared with the database's yet");
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_an_unknown_clock_is_a_wrong_one),
+		cmocka_unit_test(test_a_batch_is_not_waited_for_for_ever),
+		cmocka_unit_test(test_what_came_back_is_freed),
+		cmocka_unit_test(test_nothing_is_taken_by_a_wrong_clock),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
