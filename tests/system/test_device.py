@@ -101,7 +101,7 @@ def test_own_reports_verify_and_chain(maker):
     {"change": {d.EAT_PROFILE: "urn:example:other"}}, {"change": {d.UEID: bytes.fromhex(OTHER)}}, {"change": {d.IAT: d.GONE}},
     {"change": {d.IAT: d.Encoded(d.long_head(0, 5))}}, {"change": {d.READINGS: {3: {9: 1}}}}, {"meta": {"seq": 0}},
     {"signer": ec.generate_private_key(ec.SECP256R1())},
-], ids=str)
+], ids=lambda wrong: "-".join(wrong))
 def test_defects_are_refused(maker, wrong):
     one = make(maker)
     with pytest.raises(d.Refused):
