@@ -72,7 +72,8 @@ find_devices(struct worker *w, struct message **run, size_t n, struct ueid *miss
 	size_t missed = 0;
 
 	for (size_t i = 0; i < n; i++) {
-		if (run[i]->reason != REASON_OK)
+		/* A refusal is counted for the device that the topic names, so it is looked up as well. */
+		if (run[i]->reason == REASON_TOPIC_MALFORMED)
 			continue;
 		run[i]->device = keyring_find(w->all->keyring, &run[i]->ueid);
 		if (run[i]->device == NULL)
