@@ -8,6 +8,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "collector/clock.h"
 #include "collector/counters.h"
 #include "schema/log.h"
 
@@ -167,7 +168,8 @@ hang_up(struct client *c)
 	if (atomic_exchange(&c->full, true))
 		return;
 	counter_add(COUNTER_QUEUE_FULL, 1);
-	log_warning("subscribe: shard %x: queue full: leaving the rest to the broker", c->shard);
+	log_warning("subscribe: shard %x: %s: leaving the rest to the broker", c->shard,
+		    clock_is_right() ? "queue full" : "no right time");
 	atomic_store(&c->link, LINK_DOWN);
 	(void)MQTTAsync_disconnect(c->handle, &options);
 }
