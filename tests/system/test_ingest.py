@@ -1,11 +1,18 @@
 """Ingest on real parts: what a device sends is stored once, accounted for in a signed receipt, or refused with its reason."""
 
+import contextlib
+import mmap
 import os
 import queue
+import re
 import signal
+import struct
+import subprocess
+import threading
 import time
 
 import pytest
+import requests
 
 from ingesting import Collector, System, await_true, provision
 import device as wire  # found through ingesting
@@ -443,6 +450,333 @@ def test_two_collectors_share_the_shards_and_one_inherits_the_other(system, tmp_
     finally:
         if second.process.poll() is None:
             second.stop()
+
+
+# What changes elsewhere.
+
+def metric(system, name):
+    if not hasattr(system, "token"):
+        system.token = system.database.cli("token", "add", "--tenant", "acme", "--role", "viewer", "ingest")
+    text = requests.get(f"http://127.0.0.1:{system.collector.http}/metrics", headers={"Authorization": f"Bearer {system.token}"}, timeout=10).text
+    return int(re.search(rf"^fleetstate_{name}_total (\d+)$", text, re.M).group(1))
+
+
+def backends(system, condition):
+    return [pid for pid, in system.database.sql("SELECT DISTINCT a.pid FROM pg_stat_activity a LEFT JOIN pg_locks l USING (pid) WHERE a.usename ="
+                                                f" 'fleetstate_ingest' AND ({condition})", role="postgres")]
+
+
+def terminate(system, condition):
+    pids = backends(system, condition)
+    assert pids
+    for pid in pids:
+        system.database.sql("SELECT pg_terminate_backend(%s)", (pid,), role="postgres")
+
+
+def test_the_first_report_after_a_retirement_is_refused(system, device):
+    device.publish(device.full())
+    device.receipt_up_to(1)
+    before = metric(system, "keyring_reloads")
+    system.database.cli("device", "retire", device.ueid.hex())
+    await_true(lambda: metric(system, "keyring_reloads") > before, "the change being read, without any report")
+    device.publish(device.quiet())
+    await_true(lambda: refused(system, device) == {"device-retired": 1}, "the refusal")
+    assert len(system.stored(device)) == 1
+
+
+def send_until_refused(system, device):
+    def is_refused():
+        device.publish(device.quiet())
+        return refused(system, device)
+    await_true(is_refused, "device-retired")
+    assert set(refused(system, device)) == {"device-retired"}
+
+
+def test_a_change_that_nobody_heard_of_is_read_when_we_listen_again(system, device):
+    device.publish(device.full())
+    device.receipt_up_to(1)
+    system.database.sql("UPDATE device SET lifecycle = 'retired' WHERE ueid = %s", (device.ueid,))
+    terminate(system, "query ~ 'LISTEN|number_events|trust_anchor|silent|refusal_id|make_partitions'")
+    send_until_refused(system, device)
+
+
+def test_more_changes_at_once_than_are_remembered(system, device):
+    device.publish(device.full())
+    device.receipt_up_to(1)
+    system.database.sql("UPDATE device SET lifecycle = 'retired' WHERE ueid = %s; SELECT pg_notify('fleetstate_device', '01' || md5(i::text))"
+                        " FROM generate_series(1, 3000) i; SELECT pg_notify('fleetstate_device', %s)", (device.ueid, device.ueid.hex()))
+    send_until_refused(system, device)
+
+
+# Clones.
+
+def test_a_leap_is_refused(system, device):
+    device.publish(device.full())
+    device.receipt_up_to(1)
+    mine = device.seq, device.prev, device.sections_prev
+    device.seq = 2**53 - 3
+    device.publish(device.full())
+    await_true(lambda: refused(system, device) == {"seq-leap": 1}, "the refusal")
+    device.seq, device.prev, device.sections_prev = mine
+    device.publish(device.quiet({"receipt": True}))
+    receipt = device.receipt_up_to(2)
+    assert (receipt.up_to, receipt.refused) == (2, [])
+    assert [(seq, flags) for _, seq, flags in system.stored(device)] == [(1, 0), (2, 0)]
+
+
+@pytest.mark.parametrize("together", [True, False])
+@pytest.mark.parametrize("cause, flag", [(1, FORK), (2, LATE)], ids=["skipped", "overwritten"])
+def test_a_number_declared_dropped_that_comes_after_all(system, device, cause, flag, together):
+    device.publish(device.full())
+    device.receipt_up_to(1)
+    found = device.quiet(keep=True)
+    device.seq = 2
+    device.publish(device.report(device.quiet_claims(), change={wire.DROPPED: [[2, 2, cause]]}))
+    if not together:
+        await_stored(system, device, 2)
+    device.publish(found)
+    rows = await_stored(system, device, 3)
+    assert [(seq, flags) for _, seq, flags in rows] == [(1, 0), (3, 0), (2, flag)]
+    assert system.epoch(device) == (0, int(flag == LATE), int(flag == FORK), 0)
+    assert posture(system, device)[0] == ("untrusted" if flag == FORK else "unknown")
+    device.publish(found)
+    await_true(lambda: system.epoch(device)[0] == 1, "the repetition being a duplicate")
+    assert len(system.stored(device)) == 3
+
+
+def test_epochs_that_nobody_vouches_for_are_few(system, device):
+    device.publish(device.full())
+    device.receipt_up_to(1)
+    for _ in range(17):
+        device.renew()
+        device.publish(device.quiet())
+    await_true(lambda: refused(system, device) == {"epoch-full": 1}, "the refusal")
+    assert [flags for *_, flags in await_stored(system, device, 17)] == [0] + 16 * [SECOND]
+
+
+# Receipts.
+
+def test_a_certificate_that_soon_ends_is_asked_after_once(system):
+    ueid = provision("device", system.broker.pki, "--days", "29")[0]
+    device = system.device(ueid=ueid)
+    device.publish(device.full())
+    assert device.receipt_up_to(1).wants == {"chain"}
+    device.publish(device.quiet({"receipt": True}))
+    assert device.receipt_up_to(2).wants == set()
+
+
+def test_a_refusal_is_told_to_the_epoch_it_is_of(system, device):
+    device.publish(device.full())
+    device.receipt_up_to(1)
+    first = device.epoch
+    device.renew()
+    bad = resealed(device, signer=other_key(), kid=wire.kid_of(device.signer.public_key()))
+    device.publish(bad)
+    receipt = device.receipt()
+    assert (receipt.epoch, receipt.up_to, receipt.refused) == (device.epoch, 0, [(wire.sha256(bad), "bad-signature")])
+    assert first != device.epoch
+
+
+def test_a_gap_is_forgotten_with_its_shard(system, device):
+    device.publish(device.full())
+    device.receipt_up_to(1)
+    device.quiet()
+    device.publish(device.quiet())
+    await_stored(system, device, 2)
+    lost = metric(system, "leases_lost")
+    terminate(system, "locktype = 'advisory' AND classid = 8260")
+    await_true(lambda: metric(system, "leases_lost") > lost and system.collector.is_ready(), "the shards being held again", 60)
+    with pytest.raises(queue.Empty):
+        device.receipt(14)
+
+
+def test_one_device_can_not_make_all_wait(system, device):
+    device.send_chain = False
+    for _ in range(17):
+        device.publish(device.quiet())
+    await_true(lambda: refused(system, device) == {"unknown-key": 1}, "the one too many", 1.5)
+    device.send_chain = True
+    device.publish(device.full())
+    assert sorted(seq for _, seq, _ in await_stored(system, device, 17)) == [*range(1, 17), 18]
+
+
+# Clocks, and what is away.
+
+SHIFTED_CLOCK = """
+#include <fcntl.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <time.h>
+#include <unistd.h>
+
+static volatile int64_t *shift;
+
+__attribute__((constructor)) static void open_shift(void)
+{
+	shift = mmap(NULL, 8, PROT_READ, MAP_SHARED, open(getenv("SHIFT_FILE"), O_RDONLY), 0);
+}
+
+int clock_gettime(clockid_t clock, struct timespec *t)
+{
+	int rc = (int)syscall(SYS_clock_gettime, clock, t);
+
+	if (clock == CLOCK_REALTIME && shift != NULL)
+		t->tv_sec += *shift;
+	return rc;
+}
+
+time_t time(time_t *out)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_REALTIME, &t);
+	if (out != NULL)
+		*out = t.tv_sec;
+	return t.tv_sec;
+}
+
+int gettimeofday(struct timeval *restrict v, void *restrict zone)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_REALTIME, &t);
+	v->tv_sec = t.tv_sec;
+	v->tv_usec = t.tv_nsec / 1000;
+	return zone != NULL;
+}
+"""
+
+
+@contextlib.contextmanager
+def shifted_clock(system, tmp_path):
+    """Gives a function that sets the collector's clock that many seconds ahead."""
+    source, library, file = tmp_path / "shift.c", tmp_path / "shift.so", tmp_path / "shift"
+    source.write_text(SHIFTED_CLOCK)
+    file.write_bytes(bytes(8))
+    subprocess.run(["cc", "-D_GNU_SOURCE", "-shared", "-fPIC", "-o", library, source], check=True)
+    with open(file, "r+b") as f, mmap.mmap(f.fileno(), 8) as memory:
+        system.collector.stop()
+        os.environ.update(LD_PRELOAD=str(library), SHIFT_FILE=str(file))
+        try:
+            system.collector.start()
+        finally:
+            del os.environ["LD_PRELOAD"], os.environ["SHIFT_FILE"]
+        yield lambda seconds: memory.__setitem__(slice(0, 8), struct.pack("q", seconds))
+    # The mapping goes with the collector.
+    system.collector.stop()
+    system.collector.start()
+
+
+def test_a_wrong_clock_takes_nothing_in_and_refuses_nobody(system, device, tmp_path):
+    with shifted_clock(system, tmp_path) as shift:
+        device.publish(device.full())
+        device.receipt_up_to(1)
+        messages = {}
+        for seconds in (14 * 365 * 86400, -3600):
+            shift(seconds)
+            message = device.quiet({"receipt": True})
+            messages[device.seq] = message
+            device.publish(message)
+            await_true(lambda: not system.collector.is_ready(), "the clock being noticed")
+            checks = requests.get(f"http://127.0.0.1:{system.collector.http}/readyz", timeout=5).text
+            assert "clock" in checks and str(abs(seconds))[:5] in checks, checks
+            shift(0)
+            await_true(system.collector.is_ready, "readiness", 60)
+        drain([(device, messages)], 60)
+        assert refused(system, device) == {}
+        assert [(seq, flags & ~LATE) for _, seq, flags in sorted(system.stored(device), key=lambda row: row[1])] == [(1, 0), (2, 0), (3, 0)]
+        assert system.database.one("SELECT bool_and(received_at BETWEEN now() - interval '5 min' AND now() + interval '5 s') FROM report"
+                                   " JOIN device USING (device_id) WHERE ueid = %s", (device.ueid,))
+    assert system.collector.log().count("seconds ahead of the database's: no report is taken in") == 2
+
+
+def test_a_clock_set_back_a_little_is_followed(system, device, tmp_path):
+    with shifted_clock(system, tmp_path) as shift:
+        shift(50)
+        device.publish(device.full())
+        device.receipt_up_to(1)
+        shift(0)
+        device.publish(device.quiet({"receipt": True}))
+        device.receipt_up_to(2)
+    ahead = dict(system.database.sql("SELECT seq, extract(epoch FROM received_at - now())::int FROM report JOIN device USING (device_id)"
+                                     " WHERE ueid = %s", (device.ueid,)))
+    assert ahead[2] <= 1 < ahead[1]
+
+
+@contextlib.contextmanager
+def reporting(device):
+    """Twice a second, whether anybody hears it or not."""
+    over = threading.Event()
+
+    def send():
+        while not over.wait(0.5):
+            device.client.publish(device.report_topic, device.quiet(), qos=1)
+    device.client.reconnect_delay_set(1, 1)
+    thread = threading.Thread(target=send)
+    thread.start()
+    yield
+    over.set()
+    thread.join()
+
+
+def postgres_processes(system):
+    pids = [int((system.database.directory / "postmaster.pid").read_text().split()[0])]
+    children = subprocess.run(["pgrep", "-P", str(pids[0])], capture_output=True, text=True).stdout.split()
+    return pids + [int(pid) for pid in children]
+
+
+@contextlib.contextmanager
+def database_hangs(system):
+    pids = postgres_processes(system)
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    yield
+    for pid in pids:
+        os.kill(pid, signal.SIGCONT)
+
+
+@contextlib.contextmanager
+def database_is_down(system):
+    system.database.stop()
+    yield
+    system.database.start()
+
+
+@contextlib.contextmanager
+def broker_is_down(system):
+    system.broker.stop()
+    yield
+    system.broker.start()
+
+
+@contextlib.contextmanager
+def broker_hangs(system):
+    system.broker.process.send_signal(signal.SIGSTOP)
+    yield
+    system.broker.process.send_signal(signal.SIGCONT)
+
+
+@pytest.mark.parametrize("away", [database_hangs, database_is_down, broker_is_down, broker_hangs])
+def test_what_is_away_on_our_side_makes_no_device_silent(system, away):
+    """Five times as long as it takes to call it silent, in which it sent its reports as ever."""
+    device = system.device(interval=2)
+    device.publish(device.full())
+    device.receipt_up_to(1)
+    with reporting(device):
+        with away(system):
+            time.sleep(30)
+        heard = device.seq
+        await_true(system.collector.is_ready, "readiness", 60)
+        await_true(lambda: any(seq > heard for _, seq, _ in system.stored(device)), "a report", 60)
+        # Silence is looked for every ten seconds.
+        canaries = metric(system, "canaries")
+        await_true(lambda: metric(system, "canaries") >= canaries + 4 * 16, "three times our own messages", 60)
+        assert "device.posture" not in events(system, device)
+        assert posture(system, device)[0] == "unknown"
+    await_true(lambda: posture(system, device) == ("silent", ["silent"]), "silence at last", 60)
 
 
 def test_the_samples_of_refusals_and_the_events_have_their_order(system):
