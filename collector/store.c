@@ -237,16 +237,15 @@ take_reloads(struct store *s, struct ueid *ueids)
 	return n;
 }
 
-/* In parts, so that reports do not wait for it. */
-static void
+/* In parts, so that reports do not wait for it. One that fails is tried again the next time. */
+static bool
 reload_part(struct store *s)
 {
 	int more = keyring_reload_some(s->keyring, transaction_database(s->transaction), &s->reload_place);
 
-	if (more < 0)
-		log_warning("store: devices not read anew yet");
-	else
+	if (more >= 0)
 		s->reloading_all = more == 1;
+	return more == 1;
 }
 
 bool
@@ -255,13 +254,12 @@ store_reload_now(struct store *s)
 	struct ueid ueids[RELOADS_MAX];
 	size_t n = take_reloads(s, ueids);
 
-	if (n > 0 && keyring_reload(s->keyring, transaction_database(s->transaction), ueids, n) < 0)
+	if (n > 0 && keyring_reload(s->keyring, transaction_database(s->transaction), ueids, n) < 0) {
 		store_reload_all(s);
-	else
-		counter_add(COUNTER_RELOADS, (int64_t)n);
-	if (s->reloading_all)
-		reload_part(s);
-	return s->reloading_all;
+		return false;
+	}
+	counter_add(COUNTER_RELOADS, (int64_t)n);
+	return s->reloading_all && reload_part(s);
 }
 
 /* As many as go into one transaction; at least one. */
