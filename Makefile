@@ -41,7 +41,8 @@ SCHEMA := \
 	schema/report.c \
 	schema/receipt.c \
 	schema/options.c \
-	schema/log.c
+	schema/log.c \
+	schema/program.c
 
 EMITTER := \
 	emitter/collect.c \

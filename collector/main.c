@@ -57,7 +57,7 @@ reload(int argc, char **argv)
 	struct settings fresh;
 
 	sd_notify(0, "RELOADING=1");
-	if (settings_load(&fresh, argc, argv) == SETTINGS_RUN)
+	if (settings_load(&fresh, argc, argv) == PROGRAM_RUN)
 		open_log(&fresh);
 	else
 		log_error("reload: the settings are as before");
@@ -83,17 +83,6 @@ loop(int signals, int argc, char **argv)
 			return;
 		reload(argc, argv);
 	}
-}
-
-/* settings_load takes its own flags out of argv; a reload needs them again. */
-static char **
-copy_arguments(int argc, char **argv)
-{
-	char **copy = calloc((size_t)argc + 1, sizeof *copy);
-
-	for (int i = 0; copy != NULL && i < argc; i++)
-		copy[i] = argv[i];
-	return copy;
 }
 
 static int
@@ -132,24 +121,15 @@ out:
 int
 main(int argc, char **argv)
 {
-	char **arguments = copy_arguments(argc, argv);
 	struct settings settings;
-	int rc = 1;
+	int action, rc;
 
 	log_open("fleetstate-collector", LOG_LEVEL_INFO);
-	switch (settings_load(&settings, argc, argv)) {
-	case SETTINGS_DONE:
-		rc = 0;
-		break;
-	case SETTINGS_WRONG:
-		rc = 2;
-		break;
-	case SETTINGS_RUN:
-		open_log(&settings);
-		rc = run(&settings, argc, arguments);
-		break;
-	}
+	action = settings_load(&settings, argc, argv);
+	if (action != PROGRAM_RUN)
+		return action == PROGRAM_DONE ? 0 : 2;
+	open_log(&settings);
+	rc = run(&settings, argc, argv);
 	settings_free(&settings);
-	free(arguments);
 	return rc;
 }

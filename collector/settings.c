@@ -1,12 +1,10 @@
 #include "collector/settings.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "schema/log.h"
-#include "schema/options.h"
+#include "schema/program.h"
 
 #define AT(field) offsetof(struct settings, field)
 
@@ -67,78 +65,13 @@ static const struct option table[] = {
 /* clang-format on */
 #define OPTIONS (sizeof table / sizeof table[0])
 
-static void
-print_help(void)
-{
-	puts("usage: fleetstate-collector [--config file] [--check] [--option value ...]\n"
-	     "\n"
-	     "  --config file        read this file instead of " SETTINGS_FILE "\n"
-	     "  --check              check the settings, print what is in force, end\n"
-	     "  --example            print an example file, end\n"
-	     "  --man-options        print the options as the manual page has them, end\n"
-	     "  --version            print the version, end\n"
-	     "  --help               print this, end\n");
-	options_help(table, OPTIONS, stdout);
-}
-
-static void
-print_example(void)
-{
-	puts("# fleetstate-collector: every option with its default. See fleetstate-collector(8).");
-	for (size_t i = 0; i < OPTIONS; i++)
-		printf("\n# %s\n%s%s = %s\n", table[i].help, table[i].required ? "" : "#", table[i].name,
-		       table[i].initial == NULL ? "" : table[i].initial);
-}
-
-static void
-print_version(void)
-{
-	puts("fleetstate-collector " FLEETSTATE_VERSION);
-}
-
-static void
-print_man(void)
-{
-	options_man(table, OPTIONS, stdout);
-}
-
-static const struct {
-	const char *flag;
-	void (*print)(void);
-} printers[] = {{"--help", print_help},
-		{"--example", print_example},
-		{"--version", print_version},
-		{"--man-options", print_man}};
-
-/* The flags that are no settings: takes them out of argv. Returns false after printing what was asked for. */
-static bool
-take_flags(int *argc, char **argv, const char **file, bool *check)
-{
-	int kept = 1;
-
-	for (int i = 1; i < *argc; i++) {
-		for (size_t p = 0; p < sizeof printers / sizeof printers[0]; p++)
-			if (strcmp(argv[i], printers[p].flag) == 0)
-				return printers[p].print(), false;
-		if (strcmp(argv[i], "--check") == 0)
-			*check = true;
-		else if (strcmp(argv[i], "--config") == 0 && i + 1 < *argc)
-			*file = argv[++i];
-		else if (strncmp(argv[i], "--config=", 9) == 0)
-			*file = argv[i] + 9;
-		else
-			argv[kept++] = argv[i];
-	}
-	argv[kept] = NULL;
-	*argc = kept;
-	return true;
-}
-
 static int
-default_name(struct settings *settings)
+default_name(void *context, int action)
 {
+	struct settings *settings = context;
 	char host[256];
 
+	(void)action;
 	if (settings->name != NULL && settings->name[0] != '\0')
 		return 0;
 	if (gethostname(host, sizeof host) != 0)
@@ -149,30 +82,20 @@ default_name(struct settings *settings)
 	return settings->name == NULL ? -1 : 0;
 }
 
-enum settings_action
-settings_load(struct settings *settings, int argc, char **argv)
-{
-	const char *file = NULL;
-	bool check = false;
-	int first;
+static const struct program program = {
+	.name = "fleetstate-collector",
+	.usage = "fleetstate-collector [--config file] [--check] [--option value ...]",
+	.file = "/etc/fleetstate/collector.conf",
+	.table = table,
+	.options = OPTIONS,
+	.settle = default_name,
+};
 
+int
+settings_load(struct settings *settings, int argc, char *const *argv)
+{
 	memset(settings, 0, sizeof *settings);
-	if (!take_flags(&argc, argv, &file, &check))
-		return SETTINGS_DONE;
-	if (file == NULL && access(SETTINGS_FILE, R_OK) == 0)
-		file = SETTINGS_FILE;
-	first = options_load(table, OPTIONS, settings, file, argc, argv);
-	if (first < 0)
-		return SETTINGS_WRONG;
-	if (first < argc) {
-		log_error("not an option: %s", argv[first]);
-		return SETTINGS_WRONG;
-	}
-	if (default_name(settings) != 0)
-		return SETTINGS_WRONG;
-	if (check)
-		options_print(table, OPTIONS, settings, stdout);
-	return check ? SETTINGS_DONE : SETTINGS_RUN;
+	return program_load(&program, settings, argc, argv);
 }
 
 void

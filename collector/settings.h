@@ -7,9 +7,7 @@
 
 #include <stdint.h>
 
-#include "schema/slice.h"
-
-#define SETTINGS_FILE "/etc/fleetstate/collector.conf"
+#include "schema/program.h"
 
 struct settings {
 	char *name;		/* this collector's, unique among those of the database; the host's name unless given */
@@ -39,10 +37,8 @@ struct settings {
 	int64_t http_port, http_threads;
 };
 
-enum settings_action { SETTINGS_RUN, SETTINGS_DONE /* --help and the like: printed */, SETTINGS_WRONG /* said why */ };
-
-/* Reads the command line, --config's file or SETTINGS_FILE if that is there. */
-enum settings_action settings_load(struct settings *, int argc, char **argv) WARN_UNUSED;
+/* Defaults, then --config's file or /etc/fleetstate/collector.conf, then the command line. Returns as program_load does. */
+int settings_load(struct settings *, int argc, char *const *argv) WARN_UNUSED;
 void settings_free(struct settings *);
 
 #endif

@@ -230,7 +230,7 @@ reload(struct emitter *e)
 {
 	struct settings fresh;
 	char error[ERROR_SIZE] = "";
-	if (settings_load(&fresh, e->argc, e->argv) != SETTINGS_RUN) {
+	if (settings_load(&fresh, e->argc, e->argv) != PROGRAM_RUN) {
 		log_error("settings are wrong: the old ones stay");
 		return;
 	}
@@ -376,13 +376,13 @@ main(int argc, char **argv)
 {
 	struct emitter e = {.argc = argc, .argv = argv, .signals = -1};
 	log_open("fleetstate-emitter", LOG_LEVEL_INFO);
-	enum settings_action action = settings_load(&e.settings, argc, argv);
-	if (action == SETTINGS_WRONG)
-		return 2;
+	int action = settings_load(&e.settings, argc, argv);
+	if (action == PROGRAM_DONE || action == PROGRAM_WRONG)
+		return action == PROGRAM_DONE ? 0 : 2;
 	int rc = 0;
-	if (action != SETTINGS_DONE && open_log(&e.settings) != 0)
+	if (open_log(&e.settings) != 0)
 		rc = 2;
-	else if (action == SETTINGS_RUN)
+	else if (action == PROGRAM_RUN)
 		rc = start(&e, run);
 	else if (action == SETTINGS_ONCE)
 		rc = start(&e, run_once);

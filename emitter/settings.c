@@ -12,7 +12,7 @@
 #include "schema/cose.h"
 #include "schema/limits.h"
 #include "schema/log.h"
-#include "schema/options.h"
+#include "schema/program.h"
 
 #define INTERVAL_MIN 30 /* seconds: what a fleet may do; below it only tests go */
 #define AT(field) offsetof(struct settings, field)
@@ -58,104 +58,6 @@ static const struct option table[] = {
 };
 /* clang-format on */
 #define OPTIONS (sizeof table / sizeof *table)
-
-static void
-print_help(void)
-{
-	puts("usage: fleetstate-emitter [--config file] [--once | --print | --check] [--option value ...]\n"
-	     "       fleetstate-emitter [--config file] status [--json]\n"
-	     "\n"
-	     "  --config file        read this file instead of " SETTINGS_FILE "\n"
-	     "  --once               make one report, wait until it is taken over, end\n"
-	     "  --print              observe once and print the report as JSON; needs neither keys nor broker\n"
-	     "  --check              check the settings and what they name, print what is in force, end\n"
-	     "  --example            print an example file, end\n"
-	     "  --man-options        print the list of options as the manual has it, end\n"
-	     "  --version            print the version, end\n"
-	     "  --help               print this, end\n");
-	options_help(table, OPTIONS, stdout);
-}
-
-static void
-print_example(void)
-{
-	puts("# fleetstate-emitter: every option with its default. See fleetstate-emitter(8).");
-	for (size_t i = 0; i < OPTIONS; i++)
-		printf("\n# %s\n#%s = %s\n", table[i].help, table[i].name,
-		       table[i].initial == NULL ? "" : table[i].initial);
-}
-
-static void
-print_version(void)
-{
-	puts("fleetstate-emitter " FLEETSTATE_VERSION);
-}
-
-static void
-print_man(void)
-{
-	options_man(table, OPTIONS, stdout);
-}
-
-static const struct {
-	const char *flag;
-	void (*print)(void);
-} printers[] = {
-	{"--help", print_help},
-	{"--example", print_example},
-	{"--version", print_version},
-	{"--man-options", print_man},
-};
-
-/* --check is a run that ends before it begins. */
-#define ACTION_CHECK SETTINGS_DONE
-
-static const struct {
-	const char *flag;
-	enum settings_action action;
-} actions[] = {
-	{"--once", SETTINGS_ONCE},   {"--print", SETTINGS_PRINT},      {"--check", ACTION_CHECK},
-	{"status", SETTINGS_STATUS}, {"--json", SETTINGS_STATUS_JSON},
-};
-
-struct arguments {
-	int argc;
-	char **argv; /* those that are options of the table */
-	const char *file;
-	enum settings_action action;
-};
-
-static bool
-take_action(struct arguments *a, const char *argument)
-{
-	for (size_t i = 0; i < sizeof actions / sizeof *actions; i++)
-		if (strcmp(argument, actions[i].flag) == 0) {
-			a->action = actions[i].action;
-			return true;
-		}
-	return false;
-}
-
-/* Sorts out what is no setting. False after printing what was asked for. */
-static bool
-sort_arguments(struct arguments *a, int argc, char *const *argv)
-{
-	for (int i = 0; i < argc; i++) {
-		for (size_t p = 0; i > 0 && p < sizeof printers / sizeof *printers; p++)
-			if (strcmp(argv[i], printers[p].flag) == 0) {
-				printers[p].print();
-				return false;
-			}
-		if (i > 0 && strcmp(argv[i], "--config") == 0 && i + 1 < argc)
-			a->file = argv[++i];
-		else if (strncmp(argv[i], "--config=", 9) == 0)
-			a->file = argv[i] + 9;
-		else if (i == 0 || !take_action(a, argv[i]))
-			a->argv[a->argc++] = argv[i];
-	}
-	a->argv[a->argc] = NULL;
-	return true;
-}
 
 /* ---- what single options can't say ---- */
 
@@ -219,34 +121,37 @@ run_is_wrong(const struct settings *s)
 	return bad;
 }
 
-static enum settings_action
-load(struct settings *settings, struct arguments *a)
+static int
+settle(void *settings, int action)
 {
-	if (a->file == NULL && access(SETTINGS_FILE, R_OK) == 0)
-		a->file = SETTINGS_FILE;
-	int first = options_load(table, OPTIONS, settings, a->file, a->argc, a->argv);
-	if (first < 0)
-		return SETTINGS_WRONG;
-	bool needs_keys = a->action == SETTINGS_RUN || a->action == SETTINGS_ONCE || a->action == ACTION_CHECK;
-	if ((first < a->argc && wrong("not an option: %s", a->argv[first])) || (needs_keys && run_is_wrong(settings))) {
-		settings_free(settings);
-		return SETTINGS_WRONG;
-	}
-	if (a->action == ACTION_CHECK)
-		options_print(table, OPTIONS, settings, stdout);
-	return a->action;
+	bool needs_keys = action == PROGRAM_RUN || action == SETTINGS_ONCE || action == PROGRAM_CHECK;
+	return needs_keys && run_is_wrong(settings) ? -1 : 0;
 }
 
-enum settings_action
+static const struct program_word words[] = {
+	{"--once", SETTINGS_ONCE, "make one report, wait until it is taken over, end"},
+	{"--print", SETTINGS_PRINT, "observe once and print the report as JSON; needs neither keys nor broker"},
+	{"status", SETTINGS_STATUS, "tell how the running emitter fares; with --json as JSON"},
+	{"--json", SETTINGS_STATUS_JSON, NULL},
+};
+
+static const struct program program = {
+	.name = "fleetstate-emitter",
+	.usage = "fleetstate-emitter [--config file] [--once | --print | --check] [--option value ...]\n"
+		 "       fleetstate-emitter [--config file] status [--json]",
+	.file = "/etc/fleetstate/emitter.conf",
+	.table = table,
+	.options = OPTIONS,
+	.words = words,
+	.words_len = sizeof words / sizeof *words,
+	.settle = settle,
+};
+
+int
 settings_load(struct settings *settings, int argc, char *const *argv)
 {
-	struct arguments a = {.action = SETTINGS_RUN, .argv = calloc((size_t)argc + 1, sizeof(char *))};
 	memset(settings, 0, sizeof *settings);
-	enum settings_action action = SETTINGS_WRONG;
-	if (a.argv != NULL)
-		action = sort_arguments(&a, argc, argv) ? load(settings, &a) : SETTINGS_DONE;
-	free(a.argv);
-	return action;
+	return program_load(&program, settings, argc, argv);
 }
 
 void

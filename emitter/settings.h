@@ -8,9 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "schema/slice.h"
-
-#define SETTINGS_FILE "/etc/fleetstate/emitter.conf"
+#include "schema/program.h"
 
 struct settings {
 	char *log_level;
@@ -30,18 +28,16 @@ struct settings {
 	int64_t once_timeout;	/* seconds */
 };
 
+/* What the emitter does other than run. */
 enum settings_action {
-	SETTINGS_RUN,
-	SETTINGS_ONCE,		/* one report, then end */
+	SETTINGS_ONCE = PROGRAM_OWN,	/* one report, then end */
 	SETTINGS_PRINT,		/* one observation as JSON; needs no keys */
 	SETTINGS_STATUS,	/* of the running emitter */
-	SETTINGS_STATUS_JSON,
-	SETTINGS_DONE,		/* --help and the like: printed */
-	SETTINGS_WRONG		/* said why */
+	SETTINGS_STATUS_JSON
 };
 
-/* Reads the command line, and --config's file, or SETTINGS_FILE if that is there. To load again (SIGHUP), with the same arguments: argv is not changed. */
-enum settings_action settings_load(struct settings *, int argc, char *const *argv) WARN_UNUSED;
+/* Defaults, then --config's file or /etc/fleetstate/emitter.conf, then the command line. Returns as program_load does. */
+int settings_load(struct settings *, int argc, char *const *argv) WARN_UNUSED;
 void settings_free(struct settings *);
 
 #endif

@@ -482,6 +482,14 @@ options_help(const struct option *table, size_t n, FILE *out)
 }
 
 void
+options_example(const struct option *table, size_t n, FILE *out)
+{
+	for (size_t i = 0; i < n; i++)
+		fprintf(out, "\n# %s\n%s%s = %s\n", table[i].help, table[i].required ? "" : "#", table[i].name,
+			table[i].initial == NULL ? "" : table[i].initial);
+}
+
+void
 options_man(const struct option *table, size_t n, FILE *out)
 {
 	for (size_t i = 0; i < n; i++) {

@@ -32,6 +32,7 @@ int options_load(const struct option *table, size_t n, void *settings, const cha
 void options_free(const struct option *table, size_t n, void *settings);
 void options_print(const struct option *table, size_t n, const void *settings, FILE *);	/* as a file: what is in force */
 void options_help(const struct option *table, size_t n, FILE *);
+void options_example(const struct option *table, size_t n, FILE *);	/* as a file: the defaults */
 void options_man(const struct option *table, size_t n, FILE *);	/* mdoc .It lines */
 
 #endif

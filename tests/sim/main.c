@@ -16,7 +16,7 @@
 #include <unistd.h>
 
 #include "schema/log.h"
-#include "schema/options.h"
+#include "schema/program.h"
 #include "tests/sim/device.h"
 
 #define FDS_PER_DEVICE 6 /* state, spool, segment, eventfd, socket, and one for the moment */
@@ -62,6 +62,13 @@ static const struct option table[] = {
 };
 /* clang-format on */
 #define OPTIONS (sizeof table / sizeof *table)
+
+static const struct program program = {
+	.name = "fleetstate-sim",
+	.usage = "fleetstate-sim --pki directory --state directory [--option value ...]",
+	.table = table,
+	.options = OPTIONS,
+};
 
 struct sim {
 	struct settings settings;
@@ -312,19 +319,12 @@ main(int argc, char **argv)
 {
 	struct sim sim = {.signals = -1};
 	enum log_level level;
-	if (argc == 2 && strcmp(argv[1], "--help") == 0) {
-		puts("usage: fleetstate-sim --pki directory --state directory [--option value ...]\n");
-		options_help(table, OPTIONS, stdout);
-		return 0;
-	}
-	int first = options_load(table, OPTIONS, &sim.settings, NULL, argc, argv);
-	if (first < 0)
-		return 2;
-	if (first < argc || !log_level_parse(sim.settings.log_level, &level)) {
-		fprintf(stderr, "fleetstate-sim: not an option: %s\n", first < argc ? argv[first] : "");
-		return 2;
-	}
-	log_open("fleetstate-sim", level);
+	log_open("fleetstate-sim", LOG_LEVEL_INFO);
+	int action = program_load(&program, &sim.settings, argc, argv);
+	if (action != PROGRAM_RUN)
+		return action == PROGRAM_DONE ? 0 : 2;
+	if (log_level_parse(sim.settings.log_level, &level))
+		log_open("fleetstate-sim", level);
 	int rc = 1;
 	if (find_ueids(&sim) == 0 && raise_limit(sim.len) == 0 && open_signals(&sim) == 0 && open_fleet(&sim) == 0 &&
 	    make_devices(&sim) == 0) {
