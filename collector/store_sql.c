@@ -1,5 +1,10 @@
 #include "collector/store_sql.h"
 
+/*
+ * Each is planned once, perhaps while its tables are all but empty, and has to stay good when they are large: every row is looked up by its whole
+ * key. Where an index holds only a part of the conditions (a tenant, a posture), the planner must not see that part: IS NOT DISTINCT FROM hides it,
+ * and >= with ORDER BY asks for the one index that is in this order.
+ */
 /* clang-format off */
 const struct store_statement store_writes[WRITES] = {
 	[ENROL_DEVICE] = {"enrol_device", "b4oz",
@@ -18,7 +23,7 @@ const struct store_statement store_writes[WRITES] = {
 		"  u.not_after, u.at, u.epoch"
 		"  FROM unnest($1::bytea[], $2::int[], $3::bytea[], $4::bytea[], $5::bytea[], $6::bytea[], $7::bytea[], $8::timestamptz[],"
 		"  $9::timestamptz[], $10::timestamptz[], $11::bigint[]) AS u (ueid, tenant_id, kid, spki, c1, c2, c3, not_before, not_after, at, epoch)"
-		"  JOIN device d ON d.ueid = u.ueid AND d.tenant_id = u.tenant_id WHERE d.lifecycle IN ('pending', 'active')),"
+		"  JOIN device d ON d.ueid = u.ueid WHERE d.tenant_id IS NOT DISTINCT FROM u.tenant_id AND d.lifecycle IN ('pending', 'active')),"
 		" e AS (UPDATE device_epoch e SET certified = u.not_before"
 		"  FROM (SELECT device_id, epoch, max(not_before) AS not_before FROM u GROUP BY 1, 2) u"
 		"  WHERE e.device_id = u.device_id AND e.epoch = u.epoch AND (e.certified IS NULL OR e.certified < u.not_before)),"
@@ -79,8 +84,10 @@ const struct store_statement store_writes[WRITES] = {
 	[ADD_MEMBER] = {"add_member", "4bb",
 		"INSERT INTO inventory_component (inventory_id, component_id, tenant_id)"
 		" SELECT i.inventory_id, c.component_id, u.tenant_id FROM unnest($1::int[], $2::bytea[], $3::bytea[]) AS u (tenant_id, inventory, component)"
-		" JOIN inventory i ON i.tenant_id = u.tenant_id AND i.digest = u.inventory"
-		" JOIN component c ON c.tenant_id = u.tenant_id AND c.digest = u.component"
+		" JOIN inventory i ON i.tenant_id = u.tenant_id AND i.digest = u.inventory,"
+		" LATERAL (SELECT component_id, tenant_id, digest FROM component WHERE (tenant_id, digest) >= (u.tenant_id, u.component)"
+		"  ORDER BY tenant_id, digest LIMIT 1) c"
+		" WHERE c.tenant_id = u.tenant_id AND c.digest = u.component"
 		" ON CONFLICT (inventory_id, component_id) DO NOTHING"},
 	/* Late states are older than the device's and make no history; each other one is compared with the one before it, the first with what is stored. */
 	[ADD_HISTORY] = {"add_history", "8z884zbbj",
@@ -124,7 +131,7 @@ const struct store_statement store_writes[WRITES] = {
 	[RETURN_SILENT] = {"return_silent", "8",
 		"WITH d AS (UPDATE device d SET posture = 'unknown', posture_since = now(),"
 		"  reasons = CASE WHEN EXISTS (SELECT FROM device_state s WHERE s.device_id = d.device_id) THEN ARRAY['no-policies'] ELSE ARRAY['no-state'] END"
-		"  FROM unnest($1::bigint[]) AS u (device_id) WHERE d.device_id = u.device_id AND d.posture = 'silent'"
+		"  FROM unnest($1::bigint[]) AS u (device_id) WHERE d.device_id = u.device_id AND d.posture IS NOT DISTINCT FROM 'silent'"
 		"  RETURNING d.tenant_id, d.ueid, d.posture, d.reasons, d.lifecycle)"
 		" INSERT INTO event (tenant_id, type, ueid, data)"
 		" SELECT tenant_id, 'device.posture', ueid, jsonb_build_object('posture', posture, 'reasons', reasons, 'previous', 'silent') FROM d"

@@ -9,9 +9,10 @@
 
 #include "schema/log.h"
 
-/* The server ends what takes longer, and what its client forgot; a server that does not even do that is left. */
+/* Statements here are planned once, for arrays of any length and tables that grow: all of them look rows up by key. The server ends what takes longer,
+   and what its client forgot; a server that does not even do that is left. */
 #define SETTINGS                                                                                                       \
-	"SET plan_cache_mode = force_generic_plan; SET statement_timeout = '60s';"                                     \
+	"SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET statement_timeout = '60s';"           \
 	" SET idle_in_transaction_session_timeout = '60s'"
 #define ANSWER_MS 90000
 #define LAST_ANSWER_MS 5000 /* after transaction_give_up */
@@ -73,7 +74,7 @@ transaction_database(struct transaction *t)
 	return t->db;
 }
 
-/* A connection that is new gets its settings: statements here are planned once, for arrays of any length. */
+/* A connection that is new gets its settings. */
 int
 transaction_connect(struct transaction *t)
 {
@@ -240,7 +241,9 @@ receive(struct transaction *t, PGconn *conn, const char *what, long *affected, i
 		outcome = AGAIN;
 	} else {
 		outcome = res == NULL ? AGAIN : outcome_of(res);
-		log_warning("store: %s: %s", what, res == NULL ? PQerrorMessage(conn) : PQresultErrorMessage(res));
+		if (!t->lost)
+			log_warning("store: %s: %s", what,
+				    res == NULL ? PQerrorMessage(conn) : PQresultErrorMessage(res));
 	}
 	PQclear(res);
 	while (res != NULL && (res = next_result(t, conn)) != NULL)
