@@ -24,7 +24,8 @@ void store_give_up(struct store *);
 /* This device's keys or lifecycle changed, or those of we don't know which: all. Any thread. */
 void store_reload(struct store *, const struct ueid *);
 void store_reload_all(struct store *);
-/* Reads what was so named anew, or some of it: true when there is more; false also when the database fails, and it is for the next call. The thread of store_batch, between batches. */
+/* Reads what was so named anew, or some of it: true when there is more; false also when the database fails, and it is for the next call. The thread
+   of store_batch, between batches. */
 bool store_reload_now(struct store *);
 
 #endif
