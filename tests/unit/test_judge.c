@@ -220,15 +220,46 @@ test_unvouched_epochs_are_few(void **unused)
 	assert_int_equal(t.messages[1].reason, REASON_EPOCH_FULL);
 }
 
+/* A batch is judged again when its transaction fails: what one attempt refused or counted is gone with it. */
+static void
+test_an_attempt_leaves_nothing_behind(void **unused)
+{
+	struct ledger *l = &t.device.ledger;
+	struct message *m;
+
+	(void)unused;
+	for (uint64_t i = 1; i <= LEDGER_GAPS; i++)
+		assert_int_equal(ledger_add(l, 10 + 4 * i), 0);
+	l->has_head = true;
+	m = add(EPOCH, l->hi + 1, 1);
+	m->report.has_prev = true;
+	m->report.prev[0] = 0xff;
+	declare(m, 12, 12, DROP_SKIPPED);
+	run();
+	assert_int_equal(m->reason, REASON_GAPS_FULL);
+	assert_int_equal(m->flags & REPORT_CHAIN_BREAK, 0);
+	assert_int_equal(t.judge.dockets[0].current->chain_breaks, 0);
+	assert_int_equal(t.judge.dockets[0].current->drops.len, 0);
+	assert_int_equal(ledger_drop(l, (struct seq_range){15, 17}), 3);
+	for (int again = 0; again < 2; again++) {
+		run();
+		assert_int_equal(m->reason, REASON_OK);
+		assert_int_equal(m->flags & REPORT_CHAIN_BREAK, REPORT_CHAIN_BREAK);
+		assert_int_equal(t.judge.dockets[0].current->chain_breaks, 1);
+		assert_int_equal(t.judge.dockets[0].current->drops.len, 1);
+	}
+}
+
 #define BATCH_TEST(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
 
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		BATCH_TEST(test_standing_is_judged_again),     BATCH_TEST(test_a_leap_is_refused),
-		BATCH_TEST(test_an_epoch_begins_anywhere),     BATCH_TEST(test_what_was_said_skipped_is_a_fork),
-		BATCH_TEST(test_what_was_said_lost_is_stored), BATCH_TEST(test_unvouched_epochs_are_few),
+		BATCH_TEST(test_standing_is_judged_again),         BATCH_TEST(test_a_leap_is_refused),
+		BATCH_TEST(test_an_epoch_begins_anywhere),         BATCH_TEST(test_what_was_said_skipped_is_a_fork),
+		BATCH_TEST(test_what_was_said_lost_is_stored),     BATCH_TEST(test_unvouched_epochs_are_few),
+		BATCH_TEST(test_an_attempt_leaves_nothing_behind),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
