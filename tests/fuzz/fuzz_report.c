@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "schema/report.h"
+#include "tests/fuzz/claims.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -10,23 +11,6 @@ static bool
 is_known(int64_t key)
 {
 	return key == 6 || key == 10 || key == 256 || key == 265 || key == 267 || (key >= -65543 && key <= -65537);
-}
-
-static bool
-has_unknown_claims(struct slice payload)
-{
-	struct cbor_reader r;
-	struct cbor_map map;
-	int64_t key;
-	bool unknown = false;
-
-	cbor_reader_init(&r, payload);
-	cbor_read_map(&r, &map, SIZE_MAX);
-	while (cbor_map_next(&r, &map, &key)) {
-		unknown = unknown || !is_known(key);
-		cbor_read_item(&r, LIMIT_DEPTH);
-	}
-	return unknown;
 }
 
 static void
@@ -51,7 +35,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	if (report_decode(payload, &report) != REASON_OK)
 		return 0;
-	if (!has_unknown_claims(payload))
+	if (!has_unknown_claims(payload, is_known))
 		check_same_again(&report, payload);
 	json = report_json(&report);
 	if (!json)

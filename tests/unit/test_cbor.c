@@ -13,18 +13,9 @@
 #include "schema/cbor.h"
 #include "schema/limits.h"
 #include "schema/topics.h"
+#include "tests/unit/bytes.h"
 
 #define INPUT_MAX 256
-
-static struct slice
-unhex(const char *hex, uint8_t buffer[INPUT_MAX])
-{
-	size_t len = strlen(hex) / 2;
-
-	assert_true(len <= INPUT_MAX);
-	assert_true(hex_parse((struct slice){(const uint8_t *)hex, strlen(hex)}, buffer, len));
-	return (struct slice){buffer, len};
-}
 
 /* One way to read, so that rows of a table can name it. */
 typedef void read_function(struct cbor_reader *);

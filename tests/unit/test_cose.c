@@ -14,52 +14,11 @@
 #include "schema/cbor.h"
 #include "schema/cose.h"
 #include "schema/topics.h"
+#include "tests/unit/keys.h"
 
 #define MESSAGE_MAX 16384
 
-static const int algorithms[] = {-7, -35, -8};
-
-#define ALGORITHMS (sizeof algorithms / sizeof algorithms[0])
-
-static char directory[] = "/tmp/test_cose.XXXXXX";
-static struct cose_key *keys[ALGORITHMS];
 static const struct slice payload = {(const uint8_t *)"what the device saw", 19};
-
-static void
-path_of(char path[64], const char *name)
-{
-	snprintf(path, 64, "%s/%s", directory, name);
-}
-
-static int
-make_keys(void **state)
-{
-	char path[64], name[16], error[256];
-
-	(void)state;
-	if (mkdtemp(directory) == NULL)
-		return -1;
-	for (size_t i = 0; i < ALGORITHMS; i++) {
-		snprintf(name, sizeof name, "key%zu", i);
-		path_of(path, name);
-		if (cose_key_generate(algorithms[i], path) == -1)
-			return -1;
-		keys[i] = cose_key_open(path, error);
-		unlink(path);
-		if (keys[i] == NULL)
-			return -1;
-	}
-	return 0;
-}
-
-static int
-free_keys(void **state)
-{
-	(void)state;
-	for (size_t i = 0; i < ALGORITHMS; i++)
-		cose_key_free(keys[i]);
-	return rmdir(directory);
-}
 
 /* Messages by hand, in hex. A kid, and numbers r and s: small ones, half the group's order, and one over. */
 #define KID "480102030405060708"

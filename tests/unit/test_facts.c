@@ -11,25 +11,11 @@
 #include "schema/facts.h"
 #include "schema/limits.h"
 #include "schema/topics.h"
+#include "tests/unit/bytes.h"
 
 #define ROOM (2 * LIMIT_STATE)
 
 static uint8_t buffer[ROOM], other[ROOM];
-
-static struct slice
-text(const char *s)
-{
-	return (struct slice){(const uint8_t *)s, strlen(s)};
-}
-
-static struct slice
-unhex(const char *hex, uint8_t *out)
-{
-	size_t len = strlen(hex) / 2;
-
-	assert_true(hex_parse(text(hex), out, len));
-	return (struct slice){out, len};
-}
 
 static struct slice
 encode(const struct facts *facts, uint8_t *out, bool readings)

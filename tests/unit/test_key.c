@@ -17,52 +17,11 @@
 
 #include "schema/key.h"
 #include "schema/topics.h"
+#include "tests/unit/keys.h"
 
-static const int algorithms[] = {-7, -35, -8};
-
-#define ALGORITHMS (sizeof algorithms / sizeof algorithms[0])
-
-static char directory[] = "/tmp/test_key.XXXXXX";
-static struct cose_key *keys[ALGORITHMS];
 static const struct slice text[] = {{(const uint8_t *)"what the ", 9}, {NULL, 0}, {(const uint8_t *)"device saw", 10}};
 
 #define PARTS (sizeof text / sizeof text[0])
-
-static void
-path_of(char path[64], const char *name)
-{
-	snprintf(path, 64, "%s/%s", directory, name);
-}
-
-static int
-make_keys(void **state)
-{
-	char path[64], name[16], error[256];
-
-	(void)state;
-	if (mkdtemp(directory) == NULL)
-		return -1;
-	for (size_t i = 0; i < ALGORITHMS; i++) {
-		snprintf(name, sizeof name, "key%zu", i);
-		path_of(path, name);
-		if (cose_key_generate(algorithms[i], path) == -1)
-			return -1;
-		keys[i] = cose_key_open(path, error);
-		unlink(path);
-		if (keys[i] == NULL)
-			return -1;
-	}
-	return 0;
-}
-
-static int
-free_keys(void **state)
-{
-	(void)state;
-	for (size_t i = 0; i < ALGORITHMS; i++)
-		cose_key_free(keys[i]);
-	return rmdir(directory);
-}
 
 /* The same text, cut elsewhere, is the same text; another is another, and its digest is told either way. */
 static void

@@ -9,24 +9,10 @@
 #include <cmocka.h>
 
 #include "schema/receipt.h"
+#include "tests/unit/bytes.h"
 
 #define VECTORS_HERE "tests/vectors/"
 #define ROOM (2 * LIMIT_RECEIPT)
-
-static struct slice
-text(const char *s)
-{
-	return (struct slice){(const uint8_t *)s, strlen(s)};
-}
-
-static struct slice
-unhex(const char *hex, uint8_t *out)
-{
-	size_t len = strlen(hex) / 2;
-
-	assert_true(hex_parse(text(hex), out, len));
-	return (struct slice){out, len};
-}
 
 static void
 assert_same_again(const struct receipt *receipt, struct slice payload)

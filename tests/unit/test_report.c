@@ -11,26 +11,12 @@
 #include <cmocka.h>
 
 #include "schema/report.h"
+#include "tests/unit/bytes.h"
 
 #define VECTORS_HERE "tests/vectors/"
 #define FILE_MAX (64 * 1024)
 
 static uint8_t big[LIMIT_MESSAGE + 4096];
-
-static struct slice
-text(const char *s)
-{
-	return (struct slice){(const uint8_t *)s, strlen(s)};
-}
-
-static struct slice
-unhex(const char *hex, uint8_t *out)
-{
-	size_t len = strlen(hex) / 2;
-
-	assert_true(hex_parse(text(hex), out, len));
-	return (struct slice){out, len};
-}
 
 /* What independent code made from the CDDL: tests/vectors/make_known_answer.py. */
 struct known {

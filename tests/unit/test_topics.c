@@ -11,16 +11,11 @@
 #include "schema/cose.h"
 #include "schema/reason.h"
 #include "schema/topics.h"
+#include "tests/unit/bytes.h"
 
 #define UEID "01000102030405060708090a0b0c0d0e0f"
 /* sha256 of those 17 bytes begins with 6. */
 #define SHARD "6"
-
-static struct slice
-text(const char *string)
-{
-	return (struct slice){(const uint8_t *)string, strlen(string)};
-}
 
 static void
 test_topics_refused(void **state)
