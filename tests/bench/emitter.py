@@ -4,7 +4,8 @@ import pathlib
 import re
 import subprocess
 
-from ingesting import BUILD, System, await_true, provision
+from parts import BIN, await_true
+from ingesting import System, provision
 
 REPORTS = 20
 
@@ -22,11 +23,11 @@ def measure(directory):
     started = []
     try:
         started.append(subprocess.Popen(
-            [BUILD / "fleetstate-emitter", "--config", "/dev/null", "--state-dir", directory / "emitter", "--interval", "1", "--test-intervals",
+            [BIN / "fleetstate-emitter", "--config", "/dev/null", "--state-dir", directory / "emitter", "--interval", "1", "--test-intervals",
              "--broker", url, "--ca", ca, "--receipt-ca", ca, "--tls-certificate", f"{own}.crt", "--tls-key", f"{own}.key",
              "--sign-certificate", f"{own}.crt", "--sign-key", f"{own}.key"], stderr=subprocess.DEVNULL))
         started.append(subprocess.Popen(
-            [BUILD / "bare_paho", url, ca, f"{pki}/devices/{other}.crt", f"{pki}/devices/{other}.key", other, "1000", "1000"],
+            [BIN / "bare_paho", url, ca, f"{pki}/devices/{other}.crt", f"{pki}/devices/{other}.key", other, "1000", "1000"],
             stderr=subprocess.DEVNULL))
         await_true(lambda: (system.database.sql("SELECT hi FROM device_hot JOIN device USING (device_id) WHERE ueid = %s",
                                                 (bytes.fromhex(ueid),)) or [(0,)])[0][0] >= REPORTS, f"{REPORTS} reports", 120)

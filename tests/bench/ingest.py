@@ -4,7 +4,8 @@ import pathlib
 import subprocess
 import time
 
-from ingesting import BUILD, System, await_true, processor_seconds
+from parts import BIN, await_true
+from ingesting import System, processor_seconds
 
 
 def family(pid):
@@ -17,7 +18,7 @@ def family(pid):
 def start_load(system, devices, reports, rate):
     pki = system.broker.pki
     anchor = system.directory / "anchor.crt"
-    load = subprocess.Popen([BUILD / "load", str(devices), str(reports), str(rate), f"ssl://127.0.0.1:{system.broker.collector_port}",
+    load = subprocess.Popen([BIN / "load", str(devices), str(reports), str(rate), f"ssl://127.0.0.1:{system.broker.collector_port}",
                              pki / "operator-ca.crt", pki / "collectors/collector.crt", pki / "collectors/collector.key", anchor],
                             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert load.stdout.readline() == "ready\n"
@@ -51,7 +52,7 @@ def play(system, load, devices, reports):
     parts = {"collector": lambda: processor_seconds(system.collector.process.pid), "postgres": lambda: family(postmaster),
              "broker": lambda: processor_seconds(system.broker.process.pid)}
     # A machine that is busy verifies more slowly too: the yardstick is held to it all the while.
-    yardstick = subprocess.Popen([BUILD / "verify_cost", "100", "yardstick"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    yardstick = subprocess.Popen([BIN / "verify_cost", "100", "yardstick"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert yardstick.stdout.readline() == "ready\n"
     before = {name: read() for name, read in parts.items()}
     begun = time.monotonic()

@@ -3,7 +3,6 @@
 import os
 import shlex
 import signal
-import socket
 import subprocess
 import time
 from pathlib import Path
@@ -12,29 +11,7 @@ import psycopg2
 import pytest
 import requests
 
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def free_ports(n):
-    sockets = [socket.socket() for _ in range(n)]
-    for s in sockets:
-        s.bind(("127.0.0.1", 0))
-    ports = [s.getsockname()[1] for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
-
-
-def wait_until(condition, seconds, what):
-    """Returns the condition's first true value; fails with `what` when it stays false."""
-    end = time.monotonic() + seconds
-    while True:
-        value = condition()
-        if value:
-            return value
-        if time.monotonic() > end:
-            pytest.fail(f"not within {seconds} s: {what}")
-        time.sleep(0.1)
+from parts import BIN, ROOT, free_ports
 
 
 class Run:
@@ -45,7 +22,7 @@ class Run:
         http, mqtt, collectors = free_ports(3)
         self.settings = dict(RUN_DIR=str(directory), HTTP_PORT=str(http), MQTT_PORT=str(mqtt), MQTT_COLLECTOR_PORT=str(collectors))
         if "FLEETSTATE_BIN" in os.environ:
-            self.settings["FLEETSTATE_BIN"] = os.environ["FLEETSTATE_BIN"]
+            self.settings["FLEETSTATE_BIN"] = str(BIN)
         self.settings.update({k: str(v) for k, v in settings.items()})
         self.process = None
         self.env = {}

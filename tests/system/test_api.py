@@ -3,8 +3,6 @@
 import base64
 import hashlib
 import json
-import os
-import pathlib
 import re
 import signal
 import socket
@@ -17,68 +15,13 @@ import requests
 import yaml
 from prometheus_client.openmetrics import parser as openmetrics
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-BUILD = ROOT / os.environ.get("BUILD", "build")
-POSTGRES = sorted(pathlib.Path("/usr/lib/postgresql").glob("*/bin"))[-1]
+from parts import BIN, ROOT, Database, await_true, free_port, is_open
+
 DEVICES = 2500
-ORDINARY = ["unshare", "--user", "--map-user=1000"] if os.getuid() == 0 else []  # PostgreSQL refuses root
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
-def await_port(port, process):
-    deadline = time.monotonic() + 20
-    while True:
-        assert process.poll() is None and time.monotonic() < deadline
-        try:
-            return socket.create_connection(("127.0.0.1", port), 1).close()
-        except OSError:
-            time.sleep(0.02)
 
 
 def ueid(tenant, i):
     return "01" + hashlib.sha256(f"{tenant} {i}".encode()).hexdigest()[:32]
-
-
-class Database:
-    def __init__(self, directory):
-        self.directory = directory
-        self.port = free_port()
-        subprocess.run([*ORDINARY, POSTGRES / "initdb", "-D", directory / "pg", "-U", "postgres", "-A", "trust", "-E", "UTF8",
-                        "--locale=C"], check=True, capture_output=True)
-        options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off"
-        self.control = [*ORDINARY, POSTGRES / "pg_ctl", "-D", directory / "pg", "-w", "-l", directory / "pg.log", "-o", options]
-        self.start()
-        with psycopg2.connect(self.uri("postgres", "postgres")) as db, db.cursor() as c:
-            c.execute((ROOT / "schema/sql/roles.sql").read_text())
-        db = psycopg2.connect(self.uri("postgres", "postgres"))
-        db.autocommit = True
-        db.cursor().execute("CREATE DATABASE fleetstate OWNER fleetstate_owner")
-        db.close()
-
-    def start(self):
-        subprocess.run([*self.control, "start"], check=True, capture_output=True)
-
-    def stop(self):
-        subprocess.run([*self.control, "-m", "immediate", "stop"], check=True, capture_output=True)
-
-    def uri(self, role, database="fleetstate"):
-        return f"postgresql://{role}@127.0.0.1:{self.port}/{database}"
-
-    def sql(self, text, parameters=(), role="fleetstate_owner"):
-        with psycopg2.connect(self.uri(role)) as db, db.cursor() as c:
-            c.execute(text, parameters)
-            return c.fetchall() if c.description else None
-
-    def cli(self, *words, status=0, **more):
-        done = subprocess.run([BUILD / "fleetstate", "--database", self.uri("fleetstate_owner"), *words], capture_output=True, text=True,
-                              **more)
-        assert done.returncode == status, (words, done.returncode, done.stdout, done.stderr)
-        return done.stdout.strip()
 
 
 SEED = """
@@ -117,7 +60,7 @@ EPOCH = "0123456789abcdef"
 
 class Api:
     def __init__(self, directory):
-        self.db = Database(directory)
+        self.db = Database(directory, "fsync=off")
         self.db.cli("migrate")
         self.tokens = {}
         for tenant in "acme", "globex":
@@ -130,9 +73,13 @@ class Api:
 
     def start(self):
         self.port = free_port()
-        self.process = subprocess.Popen([BUILD / "serve-alone", self.db.uri("fleetstate_api"), str(self.port)])
-        await_port(self.port, self.process)
+        self.process = subprocess.Popen([BIN / "serve-alone", self.db.uri("fleetstate_api"), str(self.port)])
+        await_true(self.is_up, "the server")
         self.session = requests.Session()
+
+    def is_up(self):
+        assert self.process.poll() is None
+        return is_open(self.port)
 
     def ask(self, path, token="acme", method="GET", **more):
         headers = {"Authorization": "Bearer " + self.tokens.get(token, token)} if token else {}
@@ -649,7 +596,7 @@ def test_verify_offline():
     when = "--time=2026-10-01T00:00:00Z"
 
     def verify(*words, status=0, data=None):
-        done = subprocess.run([BUILD / "fleetstate", "verify", "--json", *words], input=data, capture_output=True, cwd=vectors,
+        done = subprocess.run([BIN / "fleetstate", "verify", "--json", *words], input=data, capture_output=True, cwd=vectors,
                               env={"PATH": "/usr/bin:/bin"})
         assert done.returncode == status, (words, done.stdout, done.stderr)
         return json.loads(done.stdout) if status < 2 else None

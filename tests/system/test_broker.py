@@ -1,14 +1,10 @@
 """What the broker's configuration promises, asked of a real mosquitto: who may connect where, under which name, and touch what."""
 
 import os
-import pathlib
-import secrets
-import signal
 import socket
 import ssl
 import subprocess
 import threading
-import time
 
 import paho.mqtt.client as mqtt
 import pytest
@@ -16,55 +12,16 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+import parts
+from parts import provision
+
 PATIENCE = 10
 NOT_AUTHORISED = 0x87
 NO_SUBSCRIBERS = 0x10  # a success
 PACKET_TOO_LARGE = 0x95
 
 
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
-def provision(*args):
-    done = subprocess.run([ROOT / "deploy/provision", *map(str, args)], check=True, capture_output=True, text=True)
-    return done.stdout.split()
-
-
-class Broker:
-    def __init__(self, directory):
-        self.pki = directory / "pki"
-        self.state = directory / "broker"
-        provision("ca", self.pki)
-        self.port, self.collector_port = free_port(), free_port()
-        subprocess.run(
-            [ROOT / "deploy/broker", self.pki, self.state, "--port", str(self.port),
-             "--collector-port", str(self.collector_port), "--user", "root" if os.getuid() == 0 else "nobody"],
-            check=True)
-        self.process = None
-        self.start()
-
-    def start(self):
-        log = open(self.state / "log", "ab")
-        self.process = subprocess.Popen(["/usr/sbin/mosquitto", "-c", self.state / "mosquitto.conf"], stderr=log, stdout=log)
-        deadline = time.monotonic() + PATIENCE
-        for port in (self.port, self.collector_port):
-            while True:
-                assert self.process.poll() is None, (self.state / "log").read_text()
-                assert time.monotonic() < deadline
-                try:
-                    socket.create_connection(("127.0.0.1", port), 1).close()
-                    break
-                except OSError:
-                    pass
-
-    def stop(self):
-        self.process.send_signal(signal.SIGTERM)
-        self.process.wait(PATIENCE)
-
+class Broker(parts.Broker):
     def device(self, **kwargs):
         (ueid,) = provision("device", self.pki)
         return Client(self.port, self.pki, f"devices/{ueid}", client_id=kwargs.pop("client_id", "whatever"), ueid=ueid, **kwargs)

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from running import ROOT, free_ports, run, wait_until  # noqa: F401
+from parts import ROOT, await_true, free_port
+from running import run  # noqa: F401
 
 DASHBOARD = ROOT / "dashboards/grafana/fleetstate.json"
 PROMETHEUS = ROOT / "dashboards/prometheus"
@@ -42,7 +43,7 @@ def prometheus(run, tmp_path_factory):
     config = directory / "prometheus.yml"
     config.write_text(CONFIG.format(rules=PROMETHEUS / "rules.yml", token=run.env["FLEETSTATE_OPERATOR_TOKEN"],
                                     target=run.env["FLEETSTATE_URL"].split("//")[1]))
-    address = f"127.0.0.1:{free_ports(1)[0]}"
+    address = f"127.0.0.1:{free_port()}"
     with open(directory / "log", "wb") as log:
         process = subprocess.Popen(["prometheus", f"--config.file={config}", f"--storage.tsdb.path={directory / 'data'}",
                                     f"--web.listen-address={address}"], stdout=log, stderr=log)
@@ -61,7 +62,7 @@ def prometheus(run, tmp_path_factory):
         return result and int(result[0]["value"][1]) >= 6
 
     try:
-        wait_until(scraped, 60, "six scrapes")
+        await_true(scraped, "six scrapes", 60)
         yield ask
     finally:
         process.terminate()
@@ -102,7 +103,7 @@ def test_every_query_draws(prometheus, title, expression):
     # The scrape's own instants may fall so that one window holds too few of them.
     def drawn():
         return [s for s in prometheus("query", query=expression)["result"] if s["value"][1] != "NaN"] or title in MAY_BE_EMPTY
-    wait_until(drawn, 20, f"{title}: {expression}")
+    await_true(drawn, f"{title}: {expression}", 20)
 
 
 def test_what_may_be_empty_is_drawn_at_all():

@@ -4,7 +4,6 @@ import datetime
 import json
 import queue
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,11 +12,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests"))
-
-import device as d  # noqa: E402
-from running import free_ports, wait_until  # noqa: E402
+from parts import ROOT, await_true, free_port
+import device as d  # found through parts
 
 VECTORS = ROOT / "tests" / "vectors"
 OURS, OTHER = "01" + "11" * 16, "01" + "22" * 16
@@ -141,7 +137,7 @@ def test_receipts(operator, maker):
 
 @pytest.fixture
 def broker(tmp_path, maker):
-    port, = free_ports(1)
+    port = free_port()
     cert, key = maker.issue("localhost", (ExtendedKeyUsageOID.SERVER_AUTH,))
     (tmp_path / "acl").write_text("pattern write fleetstate/1/+/%u/report\npattern read fleetstate/1/%u/receipt\n"
                                   "user collector\ntopic readwrite fleetstate/#\n")
@@ -149,7 +145,7 @@ def broker(tmp_path, maker):
                                    f"require_certificate true\nuse_identity_as_username true\nacl_file {tmp_path}/acl\n")
     with open(tmp_path / "broker.log", "wb") as log:
         process = subprocess.Popen(["mosquitto", "-c", str(tmp_path / "conf")], stdout=log, stderr=log)
-    wait_until(lambda: b"running" in (tmp_path / "broker.log").read_bytes() or process.poll() is not None, 10, "the broker did not start")
+    await_true(lambda: b"running" in (tmp_path / "broker.log").read_bytes() or process.poll() is not None, "the broker")
     yield port
     process.terminate()
     process.wait(10)

@@ -1,13 +1,11 @@
 """The example files are what the programs print, so that a new option can't be forgotten in them; and the programs can read them."""
 
-import os
-import pathlib
 import subprocess
 
 import pytest
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-BIN = pathlib.Path(os.environ.get("FLEETSTATE_BIN", ROOT / "build"))
+from parts import BIN, ROOT
+
 PROGRAMS = ["emitter", "collector"]
 
 

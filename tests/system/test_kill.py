@@ -8,7 +8,8 @@ from collections import Counter
 
 import pytest
 
-from running import Run, wait_until
+from parts import await_true
+from running import Run
 
 ROUNDS = 5
 REPORTS = 5000
@@ -30,9 +31,9 @@ def alive(pid):
 
 
 def kill(system, part):
-    pid = wait_until(lambda: (p := process(system, part)) if alive(process(system, part)) else None, 60, f"{part} runs")
+    pid = await_true(lambda: alive(p := process(system, part)) and p, f"{part} runs", 60)
     os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: (p := process(system, part)) not in (None, pid) and alive(p), 60, f"{part} is started again")
+    await_true(lambda: (p := process(system, part)) not in (None, pid) and alive(p), f"{part} is started again", 60)
 
 
 def journal(system):
@@ -66,8 +67,8 @@ def test_nothing_is_lost_and_nothing_is_twice(system):
     for _ in range(ROUNDS):
         for part in PARTS:
             kill(system, part)
-            wait_until(lambda: system_ready(system), 120, "ready again")
-    wait_until(lambda: len(journal(system)) >= REPORTS, 300, f"{REPORTS} reports")
+            await_true(lambda: system_ready(system), "ready again", 120)
+    await_true(lambda: len(journal(system)) >= REPORTS, f"{REPORTS} reports", 300)
 
     # A restart on the same directory with devices that report only every hour: everything that was signed before is drained, and the few
     # reports of this start are in the journal as well.

@@ -6,17 +6,15 @@
 import ipaddress
 import json
 import os
-import shlex
 import socket
 import subprocess
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-EMITTER = shlex.split(os.environ.get("FLEETSTATE_EMITTER", ""))
-if not EMITTER:
-    EMITTER = [str(ROOT / os.environ.get("BUILD", "build") / "fleetstate-emitter"), "--print"]
+from parts import BIN
+
+EMITTER = [BIN / "fleetstate-emitter", "--print"]
 
 
 def output(*command):

@@ -3,14 +3,12 @@
 import hashlib
 import signal
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from device import META, UEID, verify_message  # noqa: E402
-from running import Run, run, wait_until  # noqa: E402,F401
+from parts import await_true
+from device import META, UEID, verify_message  # found through parts
+from running import Run, run  # noqa: F401
 
 
 def lines(*command):
@@ -25,7 +23,7 @@ def os_release():
 @pytest.fixture(scope="module")
 def state(run):
     ueid = run.env["SELF_UEID"]
-    return wait_until(lambda: (a := run.ask(f"/v1/devices/{ueid}/state")).status_code == 200 and a.json(), 60, "own state")["state"]
+    return await_true(lambda: (a := run.ask(f"/v1/devices/{ueid}/state")).status_code == 200 and a.json(), "own state", 60)["state"]
 
 
 def test_this_machine_is_listed_with_its_version_and_kernel(run, state):
@@ -39,7 +37,7 @@ def test_inventory_is_what_dpkg_reports(run, state):
     installed = {tuple(line.split(" ")[:3]) for line in
                  lines("dpkg-query", "-W", "-f", "${Package} ${Version} ${Architecture} ${db:Status-Status}\n") if line.endswith(" installed")}
     path = f"/v1/devices/{run.env['SELF_UEID']}/inventory"
-    wait_until(lambda: run.ask(path).status_code == 200, 60, "own inventory")
+    await_true(lambda: run.ask(path).status_code == 200, "own inventory", 60)
     items = list(run.items(path))
     assert {(i["name"], i["version"], i["architecture"]) for i in items if i["type"] == "dpkg"} == installed
     assert len(items) == len({tuple(sorted(i.items())) for i in items})
@@ -59,7 +57,7 @@ def test_sockets_are_those_of_ss(run, state):
         return {(s["protocol"], s["address"], s["port"]) for s in sockets}
 
     # A socket that comes or goes is in the next report; both must agree at some moment.
-    wait_until(lambda: listed() == told(), 90, f"sockets: {listed() ^ told()}")
+    await_true(lambda: listed() == told(), f"sockets: {listed() ^ told()}", 90)
 
 
 def test_simulated_devices_differ(run):
@@ -111,8 +109,8 @@ def test_starts_again_on_the_same_directory(tmp_path):
     system.start()
     try:
         assert system.env["FLEETSTATE_TOKEN"] == token
-        wait_until(lambda: (now := {d["ueid"]: d["seq"] for d in system.items("/v1/devices")}).keys() == first.keys()
-                   and all(now[u] > first[u] for u in first), 120, "every device reports on")
+        await_true(lambda: (now := {d["ueid"]: d["seq"] for d in system.items("/v1/devices")}).keys() == first.keys()
+                   and all(now[u] > first[u] for u in first), "every device reporting on", 120)
         for ueid in first:
             ledger = system.get(f"/v1/devices/{ueid}/ledger")
             assert len(ledger["epochs"]) == 1 and ledger["epochs"][0]["forks"] == 0 and ledger["epochs"][0]["missing"] == []

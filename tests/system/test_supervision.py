@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from running import ROOT, Run, wait_until
+from parts import ROOT, await_true
+from running import Run
 
 PARTS = ["sim", "emitter", "collector", "mosquitto", "postgres"]
 
@@ -55,9 +56,9 @@ def test_a_part_that_dies_comes_back(system, part):
     seqs = {d["ueid"]: d["seq"] for d in system.items("/v1/devices")}
     old = part_pid(system, part)
     os.kill(old, signal.SIGKILL)
-    wait_until(lambda: part_pid(system, part) not in (None, old), 60, f"{part} started again")
-    wait_until(lambda: answers(system), 60, "readiness")
-    wait_until(lambda: all(d["seq"] > seqs[d["ueid"]] for d in system.items("/v1/devices")), 120, "new reports of all")
+    await_true(lambda: part_pid(system, part) not in (None, old), f"{part} started again", 60)
+    await_true(lambda: answers(system), "readiness", 60)
+    await_true(lambda: all(d["seq"] > seqs[d["ueid"]] for d in system.items("/v1/devices")), "new reports of all", 120)
     assert f"fleetstate: {part} ended with status 137" in system.directory.with_suffix(".log").read_text()
 
 
@@ -112,10 +113,10 @@ def test_after_the_supervisor_is_killed_nothing_runs_and_the_next_start_goes_on(
     token = system.env["FLEETSTATE_TOKEN"]
     os.kill(part_pid(system, "run"), signal.SIGKILL)
     system.process.wait(30)
-    wait_until(lambda: not processes_of(system.directory), 60, "parts that end with their supervisor")
+    await_true(lambda: not processes_of(system.directory), "parts that end with their supervisor", 60)
     system.start()
     assert system.env["FLEETSTATE_TOKEN"] == token
-    wait_until(lambda: all(d["seq"] > before[d["ueid"]] for d in system.items("/v1/devices")), 120, "new reports of all")
+    await_true(lambda: all(d["seq"] > before[d["ueid"]] for d in system.items("/v1/devices")), "new reports of all", 120)
     for ueid in before:
         ledger = system.get(f"/v1/devices/{ueid}/ledger")
         assert sum(e["forks"] for e in ledger["epochs"]) == 0
@@ -130,6 +131,6 @@ def test_nothing_stays_behind(system, how):
     else:
         system.process.send_signal(signal.SIGINT if "interrupt" in how else signal.SIGTERM)
     system.process.wait(60)
-    wait_until(lambda: not processes_of(system.directory), 10, "nothing left of it")
+    await_true(lambda: not processes_of(system.directory), "nothing left of it", 10)
     assert not (system.directory / "env").exists()
     system.process = None

@@ -3,14 +3,14 @@
 import os
 import subprocess
 
-from ingesting import BUILD, Database
+from parts import BIN, Database
 
 
 def test_keyring(tmp_path):
     database = Database(tmp_path, "fsync=off")
     try:
         database.cli("migrate")
-        done = subprocess.run([BUILD / "unit/test_keyring"], env={**os.environ, "FLEETSTATE_TEST_DATABASE": database.uri("fleetstate_owner")},
+        done = subprocess.run([BIN / "unit/test_keyring"], env={**os.environ, "FLEETSTATE_TEST_DATABASE": database.uri("fleetstate_owner")},
                               capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
         assert "SKIPPED" not in done.stderr + done.stdout, done.stderr

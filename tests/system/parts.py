@@ -1,0 +1,118 @@
+"""What tests stand on: the programs of a build, a private PostgreSQL, a private mosquitto, free ports, and waiting for a condition."""
+
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import psycopg2
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+BIN = pathlib.Path(os.environ.get("FLEETSTATE_BIN", ROOT / "build")).resolve()  # where the programs are
+POSTGRES = sorted(pathlib.Path("/usr/lib/postgresql").glob("*/bin"))[-1]
+ORDINARY = ["unshare", "--user", "--map-user=postgres"] if os.getuid() == 0 else []  # PostgreSQL refuses root
+PATIENCE = 20
+
+sys.path.insert(0, str(ROOT / "tests"))  # for device.py, the second implementation of the device
+
+
+def free_ports(n):
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(n)]
+    ports = [s.getsockname()[1] for s in sockets]
+    for s in sockets:
+        s.close()
+    return ports
+
+
+def free_port():
+    return free_ports(1)[0]
+
+
+def await_true(condition, what, seconds=PATIENCE):
+    """The condition's first true value."""
+    deadline = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        assert time.monotonic() < deadline, f"waited {seconds} s in vain for {what}"
+        time.sleep(0.02)
+
+
+def is_open(port):
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+        return True
+    except OSError:
+        return False
+
+
+def provision(*words):
+    done = subprocess.run([ROOT / "deploy/provision", *map(str, words)], check=True, capture_output=True, text=True)
+    return done.stdout.split()
+
+
+class Database:
+    def __init__(self, directory, *settings):
+        self.port = free_port()
+        self.directory = directory / "pg"
+        subprocess.run([*ORDINARY, POSTGRES / "initdb", "-D", self.directory, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C"],
+                       check=True, capture_output=True)
+        options = " ".join([f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories=", *(f"-c {s}" for s in settings)])
+        self.control = [*ORDINARY, POSTGRES / "pg_ctl", "-D", self.directory, "-w", "-l", directory / "pg.log", "-o", options]
+        self.start()
+        with psycopg2.connect(self.uri("postgres", "postgres")) as db, db.cursor() as c:
+            c.execute((ROOT / "schema/sql/roles.sql").read_text())
+        db = psycopg2.connect(self.uri("postgres", "postgres"))
+        db.autocommit = True
+        db.cursor().execute("CREATE DATABASE fleetstate OWNER fleetstate_owner")
+        db.close()
+
+    def start(self):
+        subprocess.run([*self.control, "start"], check=True, capture_output=True)
+
+    def stop(self):
+        subprocess.run([*self.control, "-m", "immediate", "stop"], check=True, capture_output=True)
+
+    def uri(self, role, database="fleetstate"):
+        return f"postgresql://{role}@127.0.0.1:{self.port}/{database}"
+
+    def sql(self, text, parameters=(), role="fleetstate_owner"):
+        with psycopg2.connect(self.uri(role)) as db, db.cursor() as c:
+            c.execute(text, parameters)
+            return c.fetchall() if c.description else None
+
+    def one(self, text, parameters=()):
+        return self.sql(text, parameters)[0][0]
+
+    def cli(self, *words, status=0, **more):
+        done = subprocess.run([BIN / "fleetstate", "--database", self.uri("fleetstate_owner"), *map(str, words)], capture_output=True, text=True,
+                              **more)
+        assert done.returncode == status, (words, done.returncode, done.stdout, done.stderr)
+        return done.stdout.strip()
+
+
+class Broker:
+    def __init__(self, directory):
+        self.pki, self.state = directory / "pki", directory / "broker"
+        provision("ca", self.pki)
+        self.port, self.collector_port = free_ports(2)
+        subprocess.run([ROOT / "deploy/broker", self.pki, self.state, "--port", str(self.port), "--collector-port", str(self.collector_port),
+                        "--user", "root" if os.getuid() == 0 else "nobody"], check=True)
+        self.start()
+
+    def start(self):
+        log = open(self.state / "log", "ab")
+        self.process = subprocess.Popen(["/usr/sbin/mosquitto", "-c", self.state / "mosquitto.conf"], stderr=log, stdout=log)
+        await_true(self.is_up, "the broker")
+
+    def is_up(self):
+        assert self.process.poll() is None, (self.state / "log").read_text()
+        return is_open(self.port) and is_open(self.collector_port)
+
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(PATIENCE)
