@@ -402,6 +402,7 @@ pipeline_tick(struct pipeline *p, int64_t now)
 		handle_event(p, &event, now);
 		publish_event_free(&event);
 	}
+	p->counters[COUNTER_RECEIPTS_DROPPED] += publisher_take_overruns(p->publisher);
 	int64_t next = earliest(p->report_at, publisher_tick(p->publisher, now));
 	publish_pending(p, now);
 	if (!publisher_connected(p->publisher))

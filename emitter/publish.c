@@ -518,7 +518,11 @@ publisher_send(struct publisher *p, uint64_t seq, struct slice message)
 }
 
 uint64_t
-publisher_overruns(const struct publisher *p)
+publisher_take_overruns(struct publisher *p)
 {
-	return p->overruns;
+	pthread_mutex_lock(&p->lock);
+	uint64_t overruns = p->overruns;
+	p->overruns = 0;
+	pthread_mutex_unlock(&p->lock);
+	return overruns;
 }

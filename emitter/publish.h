@@ -54,6 +54,6 @@ bool publisher_has_room(const struct publisher *);	/* connected, and fewer than 
 /* Hands a report over; copies it. 0, or -1 when there is no room or paho would not. */
 int publisher_send(struct publisher *, uint64_t seq, struct slice message) WARN_UNUSED;
 
-uint64_t publisher_overruns(const struct publisher *);	/* receipts that found the queue full; the collector sends the next anyway */
+uint64_t publisher_take_overruns(struct publisher *);	/* receipts that found the queue full since the last call */
 
 #endif

@@ -2,10 +2,8 @@
 
 #include <string.h>
 
-static const struct {
-	const char *name, *help;
-} counters[COUNTERS] = {
-#define COUNTER(symbol, name, help) {name, help},
+static const char *const counters[COUNTERS] = {
+#define COUNTER(symbol, name, help) name,
 #include "emitter/counters.def"
 #undef COUNTER
 };
@@ -13,13 +11,7 @@ static const struct {
 const char *
 counter_name(enum counter counter)
 {
-	return counters[counter].name;
-}
-
-const char *
-counter_help(enum counter counter)
-{
-	return counters[counter].help;
+	return counters[counter];
 }
 
 enum fit { FITS_NOT, FITS_UNSEEN, FITS };

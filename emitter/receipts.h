@@ -15,10 +15,8 @@ enum counter {
 };
 
 const char *counter_name(enum counter);
-const char *counter_help(enum counter);
 
-/* COUNTER_RECEIPTS: it holds for us. Else what to count. `last` is the last number that we used. */
-/* A later receipt is told from a replayed one by its iat, or by an up_to above that of every receipt taken, if our report of that number is still
+/* COUNTER_RECEIPTS: it holds for us. Else what to count. `last` is the last number that we used. A later receipt is told from a replayed one by its iat, or by an up_to above that of every receipt taken, if our report of that number is still
    here and has the digest: so a collector whose clock was ahead for a while is heard again with the next report that it stores. */
 enum counter receipts_judge(const struct receipt *, const struct ueid *, uint64_t epoch, uint64_t last, struct spool *);
 struct account receipts_account(const struct receipt *);

@@ -22,7 +22,7 @@ struct source;
 struct source *source_new(const char *root) WARN_UNUSED;
 void source_free(struct source *);
 bool source_is_live(const struct source *);	/* the root is this system's own */
-/* For a kernel before 5.6, and for tests: links are resolved here, not by openat2. */
+/* For tests: links are resolved here, as they are by themselves on a kernel before 5.6, which has no openat2. */
 void source_walk(struct source *);
 
 /* A new sweep: forgets refusals, and gives back what an unusually large file took. */

@@ -380,16 +380,6 @@ cose_key_from_spki(struct slice der)
 	return key;
 }
 
-struct cose_key *
-cose_key_dup(const struct cose_key *key)
-{
-	struct cose_key *copy = key_new(key->pkey, key->family);
-
-	if (copy != NULL)
-		memcpy(copy->kid, key->kid, KID_SIZE);
-	return copy;
-}
-
 void
 cose_key_free(struct cose_key *key)
 {

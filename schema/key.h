@@ -21,7 +21,6 @@ struct cose_key;
    not P-256, P-384 or Ed25519. */
 struct cose_key *cose_key_open(const char *uri, char *error) WARN_UNUSED;
 struct cose_key *cose_key_from_spki(struct slice der) WARN_UNUSED;	/* public key; NULL if not one of ours */
-struct cose_key *cose_key_dup(const struct cose_key *) WARN_UNUSED;	/* for another thread; shares the key material */
 void cose_key_free(struct cose_key *);
 void cose_key_kid(const struct cose_key *, uint8_t kid[KID_SIZE]);
 int cose_key_alg(const struct cose_key *);	/* the one it signs with: -7, -35, -8 */

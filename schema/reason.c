@@ -3,10 +3,10 @@
 #include <stddef.h>
 
 static const struct {
-	const char *name, *help;
+	const char *name;
 	bool permanent;
 } reasons[REASONS] = {
-#define REASON(symbol, name, permanent, help) [REASON_##symbol] = {name, help, permanent},
+#define REASON(symbol, name, permanent, help) [REASON_##symbol] = {name, permanent},
 #include "schema/reasons.def"
 #undef REASON
 };
@@ -15,12 +15,6 @@ const char *
 reason_name(enum reason reason)
 {
 	return (size_t)reason < REASONS ? reasons[reason].name : "unknown";
-}
-
-const char *
-reason_help(enum reason reason)
-{
-	return (size_t)reason < REASONS ? reasons[reason].help : "no reason of this list";
 }
 
 bool

@@ -15,7 +15,6 @@ enum reason {
 
 /* The name that logs, counters and receipts use: "bad-signature". Never NULL. */
 const char *reason_name(enum reason);
-const char *reason_help(enum reason);
 /* Whether sending the same bytes again can't help. */
 bool reason_permanent(enum reason);
 

@@ -471,7 +471,7 @@ set_hex(json_t *object, const char *name, bool there, const uint8_t *bytes, size
 	return there ? json_object_set_new(object, name, claim_json_hex(bytes, len)) : 0;
 }
 
-json_t *
+static json_t *
 component_json(const struct component *component)
 {
 	json_t *object = json_object();

@@ -72,7 +72,6 @@ void report_facts_digest(const uint8_t state[DIGEST_SIZE], const uint8_t invento
 
 /* The whole report for people: claims by name, state document, inventory items. New reference. */
 json_t *report_json(const struct report *);
-json_t *component_json(const struct component *);
 
 /* Components out of a checked inventory, one at a time: cbor_reader_init(&r, inventory); n = cbor_read_array(...); n times component_decode. */
 void component_decode(struct cbor_reader *, struct component *);

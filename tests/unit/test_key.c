@@ -80,26 +80,6 @@ test_algorithm_names(void **state)
 }
 
 static void
-test_dup_is_the_same_key(void **state)
-{
-	(void)state;
-	for (size_t i = 0; i < ALGORITHMS; i++) {
-		uint8_t signature[LIMIT_SIGNATURE], kid[KID_SIZE], other[KID_SIZE];
-		struct slice signed_by = {signature, cose_key_sign(keys[i], text, PARTS, signature)};
-		struct cose_key *copy = cose_key_dup(keys[i]);
-
-		assert_non_null(copy);
-		cose_key_kid(keys[i], kid);
-		cose_key_kid(copy, other);
-		assert_memory_equal(kid, other, KID_SIZE);
-		assert_int_equal(cose_key_alg(copy), algorithms[i]);
-		assert_int_equal(cose_key_verify(copy, algorithms[i], text, PARTS, signed_by, NULL), REASON_OK);
-		cose_key_free(copy);
-	}
-	cose_key_free(NULL);
-}
-
-static void
 write_file(const char *path, const char *content)
 {
 	FILE *file = fopen(path, "w");
@@ -411,7 +391,6 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_sign_and_verify_slices),
 		cmocka_unit_test(test_algorithm_names),
-		cmocka_unit_test(test_dup_is_the_same_key),
 		cmocka_unit_test(test_open_refused),
 		cmocka_unit_test(test_spki_refused),
 		cmocka_unit_test(test_spki_as_openssl_has_it),
