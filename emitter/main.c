@@ -38,14 +38,6 @@ struct emitter {
 	uint64_t status_told[COUNTERS + 2];
 };
 
-static int64_t
-monotonic_ms(void)
-{
-	struct timespec ts;
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
-}
-
 static uint64_t
 wall_seconds(void)
 {

@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "emitter/compose.h"
@@ -484,14 +483,6 @@ pipeline_open(const struct pipeline_settings *settings, int64_t now, int64_t del
 		return NULL;
 	}
 	return p;
-}
-
-static int64_t
-monotonic_ms(void)
-{
-	struct timespec ts;
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
 }
 
 /* Goes on publishing until all is handed over and acknowledged, or the time is over. */

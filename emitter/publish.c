@@ -50,7 +50,7 @@ struct publisher {
 	uint64_t overruns;
 };
 
-static int64_t
+int64_t
 monotonic_ms(void)
 {
 	struct timespec ts;

@@ -37,6 +37,9 @@ struct publish_event {
 
 struct publisher;
 
+/* Milliseconds of the clock that `now` is on, here and in the pipeline: never set, and of no meaning but to itself. */
+int64_t monotonic_ms(void);
+
 /* Settings are copied by pointer: they must outlive it. Connects to nothing yet. NULL and `error` on failure. */
 struct publisher *publisher_new(const struct publish_settings *, const struct ueid *, char *error) WARN_UNUSED;
 /* Disconnects, waiting at most `wait_ms` for what is in flight, and frees. */
