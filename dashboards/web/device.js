@@ -1,7 +1,7 @@
 // One device: who it is, its facts, its inventory, its reports, and what the ledger says is missing.
 
 import { download, get } from "./api.js";
-import { ago, bar, bytes, clock, count, el, heard, nameOf, reasons, since, span, standing, table } from "./dom.js";
+import { address, ago, bar, bytes, clock, count, el, heard, nameOf, pages, reasons, since, span, standing, table } from "./dom.js";
 
 const limit = 100;
 const tabs = {
@@ -91,15 +91,8 @@ const componentColumns = [
 	{ title: "Name", cell: (c) => c.name }, { title: "Version", class: "mono", cell: (c) => c.version },
 	{ title: "Type", cell: (c) => c.type }, { title: "Architecture", cell: (c) => c.architecture },
 	{ title: "Source", cell: (c) => [c.source, c.source_version].filter(Boolean).join(" ") },
-	{ title: "Others with it", cell: (c) => el("a", { href: `#/devices?${new URLSearchParams({ component: c.name, component_version: c.version })}` }, "find") },
+	{ title: "Others with it", cell: (c) => el("a", { href: address("#/devices", { component: c.name, component_version: c.version }) }, "find") },
 ];
-
-function pages(list, here, parameters) {
-	return (parameters.cursor || list.next) && el("nav.pages", { "aria-label": "Pages" },
-		el("span.soft", {}, `Page ${Number(parameters.page) || 1}`),
-		parameters.cursor && el("a", { href: here }, "First page"),
-		list.next && el("a", { href: `${here}?${new URLSearchParams({ page: (Number(parameters.page) || 1) + 1, cursor: list.next })}`, rel: "next" }, "Next page"));
-}
 
 function inventory(answer, device, here, parameters) {
 	if (!answer)
@@ -107,7 +100,7 @@ function inventory(answer, device, here, parameters) {
 	return [el("section.card", {},
 		el("p.soft", {}, answer.complete ? `${count(answer.components)} components. ` : "The device named a set of components that is still on its way. ",
 			el("span.mono", {}, answer.digest)),
-		table(componentColumns, answer.items, "No component to show."), pages(answer, here, parameters))];
+		table(componentColumns, answer.items, "No component to show."), pages(answer, parameters, here))];
 }
 
 async function save(event, sha256) {
@@ -134,7 +127,7 @@ const reportColumns = [
 ];
 
 function reports(answer, device, here, parameters) {
-	return [el("section.card", {}, table(reportColumns, answer?.items ?? [], "No report is kept.", (r) => r.sha256), answer && pages(answer, here, parameters),
+	return [el("section.card", {}, table(reportColumns, answer?.items ?? [], "No report is kept.", (r) => r.sha256), answer && pages(answer, parameters, here),
 		el("p.soft", {}, "The signed bytes are evidence: ", el("code", {}, "fleetstate verify FILE"), " checks them anywhere, up to the maker's authority."))];
 }
 

@@ -1,12 +1,12 @@
 // The device list: filters in the address, so that a view can be passed on; pages by cursor.
 
 import { get } from "./api.js";
-import { el, heard, nameOf, postures, reasons, standing, table } from "./dom.js";
+import { address, el, heard, nameOf, pages, postures, reasons, standing, table } from "./dom.js";
 
 const limit = 50;
 const filters = ["q", "posture", "lifecycle", "model", "firmware", "component", "component_version"];
 const pick = (parameters) => Object.fromEntries(filters.filter((f) => parameters[f]).map((f) => [f, parameters[f]]));
-const address = (parameters) => Object.keys(parameters).length ? `#/devices?${new URLSearchParams(parameters)}` : "#/devices";
+const here = "#/devices";
 
 export const title = (parameters) => ["Devices", ...Object.values(pick(parameters))].join(" · ");
 
@@ -28,7 +28,7 @@ function apply(event) {
 	const chosen = Object.fromEntries([...new FormData(event.currentTarget)].map(([name, value]) => [name, value.trim()]).filter(([, value]) => value));
 	if (!chosen.component)
 		delete chosen.component_version;
-	location.hash = address(chosen);
+	location.hash = address(here, chosen);
 }
 
 const columns = [
@@ -41,19 +41,9 @@ const columns = [
 	{ title: "Lifecycle", cell: (d) => d.lifecycle },
 ];
 
-function pages(list, parameters) {
-	const chosen = pick(parameters);
-	const page = Number(parameters.page) || 1;
-	if (!parameters.cursor && !list.next)
-		return el("p.pages.soft", {}, list.items.length === 1 ? "1 device" : `${list.items.length} devices`);
-	return el("nav.pages", { "aria-label": "Pages" },
-		el("span.soft", {}, `Page ${page}`),
-		parameters.cursor && el("a", { href: address(chosen) }, "First page"),
-		list.next ? el("a", { href: address({ ...chosen, page: page + 1, cursor: list.next }), rel: "next" }, "Next page") : el("span.soft", {}, "This is the last."));
-}
-
 export function draw(list, parameters) {
-	const chosen = Object.keys(pick(parameters)).length > 0;
+	const filtered = pick(parameters);
+	const chosen = Object.keys(filtered).length > 0;
 	return [
 		el("h1", {}, "Devices"),
 		el("form.filters", { role: "search", onsubmit: apply, onchange: (e) => e.target.tagName === "SELECT" && e.currentTarget.requestSubmit() },
@@ -63,9 +53,9 @@ export function draw(list, parameters) {
 			field("model", "Model", parameters), field("firmware", "Firmware", parameters),
 			field("component", "Has component", parameters), field("component_version", "in version", parameters),
 			el("button.main", { type: "submit" }, "Filter"),
-			chosen && el("a", { href: "#/devices" }, "Show all")),
+			chosen && el("a", { href: here }, "Show all")),
 		el("section.card", {},
 			table(columns, list.items, chosen ? "No device matches. Model, firmware and component are compared whole; the first field finds parts." : "No device has enrolled yet.", (d) => d.ueid),
-			pages(list, parameters)),
+			pages(list, parameters, here, filtered) || el("p.pages.soft", {}, list.items.length === 1 ? "1 device" : `${list.items.length} devices`)),
 	];
 }

@@ -25,7 +25,7 @@ export function el(name, attributes, ...children) {
 	return node;
 }
 
-export function svg(name, attributes, ...children) {
+function svg(name, attributes, ...children) {
 	const node = document.createElementNS("http://www.w3.org/2000/svg", name);
 	for (const [key, value] of Object.entries(attributes))
 		node.setAttribute(key, value);
@@ -113,6 +113,18 @@ export function table(columns, rows, empty, key) {
 			columns.map((c) => el("th", { role: "columnheader", scope: "col", class: c.class }, c.title)))),
 		el("tbody", { role: "rowgroup" }, rows.map((row) => el("tr", { role: "row", "data-key": key && key(row) },
 			columns.map((c) => el("td", { role: "cell", class: c.class, "data-title": c.title }, c.cell(row) ?? "")))))));
+}
+
+// A place on this page, with what was chosen there.
+export const address = (place, chosen) => Object.keys(chosen).length ? `${place}?${new URLSearchParams(chosen)}` : place;
+
+// The way through a list at a place; nothing when one page holds it.
+export function pages(list, parameters, place, chosen = {}) {
+	const page = Number(parameters.page) || 1;
+	return (parameters.cursor || list.next) && el("nav.pages", { "aria-label": "Pages" },
+		el("span.soft", {}, `Page ${page}`),
+		parameters.cursor && el("a", { href: address(place, chosen) }, "First page"),
+		list.next ? el("a", { href: address(place, { ...chosen, page: page + 1, cursor: list.next }), rel: "next" }, "Next page") : el("span.soft", {}, "This is the last."));
 }
 
 // A horizontal bar of parts, each {share, name}; drawn, since styles in markup are refused by the page's own policy.

@@ -1,7 +1,7 @@
 // The whole fleet: what needs attention first, then counts by posture, model, firmware and lifecycle.
 
 import { get } from "./api.js";
-import { ago, bar, count, el, heard, nameOf, posture, postures, reasons, since, standing, table } from "./dom.js";
+import { address, ago, bar, count, el, heard, nameOf, posture, postures, reasons, since, standing, table } from "./dom.js";
 
 const meaning = {
 	untrusted: "forked, revoked or failing verification",
@@ -49,7 +49,7 @@ function bars(title, counts, filter) {
 	const most = Math.max(1, ...rows.map(([, n]) => n));
 	return el("section.card", {}, el("h2", {}, title), rows.length ? el("ul.bars", {}, rows.slice(0, 12).map(([name, n]) =>
 		el("li", { "data-key": `k${name}` },
-			name ? el("a", { href: `#/devices?${new URLSearchParams({ [filter]: name })}` }, name) : el("span.soft", {}, "not reported"),
+			name ? el("a", { href: address("#/devices", { [filter]: name }) }, name) : el("span.soft", {}, "not reported"),
 			bar([{ share: n, name: "filled" }, { share: most - n }]), el("span.n", {}, count(n))))) : el("p.empty", {}, "Nothing yet."),
 		rows.length > 12 && el("p.soft", {}, `and ${count(rows.length - 12)} more`));
 }
