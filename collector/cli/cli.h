@@ -40,6 +40,10 @@ PGresult *cli_query(const char *sql, int n, const char *const *params);
 void cli_list(const char *sql, int n, const char *const *params, bool json);
 /* Ends the program unless it is a device's name. */
 void cli_check_ueid(const char *);
+/* Ends the program unless it is a number from 1 to 999999999; `what` names it. */
+void cli_check_number(const char *, const char *what);
+/* Ends the program unless it is one of the words, "admit|hold". */
+void cli_check_word(const char *, const char *words, const char *what);
 
 /* The commands, by file. */
 int tenant_add(const struct command *, int, char **);

@@ -14,6 +14,10 @@ device_list(const struct command *command, int argc, char **argv)
 					     {"json", NULL, &json}};
 
 	cli_parse(command, argc, argv, options, 4, 0, 0);
+	if (posture != NULL)
+		cli_check_word(posture, "untrusted|silent|degraded|unknown|operational", "--posture");
+	if (lifecycle != NULL)
+		cli_check_word(lifecycle, "pending|active|retired|revoked|transferred", "--lifecycle");
 	cli_list("SELECT encode(d.ueid, 'hex') AS ueid, t.id AS tenant, d.lifecycle, d.posture, d.serial, d.hwmodel, "
 		 "d.swversion, "
 		 "rfc3339(h.last_seen) AS last_seen FROM device d JOIN tenant t ON t.tenant_id = d.tenant_id "
@@ -93,6 +97,7 @@ device_reprovision(const struct command *command, int argc, char **argv)
 	const struct cli_option options[] = {{"hours", &hours, NULL}};
 
 	cli_parse(command, argc, argv, options, 1, 1, 1);
+	cli_check_number(hours, "--hours");
 	return change("WITH changed AS (UPDATE device SET reprovision_until = now() + $2::int * interval '1 hour' "
 		      "WHERE ueid = decode($1, 'hex') AND lifecycle IN ('pending', 'active') " CHANGED
 		      ")" TELL("device.reprovision"),

@@ -54,8 +54,9 @@ print_usage(FILE *out)
 {
 	fputs("usage: fleetstate [--database URI] COMMAND ...\n\n", out);
 	for (size_t i = 0; i < COMMANDS; i++)
-		fprintf(out, "  %s%s%s %s\n        %s\n", commands[i].noun, commands[i].verb == NULL ? "" : " ",
-			commands[i].verb == NULL ? "" : commands[i].verb, commands[i].arguments, commands[i].help);
+		fprintf(out, "  %s%s%s%s%s\n        %s\n", commands[i].noun, commands[i].verb == NULL ? "" : " ",
+			commands[i].verb == NULL ? "" : commands[i].verb, commands[i].arguments[0] == '\0' ? "" : " ",
+			commands[i].arguments, commands[i].help);
 	fputs("\nThe database is --database, FLEETSTATE_DATABASE, or what PGHOST, PGDATABASE and the like say; as the "
 	      "role "
 	      "fleetstate_owner.\nThe exit status is 0 for yes, 1 for no, 2 for a wrong call.\n",
@@ -65,8 +66,9 @@ print_usage(FILE *out)
 static void
 print_command(const struct command *command, FILE *out)
 {
-	fprintf(out, "usage: fleetstate %s%s%s %s\n%s\n", command->noun, command->verb == NULL ? "" : " ",
-		command->verb == NULL ? "" : command->verb, command->arguments, command->help);
+	fprintf(out, "usage: fleetstate %s%s%s%s%s\n%s\n", command->noun, command->verb == NULL ? "" : " ",
+		command->verb == NULL ? "" : command->verb, command->arguments[0] == '\0' ? "" : " ",
+		command->arguments, command->help);
 }
 
 static _Noreturn void
@@ -125,6 +127,17 @@ on_notice(void *unused, const char *message)
 	(void)message;
 }
 
+/* libpq ends its messages with a line's end. */
+static _Noreturn void
+die_of_database(const char *prefix, const char *message)
+{
+	int len = (int)strlen(message);
+
+	while (len > 0 && message[len - 1] == '\n')
+		len--;
+	cli_die(CLI_NO, "%s%.*s", prefix, len, message);
+}
+
 static PGconn *
 connect_database(void)
 {
@@ -136,7 +149,7 @@ connect_database(void)
 		return connection;
 	connection = PQconnectdbParams(keys, values, 1);
 	if (PQstatus(connection) != CONNECTION_OK)
-		cli_die(CLI_NO, "database: %s", PQerrorMessage(connection));
+		die_of_database("database: ", PQerrorMessage(connection));
 	PQsetNoticeProcessor(connection, on_notice, NULL);
 	return connection;
 }
@@ -150,7 +163,7 @@ cli_query(const char *sql, int n, const char *const *params)
 	if (PQresultStatus(res) == PGRES_TUPLES_OK || PQresultStatus(res) == PGRES_COMMAND_OK)
 		return res;
 	message = PQresultErrorField(res, PG_DIAG_MESSAGE_PRIMARY);
-	cli_die(CLI_NO, "%s", message == NULL ? PQerrorMessage(connection) : message);
+	die_of_database("", message == NULL ? PQerrorMessage(connection) : message);
 }
 
 /* Characters, not bytes: what stands in a cell is UTF-8. */
@@ -236,6 +249,24 @@ cli_check_ueid(const char *text)
 		cli_die(CLI_WRONG, "%s: a ueid is 34 lower-case hex digits that begin with 01", text);
 }
 
+void
+cli_check_number(const char *text, const char *what)
+{
+	if (strspn(text, "0123456789") != strlen(text) || strlen(text) < 1 || strlen(text) > 9 || atoi(text) == 0)
+		cli_die(CLI_WRONG, "%s: %s is a number from 1 to 999999999", text, what);
+}
+
+void
+cli_check_word(const char *text, const char *words, const char *what)
+{
+	size_t len = strlen(text);
+
+	for (const char *at = words; at != NULL && len > 0; at = strchr(at, '|') == NULL ? NULL : strchr(at, '|') + 1)
+		if (strcspn(at, "|") == len && strncmp(at, text, len) == 0)
+			return;
+	cli_die(CLI_WRONG, "%s: %s is one of %s", text, what, words);
+}
+
 static const struct command *
 find(int argc, char **argv)
 {
@@ -248,12 +279,28 @@ find(int argc, char **argv)
 	return NULL;
 }
 
+/* "fleetstate device --help", and "fleetstate help". */
+static bool
+asks_help(int argc, char **argv)
+{
+	const char *last = argc > 0 ? argv[argc - 1] : "";
+
+	return strcmp(last, "--help") == 0 || strcmp(last, "-h") == 0 || strcmp(last, "help") == 0;
+}
+
 static int
 run(int argc, char **argv)
 {
 	const struct command *command = argc > 0 ? find(argc, argv) : NULL;
 	int words;
 
+	if (command == NULL && asks_help(argc, argv)) {
+		print_usage(stdout);
+		return CLI_YES;
+	}
+	if (command == NULL && argc > 0)
+		cli_die(CLI_WRONG, "no such command: %s%s%s (see fleetstate --help)", argv[0], argc > 1 ? " " : "",
+			argc > 1 ? argv[1] : "");
 	if (command == NULL) {
 		print_usage(stderr);
 		return CLI_WRONG;
@@ -281,7 +328,7 @@ main(int argc, char **argv)
 			print_usage(stdout);
 			return CLI_YES;
 		case 'V':
-			puts(FLEETSTATE_VERSION);
+			puts("fleetstate " FLEETSTATE_VERSION);
 			return CLI_YES;
 		default:
 			return CLI_WRONG;

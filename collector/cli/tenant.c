@@ -1,12 +1,31 @@
 #include "collector/cli/cli.h"
 
 #include <stdio.h>
+#include <string.h>
+
+/* As the table's own check has it. */
+static void
+check_id(const char *id)
+{
+	size_t len = strlen(id);
+
+	if (len < 1 || len > 63 || id[0] == '-' || strspn(id, "abcdefghijklmnopqrstuvwxyz0123456789-") != len)
+		cli_die(CLI_WRONG,
+			"%s: a tenant's id is 1 to 63 of a-z, 0-9 and -, and begins with a letter or a digit", id);
+}
 
 int
 tenant_add(const struct command *command, int argc, char **argv)
 {
+	PGresult *res;
+
 	cli_parse(command, argc, argv, NULL, 0, 2, 2);
-	PQclear(cli_query("INSERT INTO tenant (id, name) VALUES ($1, $2)", 2, (const char *const[]){argv[1], argv[2]}));
+	check_id(argv[1]);
+	res = cli_query("INSERT INTO tenant (id, name) VALUES ($1, $2) ON CONFLICT (id) DO NOTHING RETURNING 1", 2,
+			(const char *const[]){argv[1], argv[2]});
+	if (PQntuples(res) == 0)
+		cli_die(CLI_NO, "there is a tenant %s already", argv[1]);
+	PQclear(res);
 	return CLI_YES;
 }
 

@@ -22,6 +22,8 @@ token_add(const struct command *command, int argc, char **argv)
 		cli_die(CLI_WRONG, "--role is viewer, analyst, admin or operator");
 	if ((tenant == NULL) != (role == ROLE_OPERATOR))
 		cli_die(CLI_WRONG, "an operator stands above tenants; every other role needs --tenant");
+	if (expires != NULL)
+		cli_check_number(expires, "--expires");
 	if (token_make(token, hash) < 0)
 		cli_die(CLI_NO, "the system has no random bytes");
 	hex_print(hash, sizeof hash, hex + 2);
@@ -60,6 +62,7 @@ token_revoke(const struct command *command, int argc, char **argv)
 	PGresult *res;
 
 	cli_parse(command, argc, argv, NULL, 0, 1, 1);
+	cli_check_number(argv[1], "a token");
 	res = cli_query(
 		"UPDATE api_token SET revoked_at = coalesce(revoked_at, now()) WHERE token_id = $1::int8 RETURNING 1",
 		1, (const char *const[]){argv[1]});

@@ -21,7 +21,7 @@ read_anchors(const char *file, char *hex[ANCHORS_MAX])
 	FILE *in;
 
 	if (anchors == NULL)
-		cli_die(CLI_WRONG, "%s: %s", file, error);
+		cli_die(CLI_WRONG, "%s", error);
 	anchors_free(anchors);
 	in = fopen(file, "r");
 	if (in == NULL)
@@ -53,18 +53,20 @@ trust_anchor_add(const struct command *command, int argc, char **argv)
 	cli_parse(command, argc, argv, options, 3, 1, 1);
 	if (tenant == NULL)
 		cli_die(CLI_WRONG, "--tenant says whose devices it may vouch for");
+	cli_check_word(enrol, "admit|hold", "--enrol");
 	n = read_anchors(argv[1], hex);
 	if (name == NULL)
 		name = strrchr(argv[1], '/') == NULL ? argv[1] : strrchr(argv[1], '/') + 1;
 	PQclear(cli_query("BEGIN", 0, NULL));
 	for (size_t i = 0; i < n; i++) {
-		PGresult *res = cli_query(
-			"INSERT INTO trust_anchor (tenant_id, name, certificate, enrol) "
-			"SELECT tenant_id, $2, $3::bytea, $4 FROM tenant WHERE id = $1 RETURNING trust_anchor_id",
-			4, (const char *const[]){tenant, name, hex[i], enrol});
+		PGresult *res = cli_query("INSERT INTO trust_anchor (tenant_id, name, certificate, enrol) "
+					  "SELECT tenant_id, $2, $3::bytea, $4 FROM tenant WHERE id = $1 ON CONFLICT "
+					  "(certificate) DO NOTHING RETURNING trust_anchor_id",
+					  4, (const char *const[]){tenant, name, hex[i], enrol});
 
 		if (PQntuples(res) == 0)
-			cli_die(CLI_NO, "there is no tenant %s", tenant);
+			cli_die(CLI_NO, "there is no tenant %s, or certificate %zu of %s is a trust anchor already",
+				tenant, i + 1, argv[1]);
 		puts(PQgetvalue(res, 0, 0));
 		PQclear(res);
 		free(hex[i]);
@@ -96,6 +98,7 @@ trust_anchor_remove(const struct command *command, int argc, char **argv)
 	PGresult *res;
 
 	cli_parse(command, argc, argv, NULL, 0, 1, 1);
+	cli_check_number(argv[1], "a trust anchor");
 	res = cli_query("WITH gone AS (DELETE FROM trust_anchor WHERE trust_anchor_id = $1::int RETURNING 1) "
 			"SELECT pg_notify('fleetstate_trust_anchor', '') FROM gone",
 			1, (const char *const[]){argv[1]});

@@ -170,7 +170,7 @@ verify_file(const struct command *command, int argc, char **argv)
 	cli_parse(command, argc, argv, options, 4, 1, 1);
 	m.received_us = parse_time(at) * 1000000;
 	if (ca != NULL && (anchors = anchors_from_pem(ca, error)) == NULL)
-		cli_die(CLI_WRONG, "%s: %s", ca, error);
+		cli_die(CLI_WRONG, "%s", error);
 	m.bytes.at = bytes = read_file(argv[1], &m.bytes.len);
 	sha256(m.bytes, m.sha256);
 	decoded = read_ueid(&m);
