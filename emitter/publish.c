@@ -15,6 +15,7 @@
 #define QUEUE_SIZE 64 /* all that the window can answer, and the connection's own events */
 #define QUEUE_MESSAGES 8 /* of them, receipts: 128 KiB at most */
 #define CONNECT_TIMEOUT 30 /* seconds */
+#define TLS_REASON 5 /* which field of OpenSSL's line */
 #define STABLE_MS 10000 /* a connection that held this long ends the backing off */
 #define CONTENT_TYPE "application/eat+cwt" /* RFC 9782 */
 
@@ -48,6 +49,7 @@ struct publisher {
 	struct publish_event queue[QUEUE_SIZE];
 	size_t head, len, messages;
 	uint64_t overruns;
+	char tls_error[96]; /* OpenSSL's last, of this attempt to connect */
 };
 
 int64_t
@@ -101,12 +103,36 @@ on_connect(void *context, MQTTAsync_successData5 *data)
 	enqueue_kind(context, EVENT_OPENED, 0, NULL);
 }
 
-/* paho says the most in one of three places, depending on how far it came. */
+/* One line of OpenSSL's errors: "thread:error:code:library:function:reason:file:line:data". Only the reason is for people. */
+static int
+on_tls_error(const char *line, size_t len, void *context)
+{
+	struct publisher *p = context;
+	struct slice field = {(const uint8_t *)line, 0};
+	const char *end = line + len;
+	for (int i = 0; i <= TLS_REASON && line <= end; i++) {
+		const char *colon = memchr(line, ':', (size_t)(end - line));
+		field = (struct slice){(const uint8_t *)line, (size_t)((colon != NULL ? colon : end) - line)};
+		line = colon != NULL ? colon + 1 : end + 1;
+	}
+	pthread_mutex_lock(&p->lock);
+	snprintf(p->tls_error, sizeof p->tls_error, "%.*s", (int)field.len, (const char *)field.at);
+	pthread_mutex_unlock(&p->lock);
+	return 1;
+}
+
+/* paho says the most in one of three places, depending on how far it came; OpenSSL knows more of a failed handshake. */
 static void
 on_failure(void *context, MQTTAsync_failureData5 *data)
 {
-	char text[96] = "no answer";
-	if (data != NULL && data->reasonCode >= MQTTREASONCODE_UNSPECIFIED_ERROR)
+	struct publisher *p = context;
+	char text[96] = "no answer", tls_error[sizeof p->tls_error];
+	pthread_mutex_lock(&p->lock);
+	memcpy(tls_error, p->tls_error, sizeof tls_error);
+	pthread_mutex_unlock(&p->lock);
+	if (tls_error[0] != '\0')
+		snprintf(text, sizeof text, "TLS: %.80s", tls_error);
+	else if (data != NULL && data->reasonCode >= MQTTREASONCODE_UNSPECIFIED_ERROR)
 		snprintf(text, sizeof text, "%s", MQTTReasonCode_toString(data->reasonCode));
 	else if (data != NULL && data->message != NULL)
 		snprintf(text, sizeof text, "%s", data->message);
@@ -415,8 +441,9 @@ publisher_take(struct publisher *p, struct publish_event *out)
 
 /* paho 1.3.12 can name TLS 1.2 at most; the default lets OpenSSL take the highest both have, and the broker's listener takes 1.3 only. */
 static MQTTAsync_SSLOptions
-tls_options(const struct publish_settings *settings)
+tls_options(struct publisher *p)
 {
+	const struct publish_settings *settings = p->settings;
 	MQTTAsync_SSLOptions tls = MQTTAsync_SSLOptions_initializer;
 	tls.struct_version = 5;
 	tls.trustStore = settings->ca;
@@ -426,13 +453,18 @@ tls_options(const struct publish_settings *settings)
 	tls.verify = 1; /* the host name too: paho leaves that out by default */
 	tls.disableDefaultTrustStore = 1;
 	tls.sslVersion = MQTT_SSL_VERSION_DEFAULT;
+	tls.ssl_error_cb = on_tls_error;
+	tls.ssl_error_context = p;
 	return tls;
 }
 
 static int
 connect_client(struct publisher *p)
 {
-	MQTTAsync_SSLOptions tls = tls_options(p->settings);
+	MQTTAsync_SSLOptions tls = tls_options(p);
+	pthread_mutex_lock(&p->lock);
+	p->tls_error[0] = '\0';
+	pthread_mutex_unlock(&p->lock);
 	MQTTAsync_connectOptions options = MQTTAsync_connectOptions_initializer5;
 	MQTTProperties properties = MQTTProperties_initializer;
 	MQTTProperty largest = {.identifier = MQTTPROPERTY_CODE_MAXIMUM_PACKET_SIZE};
