@@ -277,6 +277,11 @@ cose_key_open(const char *uri, char *error)
 	struct cose_key *key = NULL;
 	const char *why = NULL;
 
+	/* Of a file that it can't open OpenSSL tells only that its name is no URI. */
+	if (uri[0] == '/' && access(uri, R_OK) != 0) {
+		snprintf(error, ERROR_SIZE, "%s: %s", uri, strerror(errno));
+		return NULL;
+	}
 	ERR_clear_error();
 	/* UI_null: a daemon asks nobody for a passphrase. */
 	store = OSSL_STORE_open(uri, UI_null(), NULL, NULL, NULL);
