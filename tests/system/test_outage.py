@@ -1,0 +1,93 @@
+"""The database or the broker away or hung for a while: reports wait, and no device is called silent for it."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import threading
+import time
+
+import pytest
+
+from ingesting import System, await_true
+from test_ingest import events, metric, posture
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory):
+    system = System(tmp_path_factory.mktemp("outage"), postgres=["fsync=off"], silence_min="1s")
+    yield system
+    system.close()
+
+
+@contextlib.contextmanager
+def reporting(device):
+    """Twice a second, whether anybody hears it or not."""
+    over = threading.Event()
+
+    def send():
+        while not over.wait(0.5):
+            device.client.publish(device.report_topic, device.quiet(), qos=1)
+    device.client.reconnect_delay_set(1, 1)
+    thread = threading.Thread(target=send)
+    thread.start()
+    yield
+    over.set()
+    thread.join()
+
+
+def postgres_processes(system):
+    pids = [int((system.database.directory / "postmaster.pid").read_text().split()[0])]
+    children = subprocess.run(["pgrep", "-P", str(pids[0])], capture_output=True, text=True).stdout.split()
+    return pids + [int(pid) for pid in children]
+
+
+@contextlib.contextmanager
+def database_hangs(system):
+    pids = postgres_processes(system)
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    yield
+    for pid in pids:
+        os.kill(pid, signal.SIGCONT)
+
+
+@contextlib.contextmanager
+def database_is_down(system):
+    system.database.stop()
+    yield
+    system.database.start()
+
+
+@contextlib.contextmanager
+def broker_is_down(system):
+    system.broker.stop()
+    yield
+    system.broker.start()
+
+
+@contextlib.contextmanager
+def broker_hangs(system):
+    system.broker.process.send_signal(signal.SIGSTOP)
+    yield
+    system.broker.process.send_signal(signal.SIGCONT)
+
+
+@pytest.mark.parametrize("away", [database_hangs, database_is_down, broker_is_down, broker_hangs])
+def test_what_is_away_on_our_side_makes_no_device_silent(system, away):
+    """Three times as long as it takes to call it silent, in which it sent its reports as ever."""
+    device = system.device(interval=2)
+    device.publish(device.full())
+    device.receipt_up_to(1)
+    with reporting(device):
+        with away(system):
+            time.sleep(20)
+        heard = device.seq
+        await_true(system.collector.is_ready, "readiness", 60)
+        await_true(lambda: any(seq > heard for _, seq, _ in system.stored(device)), "a report", 60)
+        # Silence is looked for every ten seconds.
+        canaries = metric(system, "canaries")
+        await_true(lambda: metric(system, "canaries") >= canaries + 4 * 16, "three times our own messages", 60)
+        assert "device.posture" not in events(system, device)
+        assert posture(system, device)[0] == "unknown"
+    await_true(lambda: posture(system, device) == ("silent", ["silent"]), "silence at last", 60)
