@@ -216,7 +216,9 @@ def test_large_inventories_leave_no_memory_behind(system, device):
     send(device, *messages)
     device.receipt_up_to(11, timeout=120)
     assert system.database.one("SELECT count(*) FROM component WHERE name ~ '^[0-9a-f]+-[0-9a-f]+$'") == 200000
-    assert peak() - before < 48 * 1024
+    # AddressSanitizer keeps up to 256 MiB of what was freed, to see who uses it.
+    kept = 256 * 1024 if "libasan" in open(f"/proc/{system.collector.process.pid}/maps").read() else 0
+    assert peak() - before < 48 * 1024 + kept
 
 
 def device_id(system, device):

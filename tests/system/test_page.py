@@ -255,7 +255,7 @@ def test_no_outside_request_and_no_script_error(page, run):
     go(page, f"#/devices/{run.env['SELF_UEID']}", "kernel")
     asked = [json.loads(e["message"])["message"] for e in page.get_log("performance")]
     urls = {m["params"]["request"]["url"] for m in asked if m["method"] == "Network.requestWillBeSent"}
-    assert urls and all(u.startswith((own, "data:", "blob:", "about:", "chrome:")) for u in urls), urls
+    assert urls and all(u.startswith((own, "data:", "blob:", "about:", "chrome:", "chrome-untrusted:")) for u in urls), urls
     errors = [e for e in page.get_log("browser") if e["level"] == "SEVERE" and not any(f"status of {s}" in e["message"] for s in (400, 401, 503))]
     assert errors == []
 
