@@ -541,7 +541,7 @@ def test_owners_functions_look_into_no_temporary_schema_first(api):
 def test_the_command_line(api):
     cli = api.db.cli
     cli(status=2)
-    cli("tenant", "add", "Bad Id", "x", status=1)
+    cli("tenant", "add", "Bad Id", "x", status=2)
     cli("tenant", "add", "acme", "again", status=1)
     cli("token", "add", "--role", "viewer", "x", status=2)
     cli("token", "add", "--role", "operator", "--tenant", "acme", "x", status=2)
