@@ -15,14 +15,14 @@ static const struct {
 	bool needs_live; /* asks the kernel itself, which says nothing of an image */
 	enum fact first, last;
 } probes[] = {
-	{"identity", probe_identity, false, FACT_DEVICE_SERIAL, FACT_DEVICE_HOSTNAME},
+	{"identity", probe_identity, false, FACT_DEVICE_SERIAL, FACT_DEVICE_PERMANENT_MACS},
 	{"hardware", probe_hardware, false, FACT_HARDWARE_ARCHITECTURE, FACT_HARDWARE_RNG},
-	{"os", probe_os, false, FACT_OS_ID, FACT_OS_UPTIME},
-	{"boot", probe_boot, false, FACT_BOOT_FIRMWARE, FACT_BOOT_MODULE_SIGNATURES},
+	{"os", probe_os, false, FACT_OS_ID, FACT_OS_MODULES},
+	{"boot", probe_boot, false, FACT_BOOT_FIRMWARE, FACT_BOOT_VERITY},
 	{"packages", probe_packages, false, FACT_PACKAGES_MANAGER, FACT_PACKAGES_LISTED},
-	{"interfaces", probe_interfaces, false, FACT_INTERFACES_NETWORK, FACT_INTERFACES_SOCKETS},
+	{"interfaces", probe_interfaces, false, FACT_INTERFACES_NETWORK, FACT_INTERFACES_FIREWALL_INPUT},
 	{"clock", probe_clock, true, FACT_CLOCK_SYNCHRONISED, FACT_CLOCK_MAX_ERROR},
-	{"emitter", probe_emitter, false, FACT_EMITTER_VERSION, FACT_EMITTER_RECEIPTS_AHEAD},
+	{"emitter", probe_emitter, false, FACT_EMITTER_VERSION, FACT_EMITTER_LOG_FORWARDING},
 };
 
 #define IMAGE "root is an image"

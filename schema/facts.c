@@ -203,9 +203,9 @@ is_control(const uint8_t *at, size_t len)
 	return (len == 1 && (at[0] < 0x20 || at[0] == 0x7f)) || (len == 2 && at[0] == 0xc2 && at[1] < 0xa0);
 }
 
-/* Copies what is fit to travel into `out`, which has LIMIT_TEXT bytes. */
+/* Copies what is fit to travel into `out`, at most `max` bytes. */
 static struct slice
-clean(struct slice text, uint8_t *out)
+clean(struct slice text, uint8_t *out, size_t max)
 {
 	static const uint8_t replacement[] = {0xef, 0xbf, 0xbd};
 	size_t len = 0;
@@ -219,7 +219,7 @@ clean(struct slice text, uint8_t *out)
 			from = replacement;
 			given = sizeof replacement;
 		}
-		if (given > LIMIT_TEXT - len)
+		if (given > max - len)
 			break;
 		memcpy(out + len, from, given);
 		len += given;
@@ -244,8 +244,8 @@ facts_set_text(struct facts *facts, enum fact fact, const char *text)
 void
 facts_set_textn(struct facts *facts, enum fact fact, struct slice text)
 {
-	uint8_t copy[LIMIT_TEXT];
-	struct slice cleaned = clean(text, copy);
+	uint8_t copy[LIMIT_SENT_TEXT];
+	struct slice cleaned = clean(text, copy, sizeof copy);
 	/* One byte more, so that facts_text can end it with NUL. */
 	struct value *value = renew(facts, fact, KIND_TEXT, HEAD_MAX + cleaned.len + 1);
 	struct cbor_writer w;
@@ -256,6 +256,23 @@ facts_set_textn(struct facts *facts, enum fact fact, struct slice text)
 	cbor_write_text(&w, cleaned);
 	append(&value->encoded, &w);
 	value->encoded.at[value->encoded.len] = '\0';
+}
+
+void
+facts_set_status(struct facts *facts, enum fact fact, enum status status, const char *why)
+{
+	uint8_t copy[LIMIT_SENT_WHY];
+	struct slice cleaned = clean(string(why), copy, sizeof copy);
+	struct value *value = renew(facts, fact, KIND_STATUS, 2 + HEAD_MAX + cleaned.len);
+	struct cbor_writer w;
+
+	if (!value)
+		return;
+	w = appender(&value->encoded);
+	cbor_write_array(&w, 2);
+	cbor_write_uint(&w, status);
+	cbor_write_text(&w, cleaned);
+	append(&value->encoded, &w);
 }
 
 static bool
@@ -310,7 +327,7 @@ void
 facts_add_text(struct facts *facts, enum fact fact, const char *text)
 {
 	uint8_t copy[LIMIT_TEXT];
-	struct slice cleaned = clean(string(text), copy);
+	struct slice cleaned = clean(string(text), copy, sizeof copy);
 	struct value *value = value_of(facts, fact);
 	struct cbor_writer w;
 
@@ -360,7 +377,7 @@ write_field(struct cbor_writer *w, const struct fact_field *field)
 		break;
 	case FIELD_TEXT:
 		if (field->bytes.at)
-			cbor_write_text(w, clean(field->bytes, copy));
+			cbor_write_text(w, clean(field->bytes, copy, sizeof copy));
 		else
 			cbor_write_null(w);
 		break;
@@ -406,8 +423,8 @@ facts_add_row(struct facts *facts, enum fact fact, const struct fact_field *row,
 void
 facts_unknown(struct facts *facts, enum fact fact, const char *why)
 {
-	uint8_t copy[LIMIT_TEXT];
-	struct slice cleaned = clean(string(why), copy);
+	uint8_t copy[LIMIT_SENT_WHY];
+	struct slice cleaned = clean(string(why), copy, sizeof copy);
 	struct value *value = value_of(facts, fact);
 
 	forget(value);

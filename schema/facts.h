@@ -25,19 +25,34 @@ struct fact_field {
 	struct slice bytes;	/* text or bytes; copied by facts_add_row */
 };
 
+/* How a key element of NISTIR 8259 Table 1 is met, as the device sees it. Numbers as in report.cddl. */
+enum status {
+	STATUS_UNKNOWN,
+	STATUS_NOT_SUPPORTED,
+	STATUS_OFF,		/* supported, but off */
+	STATUS_IN_EFFECT,
+	STATUS_WEAK,		/* on, and below what it should be */
+	STATUS_PROBE_ERROR,
+	STATUS_NOT_APPLICABLE,
+	STATUS_DECLARED,	/* by the manufacturer, not observed */
+	STATUSES
+};
+const char *status_name(enum status);	/* "in-effect" */
+
 struct facts;
 
 struct facts *facts_new(void);
 void facts_free(struct facts *);	/* NULL is fine */
 void facts_clear(struct facts *);	/* forgets all, keeps the memory */
 
-/* Each replaces what was known of that fact. Texts are copied, cut at LIMIT_TEXT on a character's border; bytes that are not UTF-8 and
+/* Each replaces what was known of that fact. Texts are copied, cut at LIMIT_SENT_TEXT (in lists LIMIT_TEXT, reasons LIMIT_SENT_WHY) on a character's border; bytes that are not UTF-8 and
    control characters become U+FFFD. Using the wrong type for a fact is a bug and asserts. */
 void facts_set_bool(struct facts *, enum fact, bool);
 void facts_set_uint(struct facts *, enum fact, uint64_t);
 void facts_set_number(struct facts *, enum fact, double);
 void facts_set_text(struct facts *, enum fact, const char *);
 void facts_set_textn(struct facts *, enum fact, struct slice);
+void facts_set_status(struct facts *, enum fact, enum status, const char *why);	/* why: "" when there is nothing to say */
 /* TEXTS and LIST facts: begin, then add. Rows beyond LIMIT_SOCKETS or LIMIT_LISTS are dropped and make the fact's rest known as unknown ("more
    than 512").
    The encoder sorts lists bytewise, so that the order of discovery never changes the digest. */

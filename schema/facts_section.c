@@ -87,6 +87,12 @@ check_value(struct cbor_reader *r, const struct row *row)
 	case KIND_ROWS:
 		check_rows(r, row->record);
 		break;
+	case KIND_STATUS:
+		if (cbor_read_array(r, 2) != 2)
+			cbor_fail(r, REASON_CLAIM_INVALID);
+		cbor_read_uint_max(r, 0, STATUSES - 1);
+		cbor_read_text(r, LIMIT_TEXT);
+		break;
 	}
 }
 
@@ -305,6 +311,20 @@ list_json(struct cbor_reader *r, const struct row *row)
 }
 
 static json_t *
+status_json(struct cbor_reader *r)
+{
+	enum status status;
+	struct slice why;
+
+	cbor_read_array(r, 2);
+	status = (enum status)cbor_read_uint(r);
+	why = cbor_read_text(r, LIMIT_TEXT);
+	if (why.len == 0)
+		return json_pack("{s:s}", "status", status_name(status));
+	return json_pack("{s:s, s:s%}", "status", status_name(status), "why", (const char *)why.at, why.len);
+}
+
+static json_t *
 value_json(struct cbor_reader *r, const struct row *row)
 {
 	switch (row->kind) {
@@ -320,6 +340,8 @@ value_json(struct cbor_reader *r, const struct row *row)
 	case KIND_TEXTS:
 	case KIND_ROWS:
 		return list_json(r, row);
+	case KIND_STATUS:
+		return status_json(r);
 	}
 	return NULL;
 }

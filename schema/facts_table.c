@@ -31,6 +31,17 @@ const struct row fact_rows[FACTS] = {
 
 _Static_assert(FACTS <= LIMIT_UNKNOWN, "all facts may be unknown at once");
 
+const char *
+status_name(enum status status)
+{
+	static const char *const names[STATUSES] = {
+		"unknown", "not-supported", "off", "in-effect", "weak", "probe-error", "not-applicable", "declared",
+	};
+
+	assert(status < STATUSES);
+	return names[status];
+}
+
 const struct fact_row *
 fact_row(enum fact fact)
 {

@@ -23,7 +23,7 @@ enum record {
 #include "schema/facts.def"
 };
 
-enum fact_kind { KIND_BOOL, KIND_UINT, KIND_INT, KIND_NUMBER, KIND_TEXT, KIND_TEXTS, KIND_ROWS };
+enum fact_kind { KIND_BOOL, KIND_UINT, KIND_INT, KIND_NUMBER, KIND_TEXT, KIND_TEXTS, KIND_ROWS, KIND_STATUS };
 enum field_type { TYPE_TEXT, TYPE_BOOL, TYPE_UINT, TYPE_MAC, TYPE_IP };
 
 struct topic_row {

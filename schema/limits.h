@@ -10,8 +10,10 @@
 #define LIMIT_COMPONENTS 20000		/* a full desktop has 4,000 packages */
 #define LIMIT_SOCKETS 512		/* also the longest list of any other fact */
 #define LIMIT_DEPTH 8			/* our deepest is 5: payload, state, topic, list, record */
-#define LIMIT_LISTS (LIMIT_STATE * 3 / 8)	/* all lists of a state that we send: texts at their longest need the rest */
-#define LIMIT_TEXT 1024			/* a fact's text */
+#define LIMIT_LISTS (LIMIT_STATE * 3 / 8)	/* all lists of a state that we send */
+#define LIMIT_TEXT 1024			/* a text within a state, as taken in */
+#define LIMIT_SENT_TEXT 256		/* a fact's text as we send it: all of them fit into a state, beside LIMIT_LISTS */
+#define LIMIT_SENT_WHY 128		/* likewise the reason why a fact is unknown, or of an element's status */
 #define LIMIT_NAME 255			/* a component's name, architecture or source */
 #define LIMIT_VERSION 128		/* a component's version */
 #define LIMIT_PURL 1024			/* a package URL; indexed by hash */

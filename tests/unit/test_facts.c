@@ -267,7 +267,7 @@ what_is_unfit_is_replaced(void **unused)
 static void
 long_texts_are_cut_between_characters(void **unused)
 {
-	char given[2 * LIMIT_TEXT + 2];
+	char given[2 * LIMIT_SENT_TEXT + 2];
 	struct facts *facts = facts_new();
 
 	(void)unused;
@@ -276,9 +276,9 @@ long_texts_are_cut_between_characters(void **unused)
 		memcpy(given + i, "\xc3\xbc", 2);
 	given[sizeof given - 1] = '\0';
 	facts_set_text(facts, FACT_OS_NAME, given);
-	assert_int_equal(strlen(facts_text(facts, FACT_OS_NAME)), LIMIT_TEXT - 1);
+	assert_int_equal(strlen(facts_text(facts, FACT_OS_NAME)), LIMIT_SENT_TEXT - 1);
 	facts_set_text(facts, FACT_OS_NAME, given + 1);
-	assert_int_equal(strlen(facts_text(facts, FACT_OS_NAME)), LIMIT_TEXT);
+	assert_int_equal(strlen(facts_text(facts, FACT_OS_NAME)), LIMIT_SENT_TEXT);
 	assert_int_equal(check(encode(facts, buffer, false), false), REASON_OK);
 	facts_free(facts);
 }
@@ -302,7 +302,9 @@ the_fullest_state_fits(void **unused)
 		if (strcmp(type, "UINT") == 0)
 			facts_set_uint(facts, (enum fact)i, INT64_MAX);
 		if (strcmp(type, "BOOL") == 0)
-			facts_unknown(facts, (enum fact)i, "because");
+			facts_unknown(facts, (enum fact)i, longest);
+		if (strcmp(type, "STATUS") == 0)
+			facts_set_status(facts, (enum fact)i, STATUS_DECLARED, longest);
 		if (strcmp(type, "TEXTS") != 0)
 			continue;
 		facts_begin_list(facts, (enum fact)i);
