@@ -56,6 +56,18 @@ EMITTER := \
 	emitter/dpkg.c \
 	emitter/probe_interfaces.c \
 	emitter/probe_clock.c \
+	emitter/probe_tpm.c \
+	emitter/probe_ports.c \
+	emitter/probe_firewall.c \
+	emitter/probe_update.c \
+	emitter/probe_configuration.c \
+	emitter/probe_access.c \
+	emitter/probe_data.c \
+	emitter/probe_integrity.c \
+	emitter/probe_health.c \
+	emitter/probe_declared.c \
+	emitter/probe_self.c \
+	emitter/monitor.c \
 	emitter/durable.c \
 	emitter/compose.c \
 	emitter/sign.c \

@@ -4,32 +4,46 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "emitter/monitor.h"
 #include "emitter/probes.h"
 
-static void probe_emitter(struct probe *);
-
-/* In the order of the facts. The last one tells what the others were refused. */
+/* One subject each. The last one tells what the others were refused. */
 static const struct {
 	const char *name;
 	void (*run)(struct probe *);
 	bool needs_live; /* asks the kernel itself, which says nothing of an image */
 	enum fact first, last;
 } probes[] = {
-	{"identity", probe_identity, false, FACT_DEVICE_SERIAL, FACT_DEVICE_PERMANENT_MACS},
+	{"identity", probe_identity, false, FACT_DEVICE_SERIAL, FACT_DEVICE_HOSTNAME},
+	{"tpm", probe_tpm, false, FACT_DEVICE_ENDORSEMENT_KEY_SHA256, FACT_DEVICE_PERMANENT_MACS},
 	{"hardware", probe_hardware, false, FACT_HARDWARE_ARCHITECTURE, FACT_HARDWARE_RNG},
 	{"os", probe_os, false, FACT_OS_ID, FACT_OS_MODULES},
 	{"boot", probe_boot, false, FACT_BOOT_FIRMWARE, FACT_BOOT_VERITY},
 	{"packages", probe_packages, false, FACT_PACKAGES_MANAGER, FACT_PACKAGES_LISTED},
-	{"interfaces", probe_interfaces, false, FACT_INTERFACES_NETWORK, FACT_INTERFACES_FIREWALL_INPUT},
+	{"interfaces", probe_interfaces, false, FACT_INTERFACES_NETWORK, FACT_INTERFACES_UNEXPECTED_SOCKETS},
+	{"ports", probe_ports, false, FACT_INTERFACES_SERIAL_CONSOLES, FACT_INTERFACES_RADIOS},
+	{"firewall", probe_firewall, false, FACT_INTERFACES_FIREWALL, FACT_INTERFACES_FIREWALL_INPUT},
 	{"clock", probe_clock, true, FACT_CLOCK_SYNCHRONISED, FACT_CLOCK_MAX_ERROR},
-	{"emitter", probe_emitter, false, FACT_EMITTER_VERSION, FACT_EMITTER_LOG_FORWARDING},
+	{"update", probe_update, false, FACT_UPDATE_MECHANISMS, FACT_UPDATE_NOTIFICATION},
+	{"configuration", probe_configuration, false, FACT_CONFIGURATION_FILES, FACT_CONFIGURATION_RESTORE},
+	{"access", probe_access, false, FACT_ACCESS_ACCOUNTS, FACT_ACCESS_AUTHORISED_KEYS},
+	{"data", probe_data, false, FACT_DATA_ENCRYPTED_VOLUMES, FACT_DATA_CRYPTO_POLICY},
+	{"integrity", probe_integrity, false, FACT_INTEGRITY_IMA, FACT_INTEGRITY_PACKAGED_ALTERED},
+	{"health", probe_health, false, FACT_HEALTH_FAILED_UNITS, FACT_HEALTH_OOM_KILLS},
+	{"declared", probe_declared, false, FACT_DECLARED_FACTS, FACT_DECLARED_FACTS},
+	{"emitter", probe_self, false, FACT_EMITTER_VERSION, FACT_EMITTER_LOG_FORWARDING},
 };
+#define PROBES (sizeof probes / sizeof probes[0])
 
 #define IMAGE "root is an image"
 
 struct collect {
 	struct source *source;
 	struct packages *packages;
+	struct facts *facts;
+	struct inventory inventory;
+	struct source_trace traces[PROBES]; /* what each looked at when it last ran */
+	struct os_release release; /* what they ran with */
 	struct probe probe;
 };
 
@@ -42,7 +56,8 @@ collect_new(const char *root, const struct declared *declared)
 		return NULL;
 	c->source = source_new(root);
 	c->packages = c->source ? packages_new() : NULL;
-	if (!c->packages) {
+	c->facts = c->packages ? facts_new() : NULL;
+	if (!c->facts) {
 		int error = errno;
 
 		collect_free(c);
@@ -51,6 +66,8 @@ collect_new(const char *root, const struct declared *declared)
 	}
 	c->probe.source = c->source;
 	c->probe.packages = c->packages;
+	c->probe.facts = c->facts;
+	c->probe.inventory = &c->inventory;
 	c->probe.declared = declared;
 	return c;
 }
@@ -60,6 +77,9 @@ collect_free(struct collect *c)
 {
 	if (!c)
 		return;
+	for (size_t i = 0; i < PROBES; i++)
+		source_trace_free(&c->traces[i]);
+	facts_free(c->facts);
 	packages_free(c->packages);
 	source_free(c->source);
 	free(c);
@@ -84,15 +104,6 @@ probe_text(struct probe *p, enum fact fact, const char *path)
 		facts_set_textn(p->facts, fact, text_trim(text));
 }
 
-static void
-probe_emitter(struct probe *p)
-{
-	facts_set_text(p->facts, FACT_EMITTER_VERSION, FLEETSTATE_VERSION);
-	facts_set_text(p->facts, FACT_EMITTER_PRIVILEGES, source_denied(p->source) ? "reduced" : "full");
-	facts_unknown(p->facts, FACT_EMITTER_SIGNING_KEY, "no signing key is open");
-	facts_unknown(p->facts, FACT_EMITTER_RECEIPTS_AHEAD, "no receipts are heard");
-}
-
 /* The processor's description stays the same while this program runs. */
 static void
 read_cpuinfo(struct probe *p)
@@ -105,25 +116,52 @@ read_cpuinfo(struct probe *p)
 	cpuinfo_parse(text, &p->cpuinfo);
 }
 
+void
+collect_forget(struct collect *c)
+{
+	for (size_t i = 0; i < PROBES; i++)
+		c->traces[i].transient = true;
+}
+
+struct facts *
+collect_facts(struct collect *c)
+{
+	return c->facts;
+}
+
+static void
+run_probe(struct collect *c, size_t i)
+{
+	bool skip = probes[i].needs_live && !source_is_live(c->source);
+
+	for (unsigned fact = probes[i].first; fact <= probes[i].last; fact++)
+		facts_unknown(c->facts, (enum fact)fact, skip ? IMAGE : "not observed");
+	if (skip)
+		return;
+	source_trace_begin(c->source, &c->traces[i]);
+	probes[i].run(&c->probe);
+	source_trace_end(c->source);
+}
+
 int
-collect_sweep(struct collect *c, struct facts *facts, struct inventory *inventory)
+collect_sweep(struct collect *c, struct inventory *inventory)
 {
 	struct probe *p = &c->probe;
 
-	facts_clear(facts);
 	source_rewind(c->source);
-	p->facts = facts;
-	p->inventory = inventory;
 	p->no_memory = false;
 	os_release_read(p);
 	read_cpuinfo(p);
-	for (size_t i = 0; i < sizeof probes / sizeof probes[0]; i++) {
-		bool skip = probes[i].needs_live && !source_is_live(c->source);
-
-		for (unsigned fact = probes[i].first; fact <= probes[i].last; fact++)
-			facts_unknown(facts, (enum fact)fact, skip ? IMAGE : "not observed");
-		if (!skip)
-			probes[i].run(p);
+	if (memcmp(&c->release, &p->release, sizeof c->release) != 0)
+		collect_forget(c);
+	c->release = p->release;
+	for (size_t i = 0; i < PROBES; i++) {
+		if (source_trace_holds(c->source, &c->traces[i]))
+			source_add_denied(c->source, c->traces[i].denied);
+		else
+			run_probe(c, i);
 	}
+	monitor_judge(c->facts);
+	*inventory = c->inventory;
 	return p->no_memory ? -1 : 0;
 }

@@ -1,6 +1,6 @@
 /*
  * The sweep: runs every probe of the table over a root directory and fills in the facts and the inventory. What has not changed since the last
- * sweep is not read again where reading is costly.
+ * sweep is not read again.
  */
 #ifndef FLEETSTATE_COLLECT_H
 #define FLEETSTATE_COLLECT_H
@@ -27,8 +27,12 @@ struct collect;
 struct collect *collect_new(const char *root, const struct declared *declared) WARN_UNUSED;
 void collect_free(struct collect *);	/* NULL is fine */
 
-/* Clears `facts` and fills them: afterwards each fact of the table is either set or unknown with its reason. `inventory` belongs to `collect` and
-   is good until the next sweep. The caller sets emitter.signing_key and receipts_ahead. -1 only when memory ran out. */
-int collect_sweep(struct collect *, struct facts *facts, struct inventory *inventory) WARN_UNUSED;
+/* Observes: afterwards each fact of the table is either set or unknown with its reason. `inventory` belongs to `collect` and is good until the next
+   sweep. -1 only when memory ran out. */
+int collect_sweep(struct collect *, struct inventory *inventory) WARN_UNUSED;
+/* What was observed; belongs to `collect`. The caller sets emitter.signing_key and receipts_ahead. */
+struct facts *collect_facts(struct collect *);
+/* What is declared has changed: the next sweep looks at everything again. */
+void collect_forget(struct collect *);
 
 #endif

@@ -28,7 +28,6 @@ struct emitter {
 	struct settings settings;
 	struct declared declared;
 	struct collect *collect;
-	struct facts *facts;
 	struct receipt_trust *trust;
 	struct journal *journal;
 	struct pipeline *pipeline;
@@ -64,8 +63,7 @@ open_collect(struct emitter *e)
 	e->declared =
 		(struct declared){s->vendor, s->hwmodel, s->hwversion, s->serial, s->oemid, s->swname, s->swversion};
 	e->collect = collect_new(s->root, &e->declared);
-	e->facts = facts_new();
-	if (e->collect != NULL && e->facts != NULL)
+	if (e->collect != NULL)
 		return 0;
 	log_error("can't observe root=\"%s\" error=\"%s\"", s->root, strerror(errno));
 	return -1;
@@ -148,7 +146,6 @@ close_all(struct emitter *e)
 	receipt_trust_free(e->trust);
 	if (e->signals >= 0)
 		close(e->signals);
-	facts_free(e->facts);
 	collect_free(e->collect);
 	settings_free(&e->settings);
 }
@@ -170,18 +167,19 @@ key_place(const char *uri)
 static int
 observe(struct emitter *e, struct inventory *inventory)
 {
-	if (collect_sweep(e->collect, e->facts, inventory) != 0) {
+	struct facts *facts = collect_facts(e->collect);
+	if (collect_sweep(e->collect, inventory) != 0) {
 		log_error("the sweep ran out of memory");
 		return -1;
 	}
 	if (e->settings.sign_key != NULL)
-		facts_set_text(e->facts, FACT_EMITTER_SIGNING_KEY, key_place(e->settings.sign_key));
+		facts_set_text(facts, FACT_EMITTER_SIGNING_KEY, key_place(e->settings.sign_key));
 	else
-		facts_unknown(e->facts, FACT_EMITTER_SIGNING_KEY, "no key configured");
+		facts_unknown(facts, FACT_EMITTER_SIGNING_KEY, "no key configured");
 	if (e->pipeline != NULL) {
 		struct pipeline_status status;
 		pipeline_status(e->pipeline, &status);
-		facts_set_uint(e->facts, FACT_EMITTER_RECEIPTS_AHEAD, status.ahead);
+		facts_set_uint(facts, FACT_EMITTER_RECEIPTS_AHEAD, status.ahead);
 	}
 	return 0;
 }
@@ -191,7 +189,7 @@ report_now(struct emitter *e, int64_t now)
 {
 	struct inventory inventory;
 	if (observe(e, &inventory) == 0)
-		(void)!pipeline_report(e->pipeline, e->facts, &inventory, now, wall_seconds());
+		(void)!pipeline_report(e->pipeline, collect_facts(e->collect), &inventory, now, wall_seconds());
 }
 
 /* Written when something changed, and not more than once a second; unsynced, so an idle device's flash is left alone. */
@@ -242,6 +240,7 @@ reload(struct emitter *e)
 	const struct settings *s = &e->settings;
 	e->declared =
 		(struct declared){s->vendor, s->hwmodel, s->hwversion, s->serial, s->oemid, s->swname, s->swversion};
+	collect_forget(e->collect);
 	(void)open_log(s);
 	log_info("settings read again interval=%d broker=%s", (int)s->interval, s->broker);
 }
@@ -343,7 +342,8 @@ print_report(struct emitter *e)
 	struct inventory inventory;
 	if (open_collect(e) != 0 || observe(e, &inventory) != 0)
 		return 1;
-	int rc = compose(&composer, e->facts, &inventory, (uint32_t)e->settings.interval, 0, wall_seconds(), &composed);
+	int rc = compose(&composer, collect_facts(e->collect), &inventory, (uint32_t)e->settings.interval, 0,
+			 wall_seconds(), &composed);
 	json_t *json = rc == 0 ? report_json(&composed.report) : NULL;
 	if (json != NULL) {
 		leave_out_signers(json);

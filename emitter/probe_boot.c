@@ -305,6 +305,7 @@ probe_boot(struct probe *p)
 {
 	firmware(p);
 	secure_boot(p);
+	facts_unknown(p->facts, FACT_BOOT_VERITY, "no probe looks at this yet");
 	command_line(p);
 	module_signatures(p, lockdown(p));
 }

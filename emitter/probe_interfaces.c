@@ -412,6 +412,8 @@ sockets(struct probe *p)
 void
 probe_interfaces(struct probe *p)
 {
+	facts_unknown(p->facts, FACT_INTERFACES_UNNECESSARY, "no probe looks at this yet");
+	facts_unknown(p->facts, FACT_INTERFACES_UNEXPECTED_SOCKETS, "no probe looks at this yet");
 	networks(p);
 	sockets(p);
 }

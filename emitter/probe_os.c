@@ -247,5 +247,6 @@ probe_os(struct probe *p)
 		from_release(p, release_facts[i].fact, release_facts[i].field);
 	probe_text(p, FACT_OS_KERNEL, "proc/sys/kernel/osrelease");
 	probe_text(p, FACT_OS_KERNEL_BUILD, "proc/sys/kernel/version");
+	facts_unknown(p->facts, FACT_OS_MODULES, "no probe looks at this yet");
 	uptime(p);
 }

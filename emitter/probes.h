@@ -125,6 +125,17 @@ void probe_boot(struct probe *);
 void probe_packages(struct probe *);
 void probe_interfaces(struct probe *);
 void probe_clock(struct probe *);
+void probe_tpm(struct probe *);	/* the maker's marks in silicon: TPM endorsement key, system on a chip, permanent hardware addresses */
+void probe_ports(struct probe *);	/* local interfaces: serial consoles, USB, removable media, radios */
+void probe_firewall(struct probe *);	/* the packet filter and what it does by default */
+void probe_update(struct probe *);	/* how the system is updated, what waits, who may, and the way back */
+void probe_configuration(struct probe *);	/* declared files against the secure baseline; who may change what */
+void probe_access(struct probe *);	/* accounts, lock-out, sshd */
+void probe_data(struct probe *);	/* what protects data at rest, and which cryptography the system is told to use */
+void probe_integrity(struct probe *);	/* what the kernel knows of its own and of files' integrity */
+void probe_health(struct probe *);	/* health that bears on security */
+void probe_declared(struct probe *);	/* what the maker declares */
+void probe_self(struct probe *);	/* the emitter itself; after all others, whose refusals it tells */
 
 void os_release_read(struct probe *);
 struct packages *packages_new(void) WARN_UNUSED;

@@ -5,17 +5,21 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/magic.h>
 #include <linux/openat2.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #define PIECE (64 * 1024)
 #define LINKS_MAX 40 /* as the kernel */
 #define WHY_SIZE 256
+#define TRACED_MAX 16384 /* files; a probe that looks at more looks again each time */
+#define YOUNG_S 2 /* a file that was changed so lately may change again without another time stamp */
 
 struct source {
 	int root;
@@ -26,6 +30,12 @@ struct source {
 	uint8_t *buffer;
 	size_t size;
 	char why[WHY_SIZE];
+	struct source_trace *trace; /* NULL: none is taken */
+};
+
+struct traced {
+	size_t path; /* in the trace's paths */
+	struct source_stamp stamp;
 };
 
 static bool
@@ -89,6 +99,12 @@ size_t
 source_denied(const struct source *s)
 {
 	return s->denied;
+}
+
+void
+source_add_denied(struct source *s, size_t n)
+{
+	s->denied += n;
 }
 
 const char *
@@ -264,13 +280,141 @@ open_below(struct source *s, const char *path, int flags)
 	return open_walking(s, path, flags);
 }
 
+static void
+stamp_below(struct source *s, const char *path, struct source_stamp *out, bool *kernel)
+{
+	struct stat st;
+	struct statfs fs;
+	int fd = open_below(s, path, O_PATH);
+
+	memset(out, 0, sizeof *out);
+	*kernel = false;
+	if (fd < 0)
+		return;
+	if (fstat(fd, &st) == 0) {
+		out->device = st.st_dev;
+		out->inode = st.st_ino;
+		out->size = (uint64_t)st.st_size;
+		out->modified_s = st.st_mtim.tv_sec;
+		out->modified_ns = st.st_mtim.tv_nsec;
+		out->changed_s = st.st_ctim.tv_sec;
+		out->changed_ns = st.st_ctim.tv_nsec;
+		/* A link may lead into /proc. */
+		*kernel = S_ISREG(st.st_mode) && st.st_size == 0 && fstatfs(fd, &fs) == 0 &&
+			  fs.f_type == PROC_SUPER_MAGIC;
+	}
+	close(fd);
+}
+
+static bool
+is_kernel_path(const struct source *s, const char *path)
+{
+	return s->live && (strncmp(path, "proc/", 5) == 0 || strncmp(path, "sys/", 4) == 0 ||
+			   strncmp(path, "dev/", 4) == 0 || strcmp(path, "proc") == 0 || strcmp(path, "dev") == 0);
+}
+
+static bool
+make_room(struct source_trace *t, size_t len)
+{
+	struct traced *at;
+	char *paths;
+
+	if (t->len == t->size) {
+		at = realloc(t->at, (t->size ? 2 * t->size : 16) * sizeof *at);
+		if (!at)
+			return false;
+		t->at = at;
+		t->size = t->size ? 2 * t->size : 16;
+	}
+	while (t->paths_size - t->paths_len < len) {
+		paths = realloc(t->paths, t->paths_size ? 2 * t->paths_size : 512);
+		if (!paths)
+			return false;
+		t->paths = paths;
+		t->paths_size = t->paths_size ? 2 * t->paths_size : 512;
+	}
+	return true;
+}
+
+/* Before the look itself, so that a change in between is seen as one. */
+static void
+trace(struct source *s, const char *path)
+{
+	struct source_trace *t = s->trace;
+	size_t len = strlen(path) + 1;
+	struct source_stamp stamp;
+	bool kernel;
+
+	if (!t || t->transient)
+		return;
+	if (is_kernel_path(s, path) || t->len == TRACED_MAX || !make_room(t, len)) {
+		t->transient = true;
+		return;
+	}
+	stamp_below(s, path, &stamp, &kernel);
+	if (kernel || stamp.changed_s > time(NULL) - YOUNG_S)
+		t->transient = true;
+	memcpy(t->paths + t->paths_len, path, len);
+	t->at[t->len++] = (struct traced){t->paths_len, stamp};
+	t->paths_len += len;
+}
+
+void
+source_trace_begin(struct source *s, struct source_trace *t)
+{
+	t->len = t->paths_len = 0;
+	t->denied = s->denied;
+	t->transient = false;
+	s->trace = t;
+}
+
+void
+source_trace_end(struct source *s)
+{
+	s->trace->denied = s->denied - s->trace->denied;
+	s->trace = NULL;
+}
+
+void
+source_trace_transient(struct source *s)
+{
+	if (s->trace)
+		s->trace->transient = true;
+}
+
+bool
+source_trace_holds(struct source *s, const struct source_trace *t)
+{
+	struct source_stamp now;
+	bool kernel;
+
+	if (t->transient || t->len == 0)
+		return false;
+	for (size_t i = 0; i < t->len; i++) {
+		stamp_below(s, t->paths + t->at[i].path, &now, &kernel);
+		if (memcmp(&now, &t->at[i].stamp, sizeof now) != 0)
+			return false;
+	}
+	return true;
+}
+
+void
+source_trace_free(struct source_trace *t)
+{
+	free(t->at);
+	free(t->paths);
+	memset(t, 0, sizeof *t);
+}
+
 /* Looks before it opens: opening a device can set it going, a watchdog for one. What was looked at must be what was opened. */
 static int
 open_file(struct source *s, const char *path, struct stat *st)
 {
 	struct stat before;
-	int fd = open_below(s, path, O_PATH);
+	int fd;
 
+	trace(s, path);
+	fd = open_below(s, path, O_PATH);
 	if (fd < 0)
 		return failed(s, path, errno);
 	if (fstat(fd, &before) < 0 || !S_ISREG(before.st_mode)) {
@@ -374,29 +518,19 @@ source_stream(struct source *s, const char *path, size_t max, bool (*take)(void 
 void
 source_stamp(struct source *s, const char *path, struct source_stamp *out)
 {
-	struct stat st;
-	int fd = open_below(s, path, O_PATH);
+	bool kernel;
 
-	memset(out, 0, sizeof *out);
-	if (fd < 0)
-		return;
-	if (fstat(fd, &st) == 0) {
-		out->device = st.st_dev;
-		out->inode = st.st_ino;
-		out->size = (uint64_t)st.st_size;
-		out->modified_s = st.st_mtim.tv_sec;
-		out->modified_ns = st.st_mtim.tv_nsec;
-		out->changed_s = st.st_ctim.tv_sec;
-		out->changed_ns = st.st_ctim.tv_nsec;
-	}
-	close(fd);
+	trace(s, path);
+	stamp_below(s, path, out, &kernel);
 }
 
 bool
 source_exists(struct source *s, const char *path)
 {
-	int fd = open_below(s, path, O_PATH);
+	int fd;
 
+	trace(s, path);
+	fd = open_below(s, path, O_PATH);
 	if (fd < 0) {
 		(void)failed(s, path, errno);
 		return false;
@@ -408,11 +542,13 @@ source_exists(struct source *s, const char *path)
 int
 source_list(struct source *s, const char *path, size_t max, bool (*take)(void *, int, const char *), void *context)
 {
-	int fd = open_below(s, path, O_RDONLY | O_DIRECTORY | O_NONBLOCK), result = 0;
+	int fd, result = 0;
 	struct dirent *entry;
 	DIR *directory;
 	size_t n = 0;
 
+	trace(s, path);
+	fd = open_below(s, path, O_RDONLY | O_DIRECTORY | O_NONBLOCK);
 	if (fd < 0)
 		return failed(s, path, errno);
 	directory = fdopendir(fd);

@@ -27,8 +27,9 @@ void source_walk(struct source *);
 
 /* A new sweep: forgets refusals, and gives back what an unusually large file took. */
 void source_rewind(struct source *);
-/* How often permission was refused since. */
+/* How often permission was refused since; more, for what was not looked at again. */
 size_t source_denied(const struct source *);
+void source_add_denied(struct source *, size_t);
 
 /* Why the last call failed, for people: "no etc/os-release", "etc/os-release is larger than 1 MiB". Valid until the next failure. */
 const char *source_why(const struct source *);
@@ -48,6 +49,25 @@ struct source_stamp {
 };
 void source_stamp(struct source *, const char *path, struct source_stamp *);
 bool source_exists(struct source *, const char *path);
+
+/*
+ * What was looked at between begin and end, whether it was there or not. While all of it is as it was, what was found there still holds. What
+ * comes from the kernel itself (below /proc, /sys and /dev of the running system), and what was changed a moment ago, never holds.
+ */
+struct source_trace {
+	struct traced *at;
+	size_t len, size;
+	char *paths;
+	size_t paths_len, paths_size;
+	size_t denied;	/* how often permission was refused meanwhile */
+	bool transient;
+};
+void source_trace_begin(struct source *, struct source_trace *);	/* forgets what it held; a zeroed struct is fine */
+void source_trace_end(struct source *);
+/* What is found now depends on more than files: on the time, on the network's state. */
+void source_trace_transient(struct source *);
+bool source_trace_holds(struct source *, const struct source_trace *);
+void source_trace_free(struct source_trace *);
 
 /* Calls `take` for each name but "." and ".."; `directory` is open, for readlinkat. Returning false stops, which is no error. -1 when it can't
    be read, or has more than `max` names: those were given. */

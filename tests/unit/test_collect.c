@@ -82,13 +82,13 @@ static json_t *
 sweep(struct collect *collect, struct inventory *inventory)
 {
 	static uint8_t state[LIMIT_STATE], readings[LIMIT_READINGS];
-	struct facts *facts = facts_new();
+	struct facts *facts = collect_facts(collect);
 	struct cbor_writer w, v;
 	struct slice read = {NULL, 0};
 	struct inventory mine;
 	json_t *document;
 
-	assert_int_equal(collect_sweep(collect, facts, inventory ? inventory : &mine), 0);
+	assert_int_equal(collect_sweep(collect, inventory ? inventory : &mine), 0);
 	cbor_writer_init(&w, state, sizeof state);
 	cbor_writer_init(&v, readings, sizeof readings);
 	facts_encode_state(facts, &w);
@@ -97,7 +97,6 @@ sweep(struct collect *collect, struct inventory *inventory)
 	assert_false(w.overflow || v.overflow);
 	document = facts_json((struct slice){state, w.len}, read);
 	assert_non_null(document);
-	facts_free(facts);
 	return document;
 }
 
@@ -316,6 +315,89 @@ now_ms(void)
 	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
 }
 
+static bool
+ignore_name(void *context, int directory, const char *name)
+{
+	(void)context, (void)directory, (void)name;
+	return true;
+}
+
+/* What was looked at, again and again until it is old enough to be told from a change. */
+static void
+trace_until_it_holds(struct source *source, struct source_trace *trace)
+{
+	uint64_t begin = now_ms();
+
+	do {
+		assert_true(now_ms() - begin < 10000);
+		source_trace_begin(source, trace);
+		(void)!source_read(source, "etc/file", SOURCE_FILE).at;
+		(void)source_exists(source, "etc/missing");
+		(void)!source_list(source, "etc/directory", SOURCE_NAMES, ignore_name, NULL);
+		source_trace_end(source);
+	} while (!source_trace_holds(source, trace));
+}
+
+static void
+a_trace_holds_until_something_changes(void **state)
+{
+	struct source_trace trace = {0};
+	struct source *source;
+
+	(void)state;
+	write_text("etc/file", "one\n");
+	write_text("etc/directory/a", "a\n");
+	source = source_new(tree);
+	assert_non_null(source);
+	source_trace_begin(source, &trace);
+	assert_non_null(source_read(source, "etc/file", SOURCE_FILE).at);
+	source_trace_end(source);
+	assert_false(source_trace_holds(source, &trace)); /* it is too young */
+
+	trace_until_it_holds(source, &trace);
+	write_text("etc/file", "two\n");
+	assert_false(source_trace_holds(source, &trace));
+	trace_until_it_holds(source, &trace);
+	write_text("etc/missing", "here\n");
+	assert_false(source_trace_holds(source, &trace));
+	trace_until_it_holds(source, &trace);
+	assert_int_equal(unlink(below("etc/directory/a")), 0);
+	assert_false(source_trace_holds(source, &trace));
+	trace_until_it_holds(source, &trace);
+	assert_int_equal(unlink(below("etc/file")), 0);
+	assert_false(source_trace_holds(source, &trace));
+	source_trace_begin(source, &trace);
+	source_trace_end(source);
+	assert_false(source_trace_holds(source, &trace)); /* nothing was looked at: nothing is known */
+	source_trace_free(&trace);
+	source_free(source);
+}
+
+static void
+the_kernels_files_are_always_read_again(void **state)
+{
+	static const char *const paths[] = {"proc/uptime", "sys/kernel/uevent_seqnum", "etc/mtab"};
+	struct source *source = source_new("/");
+	struct source_trace trace = {0};
+
+	(void)state;
+	assert_non_null(source);
+	for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
+		if (!source_exists(source, paths[i]))
+			continue;
+		source_trace_begin(source, &trace);
+		(void)!source_read(source, paths[i], SOURCE_FILE).at;
+		source_trace_end(source);
+		assert_false(source_trace_holds(source, &trace));
+	}
+	source_trace_begin(source, &trace);
+	assert_non_null(source_read(source, "etc/os-release", SOURCE_FILE).at);
+	source_trace_end(source);
+	assert_true(source_trace_holds(source, &trace));
+	source_trace_free(&trace);
+	source_free(source);
+}
+
 static void
 a_hostile_tree_harms_nobody(void **state)
 {
@@ -528,6 +610,8 @@ main(void)
 		cmocka_unit_test(this_machine_is_told_whole),
 		IN_TREE(an_empty_root_knows_nothing_and_says_why),
 		cmocka_unit_test(no_root_is_an_error),
+		IN_TREE(a_trace_holds_until_something_changes),
+		cmocka_unit_test(the_kernels_files_are_always_read_again),
 		IN_TREE(a_device_is_told_from_its_files),
 		IN_TREE(secure_boot_without_enforcement_is_none),
 		IN_TREE(a_hostile_tree_harms_nobody),

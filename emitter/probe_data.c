@@ -1,0 +1,8 @@
+#include "emitter/probes.h"
+
+void
+probe_data(struct probe *p)
+{
+	for (unsigned fact = FACT_DATA_ENCRYPTED_VOLUMES; fact <= FACT_DATA_CRYPTO_POLICY; fact++)
+		facts_unknown(p->facts, (enum fact)fact, "no probe looks at this yet");
+}
