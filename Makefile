@@ -47,7 +47,9 @@ SCHEMA := \
 EMITTER := \
 	emitter/collect.c \
 	emitter/source.c \
+	emitter/glob.c \
 	emitter/text.c \
+	emitter/mounts.c \
 	emitter/probe_identity.c \
 	emitter/probe_hardware.c \
 	emitter/probe_os.c \

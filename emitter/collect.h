@@ -12,6 +12,11 @@
 /* What the maker's configuration says of the device; it goes before what a probe finds. NULL or "": observe. */
 struct declared {
 	const char *vendor, *hwmodel, *hwversion, *serial, *oemid, *swname, *swversion;
+	const char *config_files;	/* absolute paths and patterns (glob(7)), between blanks */
+	const char *baseline;		/* the secure baseline, an absolute path that is looked up below the root */
+	const char *baseline_key;	/* PEM file of the certificate or public key that it is signed by, outside the root */
+	const char *default_passwords;	/* lines of name:password, below the root */
+	const char *wipe;		/* how the maker wipes the device, for people */
 };
 
 struct inventory {

@@ -56,12 +56,30 @@ open_log(const struct settings *settings)
 	return 0;
 }
 
+static struct declared
+declared(const struct settings *s)
+{
+	return (struct declared){
+		.vendor = s->vendor,
+		.hwmodel = s->hwmodel,
+		.hwversion = s->hwversion,
+		.serial = s->serial,
+		.oemid = s->oemid,
+		.swname = s->swname,
+		.swversion = s->swversion,
+		.config_files = s->config_files,
+		.baseline = s->baseline,
+		.baseline_key = s->baseline_key,
+		.default_passwords = s->default_passwords,
+		.wipe = s->wipe,
+	};
+}
+
 static int
 open_collect(struct emitter *e)
 {
 	const struct settings *s = &e->settings;
-	e->declared =
-		(struct declared){s->vendor, s->hwmodel, s->hwversion, s->serial, s->oemid, s->swname, s->swversion};
+	e->declared = declared(s);
 	e->collect = collect_new(s->root, &e->declared);
 	if (e->collect != NULL)
 		return 0;
@@ -238,8 +256,7 @@ reload(struct emitter *e)
 	settings_free(&e->settings);
 	e->settings = fresh;
 	const struct settings *s = &e->settings;
-	e->declared =
-		(struct declared){s->vendor, s->hwmodel, s->hwversion, s->serial, s->oemid, s->swname, s->swversion};
+	e->declared = declared(s);
 	collect_forget(e->collect);
 	(void)open_log(s);
 	log_info("settings read again interval=%d broker=%s", (int)s->interval, s->broker);

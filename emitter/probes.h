@@ -130,8 +130,11 @@ void probe_ports(struct probe *);	/* local interfaces: serial consoles, USB, rem
 void probe_firewall(struct probe *);	/* the packet filter and what it does by default */
 void probe_update(struct probe *);	/* how the system is updated, what waits, who may, and the way back */
 void probe_configuration(struct probe *);	/* declared files against the secure baseline; who may change what */
+void probe_restore(struct probe *);	/* whether it can be changed, and how the secure one comes back */
 void probe_access(struct probe *);	/* accounts, lock-out, sshd */
-void probe_data(struct probe *);	/* what protects data at rest, and which cryptography the system is told to use */
+void probe_logins(struct probe *);	/* failed ones */
+void probe_data(struct probe *);	/* what protects data at rest, and where keys can lie */
+void probe_cryptography(struct probe *);	/* which the system is told to use */
 void probe_integrity(struct probe *);	/* what the kernel knows of its own and of files' integrity */
 void probe_health(struct probe *);	/* health that bears on security */
 void probe_declared(struct probe *);	/* what the maker declares */

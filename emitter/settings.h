@@ -24,6 +24,7 @@ struct settings {
 	char *sign_certificate, *sign_key;	/* PEM chain, leaf first; a URI as cose_key_open takes it */
 	char *receipt_ca;	/* PEM */
 	char *vendor, *hwmodel, *hwversion, *serial, *oemid, *swname, *swversion;	/* declared facts; NULL: observe */
+	char *config_files, *baseline, *baseline_key, *default_passwords, *wipe;	/* as in struct declared */
 	char *journal;		/* NULL: none */
 	int64_t once_timeout;	/* seconds */
 };

@@ -515,6 +515,49 @@ source_stream(struct source *s, const char *path, size_t max, bool (*take)(void 
 	return result;
 }
 
+struct slice
+source_read_tail(struct source *s, const char *path, size_t max, uint64_t *skipped)
+{
+	struct slice absent = {NULL, 0};
+	struct stat st;
+	size_t want, len = 0;
+	ssize_t got = 1;
+	int fd = open_file(s, path, &st);
+
+	if (fd < 0)
+		return absent;
+	want = (uint64_t)st.st_size < max ? (size_t)st.st_size : max;
+	*skipped = (uint64_t)st.st_size - want;
+	if (!grow(s, want + 1))
+		got = failed(s, path, ENOMEM);
+	while (got > 0 && len < want) {
+		got = pread(fd, s->buffer + len, want - len, (off_t)(*skipped + len));
+		if (got < 0)
+			(void)failed(s, path, errno);
+		else
+			len += (size_t)got;
+	}
+	close(fd);
+	return got < 0 ? absent : (struct slice){s->buffer, len};
+}
+
+int
+source_stat(struct source *s, const char *path, struct stat *st)
+{
+	int fd;
+
+	trace(s, path);
+	fd = open_below(s, path, O_PATH);
+	if (fd < 0)
+		return failed(s, path, errno);
+	if (fstat(fd, st) < 0) {
+		close(fd);
+		return failed(s, path, errno);
+	}
+	close(fd);
+	return 0;
+}
+
 void
 source_stamp(struct source *s, const char *path, struct source_stamp *out)
 {

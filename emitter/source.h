@@ -8,6 +8,7 @@
 #define FLEETSTATE_SOURCE_H
 
 #include <stdbool.h>
+#include <sys/stat.h>
 #include <time.h>
 
 #include "schema/slice.h"
@@ -41,6 +42,11 @@ struct slice source_read(struct source *, const char *path, size_t max) WARN_UNU
 /* In pieces of at most 64 KiB, for files too large to hold. `take` returns false to stop early, which is no error. -1 on failure, also when it
    is larger than `max`; some pieces may have been given then. */
 int source_stream(struct source *, const char *path, size_t max, bool (*take)(void *, struct slice), void *) WARN_UNUSED;
+
+/* The last `max` bytes of a file that may be larger; `skipped` is how many stand before them. Valid until the next read. */
+struct slice source_read_tail(struct source *, const char *path, size_t max, uint64_t *skipped) WARN_UNUSED;
+/* Kind, owner and mode of what `path` leads to; nothing is opened. -1 on failure. */
+int source_stat(struct source *, const char *path, struct stat *) WARN_UNUSED;
 
 /* What tells a changed file from an unchanged one. All zero when there is none; compare with memcmp. */
 struct source_stamp {
