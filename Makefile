@@ -36,6 +36,7 @@ SCHEMA := \
 	schema/cose.c \
 	schema/facts_table.c \
 	schema/facts.c \
+	schema/facts_encode.c \
 	schema/facts_section.c \
 	schema/claims.c \
 	schema/report.c \

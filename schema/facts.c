@@ -9,25 +9,6 @@
 
 #define VALUE_MIN 32 /* bytes taken at once for a value */
 
-/*
- * What a probe found. Each value is kept as it will be encoded; a list as its items one after the other.
- */
-struct buffer {
-	uint8_t *at;
-	size_t len, size;
-};
-
-struct value {
-	bool known;
-	size_t items; /* of a list */
-	const char *why; /* it is unknown, or not wholly known; a literal or text.at */
-	struct buffer encoded, text;
-};
-
-struct facts {
-	struct value values[FACTS];
-};
-
 struct facts *
 facts_new(void)
 {
@@ -275,18 +256,12 @@ facts_set_status(struct facts *facts, enum fact fact, enum status status, const 
 	append(&value->encoded, &w);
 }
 
-static bool
-is_list(enum fact fact)
-{
-	return fact_rows[fact].kind == KIND_TEXTS || fact_rows[fact].kind == KIND_ROWS;
-}
-
 void
 facts_begin_list(struct facts *facts, enum fact fact)
 {
 	struct value *value = value_of(facts, fact);
 
-	assert(is_list(fact));
+	assert(fact_is_list(fact));
 	forget(value);
 	value->known = true;
 }
@@ -297,7 +272,7 @@ lists_size(const struct facts *facts)
 	size_t size = 0;
 
 	for (size_t i = 0; i < FACTS; i++)
-		if (is_list((enum fact)i))
+		if (fact_is_list((enum fact)i))
 			size += facts->values[i].encoded.len;
 	return size;
 }
@@ -437,6 +412,9 @@ facts_unknown(struct facts *facts, enum fact fact, const char *why)
 	value->why = (const char *)value->text.at;
 }
 
+/*
+ * What is known.
+ */
 bool
 facts_has(const struct facts *facts, enum fact fact)
 {
@@ -445,137 +423,125 @@ facts_has(const struct facts *facts, enum fact fact)
 }
 
 const char *
+facts_why(const struct facts *facts, enum fact fact)
+{
+	assert(fact < FACTS);
+	return facts->values[fact].why;
+}
+
+/* A reader of a value of one of these kinds. false: not known. */
+static bool
+reader_of(const struct facts *facts, enum fact fact, struct cbor_reader *r)
+{
+	const struct value *value = &facts->values[fact];
+
+	if (value->known)
+		cbor_reader_init(r, (struct slice){value->encoded.at, value->encoded.len});
+	return value->known;
+}
+
+bool
+facts_bool(const struct facts *facts, enum fact fact, bool *out)
+{
+	struct cbor_reader r;
+
+	assert(fact_rows[fact].kind == KIND_BOOL);
+	if (!reader_of(facts, fact, &r))
+		return false;
+	*out = cbor_read_bool(&r);
+	return true;
+}
+
+bool
+facts_number(const struct facts *facts, enum fact fact, double *out)
+{
+	struct cbor_reader r;
+
+	assert(fact_rows[fact].kind == KIND_UINT || fact_rows[fact].kind == KIND_NUMBER);
+	if (!reader_of(facts, fact, &r))
+		return false;
+	*out = cbor_read_number(&r);
+	return true;
+}
+
+const char *
 facts_text(const struct facts *facts, enum fact fact)
+{
+	struct cbor_reader r;
+
+	assert(fact_rows[fact].kind == KIND_TEXT);
+	if (!reader_of(facts, fact, &r))
+		return NULL;
+	return (const char *)cbor_read_text(&r, LIMIT_TEXT).at;
+}
+
+size_t
+facts_count(const struct facts *facts, enum fact fact)
+{
+	assert(fact_is_list(fact));
+	return facts->values[fact].known ? facts->values[fact].items : 0;
+}
+
+bool
+facts_next_text(const struct facts *facts, enum fact fact, size_t *at, struct slice *text)
 {
 	const struct value *value = &facts->values[fact];
 	struct cbor_reader r;
 
-	assert(fact_rows[fact].kind == KIND_TEXT);
-	if (!value->known)
-		return NULL;
-	cbor_reader_init(&r, (struct slice){value->encoded.at, value->encoded.len});
-	return (const char *)cbor_read_text(&r, LIMIT_TEXT).at;
-}
-
-/*
- * To CBOR.
- */
-static int
-compare(const void *a, const void *b)
-{
-	const struct slice *x = a, *y = b;
-	int order = memcmp(x->at, y->at, x->len < y->len ? x->len : y->len);
-
-	return order ? order : (x->len > y->len) - (x->len < y->len);
-}
-
-static void
-write_list(struct cbor_writer *w, const struct value *value)
-{
-	struct slice items[LIMIT_SOCKETS];
-	struct cbor_reader r;
-
-	cbor_reader_init(&r, (struct slice){value->encoded.at, value->encoded.len});
-	for (size_t i = 0; i < value->items; i++)
-		items[i] = cbor_read_item(&r, LIMIT_DEPTH);
-	assert(r.error == REASON_OK);
-	qsort(items, value->items, sizeof items[0], compare);
-	cbor_write_array(w, value->items);
-	for (size_t i = 0; i < value->items; i++)
-		cbor_write_encoded(w, items[i]);
-}
-
-static bool
-in_section(const struct facts *facts, size_t fact, size_t topic, bool is_volatile)
-{
-	return fact_rows[fact].topic == topic && fact_rows[fact].told.is_volatile == is_volatile &&
-	       facts->values[fact].known;
-}
-
-static size_t
-known_in(const struct facts *facts, size_t topic, bool is_volatile)
-{
-	size_t n = 0;
-
-	for (size_t i = 0; i < FACTS; i++)
-		n += in_section(facts, i, topic, is_volatile);
-	return n;
-}
-
-static size_t
-topics_in(const struct facts *facts, bool is_volatile)
-{
-	size_t n = 0;
-
-	for (size_t topic = 0; topic < TOPICS; topic++)
-		n += known_in(facts, topic, is_volatile) > 0;
-	return n;
-}
-
-static void
-write_topic(const struct facts *facts, size_t topic, bool is_volatile, struct cbor_writer *w)
-{
-	size_t known = known_in(facts, topic, is_volatile);
-
-	if (known == 0)
-		return;
-	cbor_write_uint(w, fact_topics[topic].key);
-	cbor_write_map(w, known);
-	for (size_t i = 0; i < FACTS; i++) {
-		const struct value *value = &facts->values[i];
-
-		if (!in_section(facts, i, topic, is_volatile))
-			continue;
-		cbor_write_uint(w, fact_rows[i].told.key);
-		if (is_list((enum fact)i))
-			write_list(w, value);
-		else
-			cbor_write_encoded(w, (struct slice){value->encoded.at, value->encoded.len});
-	}
-}
-
-static uint64_t
-unknown_key(size_t fact)
-{
-	return fact_rows[fact].told.topic_key * 256u + fact_rows[fact].told.key;
-}
-
-static void
-write_unknown(const struct facts *facts, size_t unknown, struct cbor_writer *w)
-{
-	cbor_write_uint(w, UNKNOWN_KEY);
-	cbor_write_map(w, unknown);
-	for (size_t i = 0; i < FACTS; i++) {
-		if (!facts->values[i].why)
-			continue;
-		cbor_write_uint(w, unknown_key(i));
-		cbor_write_string(w, facts->values[i].why);
-	}
-}
-
-void
-facts_encode_state(const struct facts *facts, struct cbor_writer *w)
-{
-	size_t unknown = 0;
-
-	for (size_t i = 0; i < FACTS; i++)
-		unknown += facts->values[i].why != NULL;
-	cbor_write_map(w, topics_in(facts, false) + (unknown > 0));
-	if (unknown > 0)
-		write_unknown(facts, unknown, w);
-	for (size_t topic = 0; topic < TOPICS; topic++)
-		write_topic(facts, topic, false, w);
+	assert(fact_rows[fact].kind == KIND_TEXTS);
+	if (!value->known || *at >= value->encoded.len)
+		return false;
+	cbor_reader_init(&r, (struct slice){value->encoded.at + *at, value->encoded.len - *at});
+	*text = cbor_read_text(&r, LIMIT_TEXT);
+	*at = (size_t)(r.at - value->encoded.at);
+	return true;
 }
 
 bool
-facts_encode_readings(const struct facts *facts, struct cbor_writer *w)
+facts_status(const struct facts *facts, enum fact fact, enum status *status, struct slice *why)
 {
-	size_t n = topics_in(facts, true);
+	struct cbor_reader r;
 
-	if (n == 0)
+	assert(fact_rows[fact].kind == KIND_STATUS);
+	if (!reader_of(facts, fact, &r))
 		return false;
-	cbor_write_map(w, n);
-	for (size_t topic = 0; topic < TOPICS; topic++)
-		write_topic(facts, topic, true, w);
+	(void)cbor_read_array(&r, 2);
+	*status = (enum status)cbor_read_uint(&r);
+	*why = cbor_read_text(&r, LIMIT_TEXT);
 	return true;
+}
+
+/* A reason that is not a literal stands in the value's own text. */
+static int
+copy_value(struct value *to, const struct value *from)
+{
+	bool own = from->why && from->why == (const char *)from->text.at;
+	/* One byte more: facts_text ends with NUL. */
+	size_t len = from->encoded.len + 1;
+
+	forget(to);
+	if ((from->known && !reserve(&to->encoded, len)) || (own && !reserve(&to->text, strlen(from->why) + 1))) {
+		no_memory(to);
+		return -1;
+	}
+	if (from->encoded.len > 0)
+		memcpy(to->encoded.at, from->encoded.at, from->encoded.len);
+	if (from->known)
+		to->encoded.at[from->encoded.len] = '\0';
+	to->encoded.len = from->encoded.len;
+	to->why = own ? strcpy((char *)to->text.at, from->why) : from->why;
+	to->items = from->items;
+	to->known = from->known;
+	return 0;
+}
+
+int
+facts_copy(struct facts *to, const struct facts *from)
+{
+	int rc = 0;
+
+	for (size_t i = 0; i < FACTS; i++)
+		if (copy_value(&to->values[i], &from->values[i]) != 0)
+			rc = -1;
+	return rc;
 }

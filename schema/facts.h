@@ -62,7 +62,17 @@ void facts_add_row(struct facts *, enum fact, const struct fact_field *fields, s
 /* Not known, and why: "no efivars". Takes the value away. */
 void facts_unknown(struct facts *, enum fact, const char *why) ;
 bool facts_has(const struct facts *, enum fact);
-const char *facts_text(const struct facts *, enum fact);	/* NULL if not known */
+/* Why it is unknown, or not wholly known: "more than 512". NULL: it is. */
+const char *facts_why(const struct facts *, enum fact);
+/* Each false, or NULL, or 0, when it is not known; good until the fact is set again. */
+bool facts_bool(const struct facts *, enum fact, bool *) WARN_UNUSED;
+bool facts_number(const struct facts *, enum fact, double *) WARN_UNUSED;	/* UINT and NUMBER */
+const char *facts_text(const struct facts *, enum fact);
+size_t facts_count(const struct facts *, enum fact);	/* of TEXTS or LIST */
+bool facts_next_text(const struct facts *, enum fact, size_t *at, struct slice *text) WARN_UNUSED;	/* of TEXTS, in the order of adding; begin with *at = 0 */
+bool facts_status(const struct facts *, enum fact, enum status *, struct slice *why) WARN_UNUSED;
+/* Makes `to` what `from` is. -1: memory ran out; what did not fit is unknown. */
+int facts_copy(struct facts *to, const struct facts *from) WARN_UNUSED;
 
 /* Write the `state` and `readings` maps of report.cddl. readings writes nothing and returns false when there are none. */
 void facts_encode_state(const struct facts *, struct cbor_writer *);

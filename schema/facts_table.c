@@ -49,6 +49,12 @@ fact_row(enum fact fact)
 	return &fact_rows[fact].told;
 }
 
+bool
+fact_is_list(enum fact fact)
+{
+	return fact_rows[fact].kind == KIND_TEXTS || fact_rows[fact].kind == KIND_ROWS;
+}
+
 const struct field_row *
 record_fields(enum record record, size_t *n)
 {

@@ -1,5 +1,5 @@
 /*
- * The table of facts.def as C sees it: for the two files that write and read facts, and nobody else.
+ * The table of facts.def as C sees it: for the files that write and read facts, and nobody else.
  */
 #ifndef FLEETSTATE_FACTS_TABLE_H
 #define FLEETSTATE_FACTS_TABLE_H
@@ -48,6 +48,26 @@ struct row {
 extern const struct topic_row fact_topics[TOPICS];
 extern const struct row fact_rows[FACTS];
 
+bool fact_is_list(enum fact);
 const struct field_row *record_fields(enum record, size_t *n);	/* of a list's rows, and how many */
+
+/*
+ * What a probe found. Each value is kept as it will be encoded; a list as its items one after the other.
+ */
+struct buffer {
+	uint8_t *at;
+	size_t len, size;
+};
+
+struct value {
+	bool known;
+	size_t items; /* of a list */
+	const char *why; /* it is unknown, or not wholly known; a literal or text.at */
+	struct buffer encoded, text;
+};
+
+struct facts {
+	struct value values[FACTS];
+};
 
 #endif
