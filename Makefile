@@ -70,6 +70,8 @@ EMITTER := \
 	emitter/probe_health.c \
 	emitter/probe_declared.c \
 	emitter/probe_self.c \
+	emitter/stated.c \
+	emitter/monitor_rules.c \
 	emitter/monitor.c \
 	emitter/durable.c \
 	emitter/compose.c \

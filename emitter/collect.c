@@ -34,11 +34,9 @@ static const struct {
 	{"integrity", probe_integrity, false, FACT_INTEGRITY_IMA, FACT_INTEGRITY_PACKAGED_ALTERED},
 	{"health", probe_health, false, FACT_HEALTH_FAILED_UNITS, FACT_HEALTH_OOM_KILLS},
 	{"declared", probe_declared, false, FACT_DECLARED_FACTS, FACT_DECLARED_FACTS},
-	{"emitter", probe_self, false, FACT_EMITTER_VERSION, FACT_EMITTER_LOG_FORWARDING},
+	{"emitter", probe_self, false, FACT_EMITTER_VERSION, FACT_EMITTER_TRANSPORT},
 };
 #define PROBES (sizeof probes / sizeof probes[0])
-
-#define IMAGE "root is an image"
 
 struct collect {
 	struct source *source;
@@ -91,7 +89,7 @@ collect_free(struct collect *c)
 const char *
 probe_why(const struct probe *p)
 {
-	return source_is_live(p->source) || !source_missing(p->source) ? source_why(p->source) : IMAGE;
+	return source_is_live(p->source) || !source_missing(p->source) ? source_why(p->source) : COLLECT_IMAGE;
 }
 
 void
@@ -138,7 +136,7 @@ run_probe(struct collect *c, size_t i)
 	bool skip = probes[i].needs_live && !source_is_live(c->source);
 
 	for (unsigned fact = probes[i].first; fact <= probes[i].last; fact++)
-		facts_unknown(c->facts, (enum fact)fact, skip ? IMAGE : "not observed");
+		facts_unknown(c->facts, (enum fact)fact, skip ? COLLECT_IMAGE : "not observed");
 	if (skip)
 		return;
 	source_trace_begin(c->source, &c->traces[i]);
@@ -164,7 +162,7 @@ collect_sweep(struct collect *c, struct inventory *inventory)
 		else
 			run_probe(c, i);
 	}
-	monitor_judge(c->facts);
+	monitor_judge(c->facts, NULL);
 	*inventory = c->inventory;
 	return p->no_memory ? -1 : 0;
 }

@@ -9,6 +9,8 @@
 #include "schema/facts.h"
 #include "schema/slice.h"
 
+#define COLLECT_IMAGE "root is an image" /* why what only a running system has is unknown */
+
 /* What the maker's configuration says of the device; it goes before what a probe finds. NULL or "": observe. */
 struct declared {
 	const char *vendor, *hwmodel, *hwversion, *serial, *oemid, *swname, *swversion;
