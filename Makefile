@@ -102,6 +102,7 @@ COLLECTOR := \
 	collector/enrol.c \
 	collector/verify.c \
 	collector/ledger.c \
+	collector/audit.c \
 	collector/judge.c \
 	collector/admit.c \
 	collector/learn.c \
@@ -135,6 +136,7 @@ CLI := \
 	collector/cli/trust_anchor.c \
 	collector/cli/token.c \
 	collector/cli/device.c \
+	collector/cli/audit.c \
 	collector/cli/verify.c \
 	collector/cli/migrate.c
 

@@ -42,6 +42,8 @@ void cli_list(const char *sql, int n, const char *const *params, bool json);
 void cli_check_ueid(const char *);
 /* Ends the program unless it is a number from 1 to 999999999; `what` names it. */
 void cli_check_number(const char *, const char *what);
+/* Seconds since 1970 of "2026-01-31T23:59:59Z", or of @ and seconds; else ends the program. */
+int64_t cli_time(const char *);
 /* Ends the program unless it is one of the words, "admit|hold". */
 void cli_check_word(const char *, const char *words, const char *what);
 
@@ -59,6 +61,7 @@ int device_show(const struct command *, int, char **);
 int device_approve(const struct command *, int, char **);
 int device_retire(const struct command *, int, char **);
 int device_reprovision(const struct command *, int, char **);
+int audit_evidence(const struct command *, int, char **);
 int verify_file(const struct command *, int, char **);
 int migrate_database(const struct command *, int, char **);
 

@@ -1,12 +1,15 @@
 /* fleetstate: what an administrator and an auditor do at a terminal. */
 #include "collector/cli/cli.h"
 
+#include <errno.h>
 #include <getopt.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
+#include "schema/limits.h"
 #include "schema/log.h"
 
 static const struct command commands[] = {
@@ -27,6 +30,8 @@ static const struct command commands[] = {
 	{"device", "retire", device_retire, "UEID", "refuse its reports from now on"},
 	{"device", "reprovision", device_reprovision, "UEID [--hours N]",
 	 "vouch for the next epoch that it begins, after its storage was renewed"},
+	{"audit", NULL, audit_evidence, "[--device UEID] [--tenant ID] [--since TIME] [--jobs N] [--json]",
+	 "verify the stored evidence again: signatures, chain, and that nothing is gone"},
 	{"verify", NULL, verify_file, "FILE [--ca FILE] [--chain FILE] [--time TIME] [--json]",
 	 "verify one report (- is standard input), without a database"},
 	{"migrate", NULL, migrate_database, "", "bring the database to this program's version"},
@@ -254,6 +259,24 @@ cli_check_number(const char *text, const char *what)
 {
 	if (strspn(text, "0123456789") != strlen(text) || strlen(text) < 1 || strlen(text) > 9 || atoi(text) == 0)
 		cli_die(CLI_WRONG, "%s: %s is a number from 1 to 999999999", text, what);
+}
+
+int64_t
+cli_time(const char *text)
+{
+	struct tm tm = {0};
+	char *end;
+
+	if (text[0] == '@') {
+		errno = 0;
+		long long seconds = strtoll(text + 1, &end, 10);
+
+		if (end != text + 1 && *end == '\0' && errno == 0 && seconds >= 0 && seconds <= LIMIT_IAT)
+			return seconds;
+	} else if ((end = strptime(text, "%Y-%m-%dT%H:%M:%SZ", &tm)) != NULL && *end == '\0') {
+		return timegm(&tm);
+	}
+	cli_die(CLI_WRONG, "%s: a time is 2026-01-31T23:59:59Z or @ and seconds since 1970", text);
 }
 
 void

@@ -1,7 +1,6 @@
 /* `fleetstate verify`: the collector's own verification, on one file, without its database. */
 #include "collector/verify.h"
 
-#include <errno.h>
 #include <jansson.h>
 #include <openssl/pem.h>
 #include <stdio.h>
@@ -28,27 +27,6 @@ read_file(const char *name, size_t *len)
 	if (in != stdin)
 		fclose(in);
 	return bytes;
-}
-
-/* RFC 3339 in UTC, or @ and seconds since 1970. */
-static int64_t
-parse_time(const char *text)
-{
-	struct tm tm = {0};
-	char *end;
-
-	if (text == NULL)
-		return time(NULL);
-	if (text[0] == '@') {
-		errno = 0;
-		long long seconds = strtoll(text + 1, &end, 10);
-
-		if (end != text + 1 && *end == '\0' && errno == 0 && seconds >= 0 && seconds <= LIMIT_IAT)
-			return seconds;
-	} else if ((end = strptime(text, "%Y-%m-%dT%H:%M:%SZ", &tm)) != NULL && *end == '\0') {
-		return timegm(&tm);
-	}
-	cli_die(CLI_WRONG, "%s: a time is 2026-01-31T23:59:59Z or @ and seconds since 1970", text);
 }
 
 static size_t
@@ -168,7 +146,7 @@ verify_file(const struct command *command, int argc, char **argv)
 	bool decoded;
 
 	cli_parse(command, argc, argv, options, 4, 1, 1);
-	m.received_us = parse_time(at) * 1000000;
+	m.received_us = (at == NULL ? time(NULL) : cli_time(at)) * 1000000;
 	if (ca != NULL && (anchors = anchors_from_pem(ca, error)) == NULL)
 		cli_die(CLI_WRONG, "%s", error);
 	m.bytes.at = bytes = read_file(argv[1], &m.bytes.len);

@@ -1,0 +1,453 @@
+/* `fleetstate audit`: verifies the stored evidence again, from the bytes alone, several devices at a time. */
+#include "collector/audit.h"
+
+#include <jansson.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "collector/cli/cli.h"
+#include "collector/database.h"
+
+#define PAGE 1000 /* devices read at once */
+#define JOBS_MAX 64
+#define PROGRESS_MS 500
+
+/* clang-format off */
+enum { DEVICES, COUNT, KEPT, KEYS, EPOCHS, EXCUSED, ROWS };
+static const struct statement statements[] = {
+	[DEVICES] = {"audit_devices",
+		"SELECT device_id, ueid FROM device JOIN tenant t USING (tenant_id) WHERE ($1::text IS NULL OR t.id = $1)"
+		" AND ($2::text IS NULL OR ueid = decode($2, 'hex')) AND device_id > $3::bigint ORDER BY device_id LIMIT $4::bigint", 4},
+	[COUNT] = {"audit_count",
+		"SELECT count(*) FROM device JOIN tenant t USING (tenant_id) WHERE ($1::text IS NULL OR t.id = $1)"
+		" AND ($2::text IS NULL OR ueid = decode($2, 'hex'))", 2},
+	/* Retention drops whole partitions, so the oldest one's beginning is from when on all must be there. */
+	[KEPT] = {"audit_kept",
+		"SELECT greatest(min((regexp_match(pg_get_expr(c.relpartbound, c.oid), 'FROM \\(''([^'']+)''\\)'))[1]::timestamptz), to_timestamp($1::bigint))"
+		" FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = 'report_quiet'::regclass", 1},
+	[KEYS] = {"audit_keys",
+		"SELECT kid, spki, extract(epoch FROM not_before)::bigint, extract(epoch FROM not_after)::bigint FROM device_key"
+		" WHERE device_id = $1::bigint", 1},
+	[EPOCHS] = {"audit_epochs",
+		"SELECT e.epoch, CASE WHEN h.epoch = e.epoch THEN h.hi ELSE e.hi END, e.vouched, e.first_seen, CASE WHEN h.epoch = e.epoch THEN h.head END"
+		" FROM device_epoch e LEFT JOIN device_hot h ON h.device_id = e.device_id WHERE e.device_id = $1::bigint ORDER BY e.epoch", 1},
+	[EXCUSED] = {"audit_excused",
+		"SELECT epoch, lower(missing), upper(missing) - 1, false FROM report_gap WHERE device_id = $1::bigint"
+		" UNION ALL SELECT epoch, lower(dropped), upper(dropped) - 1, true FROM report_drop WHERE device_id = $1::bigint ORDER BY 1, 2", 1},
+	[ROWS] = {"audit_rows",
+		"SELECT epoch, seq, received_at, issued_at, sha256, flags, message FROM report WHERE device_id = $1::bigint"
+		" AND ($2::bigint IS NULL OR received_at >= to_timestamp($2)) ORDER BY epoch, seq, received_at", 2},
+};
+/* clang-format on */
+#define STATEMENTS (sizeof statements / sizeof statements[0])
+
+struct target {
+	int64_t device_id;
+	struct ueid ueid;
+};
+
+/* What the threads share. */
+struct campaign {
+	const char *tenant, *ueid, *since; /* seconds since 1970 */
+	bool json;
+	int64_t kept_us;
+	int64_t devices; /* in all */
+	pthread_mutex_t lock; /* for what follows and for standard output */
+	struct database *db; /* that the targets are read by */
+	struct target page[PAGE];
+	size_t page_len, page_at;
+	int64_t last; /* device of the page; -1: that was the last page */
+	bool failed;
+	atomic_llong devices_done, reports, findings;
+};
+
+/* One thread's. */
+struct auditor {
+	struct campaign *campaign;
+	struct database *db;
+	struct key_cache *cache;
+	struct target target;
+	pthread_t thread;
+};
+
+static struct param
+number(char text[24], int64_t n)
+{
+	return (struct param){text, snprintf(text, 24, "%lld", (long long)n), false};
+}
+
+static struct param
+string(const char *text)
+{
+	return (struct param){text, text == NULL ? 0 : (int)strlen(text), false};
+}
+
+static PGresult *
+run_statement(struct database *db, int statement, const struct param *params)
+{
+	return database_run(db, statements[statement].name, params, statements[statement].params, NULL);
+}
+
+/* Findings. */
+
+static void
+print_finding(void *context, enum finding finding, uint64_t epoch, uint64_t first, uint64_t last, const char *detail)
+{
+	struct auditor *a = context;
+	char ueid[UEID_HEX], name[17];
+
+	ueid_print(&a->target.ueid, ueid);
+	snprintf(name, sizeof name, "%016llx", (unsigned long long)epoch);
+	atomic_fetch_add(&a->campaign->findings, 1);
+	pthread_mutex_lock(&a->campaign->lock);
+	if (a->campaign->json) {
+		json_t *line = json_pack("{s:s, s:s, s:s, s:I, s:I, s:s*}", "finding", finding_name(finding), "ueid",
+					 ueid, "epoch", name, "first", (json_int_t)first, "last", (json_int_t)last,
+					 "detail", detail);
+
+		json_dumpf(line, stdout, JSON_COMPACT);
+		json_decref(line);
+		putchar('\n');
+	} else {
+		printf("%s: device %s epoch %s seq %llu", finding_name(finding), ueid, name, (unsigned long long)first);
+		if (last != first)
+			printf(" to %llu", (unsigned long long)last);
+		printf(": %s%s%s%s\n", finding_help(finding), detail == NULL ? "" : " (", detail == NULL ? "" : detail,
+		       detail == NULL ? "" : ")");
+	}
+	pthread_mutex_unlock(&a->campaign->lock);
+}
+
+/* One device. */
+
+static struct device_keys *
+read_keys(PGresult *res)
+{
+	size_t n = (size_t)PQntuples(res);
+	struct device_keys *keys = calloc(1, sizeof *keys + n * sizeof keys->at[0]);
+
+	if (keys == NULL)
+		return NULL;
+	keys->len = n;
+	for (size_t i = 0; i < n; i++) {
+		struct slice kid = result_bytes(res, (int)i, 0);
+
+		memcpy(keys->at[i].kid, kid.at, kid.len < KID_SIZE ? kid.len : KID_SIZE);
+		keys->at[i].spki = result_bytes(res, (int)i, 1);
+		keys->at[i].not_before = result_int(res, (int)i, 2);
+		keys->at[i].not_after = result_int(res, (int)i, 3);
+	}
+	return keys;
+}
+
+static void
+free_epochs(struct audit_epoch *epochs, size_t n)
+{
+	for (size_t i = 0; epochs != NULL && i < n; i++) {
+		free(epochs[i].excused);
+		free(epochs[i].dropped);
+	}
+	free(epochs);
+}
+
+/* The rows of `excused` that are of this epoch; both are sorted alike. -1: no memory. */
+static int
+take_excused(struct audit_epoch *e, PGresult *excused, int *at)
+{
+	int n = PQntuples(excused), end;
+
+	while (*at < n && result_int(excused, *at, 0) < (int64_t)e->epoch)
+		++*at;
+	for (end = *at; end < n && result_int(excused, end, 0) == (int64_t)e->epoch; end++)
+		;
+	e->excused_len = (size_t)(end - *at);
+	e->excused = calloc(e->excused_len + 1, sizeof e->excused[0]);
+	e->dropped = calloc(e->excused_len + 1, sizeof e->dropped[0]);
+	if (e->excused == NULL || e->dropped == NULL)
+		return -1;
+	for (size_t i = 0; i < e->excused_len; i++, ++*at) {
+		e->excused[i] = (struct seq_range){(uint64_t)result_int(excused, *at, 1),
+						   (uint64_t)result_int(excused, *at, 2)};
+		e->dropped[i] = result_bool(excused, *at, 3);
+	}
+	return 0;
+}
+
+static struct audit_epoch *
+read_epochs(PGresult *res, PGresult *excused)
+{
+	size_t n = (size_t)PQntuples(res);
+	struct audit_epoch *epochs = calloc(n + 1, sizeof *epochs);
+	int at = 0;
+
+	for (size_t i = 0; epochs != NULL && i < n; i++) {
+		struct audit_epoch *e = &epochs[i];
+		struct slice head = result_bytes(res, (int)i, 4);
+
+		e->epoch = (uint64_t)result_int(res, (int)i, 0);
+		e->hi = (uint64_t)result_int(res, (int)i, 1);
+		e->vouched = result_bool(res, (int)i, 2);
+		e->first_seen_us = result_time_us(res, (int)i, 3);
+		e->has_head = head.len == DIGEST_SIZE;
+		if (e->has_head)
+			memcpy(e->head, head.at, DIGEST_SIZE);
+		if (take_excused(e, excused, &at) < 0) {
+			free_epochs(epochs, n);
+			return NULL;
+		}
+	}
+	return epochs;
+}
+
+static bool
+read_row(const PGresult *res, struct audit_row *row)
+{
+	struct slice digest = result_bytes(res, 0, 4);
+
+	row->epoch = (uint64_t)result_int(res, 0, 0);
+	row->seq = (uint64_t)result_int(res, 0, 1);
+	row->received_us = result_time_us(res, 0, 2);
+	row->issued_us = result_time_us(res, 0, 3);
+	memset(row->sha256, 0, sizeof row->sha256);
+	if (digest.len == DIGEST_SIZE)
+		memcpy(row->sha256, digest.at, DIGEST_SIZE);
+	row->flags = (unsigned)result_int(res, 0, 5);
+	row->message = result_bytes(res, 0, 6);
+	return row->seq > 0;
+}
+
+/* Row by row, so that a device's whole history never stands in memory. */
+static int
+walk_rows(struct auditor *a, struct audit *audit)
+{
+	char id[24];
+	const struct param device = number(id, a->target.device_id), since = string(a->campaign->since);
+	const char *values[2] = {device.at, since.at};
+	const int lengths[2] = {device.len, since.len}, formats[2] = {0, 0};
+	PGconn *conn = database_connect(a->db);
+	PGresult *res;
+	struct audit_row row;
+	int rc = 0;
+
+	if (conn == NULL || PQsendQueryPrepared(conn, statements[ROWS].name, 2, values, lengths, formats, 1) != 1 ||
+	    PQsetSingleRowMode(conn) != 1)
+		return -1;
+	while ((res = PQgetResult(conn)) != NULL) {
+		if (PQresultStatus(res) == PGRES_SINGLE_TUPLE && read_row(res, &row))
+			audit_row(audit, &row);
+		else if (PQresultStatus(res) != PGRES_TUPLES_OK)
+			rc = -1;
+		PQclear(res);
+	}
+	return rc;
+}
+
+static int
+audit_device(struct auditor *a)
+{
+	struct audit audit = {.cache = a->cache, .kept_us = a->campaign->kept_us, .tell = print_finding, .context = a};
+	struct device device = {.ueid = a->target.ueid, .device_id = a->target.device_id};
+	struct audit_epoch *epochs = NULL;
+	struct device_keys *keys = NULL;
+	PGresult *res[3] = {NULL};
+	char id[24];
+	const struct param param = number(id, a->target.device_id);
+	int rc = -1;
+
+	if (database_exec(a->db, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY") < 0)
+		return -1;
+	for (int i = 0; i < 3; i++)
+		if ((res[i] = run_statement(a->db, KEYS + i, &param)) == NULL)
+			goto out;
+	keys = read_keys(res[0]);
+	epochs = read_epochs(res[1], res[2]);
+	if (keys == NULL || epochs == NULL)
+		goto out;
+	device.keys = keys;
+	audit.device = &device;
+	audit.epochs = epochs;
+	audit.epochs_len = (size_t)PQntuples(res[1]);
+	if (walk_rows(a, &audit) < 0)
+		goto out;
+	audit_end(&audit);
+	rc = database_exec(a->db, "COMMIT");
+out:
+	atomic_fetch_add(&a->campaign->reports, (long long)audit.reports);
+	free_epochs(epochs, res[1] == NULL ? 0 : (size_t)PQntuples(res[1]));
+	free(keys);
+	for (int i = 0; i < 3; i++)
+		PQclear(res[i]);
+	return rc;
+}
+
+/* All devices. */
+
+static int
+next_page(struct campaign *c)
+{
+	char last[24], limit[24];
+	PGresult *res = run_statement(
+		c->db, DEVICES,
+		(const struct param[]){string(c->tenant), string(c->ueid), number(last, c->last), number(limit, PAGE)});
+
+	if (res == NULL)
+		return -1;
+	c->page_at = 0;
+	c->page_len = (size_t)PQntuples(res);
+	for (size_t i = 0; i < c->page_len; i++) {
+		c->page[i].device_id = result_int(res, (int)i, 0);
+		memcpy(&c->page[i].ueid, result_bytes(res, (int)i, 1).at, sizeof c->page[i].ueid);
+	}
+	c->last = c->page_len < PAGE ? -1 : c->page[c->page_len - 1].device_id;
+	PQclear(res);
+	return 0;
+}
+
+static bool
+next_target(struct campaign *c, struct target *target)
+{
+	bool more;
+
+	pthread_mutex_lock(&c->lock);
+	if (!c->failed && c->page_at == c->page_len && c->last >= 0 && next_page(c) < 0)
+		c->failed = true;
+	more = !c->failed && c->page_at < c->page_len;
+	if (more)
+		*target = c->page[c->page_at++];
+	pthread_mutex_unlock(&c->lock);
+	return more;
+}
+
+static void *
+work(void *argument)
+{
+	struct auditor *a = argument;
+
+	while (next_target(a->campaign, &a->target)) {
+		if (audit_device(a) < 0) {
+			pthread_mutex_lock(&a->campaign->lock);
+			a->campaign->failed = true;
+			pthread_mutex_unlock(&a->campaign->lock);
+			break;
+		}
+		atomic_fetch_add(&a->campaign->devices_done, 1);
+	}
+	return NULL;
+}
+
+static void
+print_progress(struct campaign *c, const char *end)
+{
+	fprintf(stderr, "\r%lld of %lld devices, %lld reports, %lld findings%s", atomic_load(&c->devices_done),
+		(long long)c->devices, atomic_load(&c->reports), atomic_load(&c->findings), end);
+}
+
+/* Until the threads have ended. */
+static void
+watch_progress(struct campaign *c, struct auditor *auditors, size_t n)
+{
+	bool show = isatty(STDERR_FILENO);
+	struct timespec until;
+
+	for (size_t i = 0; i < n;) {
+		clock_gettime(CLOCK_REALTIME, &until);
+		until.tv_nsec += PROGRESS_MS * 1000000L;
+		until.tv_sec += until.tv_nsec / 1000000000L;
+		until.tv_nsec %= 1000000000L;
+		if (pthread_timedjoin_np(auditors[i].thread, NULL, &until) == 0)
+			i++;
+		else if (show)
+			print_progress(c, "");
+	}
+	if (show)
+		print_progress(c, "\n");
+}
+
+static int
+prepare(struct campaign *c)
+{
+	PGresult *kept, *count;
+	int rc = -1;
+
+	c->db = database_new(cli_uri(), statements, STATEMENTS);
+	if (c->db == NULL)
+		return -1;
+	kept = run_statement(c->db, KEPT, (const struct param[]){string(c->since)});
+	count = run_statement(c->db, COUNT, (const struct param[]){string(c->tenant), string(c->ueid)});
+	if (kept != NULL && count != NULL) {
+		c->kept_us = result_null(kept, 0, 0) ? INT64_MIN : result_time_us(kept, 0, 0);
+		c->devices = result_int(count, 0, 0);
+		rc = 0;
+	}
+	PQclear(kept);
+	PQclear(count);
+	return rc;
+}
+
+static void
+run_jobs(struct campaign *c, size_t jobs)
+{
+	struct auditor auditors[JOBS_MAX];
+	size_t n = 0;
+
+	memset(auditors, 0, sizeof auditors);
+	for (; n < jobs; n++) {
+		struct auditor *a = &auditors[n];
+
+		a->campaign = c;
+		a->db = database_new(cli_uri(), statements, STATEMENTS);
+		a->cache = key_cache_new(4);
+		if (a->db == NULL || a->cache == NULL || pthread_create(&a->thread, NULL, work, a) != 0)
+			cli_die(CLI_WRONG, "out of memory");
+	}
+	watch_progress(c, auditors, n);
+	while (n > 0) {
+		key_cache_free(auditors[--n].cache);
+		database_free(auditors[n].db);
+	}
+}
+
+int
+audit_evidence(const struct command *command, int argc, char **argv)
+{
+	struct campaign c = {.lock = PTHREAD_MUTEX_INITIALIZER};
+	const char *jobs = NULL, *since = NULL;
+	char seconds[24];
+	const struct cli_option options[] = {{"device", &c.ueid, NULL},
+					     {"tenant", &c.tenant, NULL},
+					     {"since", &since, NULL},
+					     {"jobs", &jobs, NULL},
+					     {"json", NULL, &c.json}};
+	long processors = sysconf(_SC_NPROCESSORS_ONLN), n = processors > 0 ? processors : 1;
+
+	cli_parse(command, argc, argv, options, 5, 0, 0);
+	if (c.ueid != NULL)
+		cli_check_ueid(c.ueid);
+	if (jobs != NULL) {
+		cli_check_number(jobs, "--jobs");
+		n = atol(jobs);
+	}
+	if (since != NULL) {
+		snprintf(seconds, sizeof seconds, "%lld", (long long)cli_time(since));
+		c.since = seconds;
+	}
+	if (prepare(&c) < 0)
+		cli_die(CLI_WRONG, "the database does not answer");
+	if (c.devices == 0 && (c.ueid != NULL || c.tenant != NULL))
+		cli_die(CLI_WRONG, "there is no such device");
+	run_jobs(&c, (size_t)(n < JOBS_MAX ? n : JOBS_MAX));
+	database_free(c.db);
+	if (c.failed)
+		cli_die(CLI_WRONG, "the database failed: the audit is not complete");
+	if (c.json)
+		printf("{\"devices\":%lld,\"reports\":%lld,\"findings\":%lld}\n", atomic_load(&c.devices_done),
+		       atomic_load(&c.reports), atomic_load(&c.findings));
+	else
+		printf("%lld devices, %lld reports, %lld findings\n", atomic_load(&c.devices_done),
+		       atomic_load(&c.reports), atomic_load(&c.findings));
+	return atomic_load(&c.findings) > 0 ? CLI_NO : CLI_YES;
+}

@@ -1,0 +1,169 @@
+"""`fleetstate audit` on evidence that real devices sent: silent on what is whole, loud on each way to tamper with it."""
+
+import json
+
+import pytest
+
+from ingesting import System, await_true
+
+GAP, DROP = 7, 9  # a report that never came, and one that the device declares dropped
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory):
+    system = System(tmp_path_factory.mktemp("audit"), postgres=["fsync=off"])
+    yield system
+    system.close()
+
+
+@pytest.fixture
+def device(system):
+    """Twelve numbers of which ten are stored: one is missing, one was declared dropped, one is a fork besides, and one came late."""
+    device = system.device()
+    messages = {1: device.full()}
+    for seq in range(2, 13):
+        change = {-65543: [[DROP, DROP, 2]]} if seq == 10 else {}
+        messages[seq] = device.full() if seq == 5 else device.report(device.quiet_claims(), change=change)
+    order = [1, 2, 4, 5, 3, 6, 8, 10, 11, 12]
+    for seq in order:
+        device.publish(messages[seq])
+    await_true(lambda: len(system.stored(device)) == len(order), "all reports")
+    assert system.stored(device)[-1][1] == 12
+    yield device
+    device.close()
+    # The next test finds no traces of what this one did.
+    for table in ("report_quiet", "report_full", "report_gap", "report_drop", "device_epoch"):
+        system.database.sql(f"DELETE FROM {table} WHERE device_id = (SELECT device_id FROM device WHERE ueid = %s)", (device.ueid,))
+    system.database.sql("UPDATE device_hot SET hi = 0, head = NULL WHERE device_id = (SELECT device_id FROM device WHERE ueid = %s)", (device.ueid,))
+
+
+def audit(system, device, *words, status):
+    lines = [json.loads(line) for line in system.database.cli("audit", "--device", device.ueid.hex(), "--json", *words, status=status).splitlines()]
+    total = lines.pop()
+    assert total["devices"] == 1 and total["findings"] == len(lines)
+    assert all(line["ueid"] == device.ueid.hex() and line["epoch"] == device.epoch.hex() for line in lines)
+    return [(line["finding"], line["first"], line["last"]) for line in lines]
+
+
+def change(system, device, text, seq, table="report_quiet"):
+    """Runs what somebody with the database in their hands would."""
+    with_rows = text.format(table=table, where="device_id = (SELECT device_id FROM device WHERE ueid = %s) AND seq = %s")
+    system.database.sql(with_rows, (device.ueid, seq))
+
+
+def test_what_is_whole_is_found_whole(system, device):
+    assert audit(system, device, status=0) == []
+    out = system.database.cli("audit", "--tenant", "acme", "--jobs", "4")
+    assert out.endswith(" 0 findings") and " 10 reports" in out
+
+
+def test_a_fork_is_evidence_and_no_finding(system, device):
+    device.publish(device.quiet(keep=True))
+    device.publish(device.quiet({"interval": 299}))
+    await_true(lambda: len(system.stored(device)) == 12, "both of a fork")
+    assert audit(system, device, status=0) == []
+
+
+@pytest.mark.parametrize("offset", [0, 40, 120, 200])
+def test_an_altered_byte(system, device, offset):
+    change(system, device, "UPDATE {table} SET message = set_byte(message, %d, get_byte(message, %d) # 1) WHERE {where}" % (offset, offset), 6)
+    found = audit(system, device, status=1)
+    assert ("altered", 6, 6) in found
+    assert [f for f in found if f[0] in ("unreadable", "bad-signature")], found
+
+
+def test_an_altered_byte_with_the_digest_made_to_fit(system, device):
+    change(system, device, "UPDATE {table} SET message = set_byte(message, 150, get_byte(message, 150) # 1) WHERE {where}", 6)
+    change(system, device, "UPDATE {table} SET sha256 = sha256(message) WHERE {where}", 6)
+    found = audit(system, device, status=1)
+    assert found[0][1:] == (6, 6) and found[0][0] in ("unreadable", "bad-signature")
+
+
+@pytest.mark.parametrize("seq,table", [(3, "report_quiet"), (5, "report_full"), (11, "report_quiet"), (1, "report_full")])
+def test_a_row_deleted_from_the_middle(system, device, seq, table):
+    change(system, device, "DELETE FROM {table} WHERE {where}", seq, table)
+    assert audit(system, device, status=1) == [("missing", seq, seq)]
+
+
+def test_a_deleted_row_that_the_ledger_was_made_to_miss(system, device):
+    """Whoever can delete the row can write a gap too: that much is then in plain sight."""
+    change(system, device, "DELETE FROM {table} WHERE {where}", 11)
+    system.database.sql("INSERT INTO report_gap SELECT device_id, %s, '[11,12)', tenant_id FROM device WHERE ueid = %s",
+                        (int.from_bytes(device.epoch, "big", signed=True), device.ueid))
+    assert audit(system, device, status=0) == []
+    assert system.database.one("SELECT count(*) FROM report_gap JOIN device USING (device_id) WHERE ueid = %s", (device.ueid,)) == 2
+
+
+def test_a_tail_cut_off(system, device):
+    change(system, device, "DELETE FROM {table} WHERE {where}", 12)
+    assert audit(system, device, status=1) == [("tail", 12, 12)]
+    change(system, device, "DELETE FROM {table} WHERE {where}", 11)
+    assert audit(system, device, status=1) == [("tail", 11, 12)]
+
+
+def test_all_of_it_gone(system, device):
+    for table in ("report_quiet", "report_full"):
+        system.database.sql(f"DELETE FROM {table} WHERE device_id = (SELECT device_id FROM device WHERE ueid = %s)", (device.ueid,))
+    assert audit(system, device, status=1) == [("tail", 1, 6), ("tail", 8, 8), ("tail", 10, 12)]
+
+
+def test_two_reports_that_changed_places(system, device):
+    swap = "UPDATE report_quiet r SET {0} FROM (SELECT seq, sha256, message FROM report_quiet WHERE device_id = (SELECT device_id FROM device WHERE ueid = %s)) o" \
+           " WHERE device_id = (SELECT device_id FROM device WHERE ueid = %s) AND (r.seq, o.seq) IN ((2, 4), (4, 2))"
+    system.database.sql(swap.format("sha256 = o.sha256, message = o.message"), (device.ueid, device.ueid))
+    found = audit(system, device, status=1)
+    assert ("misplaced", 2, 2) in found and ("misplaced", 4, 4) in found
+
+
+def test_a_report_of_another_device(system, device):
+    other = system.device()
+    other.publish(other.full())
+    await_true(lambda: system.stored(other), "the other's")
+    system.database.sql("UPDATE report_full SET sha256 = o.sha256, message = o.message FROM (SELECT sha256, message FROM report JOIN device USING (device_id)"
+                        " WHERE ueid = %s) o WHERE seq = 5 AND device_id = (SELECT device_id FROM device WHERE ueid = %s)", (other.ueid, device.ueid))
+    found = audit(system, device, status=1)
+    assert ("bad-signature", 5, 5) in found and ("altered", 5, 5) not in found
+
+
+def test_a_report_moved_to_a_missing_number(system, device):
+    change(system, device, "UPDATE {table} SET seq = 7 WHERE {where}", 6)
+    found = audit(system, device, status=1)
+    assert ("misplaced", 7, 7) in found and ("not-missing", 7, 7) in found and ("missing", 6, 6) in found
+
+
+def test_a_copy_under_the_same_number(system, device):
+    change(system, device, "INSERT INTO {table} SELECT device_id, epoch, seq, received_at + interval '1 ms', tenant_id, issued_at, sha256, flags, sections, message"
+           " FROM {table} WHERE {where}", 6)
+    assert audit(system, device, status=1) == [("double", 6, 6)]
+
+
+def test_a_key_that_had_ended(system, device):
+    system.database.sql("UPDATE device_key SET not_after = now() - interval '31 days' WHERE device_id = (SELECT device_id FROM device WHERE ueid = %s)", (device.ueid,))
+    found = audit(system, device, status=1)
+    assert {f[0] for f in found} == {"key-out-of-time"} and len(found) == 10
+
+
+def test_a_key_put_in_its_place(system, device):
+    other = system.device()
+    other.publish(other.full())
+    await_true(lambda: system.stored(other), "the other's")
+    system.database.sql("UPDATE device_key SET spki = o.spki FROM (SELECT spki FROM device_key JOIN device USING (device_id) WHERE ueid = %s) o"
+                        " WHERE device_id = (SELECT device_id FROM device WHERE ueid = %s)", (other.ueid, device.ueid))
+    assert {f[0] for f in audit(system, device, status=1)} == {"bad-signature"}
+
+
+def test_an_epoch_that_the_ledger_forgot(system, device):
+    system.database.sql("DELETE FROM device_epoch WHERE device_id = (SELECT device_id FROM device WHERE ueid = %s)", (device.ueid,))
+    assert {f[0] for f in audit(system, device, status=1)} == {"no-ledger"}
+
+
+def test_since_when(system, device):
+    change(system, device, "DELETE FROM {table} WHERE {where}", 3)
+    later = system.database.one("SELECT '@' || extract(epoch FROM max(received_at) + interval '2 s')::bigint FROM report JOIN device USING (device_id) WHERE ueid = %s", (device.ueid,))
+    assert audit(system, device, status=1) == [("missing", 3, 3)]
+    assert audit(system, device, "--since", later, status=0) == []
+
+
+@pytest.mark.parametrize("words", [("--device", "01"), ("--device", "zz"), ("--since", "yesterweek"), ("--jobs", "0"), ("--jobs", "x"), ("extra",), ("--tenant", "nobody")])
+def test_a_wrong_call_is_told(system, words):
+    system.database.cli("audit", *words, status=2)
