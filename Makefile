@@ -114,6 +114,7 @@ COLLECTOR := \
 	collector/gaps.c \
 	collector/answer.c \
 	collector/watch.c \
+	collector/outbox.c \
 	collector/pipeline.c \
 	collector/serve.c \
 	collector/routes.c \

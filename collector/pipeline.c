@@ -10,6 +10,7 @@
 #include "collector/counters.h"
 #include "collector/keyring.h"
 #include "collector/lease.h"
+#include "collector/outbox.h"
 #include "collector/queue.h"
 #include "collector/store.h"
 #include "collector/subscribe.h"
@@ -32,6 +33,7 @@ struct pipeline {
 	pthread_t store_thread;
 	struct lease *lease;
 	struct watch *watch;
+	struct outbox *outbox;
 	size_t started; /* stages */
 	_Atomic int64_t stop_by; /* seconds; 0: not stopping */
 };
@@ -42,6 +44,7 @@ static int start_answer(struct pipeline *);
 static int start_verify(struct pipeline *);
 static int start_store(struct pipeline *);
 static int start_watch(struct pipeline *);
+static int start_outbox(struct pipeline *);
 static int start_lease(struct pipeline *);
 static void stop_queue(struct pipeline *);
 static void stop_subscribe(struct pipeline *);
@@ -49,6 +52,7 @@ static void stop_answer(struct pipeline *);
 static void stop_verify(struct pipeline *);
 static void stop_store(struct pipeline *);
 static void stop_watch(struct pipeline *);
+static void stop_outbox(struct pipeline *);
 static void stop_lease(struct pipeline *);
 
 /*
@@ -69,6 +73,7 @@ static const struct stage {
 	{"store", start_store, stop_store},
 	{"lease", start_lease, stop_lease},
 	{"watch", start_watch, stop_watch},
+	{"outbox", start_outbox, stop_outbox},
 };
 /* clang-format on */
 #define STAGES (sizeof stages / sizeof stages[0])
@@ -282,6 +287,21 @@ static void
 stop_watch(struct pipeline *p)
 {
 	watch_stop(p->watch);
+}
+
+/* outbox */
+
+static int
+start_outbox(struct pipeline *p)
+{
+	p->outbox = outbox_start(p->settings);
+	return p->outbox == NULL ? -1 : 0;
+}
+
+static void
+stop_outbox(struct pipeline *p)
+{
+	outbox_stop(p->outbox);
 }
 
 /* lease */

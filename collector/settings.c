@@ -55,6 +55,8 @@ static const struct option table[] = {
 		.help = "reports stored of a device that waits for approval"},
 	{.name = "silence_min", .type = OPTION_SECONDS, .offset = AT(silence_min), .initial = "60", .min = 1, .max = 86400,
 		.help = "nobody is called silent sooner than this, however short the interval"},
+	{.name = "event_retention", .type = OPTION_SECONDS, .offset = AT(event_retention), .initial = "30d", .min = 1, .max = 315360000,
+		.help = "how long events stay in the feed"},
 	{.name = "http_listen", .type = OPTION_TEXT, .offset = AT(http_listen), .initial = "127.0.0.1",
 		.help = "address of the HTTP interface"},
 	{.name = "http_port", .type = OPTION_NUMBER, .offset = AT(http_port), .initial = "8080", .min = 1, .max = 65535,

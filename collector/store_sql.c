@@ -35,7 +35,7 @@ const struct store_statement store_writes[WRITES] = {
 		" RETURNING device_id, tenant_id, kid)"
 		" INSERT INTO event (tenant_id, type, ueid, data)"
 		" SELECT k.tenant_id, CASE WHEN EXISTS (SELECT FROM device_key o WHERE o.device_id = k.device_id AND o.kid = k.kid) THEN 'device.renewed'"
-		"  WHEN EXISTS (SELECT FROM device_key o WHERE o.device_id = k.device_id) THEN 'device.rekeyed' ELSE 'device.enrolled' END, d.ueid, jsonb_build_object('kid', encode(k.kid, 'hex'))"
+		"  WHEN EXISTS (SELECT FROM device_key o WHERE o.device_id = k.device_id) THEN 'device.rekeyed' ELSE 'device.enrolled' END, d.ueid, jsonb_build_object('kid', encode(k.kid, 'hex'), 'lifecycle', d.lifecycle)"
 		" FROM k JOIN device d ON d.device_id = k.device_id"},
 	[MOVE_HOT] = {"move_hot", "8888bbbzz4o",
 		"UPDATE device_hot h SET rev = h.rev + 1, epoch = u.epoch, hi = u.hi, head = u.head, sections_head = u.sections_head,"
@@ -146,10 +146,19 @@ const struct store_statement store_writes[WRITES] = {
 		" SELECT tenant_id, 'device.posture', ueid, jsonb_build_object('posture', posture, 'reasons', reasons, 'previous', previous) FROM d"},
 	[ADD_EVENT] = {"add_event", "4tbj",
 		"INSERT INTO event (tenant_id, type, ueid, data) SELECT * FROM unnest($1::int[], $2::text[], $3::bytea[], $4::jsonb[])"},
+	/* The first of a device and reason is told of at once; what follows is counted, and told by watch when the window is over. */
 	[COUNT_REFUSAL] = {"count_refusal", "8t4",
-		"INSERT INTO refusal_count AS r (device_id, reason, tenant_id, n)"
-		" SELECT u.device_id, u.reason, u.tenant_id, count(*) FROM unnest($1::bigint[], $2::text[], $3::int[]) AS u (device_id, reason, tenant_id)"
-		" GROUP BY 1, 2, 3 ORDER BY 1, 2 ON CONFLICT (device_id, reason) DO UPDATE SET n = r.n + EXCLUDED.n"},
+		"WITH r AS (INSERT INTO refusal_count AS r (device_id, reason, tenant_id, n, told)"
+		"  SELECT u.device_id, u.reason, u.tenant_id, count(*), count(*)"
+		"  FROM unnest($1::bigint[], $2::text[], $3::int[]) AS u (device_id, reason, tenant_id) GROUP BY 1, 2, 3 ORDER BY 1, 2"
+		"  ON CONFLICT (device_id, reason) DO UPDATE SET n = r.n + EXCLUDED.n,"
+		"   told_at = CASE WHEN r.told_at > now() - " REFUSAL_WINDOW " THEN r.told_at ELSE now() END,"
+		"   told = CASE WHEN r.told_at > now() - " REFUSAL_WINDOW " THEN r.told ELSE r.untold + EXCLUDED.n END,"
+		"   untold = CASE WHEN r.told_at > now() - " REFUSAL_WINDOW " THEN r.untold + EXCLUDED.n ELSE 0 END"
+		"  RETURNING device_id, reason, tenant_id, n, told, told_at, untold)"
+		" INSERT INTO event (tenant_id, type, ueid, data)"
+		" SELECT r.tenant_id, 'device.refused', d.ueid, jsonb_build_object('reason', r.reason, 'n', r.told, 'total', r.n)"
+		" FROM r JOIN device d ON d.device_id = r.device_id WHERE r.told_at = now() AND r.untold = 0 AND d.lifecycle <> 'pending'"},
 	[ADD_REFUSAL] = {"add_refusal", "z48bt4bb",
 		"INSERT INTO refusal (received_at, tenant_id, device_id, ueid, reason, size, sha256, sample)"
 		" SELECT * FROM unnest($1::timestamptz[], $2::int[], $3::bigint[], $4::bytea[], $5::text[], $6::int[], $7::bytea[], $8::bytea[])"},

@@ -5,6 +5,7 @@
 #define FLEETSTATE_COLLECTOR_STORE_SQL_H
 
 #define COLUMNS_MAX 12
+#define REFUSAL_WINDOW "interval '10 minutes'" /* between two events about the same device and reason */
 
 /* Columns are the letters of their arrays' types: 4 int4, 8 int8, b bytea, t text, z timestamptz, o boolean, j jsonb. */
 struct store_statement {

@@ -9,16 +9,16 @@
 
 #include "collector/counters.h"
 #include "collector/database.h"
+#include "collector/store_sql.h"
 #include "schema/log.h"
 #include "schema/topics.h"
 
 #define CHANNEL "fleetstate_device" /* NOTIFY with a ueid in hex */
 
 /* clang-format off */
-enum { PARTITIONS, NUMBER, SILENCE, RETURN, TRIM, ANCHORS };
+enum { PARTITIONS, SILENCE, RETURN, REFUSALS, TRIM, ANCHORS };
 static const struct statement statements[] = {
 	[PARTITIONS] = {"partitions", "SELECT make_partitions(3)", 0},
-	[NUMBER] = {"number", "SELECT number_events()", 0},
 	/* $1: nobody is silent sooner; $2 to $4: our shards, from when and till when we heard each without a break. A device is not silent for what we
 	   could not hear, and later is as if it had not been yet. */
 	[SILENCE] = {"silence",
@@ -42,6 +42,15 @@ static const struct statement statements[] = {
 		"  RETURNING d.tenant_id, d.ueid, d.posture, d.reasons)"
 		" INSERT INTO event (tenant_id, type, ueid, data)"
 		" SELECT tenant_id, 'device.posture', ueid, jsonb_build_object('posture', posture, 'reasons', reasons, 'previous', 'silent') FROM d", 1},
+	/* What was refused since the last event about it, once the window is over. */
+	[REFUSALS] = {"refusals",
+		"WITH r AS (UPDATE refusal_count r SET told_at = now(), told = r.untold, untold = 0 FROM"
+		"  (SELECT device_id, reason FROM refusal_count WHERE untold > 0 AND told_at <= now() - " REFUSAL_WINDOW
+		"   ORDER BY told_at LIMIT 1000 FOR UPDATE SKIP LOCKED) o"
+		"  WHERE r.device_id = o.device_id AND r.reason = o.reason RETURNING r.*)"
+		" INSERT INTO event (tenant_id, type, ueid, data)"
+		" SELECT r.tenant_id, 'device.refused', d.ueid, jsonb_build_object('reason', r.reason, 'n', r.told, 'total', r.n)"
+		" FROM r JOIN device d ON d.device_id = r.device_id WHERE d.lifecycle <> 'pending'", 0},
 	[TRIM] = {"trim", "DELETE FROM refusal WHERE refusal_id <= (SELECT max(refusal_id) FROM refusal) - 10000", 0},
 	[ANCHORS] = {"anchors_mark", "SELECT coalesce(sum(hashtextextended(a::text, 0)), 0)::text FROM trust_anchor a", 0},
 };
@@ -89,15 +98,6 @@ make_partitions(struct watch *w)
 		log_info("watch: partitions made");
 }
 
-static void
-number_events(struct watch *w)
-{
-	int64_t n = run_statement(w, NUMBER, NULL, 0);
-
-	if (n > 0)
-		counter_add(COUNTER_EVENTS, n);
-}
-
 /* An array as PostgreSQL writes it, of up to SHARDS numbers. */
 struct list {
 	char text[SHARDS * 21 + 3];
@@ -143,6 +143,12 @@ look_for_silence(struct watch *w)
 	n = run_statement(w, SILENCE, params, 4);
 	if (n > 0)
 		counter_add(COUNTER_SILENT, n);
+}
+
+static void
+tell_refusals(struct watch *w)
+{
+	(void)run_statement(w, REFUSALS, NULL, 0);
 }
 
 static void
@@ -201,8 +207,8 @@ static const struct chore {
 	void (*run)(struct watch *);
 	int64_t period;
 } chores[] = {
-	{listen_to_changes, 1}, {number_events, 1}, {look_for_anchors, 2},
-	{look_for_silence, 10}, {trim_samples, 60}, {make_partitions, 3600},
+	{listen_to_changes, 1}, {look_for_anchors, 2}, {look_for_silence, 10},
+	{tell_refusals, 10},    {trim_samples, 60},    {make_partitions, 3600},
 };
 #define CHORES (sizeof chores / sizeof chores[0])
 

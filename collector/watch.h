@@ -1,5 +1,5 @@
 /*
- * What time itself brings about: partitions made ahead, devices that fall silent, events that get their position, samples that are too many; and
+ * What time itself brings about: partitions made ahead, devices that fall silent, refusals that are told of together, samples that are too many; and
  * what others changed in the database and we have to hear of.
  */
 #ifndef FLEETSTATE_COLLECTOR_WATCH_H
