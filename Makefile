@@ -65,6 +65,14 @@ EMITTER := \
 	emitter/probe_update.c \
 	emitter/probe_configuration.c \
 	emitter/probe_access.c \
+	emitter/accounts.c \
+	emitter/ssh_server.c \
+	emitter/sshd_config.c \
+	emitter/dropbear.c \
+	emitter/lockout.c \
+	emitter/pam.c \
+	emitter/default_password.c \
+	emitter/btmp.c \
 	emitter/probe_data.c \
 	emitter/probe_integrity.c \
 	emitter/probe_health.c \

@@ -28,7 +28,7 @@ static const struct {
 	{"configuration", probe_configuration, false, FACT_CONFIGURATION_FILES, FACT_CONFIGURATION_BASELINE_SIGNED},
 	{"restore", probe_restore, false, FACT_CONFIGURATION_WRITABLE, FACT_CONFIGURATION_RESTORE},
 	{"access", probe_access, false, FACT_ACCESS_ACCOUNTS, FACT_ACCESS_SSH_MATCH},
-	{"logins", probe_logins, false, FACT_ACCESS_FAILED_LOGINS, FACT_ACCESS_FAILED_LOGINS},
+	{"logins", probe_logins, true, FACT_ACCESS_FAILED_LOGINS, FACT_ACCESS_FAILED_LOGINS},
 	{"data", probe_data, false, FACT_DATA_ENCRYPTED_VOLUMES, FACT_DATA_KEY_STORES},
 	{"cryptography", probe_cryptography, false, FACT_DATA_CRYPTO_LIBRARY, FACT_DATA_CRYPTO_POLICY},
 	{"integrity", probe_integrity, false, FACT_INTEGRITY_IMA, FACT_INTEGRITY_PACKAGED_ALTERED},

@@ -10,6 +10,7 @@
 #include <stdbool.h>
 
 #include "emitter/collect.h"
+#include "emitter/default_password.h"
 #include "emitter/source.h"
 #include "emitter/text.h"
 #include "schema/facts.h"
@@ -115,6 +116,7 @@ struct probe {
 	struct cpuinfo cpuinfo;
 	struct packages *packages;	/* kept between sweeps */
 	struct inventory *inventory;
+	struct default_passwords default_passwords;	/* kept between sweeps */
 	bool no_memory;
 };
 
