@@ -74,6 +74,10 @@ EMITTER := \
 	emitter/default_password.c \
 	emitter/btmp.c \
 	emitter/probe_data.c \
+	emitter/volumes.c \
+	emitter/probe_cryptography.c \
+	emitter/crypto_library.c \
+	emitter/openssl_conf.c \
 	emitter/probe_integrity.c \
 	emitter/probe_health.c \
 	emitter/probe_declared.c \

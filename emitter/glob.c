@@ -7,6 +7,7 @@
 #include <string.h>
 
 #define DIRECTORIES 256 /* that one pattern may look into */
+#define NAMES 4096 /* that may match in one directory */
 
 struct search {
 	struct source *source;
@@ -76,7 +77,7 @@ look(struct search *s, const char *done, const char *rest)
 {
 	char path[PATH_MAX], component[NAME_MAX + 1];
 	size_t len = strcspn(rest, "/"), slashes = strspn(rest + len, "/");
-	struct names names = {.pattern = component, .max = s->max};
+	struct names names = {.pattern = component, .max = NAMES};
 
 	if (len > NAME_MAX) {
 		s->failed = true;
