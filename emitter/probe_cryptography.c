@@ -130,7 +130,7 @@ static const char *
 floor_name(int of)
 {
 	static const char *const names[] = {
-		[FLOOR_NONE] = "none",  [FLOOR_SSL3] = "ssl3",  [FLOOR_TLS1] = "1.0",
+		[FLOOR_NONE] = "none",  [FLOOR_SSL3] = "SSL 3", [FLOOR_TLS1] = "1.0",
 		[FLOOR_TLS1_1] = "1.1", [FLOOR_TLS1_2] = "1.2", [FLOOR_TLS1_3] = "1.3",
 	};
 
