@@ -192,7 +192,7 @@ take_floor(struct openssl_default *out, const char *value)
 		return;
 	for (size_t i = FLOOR_NONE; i < sizeof floors / sizeof floors[0]; i++)
 		if (strcmp(value, floors[i]) == 0) {
-			out->floor = (int)i;
+			out->floor = (enum tls_floor)i;
 			return;
 		}
 	out->unsure = true;

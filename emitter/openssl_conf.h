@@ -29,8 +29,10 @@ struct openssl_include {
 };
 void openssl_conf_parse(struct openssl_conf *, struct slice text, const struct openssl_include *);
 
+enum tls_floor { FLOOR_UNSET, FLOOR_NONE, FLOOR_SSL3, FLOOR_TLS1, FLOOR_TLS1_1, FLOOR_TLS1_2, FLOOR_TLS1_3 };
+
 struct openssl_default {
-	enum { FLOOR_UNSET, FLOOR_NONE, FLOOR_SSL3, FLOOR_TLS1, FLOOR_TLS1_1, FLOOR_TLS1_2, FLOOR_TLS1_3 } floor;
+	enum tls_floor floor;
 	int level;		/* -1: not set */
 	bool unsure;		/* it names something that is not understood here: a variable, "Protocol" */
 };

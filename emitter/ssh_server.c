@@ -12,7 +12,7 @@
 #define BYTES_MAX (4 * 1024 * 1024)
 
 static const struct {
-	int kind;
+	enum ssh_kind kind;
 	const char *path;
 } servers[] = {
 	{SSH_OPENSSH, "usr/sbin/sshd"},      {SSH_OPENSSH, "sbin/sshd"},
@@ -154,7 +154,7 @@ ssh_server_read(struct source *source, struct ssh_server *s)
 	s->source = source;
 	for (size_t i = 0; i < sizeof servers / sizeof servers[0] && s->kind == SSH_NONE; i++)
 		if (source_exists(source, servers[i].path))
-			s->kind = servers[i].kind == SSH_OPENSSH ? SSH_OPENSSH : SSH_DROPBEAR;
+			s->kind = servers[i].kind;
 	if (s->kind == SSH_OPENSSH)
 		read_openssh(s);
 	else if (s->kind == SSH_DROPBEAR)

@@ -8,8 +8,10 @@
 #include "emitter/source.h"
 #include "emitter/sshd_config.h"
 
+enum ssh_kind { SSH_NONE, SSH_OPENSSH, SSH_DROPBEAR };
+
 struct ssh_server {
-	enum { SSH_NONE, SSH_OPENSSH, SSH_DROPBEAR } kind;
+	enum ssh_kind kind;
 	struct sshd_config config;	/* OpenSSH's */
 	struct dropbear dropbear;
 	char why[256];	/* its settings are not known; empty: they are */
