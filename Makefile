@@ -39,6 +39,7 @@ SCHEMA := \
 	schema/facts_encode.c \
 	schema/facts_section.c \
 	schema/claims.c \
+	schema/events.c \
 	schema/report.c \
 	schema/receipt.c \
 	schema/options.c \

@@ -268,7 +268,7 @@ take_new(struct account *a, struct message *m)
 	}
 	l->has_head = true;
 	memcpy(l->head, m->sha256, DIGEST_SIZE);
-	if (has_state(m)) {
+	if (report_has_sections(&m->report)) {
 		l->has_sections_head = true;
 		memcpy(l->sections_head, m->sha256, DIGEST_SIZE);
 	}

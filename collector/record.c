@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "schema/claims.h"
 #include "schema/facts.h"
 
 #define SAMPLES_PER_SECOND 10 /* of one reason: enough to see what it is, too few to fill a disk */
@@ -19,7 +20,7 @@ has_state(const struct message *m)
 static void
 add_report(struct transaction *t, const struct message *m)
 {
-	bool full = m->report.state.at != NULL;
+	bool full = report_has_sections(&m->report);
 	struct rows *r = transaction_row(t, full ? ADD_FULL : ADD_QUIET);
 
 	row_int(r, m->device->device_id);
@@ -32,7 +33,8 @@ add_report(struct transaction *t, const struct message *m)
 	row_int(r, (int64_t)m->flags);
 	row_slice(r, m->bytes);
 	if (full)
-		row_int(r, 1 | (m->report.inventory.at != NULL ? 2 : 0));
+		row_int(r, (m->report.state.at != NULL ? 1 : 0) | (m->report.inventory.at != NULL ? 2 : 0) |
+				   (m->report.events.at != NULL ? 4 : 0));
 }
 
 static void
@@ -286,37 +288,78 @@ add_states(struct transaction *t, const struct docket *d)
 	return 0;
 }
 
-static void
-add_event(struct transaction *t, const struct message *m, const char *type)
+/* Takes the data over: what is added to it is where the signed words are. -1 when memory ran out. */
+static int
+add_event(struct transaction *t, const struct message *m, const char *type, json_t *data)
 {
-	struct rows *r = transaction_row(t, ADD_EVENT);
-	char hex[2 * DIGEST_SIZE + 1], data[256];
+	struct rows *r;
+	char *text = NULL;
 
-	hex_print(m->sha256, DIGEST_SIZE, hex);
-	snprintf(data, sizeof data, "{\"epoch\": \"%016llx\", \"seq\": %llu, \"sha256\": \"%s\"}",
-		 (unsigned long long)m->report.epoch, (unsigned long long)m->report.seq, hex);
+	if (json_object_set_new(data, "epoch", claim_json_epoch(m->report.epoch)) == 0 &&
+	    json_object_set_new(data, "seq", json_integer((json_int_t)m->report.seq)) == 0 &&
+	    json_object_set_new(data, "sha256", claim_json_hex(m->sha256, DIGEST_SIZE)) == 0)
+		text = json_dumps(data, JSON_COMPACT);
+	json_decref(data);
+	if (text == NULL)
+		return -1;
+	r = transaction_row(t, ADD_EVENT);
 	row_int(r, m->device->tenant_id);
 	row_text(r, type);
 	row_bytes(r, m->ueid.bytes, UEID_SIZE);
-	row_text(r, data);
+	row_text(r, text);
+	free(text);
+	return 0;
+}
+
+/* What the device says happened on it. A kind that we do not know goes by its number. */
+static int
+add_device_event(struct transaction *t, const struct message *m, const struct event *event)
+{
+	json_t *data = event_json(event);
+	char type[64];
+
+	if (data == NULL)
+		return -1;
+	snprintf(type, sizeof type, "device.event.%s", json_string_value(json_object_get(data, "kind")));
+	return add_event(t, m, type, data);
+}
+
+static int
+add_device_events(struct transaction *t, const struct message *m)
+{
+	struct cbor_reader reader;
+	size_t n;
+
+	if (m->report.events.at == NULL || m->verdict > LEDGER_LATE || (m->flags & REPORT_PENDING) != 0)
+		return 0;
+	cbor_reader_init(&reader, m->report.events);
+	n = cbor_read_array(&reader, LIMIT_EVENTS);
+	for (size_t i = 0; i < n; i++) {
+		struct event event;
+
+		event_decode(&reader, &event);
+		if (add_device_event(t, m, &event) < 0)
+			return -1;
+	}
+	return 0;
 }
 
 /* One event a batch is enough to say that a key is in two places. */
-static void
+static int
 add_distrust(struct transaction *t, const struct docket *d)
 {
 	struct rows *r;
 
 	if (!d->fork && !d->second_epoch)
-		return;
+		return 0;
 	r = transaction_row(t, SET_UNTRUSTED);
 	row_int(r, d->device->device_id);
 	row_text(r, d->fork ? "fork" : "second-epoch");
 	for (size_t i = 0; i < d->n; i++)
-		if (d->messages[i]->reason == REASON_OK && d->messages[i]->verdict > LEDGER_DUPLICATE) {
-			add_event(t, d->messages[i], d->fork ? "device.fork" : "device.second-epoch");
-			return;
-		}
+		if (d->messages[i]->reason == REASON_OK && d->messages[i]->verdict > LEDGER_DUPLICATE)
+			return add_event(t, d->messages[i], d->fork ? "device.fork" : "device.second-epoch",
+					 json_object());
+	return 0;
 }
 
 static int
@@ -333,12 +376,14 @@ add_docket(struct transaction *t, const struct docket *d)
 	if (d->current != NULL)
 		add_hot(t, d);
 	for (size_t i = 0; i < d->n; i++)
-		if (message_is_stored(d->messages[i]))
+		if (message_is_stored(d->messages[i])) {
 			add_report(t, d->messages[i]);
+			if (add_device_events(t, d->messages[i]) < 0)
+				return -1;
+		}
 	if (d->was_away)
 		row_int(transaction_row(t, RETURN_SILENT), d->device->device_id);
-	add_distrust(t, d);
-	return add_states(t, d);
+	return add_distrust(t, d) < 0 ? -1 : add_states(t, d);
 }
 
 /* Samples are few, counts are exact. */

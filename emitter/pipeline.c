@@ -118,7 +118,7 @@ static int
 stage_spool(struct pipeline *p, struct job *job)
 {
 	const struct report *report = &job->composed.report;
-	unsigned flags = (report->state.at != NULL ? SPOOL_SECTIONS : 0) |
+	unsigned flags = (report_has_sections(report) ? SPOOL_SECTIONS : 0) |
 			 (report->dropped_len > 0 ? SPOOL_DECLARES : 0) | (job->with_chain ? SPOOL_CHAIN : 0);
 	if (spool_append(p->spool, report->seq, flags, job->message) != 0) {
 		int why = errno;
@@ -132,7 +132,7 @@ stage_spool(struct pipeline *p, struct job *job)
 	spool_declared(p->spool, report);
 	composer_told(&p->composer, &job->composed, job->with_chain, job->now);
 	p->counters[COUNTER_REPORTS]++;
-	p->counters[COUNTER_SECTIONS] += report->state.at != NULL;
+	p->counters[COUNTER_SECTIONS] += report_has_sections(report);
 	write_journal(p, report->seq, job->digest);
 	return 0;
 }

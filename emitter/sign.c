@@ -287,7 +287,7 @@ signer_start(struct signer *s, const struct link *newest, const struct link *sec
 static void
 fill_in(struct signer *s, struct report *report)
 {
-	bool sections = report->state.at != NULL;
+	bool sections = report_has_sections(report);
 	report->ueid = s->ueid;
 	report->epoch = s->epoch;
 	report->seq = ++s->seq;
@@ -340,7 +340,7 @@ signer_commit(struct signer *s, const struct report *report, const uint8_t diges
 {
 	s->prev.seq = report->seq;
 	memcpy(s->prev.digest, digest, DIGEST_SIZE);
-	if (report->state.at != NULL)
+	if (report_has_sections(report))
 		s->sections = s->prev;
 	if (report->boot_id.at != NULL)
 		s->boot_told = true;

@@ -24,6 +24,9 @@
 #define LIMIT_NONCE 64
 #define LIMIT_SIGNATURE 96		/* P-384's r || s */
 #define LIMIT_DROPPED 64		/* ranges declared in one report */
+#define LIMIT_EVENTS 256		/* in one report, each with a count; the device has 128 at most */
+#define LIMIT_EVENT_TEXT 256		/* a part of an event's subject, as taken in: a path */
+#define LIMIT_EVENTS_SIZE (64 * 1024)	/* the whole section: an event of a path has 300 bytes */
 #define LIMIT_UNKNOWN 256		/* facts that may be unknown at once */
 #define LIMIT_SEQ INT64_C(9007199254740991) /* 2^53 - 1: exact in every JSON reader */
 #define LIMIT_IAT INT64_C(253402300799)	/* 9999-12-31T23:59:59Z: PostgreSQL and RFC 3339 hold it */

@@ -327,6 +327,32 @@ write_dropped(struct cbor_writer *w, const void *message)
 	}
 }
 
+static void
+read_events(struct cbor_reader *r, void *message)
+{
+	struct report *report = message;
+	const uint8_t *from = r->at;
+
+	events_check(r);
+	report->events = since(r, from);
+}
+
+static bool
+has_events(const void *message)
+{
+	const struct report *report = message;
+
+	return report->events.at;
+}
+
+static void
+write_events(struct cbor_writer *w, const void *message)
+{
+	const struct report *report = message;
+
+	cbor_write_encoded(w, report->events);
+}
+
 static const struct claim claims[] = {
 	{6, true, 0, read_iat, NULL, write_iat},
 	{10, false, 0, read_nonce, has_nonce, write_nonce},
@@ -338,8 +364,9 @@ static const struct claim claims[] = {
 	{-65539, false, -65537, read_inventory, has_state, write_inventory},
 	{-65540, false, 0, read_boot_id, has_boot_id, write_boot_id},
 	{-65541, false, -65537, read_readings, has_readings, write_readings},
-	{-65542, false, -65537, read_sections_prev, has_sections_prev, write_sections_prev},
+	{-65542, false, 0, read_sections_prev, has_sections_prev, write_sections_prev},
 	{-65543, false, 0, read_dropped, has_dropped, write_dropped},
+	{-65544, false, 0, read_events, has_events, write_events},
 };
 #define CLAIMS (sizeof claims / sizeof claims[0])
 
@@ -352,10 +379,12 @@ check_together(struct report *report)
 	for (size_t i = 0; i < report->dropped_len; i++)
 		if (report->dropped[i].range.last >= report->seq)
 			return REASON_CLAIM_INVALID;
-	if (!report->state.at)
-		return REASON_OK;
+	if (report->has_sections_prev && !report_has_sections(report))
+		return REASON_CLAIM_MISSING;
 	if (report->has_sections_prev && !report->has_prev)
 		return REASON_CLAIM_INVALID; /* an epoch's first message has none with sections before it */
+	if (!report->state.at)
+		return REASON_OK;
 	sha256(report->state, report->state_digest);
 	report_facts_digest(report->state_digest, report->inventory_digest, facts);
 	return memcmp(facts, report->facts, FACTS_SIZE) == 0 ? REASON_OK : REASON_DIGEST_MISMATCH;
@@ -377,6 +406,12 @@ void
 report_encode(const struct report *report, struct cbor_writer *w)
 {
 	claims_encode(claims, CLAIMS, report, w);
+}
+
+bool
+report_has_sections(const struct report *report)
+{
+	return has_state(report) || has_events(report);
 }
 
 void
@@ -569,6 +604,7 @@ report_json(const struct report *report)
 	    set_hex(object, "boot_id", has_boot_id(report), report->boot_id.at, report->boot_id.len) < 0 ||
 	    set_hex(object, "sections_prev", report->has_sections_prev, report->sections_prev, DIGEST_SIZE) < 0 ||
 	    (has_dropped(report) && json_object_set_new(object, "dropped", dropped_json(report)) < 0) ||
+	    (has_events(report) && json_object_set_new(object, "events", events_json(report->events)) < 0) ||
 	    set_sections(object, report) < 0) {
 		json_decref(object);
 		return NULL;

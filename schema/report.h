@@ -10,6 +10,7 @@
 
 #include "schema/cbor.h"
 #include "schema/cose.h"
+#include "schema/events.h"
 #include "schema/limits.h"
 #include "schema/reason.h"
 #include "schema/slice.h"
@@ -60,6 +61,7 @@ struct report {
 	uint8_t sections_prev[DIGEST_SIZE];	/* -65542 */
 	struct dropped dropped[LIMIT_DROPPED];	/* -65543 */
 	size_t dropped_len;
+	struct slice events;	/* -65544, its encoding, or absent */
 };
 
 /* Slices point into `payload`. On a refusal *out is undefined. Unknown claims are checked to be well formed and passed over. */
@@ -69,6 +71,9 @@ enum reason report_decode(struct slice payload, struct report *out) WARN_UNUSED;
    The caller sets `facts` (report_facts_digest). */
 void report_encode(const struct report *, struct cbor_writer *);
 void report_facts_digest(const uint8_t state[DIGEST_SIZE], const uint8_t inventory[DIGEST_SIZE], uint8_t facts[FACTS_SIZE]);
+
+/* Whether it is evidence that is kept long: a state, events, or both. */
+bool report_has_sections(const struct report *);
 
 /* The whole report for people: claims by name, state document, inventory items. New reference. */
 json_t *report_json(const struct report *);

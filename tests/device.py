@@ -21,7 +21,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 PROFILE = bytes.fromhex("69fe8cc694cda0f2b09f9db5d6e3f7d2fa8459")
 IAT, NONCE, UEID, EAT_PROFILE, BOOTCOUNT = 6, 10, 256, 265, 267
-STATE, META, INVENTORY, BOOT_ID, READINGS, SECTIONS_PREV, DROPPED = range(-65537, -65544, -1)
+STATE, META, INVENTORY, BOOT_ID, READINGS, SECTIONS_PREV, DROPPED, EVENTS = range(-65537, -65545, -1)
 ACCOUNT, RECEIPT_NONCE = -65550, -65551
 ES256, ES384, EDDSA = -7, -35, -8
 SAME_FAMILY = {-7: -7, -9: -7, -35: -35, -51: -35, -8: -8, -19: -8}
@@ -31,6 +31,10 @@ ORDERS = {
     "secp384r1": 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFC7634D81F4372DDF581A0DB248B0A77AECEC196ACCC52973,
 }
 WANTS = ("chain", "state", "inventory")
+# events.def: the parts of each kind's subject
+LOGIN, LOGIN_FAILED, PRIVILEGE, PRIVILEGE_REFUSED, FILE, SOCKET_OPENED, SOCKET_CLOSED, USB_ADDED, USB_REMOVED, BOOT, PACKAGE_INSTALLED, \
+    PACKAGE_REMOVED, PACKAGE_CHANGED, CLOCK_JUMPED, LOST = range(1, 16)
+EVENT_PARTS = dict(enumerate((3, 3, 3, 3, 2, 4, 4, 2, 2, 0, 2, 2, 3, 1, 2), 1))
 
 
 class Refused(Exception):
@@ -295,6 +299,29 @@ def facts_digest(state_digest, inventory_digest):
     return sha256(state_digest + inventory_digest)[:16]
 
 
+def is_part(part):
+    return part is None or (isinstance(part, str) and 1 <= len(part.encode()) <= 256)
+
+
+def check_events(events):
+    if not isinstance(events, list) or not 1 <= len(events) <= 256 or len(encode(events)) > 64 * 1024:
+        raise Refused("how many events")
+    for event in events:
+        try:
+            kind, subject, first, last, count = event
+        except (TypeError, ValueError) as error:
+            raise Refused("an event of another shape") from error
+        if not (1 <= kind < 1 << 16 and 0 <= first <= last <= 253402300799 and 1 <= count < 1 << 53):
+            raise Refused("an event's kind, times or count")
+        if subject is not None and not (isinstance(subject, list) and len(subject) <= 4 and all(map(is_part, subject))):
+            raise Refused("an event's subject")
+        if subject is not None and kind in EVENT_PARTS and len(subject) != EVENT_PARTS[kind]:
+            raise Refused("parts that the event's kind does not have")
+    keys = [encode(event[0]) + encode(event[1]) for event in events]
+    if keys != sorted(set(keys)):
+        raise Refused("events that are no set in order")
+
+
 def check_report(claims):
     for key in (IAT, UEID, EAT_PROFILE, BOOTCOUNT, META):
         if key not in claims:
@@ -303,8 +330,12 @@ def check_report(claims):
         raise Refused("another profile")
     if len(claims[META]) != 6 or not 1 <= claims[META][0] < 1 << 53:
         raise Refused("meta")
-    if (STATE in claims) != (INVENTORY in claims) or (STATE not in claims and (READINGS in claims or SECTIONS_PREV in claims)):
+    if (STATE in claims) != (INVENTORY in claims) or (STATE not in claims and READINGS in claims):
         raise Refused("sections that do not stand together")
+    if SECTIONS_PREV in claims and STATE not in claims and EVENTS not in claims:
+        raise Refused("no sections to follow others")
+    if EVENTS in claims:
+        check_events(claims[EVENTS])
     if STATE not in claims:
         return
     inventory = claims[INVENTORY]
@@ -361,6 +392,12 @@ DEFAULT_READINGS = {3: {9: 3600}, 7: {3: 0.25}}
 DEFAULT_INVENTORY = [
     [0, "openssl", "3.0.11-1~deb12u2", "amd64", None, None, "pkg:deb/debian/openssl@3.0.11-1~deb12u2?arch=amd64"],
     [0, "libssl3", "3.0.11-1~deb12u2", "amd64", "openssl", None, None],
+]
+
+DEFAULT_EVENTS = [
+    [LOGIN_FAILED, ["root", "sshd", "192.0.2.7"], 1790000000, 1790000042, 17],
+    [FILE, ["/etc/hosts", "written"], 1790000050, 1790000050, 1],
+    [BOOT, [], 1790000000, 1790000000, 1],
 ]
 
 
@@ -426,7 +463,7 @@ class Device:
         if not keep:
             self.seq = claims[META][0]
             self.prev = sha256(message)
-            if STATE in claims:
+            if STATE in claims or EVENTS in claims:
                 self.sections_prev = self.prev
         return message
 
@@ -437,6 +474,14 @@ class Device:
         claims = self.full_claims(inventory_set, **(meta or {}))
         if readings:
             claims[READINGS] = readings
+        return self.report(claims, **wrong)
+
+    def eventful(self, events=None, meta=None, **wrong):
+        """Events without a state."""
+        claims = self.quiet_claims(**{"receipt": True, **(meta or {})})
+        claims[EVENTS] = DEFAULT_EVENTS if events is None else events
+        if self.sections_prev:
+            claims[SECTIONS_PREV] = self.sections_prev
         return self.report(claims, **wrong)
 
     # Talking to the broker.

@@ -10,7 +10,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 static bool
 is_known(int64_t key)
 {
-	return key == 6 || key == 10 || key == 256 || key == 265 || key == 267 || (key >= -65543 && key <= -65537);
+	return key == 6 || key == 10 || key == 256 || key == 265 || key == 267 || (key >= -65544 && key <= -65537);
 }
 
 static void

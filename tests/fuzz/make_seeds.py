@@ -9,8 +9,8 @@ import sys
 HERE = pathlib.Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
-from device import (ACCOUNT, BOOTCOUNT, BOOT_ID, DEFAULT_INVENTORY, DEFAULT_READINGS, DEFAULT_STATE, DROPPED, EAT_PROFILE, IAT, INVENTORY, META,  # noqa: E402
-                    NONCE, PROFILE, READINGS, RECEIPT_NONCE, SECTIONS_PREV, STATE, UEID, encode, facts_digest, in_order)
+from device import (ACCOUNT, BOOTCOUNT, BOOT_ID, DEFAULT_EVENTS, DEFAULT_INVENTORY, DEFAULT_READINGS, DEFAULT_STATE, DROPPED, EAT_PROFILE, EVENTS, IAT, INVENTORY,  # noqa: E402
+                    META, NONCE, PROFILE, READINGS, RECEIPT_NONCE, SECTIONS_PREV, STATE, UEID, encode, facts_digest, in_order)
 
 OURS = bytes.fromhex("01000102030405060708090a0b0c0d0e0f")
 ALL_KINDS = {0: {1026: "no efivars"}, 1: {1: "SN"}, 2: {3: 4}, 4: {2: True, 6: ["init="]},
@@ -46,6 +46,7 @@ SEEDS = {
         "empty-sections": report(state={}, inventory=[]),
         "full": report(state=DEFAULT_STATE, inventory=in_order(DEFAULT_INVENTORY),
                        **{str(READINGS): DEFAULT_READINGS, str(SECTIONS_PREV): bytes(32)}),
+        "events": report(**{str(SECTIONS_PREV): bytes(32), str(EVENTS): [*DEFAULT_EVENTS[:2], [5, None, 1, 2, 3], DEFAULT_EVENTS[2], [99, ["x"], 1, 1, 1]]}),
         "all-kinds": report(state=ALL_KINDS, inventory=[[7, "b", "", None, None, None, None]], by_digest=True),
     },
     "receipt": {

@@ -254,7 +254,7 @@ json_of_a_full_report(void **unused)
 	(void)unused;
 	assert_int_equal(report_decode(full_payload(), &report), REASON_OK);
 	json = report_json(&report);
-	assert_int_equal(json_object_size(json), 15);
+	assert_int_equal(json_object_size(json), 16);
 	assert_string_equal(json_string_value(json_object_get(json, "nonce")), expected("nonce"));
 	assert_string_equal(json_string_value(json_object_get(json, "boot_id")), expected("boot_id"));
 	assert_string_equal(json_string_value(json_object_get(json, "sections_prev")), expected("sections_prev"));
@@ -434,6 +434,11 @@ static void
 claims_are_checked(void **unused)
 {
 	static const struct edit edits[] = {
+		/* sections */
+		{false, -65544, "8185058261616162010101", REASON_OK},
+		{false, -65544, "80", REASON_CLAIM_INVALID},
+		{true, -65544, AWAY, REASON_OK},
+		{true, -65544, "8185058261616162010101", REASON_OK},
 		/* iat */
 		{false, 6, AWAY, REASON_CLAIM_MISSING},
 		{false, 6, "00", REASON_OK},

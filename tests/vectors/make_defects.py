@@ -111,6 +111,18 @@ CASES = [
     ("long text", "limit-exceeded", lambda one: state(one, {1: {1: "x" * 1025}})),
     ("long float", "non-canonical", lambda one: one.full(readings={7: {3: d.Encoded(bytes.fromhex("fb3fd0000000000000"))}})),
     ("infinite", "claim-invalid", lambda one: one.full(readings={7: {3: d.Encoded(bytes.fromhex("f97c00"))}})),
+    ("events", "ok", lambda one: one.eventful()),
+    ("events and a state", "ok", lambda one: one.full(change={d.EVENTS: d.DEFAULT_EVENTS})),
+    ("events after a state", "ok", lambda one: (one.full(), one.eventful())[1]),
+    ("no event", "claim-invalid", lambda one: one.eventful([])),
+    ("events backwards", "non-canonical", lambda one: one.eventful(d.DEFAULT_EVENTS[::-1])),
+    ("event twice", "duplicate-key", lambda one: one.eventful(d.DEFAULT_EVENTS[:1] * 2)),
+    ("event of none", "claim-invalid", lambda one: one.eventful([[d.BOOT, [], 1, 1, 0]])),
+    ("event before itself", "claim-invalid", lambda one: one.eventful([[d.BOOT, [], 2, 1, 1]])),
+    ("event of other parts", "claim-invalid", lambda one: one.eventful([[d.FILE, ["/etc/hosts"], 1, 1, 1]])),
+    ("event of a float", "malformed", lambda one: one.eventful([[d.BOOT, [], 1.5, 2, 1]])),
+    ("too many events", "limit-exceeded", lambda one: one.eventful([[d.FILE, [f"{i:05}", "written"], 1, 1, 1] for i in range(257)])),
+    ("sections before none", "claim-missing", lambda one: one.quiet(change={d.SECTIONS_PREV: bytes(32)})),
     ("drops itself", "claim-invalid", lambda one: one.quiet(change={d.DROPPED: [[1, 2, 1]]})),
 ]
 

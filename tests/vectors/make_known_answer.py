@@ -97,6 +97,16 @@ COMPONENTS = [
 ]
 INVENTORY = sorted(COMPONENTS, key=cbor)
 
+EVENTS = [
+    [2, ["root", "sshd", "192.0.2.7"], 1790000000, 1790000042, 17],
+    [2, [None, "sshd", "2001:db8::1"], 1790000001, 1790000001, 1],
+    [2, None, 1789999999, 1790000200, 4711],
+    [5, ["/etc/ssh/sshd_config", "written"], 1790000100, 1790000101, 2],
+    [10, [], 1790000000, 1790000000, 1],
+    [14, ["-3600"], 1790000002, 1790000002, 1],
+    [4000, ["of a later version", None], 1790000003, 1790000003, (1 << 53) - 1],
+]
+
 
 def main():
     root_key, middle_key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
@@ -116,7 +126,9 @@ def main():
     quiet = {6: 1790000000, 256: UEID, 265: PROFILE, 267: 7, -65538: [41, EPOCH, prev, facts, 300, False]}
     full = {6: 1790000300, 10: nonce, 256: UEID, 265: PROFILE, 267: 8, -65537: STATE,
             -65538: [1042, EPOCH, prev, facts, 300, True], -65539: INVENTORY, -65540: boot_id, -65541: READINGS,
-            -65542: sections_prev, -65543: [[42, 41 + 64, 2], [106, 1041, 1]]}
+            -65542: sections_prev, -65543: [[42, 41 + 64, 2], [106, 1041, 1]], -65544: EVENTS[:1]}
+    eventful = {6: 1790000600, 256: UEID, 265: PROFILE, 267: 8, -65538: [1043, EPOCH, prev, facts, 300, True],
+                -65542: sections_prev, -65544: EVENTS}
     receipt = {6: 1790000301, 256: UEID, 265: PROFILE,
                -65550: [EPOCH, 1042, sha256(b"message 1042"), [[3, 3], [40, 41]], [[sha256(b"refused"), "bad-signature"]], 5, 50],
                -65551: nonce}
@@ -124,9 +136,9 @@ def main():
     expected = {"ueid": UEID.hex(), "epoch": EPOCH.hex(), "prev": prev.hex(), "sections_prev": sections_prev.hex(), "facts": facts.hex(),
                 "state_digest": state_digest.hex(), "inventory_digest": inventory_digest.hex(), "boot_id": boot_id.hex(),
                 "nonce": nonce.hex(), "state": cbor(STATE).hex(), "readings": cbor(READINGS).hex(), "inventory": cbor(INVENTORY).hex(),
-                "names": [item[1] for item in INVENTORY], "receipt_digest": sha256(b"message 1042").hex(),
+                "events": cbor(EVENTS).hex(), "names": [item[1] for item in INVENTORY], "receipt_digest": sha256(b"message 1042").hex(),
                 "refused_digest": sha256(b"refused").hex()}
-    for label, key, claims, chain in (("quiet", quiet_key, quiet, []), ("full", full_key, full, [full_cert, middle]),
+    for label, key, claims, chain in (("quiet", quiet_key, quiet, []), ("events", quiet_key, eventful, []), ("full", full_key, full, [full_cert, middle]),
                                       ("receipt", receipt_key, receipt, [receipt_cert])):
         payload = cbor(claims)
         message, tbs = sign1(key, payload, chain)
