@@ -180,10 +180,10 @@ known_events(void **unused)
 	assert_int_equal(cose_decode((struct slice){message, len}, &sign1), REASON_OK);
 	assert_int_equal(report_decode(sign1.payload, &report), REASON_OK);
 	assert_true(report_has_sections(&report) && report.has_sections_prev && report.state.at == NULL);
-	len = strlen(json_string_value(json_object_get(known, "events"))) / 2;
+	len = strlen(json_string_value(json_object_get(known, "events_section"))) / 2;
 	assert_int_equal(report.events.len, len);
-	assert_memory_equal(report.events.at, unhex(json_string_value(json_object_get(known, "events")), bytes).at,
-			    len);
+	assert_memory_equal(report.events.at,
+			    unhex(json_string_value(json_object_get(known, "events_section")), bytes).at, len);
 
 	/* Each comes out again as it was. */
 	cbor_reader_init(&r, report.events);

@@ -136,7 +136,7 @@ def main():
     expected = {"ueid": UEID.hex(), "epoch": EPOCH.hex(), "prev": prev.hex(), "sections_prev": sections_prev.hex(), "facts": facts.hex(),
                 "state_digest": state_digest.hex(), "inventory_digest": inventory_digest.hex(), "boot_id": boot_id.hex(),
                 "nonce": nonce.hex(), "state": cbor(STATE).hex(), "readings": cbor(READINGS).hex(), "inventory": cbor(INVENTORY).hex(),
-                "events": cbor(EVENTS).hex(), "names": [item[1] for item in INVENTORY], "receipt_digest": sha256(b"message 1042").hex(),
+                "events_section": cbor(EVENTS).hex(), "names": [item[1] for item in INVENTORY], "receipt_digest": sha256(b"message 1042").hex(),
                 "refused_digest": sha256(b"refused").hex()}
     for label, key, claims, chain in (("quiet", quiet_key, quiet, []), ("events", quiet_key, eventful, []), ("full", full_key, full, [full_cert, middle]),
                                       ("receipt", receipt_key, receipt, [receipt_cert])):
