@@ -69,6 +69,26 @@ def test_the_first_report_enrols_the_device_and_is_receipted(system, device):
     assert events(system, device) == ["device.enrolled", "device.state", "device.inventory"]
 
 
+def test_what_happened_on_a_device_is_evidence_and_goes_on_as_events(system, device):
+    late = (device.full(), device.eventful())[1]
+    newer = device.eventful([[wire.FILE, None, 1790000000, 1790000001, 300], [4000, ["of a later version"], 1790000000, 1790000000, 1]])
+    for message in (newer, late, late):  # the oldest is still to come
+        assert device.publish(message) == 0
+    await_stored(system, device, 2)
+    assert device.receipt_up_to(0).wants
+    rows = system.database.sql("SELECT type, data FROM event WHERE ueid = %s AND type LIKE 'device.event.%%' ORDER BY event_id", (device.ueid,))
+    assert [row[0] for row in rows] == [f"device.event.{kind}" for kind in ("file", "4000", "login-failed", "file", "boot")]
+    assert rows[0][1] == {"kind": "file", "others": True, "first": "2026-09-21T14:13:20Z", "last": "2026-09-21T14:13:21Z", "count": 300,
+                          "epoch": device.epoch.hex(), "seq": 3, "sha256": wire.sha256(newer).hex()}
+    assert rows[1][1]["subject"] == ["of a later version"]
+    assert {name: rows[2][1][name] for name in ("account", "service", "address", "count", "seq")} == \
+        {"account": "root", "service": "sshd", "address": "192.0.2.7", "count": 17, "seq": 2}
+    assert system.database.sql("SELECT seq, sections FROM report_full JOIN device USING (device_id) WHERE ueid = %s ORDER BY 1",
+                               (device.ueid,)) == [(2, 4), (3, 4)]
+    assert system.database.one("SELECT sections_head FROM device_hot JOIN device USING (device_id) WHERE ueid = %s",
+                               (device.ueid,)).tobytes() == wire.sha256(newer)
+
+
 def test_the_stored_bytes_are_what_was_sent(system, device):
     sent = [device.full(), device.quiet(), device.quiet()]
     for message in sent:
