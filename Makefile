@@ -42,6 +42,8 @@ SCHEMA := \
 	schema/events.c \
 	schema/report.c \
 	schema/receipt.c \
+	schema/merkle.c \
+	schema/checkpoint.c \
 	schema/options.c \
 	schema/log.c \
 	schema/program.c
@@ -125,9 +127,11 @@ COLLECTOR := \
 	collector/transaction.c \
 	collector/store.c \
 	collector/gaps.c \
+	collector/seal.c \
 	collector/answer.c \
 	collector/watch.c \
 	collector/outbox.c \
+	collector/checkpoint.c \
 	collector/pipeline.c \
 	collector/serve.c \
 	collector/routes.c \
@@ -151,6 +155,7 @@ CLI := \
 	collector/cli/token.c \
 	collector/cli/device.c \
 	collector/cli/audit.c \
+	collector/cli/audit_checkpoints.c \
 	collector/cli/verify.c \
 	collector/cli/migrate.c
 

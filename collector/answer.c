@@ -1,7 +1,5 @@
 #include "collector/answer.h"
 
-#include <openssl/pem.h>
-#include <openssl/x509.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +8,7 @@
 #include "collector/clock.h"
 #include "collector/counters.h"
 #include "collector/gaps.h"
+#include "collector/seal.h"
 #include "schema/log.h"
 #include "schema/receipt.h"
 
@@ -30,9 +29,7 @@ struct item {
 
 struct answer {
 	struct subscribe *subscribe;
-	struct cose_key *key;
-	struct slice chain[LIMIT_CHAIN_CERTS];
-	size_t chain_len;
+	struct seal *seal;
 	pthread_t thread;
 	pthread_mutex_t lock;
 	pthread_cond_t work;
@@ -360,9 +357,7 @@ publish(struct answer *a, struct receipt *r)
 	r->iat = (uint64_t)seconds(CLOCK_REALTIME);
 	cbor_writer_init(&w, payload, sizeof payload);
 	receipt_encode(r, &w);
-	len = w.overflow ? 0
-			 : cose_sign(a->key, a->chain, a->chain_len, (struct slice){payload, w.len}, message,
-				     sizeof message);
+	len = w.overflow ? 0 : seal_sign(a->seal, (struct slice){payload, w.len}, message, sizeof message);
 	if (len > 0 && subscribe_publish(a->subscribe, &r->ueid, (struct slice){message, len}) == 0)
 		counter_add(COUNTER_RECEIPTS, 1);
 	else
@@ -407,28 +402,6 @@ run(void *argument)
 	return NULL;
 }
 
-/* The signer's chain, leaf first. */
-static int
-load_chain(struct answer *a, const char *file)
-{
-	FILE *in = fopen(file, "re");
-	X509 *certificate;
-
-	if (in == NULL)
-		return -1;
-	while (a->chain_len < LIMIT_CHAIN_CERTS && (certificate = PEM_read_X509(in, NULL, NULL, NULL)) != NULL) {
-		uint8_t *der = NULL;
-		int len = i2d_X509(certificate, &der);
-
-		X509_free(certificate);
-		if (len <= 0)
-			break;
-		a->chain[a->chain_len++] = (struct slice){der, (size_t)len};
-	}
-	fclose(in);
-	return a->chain_len > 0 ? 0 : -1;
-}
-
 static void
 answer_free(struct answer *a)
 {
@@ -437,9 +410,7 @@ answer_free(struct answer *a)
 		free(item);
 	}
 	gaps_free(a->gaps);
-	for (size_t i = 0; i < a->chain_len; i++)
-		OPENSSL_free((void *)(uintptr_t)a->chain[i].at);
-	cose_key_free(a->key);
+	seal_free(a->seal);
 	pthread_cond_destroy(&a->work);
 	pthread_mutex_destroy(&a->lock);
 	free(a);
@@ -450,7 +421,6 @@ answer_start(const struct settings *settings, struct subscribe *subscribe)
 {
 	struct answer *a = calloc(1, sizeof *a);
 	pthread_condattr_t attributes;
-	char error[256] = "";
 
 	if (a == NULL)
 		return NULL;
@@ -462,14 +432,10 @@ answer_start(const struct settings *settings, struct subscribe *subscribe)
 	a->end = &a->first;
 	a->subscribe = subscribe;
 	a->gaps = gaps_new(GAPS_MAX);
-	a->key = cose_key_open(settings->receipt_key, error);
+	a->seal = seal_open(settings);
 	if (a->gaps == NULL)
 		log_error("answer: no memory");
-	else if (a->key == NULL)
-		log_error("answer: receipt_key: %s", error);
-	else if (load_chain(a, settings->receipt_certificate) < 0)
-		log_error("answer: no certificate in %s", settings->receipt_certificate);
-	else if (pthread_create(&a->thread, NULL, run, a) == 0)
+	else if (a->seal != NULL && pthread_create(&a->thread, NULL, run, a) == 0)
 		return a;
 	answer_free(a);
 	return NULL;

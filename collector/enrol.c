@@ -241,12 +241,11 @@ check_usage(X509 *leaf)
 }
 
 static enum reason
-check_name(X509 *leaf, const struct ueid *ueid)
+check_name(X509 *leaf, const char *name)
 {
 	const X509_NAME *subject = X509_get_subject_name(leaf);
 	int at = X509_NAME_get_index_by_NID(subject, NID_commonName, -1), len;
 	unsigned char *text = NULL;
-	char hex[UEID_HEX];
 	bool same;
 
 	if (at < 0 || X509_NAME_get_index_by_NID(subject, NID_commonName, at) >= 0)
@@ -254,8 +253,7 @@ check_name(X509 *leaf, const struct ueid *ueid)
 	len = ASN1_STRING_to_UTF8(&text, X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, at)));
 	if (len < 0)
 		return REASON_CERTIFICATE_NAME;
-	ueid_print(ueid, hex);
-	same = (size_t)len == strlen(hex) && memcmp(text, hex, (size_t)len) == 0;
+	same = (size_t)len == strlen(name) && memcmp(text, name, (size_t)len) == 0;
 	OPENSSL_free(text);
 	return same ? REASON_OK : REASON_CERTIFICATE_NAME;
 }
@@ -370,8 +368,7 @@ read_enrolment(struct enrolment *e, X509 *leaf, const struct slice *chain, size_
 }
 
 static enum reason
-vouch(const struct anchors *anchors, STACK_OF(X509) * certificates, const struct ueid *ueid, int64_t now,
-      struct enrolment *e)
+vouch(const struct anchors *anchors, STACK_OF(X509) * certificates, const char *name, int64_t now, struct enrolment *e)
 {
 	const struct anchor *anchor = NULL;
 	X509 *leaf = sk_X509_value(certificates, 0);
@@ -380,7 +377,7 @@ vouch(const struct anchors *anchors, STACK_OF(X509) * certificates, const struct
 	if (reason == REASON_OK)
 		reason = check_usage(leaf);
 	if (reason == REASON_OK)
-		reason = check_name(leaf, ueid);
+		reason = check_name(leaf, name);
 	if (reason != REASON_OK)
 		return reason;
 	e->tenant_id = anchor->tenant_id;
@@ -389,8 +386,8 @@ vouch(const struct anchors *anchors, STACK_OF(X509) * certificates, const struct
 }
 
 enum reason
-enrol_chain(const struct anchors *anchors, const struct slice *chain, size_t n, const struct ueid *ueid,
-	    struct slice kid, int64_t now, struct enrolment **out)
+enrol_named(const struct anchors *anchors, const struct slice *chain, size_t n, const char *name, struct slice kid,
+	    int64_t now, struct enrolment **out)
 {
 	STACK_OF(X509) *certificates = sk_X509_new_null();
 	struct enrolment *e = calloc(1, sizeof *e);
@@ -402,7 +399,7 @@ enrol_chain(const struct anchors *anchors, const struct slice *chain, size_t n, 
 	if (reason == REASON_OK)
 		reason = read_enrolment(e, sk_X509_value(certificates, 0), chain, n, kid);
 	if (reason == REASON_OK)
-		reason = vouch(anchors, certificates, ueid, now, e);
+		reason = vouch(anchors, certificates, name, now, e);
 	if (reason != REASON_OK)
 		goto out;
 	*out = e;
@@ -412,6 +409,16 @@ out:
 	sk_X509_pop_free(certificates, X509_free);
 	ERR_clear_error();
 	return reason;
+}
+
+enum reason
+enrol_chain(const struct anchors *anchors, const struct slice *chain, size_t n, const struct ueid *ueid,
+	    struct slice kid, int64_t now, struct enrolment **out)
+{
+	char hex[UEID_HEX];
+
+	ueid_print(ueid, hex);
+	return enrol_named(anchors, chain, n, hex, kid, now, out);
 }
 
 bool

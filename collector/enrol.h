@@ -33,6 +33,9 @@ struct enrolment {
    UNKNOWN_KEY if memory ran out: sending it again can help. */
 enum reason enrol_chain(const struct anchors *, const struct slice *chain, size_t n, const struct ueid *, struct slice kid, int64_t now,
 	struct enrolment **out) WARN_UNUSED;
+/* The same for another common name: of who signs receipts and checkpoints. */
+enum reason enrol_named(const struct anchors *, const struct slice *chain, size_t n, const char *name, struct slice kid, int64_t now,
+	struct enrolment **out) WARN_UNUSED;
 /* Whether it is a certificate whose time begins after `then`; nothing else of it is looked at. */
 bool certificate_begins_after(struct slice der, int64_t then);
 void enrolment_free(struct enrolment *);

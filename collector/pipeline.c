@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "collector/answer.h"
+#include "collector/checkpoint.h"
 #include "collector/clock.h"
 #include "collector/counters.h"
 #include "collector/keyring.h"
@@ -34,6 +35,7 @@ struct pipeline {
 	struct lease *lease;
 	struct watch *watch;
 	struct outbox *outbox;
+	struct checkpointer *checkpointer;
 	size_t started; /* stages */
 	_Atomic int64_t stop_by; /* seconds; 0: not stopping */
 };
@@ -46,6 +48,7 @@ static int start_store(struct pipeline *);
 static int start_watch(struct pipeline *);
 static int start_outbox(struct pipeline *);
 static int start_lease(struct pipeline *);
+static int start_checkpoint(struct pipeline *);
 static void stop_queue(struct pipeline *);
 static void stop_subscribe(struct pipeline *);
 static void stop_answer(struct pipeline *);
@@ -54,6 +57,7 @@ static void stop_store(struct pipeline *);
 static void stop_watch(struct pipeline *);
 static void stop_outbox(struct pipeline *);
 static void stop_lease(struct pipeline *);
+static void stop_checkpoint(struct pipeline *);
 
 /*
  * A report comes in at `subscribe`, which copies it into the queue; `verify` finishes it there, in any order; `store` takes the longest finished
@@ -74,6 +78,7 @@ static const struct stage {
 	{"lease", start_lease, stop_lease},
 	{"watch", start_watch, stop_watch},
 	{"outbox", start_outbox, stop_outbox},
+	{"checkpoint", start_checkpoint, stop_checkpoint},
 };
 /* clang-format on */
 #define STAGES (sizeof stages / sizeof stages[0])
@@ -302,6 +307,21 @@ static void
 stop_outbox(struct pipeline *p)
 {
 	outbox_stop(p->outbox);
+}
+
+/* checkpoint */
+
+static int
+start_checkpoint(struct pipeline *p)
+{
+	p->checkpointer = checkpointer_start(p->settings);
+	return p->checkpointer == NULL ? -1 : 0;
+}
+
+static void
+stop_checkpoint(struct pipeline *p)
+{
+	checkpointer_stop(p->checkpointer);
 }
 
 /* lease */

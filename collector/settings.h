@@ -31,6 +31,7 @@ struct settings {
 	int64_t batch_window_ms;	/* how long a batch may wait for more */
 	int64_t park_seconds, park_max;	/* reports without a known key */
 	int64_t pending_max;	/* reports stored of a device on hold */
+	int64_t checkpoint_interval;	/* seconds */
 	int64_t silence_min;	/* seconds: nobody is silent sooner */
 	int64_t event_retention;	/* seconds */
 

@@ -1,5 +1,5 @@
 /* `fleetstate audit`: verifies the stored evidence again, from the bytes alone, several devices at a time. */
-#include "collector/audit.h"
+#include "collector/cli/audit.h"
 
 #include <jansson.h>
 #include <pthread.h>
@@ -62,6 +62,7 @@ struct campaign {
 	size_t page_len, page_at;
 	int64_t last; /* device of the page; -1: that was the last page */
 	bool failed;
+	uint64_t checkpoints;
 	atomic_llong devices_done, reports, findings;
 };
 
@@ -95,31 +96,61 @@ run_statement(struct database *db, int statement, const struct param *params)
 /* Findings. */
 
 static void
-print_finding(void *context, enum finding finding, uint64_t epoch, uint64_t first, uint64_t last, const char *detail)
+print_json(const struct audit_place *p, const char *finding, const char *ueid, const char *epoch, const char *detail)
+{
+	json_t *line = json_pack("{s:s, s:s*, s:s*, s:s*}", "finding", finding, "ueid", ueid, "epoch", epoch, "detail",
+				 detail);
+
+	if (ueid != NULL)
+		(void)json_object_update_new(
+			line, json_pack("{s:I, s:I}", "first", (json_int_t)p->first, "last", (json_int_t)p->last));
+	if (p->checkpoint != 0)
+		json_object_set_new(line, "checkpoint", json_integer((json_int_t)p->checkpoint));
+	json_dumpf(line, stdout, JSON_COMPACT);
+	json_decref(line);
+	putchar('\n');
+}
+
+static void
+print_words(const struct audit_place *p, enum finding finding, const char *ueid, const char *epoch, const char *detail)
+{
+	printf("%s:", finding_name(finding));
+	if (p->checkpoint != 0)
+		printf(" checkpoint %llu", (unsigned long long)p->checkpoint);
+	if (ueid != NULL)
+		printf(" device %s epoch %s seq %llu", ueid, epoch, (unsigned long long)p->first);
+	if (p->last != p->first)
+		printf(" to %llu", (unsigned long long)p->last);
+	printf(": %s%s%s%s\n", finding_help(finding), detail == NULL ? "" : " (", detail == NULL ? "" : detail,
+	       detail == NULL ? "" : ")");
+}
+
+static void
+print_finding(void *context, enum finding finding, const struct audit_place *p, const char *detail)
+{
+	struct campaign *c = context;
+	char ueid[UEID_HEX] = "", epoch[17] = "";
+
+	if (p->ueid != NULL) {
+		ueid_print(p->ueid, ueid);
+		snprintf(epoch, sizeof epoch, "%016llx", (unsigned long long)p->epoch);
+	}
+	atomic_fetch_add(&c->findings, 1);
+	pthread_mutex_lock(&c->lock);
+	if (c->json)
+		print_json(p, finding_name(finding), p->ueid == NULL ? NULL : ueid, p->ueid == NULL ? NULL : epoch,
+			   detail);
+	else
+		print_words(p, finding, p->ueid == NULL ? NULL : ueid, epoch, detail);
+	pthread_mutex_unlock(&c->lock);
+}
+
+static void
+tell_finding(void *context, enum finding finding, uint64_t epoch, uint64_t first, uint64_t last, const char *detail)
 {
 	struct auditor *a = context;
-	char ueid[UEID_HEX], name[17];
 
-	ueid_print(&a->target.ueid, ueid);
-	snprintf(name, sizeof name, "%016llx", (unsigned long long)epoch);
-	atomic_fetch_add(&a->campaign->findings, 1);
-	pthread_mutex_lock(&a->campaign->lock);
-	if (a->campaign->json) {
-		json_t *line = json_pack("{s:s, s:s, s:s, s:I, s:I, s:s*}", "finding", finding_name(finding), "ueid",
-					 ueid, "epoch", name, "first", (json_int_t)first, "last", (json_int_t)last,
-					 "detail", detail);
-
-		json_dumpf(line, stdout, JSON_COMPACT);
-		json_decref(line);
-		putchar('\n');
-	} else {
-		printf("%s: device %s epoch %s seq %llu", finding_name(finding), ueid, name, (unsigned long long)first);
-		if (last != first)
-			printf(" to %llu", (unsigned long long)last);
-		printf(": %s%s%s%s\n", finding_help(finding), detail == NULL ? "" : " (", detail == NULL ? "" : detail,
-		       detail == NULL ? "" : ")");
-	}
-	pthread_mutex_unlock(&a->campaign->lock);
+	print_finding(a->campaign, finding, &(struct audit_place){&a->target.ueid, epoch, first, last, 0}, detail);
 }
 
 /* One device. */
@@ -249,7 +280,7 @@ walk_rows(struct auditor *a, struct audit *audit)
 static int
 audit_device(struct auditor *a)
 {
-	struct audit audit = {.cache = a->cache, .kept_us = a->campaign->kept_us, .tell = print_finding, .context = a};
+	struct audit audit = {.cache = a->cache, .kept_us = a->campaign->kept_us, .tell = tell_finding, .context = a};
 	struct device device = {.ueid = a->target.ueid, .device_id = a->target.device_id};
 	struct audit_epoch *epochs = NULL;
 	struct device_keys *keys = NULL;
@@ -411,20 +442,44 @@ run_jobs(struct campaign *c, size_t jobs)
 	}
 }
 
+static int
+look_at_checkpoints(struct campaign *c, const struct anchors *anchors, struct slice held)
+{
+	struct checkpoint_audit audit = {c->db, c->tenant, c->ueid, c->kept_us, anchors, held, print_finding, c, 0};
+	int rc = audit_checkpoints(&audit);
+
+	c->checkpoints = audit.checkpoints;
+	return rc;
+}
+
+static void
+print_totals(const struct campaign *c)
+{
+	const char *format = c->json ? "{\"devices\":%lld,\"reports\":%lld,\"checkpoints\":%llu,\"findings\":%lld}\n"
+				     : "%lld devices, %lld reports, %llu checkpoints, %lld findings\n";
+
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat-nonliteral"
+	printf(format, atomic_load(&c->devices_done), atomic_load(&c->reports), (unsigned long long)c->checkpoints,
+	       atomic_load(&c->findings));
+#pragma GCC diagnostic pop
+}
+
 int
 audit_evidence(const struct command *command, int argc, char **argv)
 {
 	struct campaign c = {.lock = PTHREAD_MUTEX_INITIALIZER};
-	const char *jobs = NULL, *since = NULL;
+	const char *jobs = NULL, *since = NULL, *ca = NULL, *kept = NULL;
+	struct anchors *anchors = NULL;
+	struct slice held = {NULL, 0};
+	char error[256];
 	char seconds[24];
-	const struct cli_option options[] = {{"device", &c.ueid, NULL},
-					     {"tenant", &c.tenant, NULL},
-					     {"since", &since, NULL},
-					     {"jobs", &jobs, NULL},
-					     {"json", NULL, &c.json}};
+	const struct cli_option options[] = {
+		{"device", &c.ueid, NULL}, {"tenant", &c.tenant, NULL}, {"since", &since, NULL}, {"jobs", &jobs, NULL},
+		{"ca", &ca, NULL},         {"checkpoint", &kept, NULL}, {"json", NULL, &c.json}};
 	long processors = sysconf(_SC_NPROCESSORS_ONLN), n = processors > 0 ? processors : 1;
 
-	cli_parse(command, argc, argv, options, 5, 0, 0);
+	cli_parse(command, argc, argv, options, 7, 0, 0);
 	if (c.ueid != NULL)
 		cli_check_ueid(c.ueid);
 	if (jobs != NULL) {
@@ -435,19 +490,22 @@ audit_evidence(const struct command *command, int argc, char **argv)
 		snprintf(seconds, sizeof seconds, "%lld", (long long)cli_time(since));
 		c.since = seconds;
 	}
+	if (ca != NULL && (anchors = anchors_from_pem(ca, error)) == NULL)
+		cli_die(CLI_WRONG, "%s", error);
+	if (kept != NULL)
+		held.at = cli_read(kept, &held.len);
 	if (prepare(&c) < 0)
 		cli_die(CLI_WRONG, "the database does not answer");
 	if (c.devices == 0 && (c.ueid != NULL || c.tenant != NULL))
 		cli_die(CLI_WRONG, "there is no such device");
 	run_jobs(&c, (size_t)(n < JOBS_MAX ? n : JOBS_MAX));
+	if (!c.failed && look_at_checkpoints(&c, anchors, held) < 0)
+		c.failed = true;
 	database_free(c.db);
+	anchors_free(anchors);
+	free((void *)(uintptr_t)held.at);
 	if (c.failed)
 		cli_die(CLI_WRONG, "the database failed: the audit is not complete");
-	if (c.json)
-		printf("{\"devices\":%lld,\"reports\":%lld,\"findings\":%lld}\n", atomic_load(&c.devices_done),
-		       atomic_load(&c.reports), atomic_load(&c.findings));
-	else
-		printf("%lld devices, %lld reports, %lld findings\n", atomic_load(&c.devices_done),
-		       atomic_load(&c.reports), atomic_load(&c.findings));
+	print_totals(&c);
 	return atomic_load(&c.findings) > 0 ? CLI_NO : CLI_YES;
 }

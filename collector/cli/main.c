@@ -30,7 +30,8 @@ static const struct command commands[] = {
 	{"device", "retire", device_retire, "UEID", "refuse its reports from now on"},
 	{"device", "reprovision", device_reprovision, "UEID [--hours N]",
 	 "vouch for the next epoch that it begins, after its storage was renewed"},
-	{"audit", NULL, audit_evidence, "[--device UEID] [--tenant ID] [--since TIME] [--jobs N] [--json]",
+	{"audit", NULL, audit_evidence,
+	 "[--device UEID] [--tenant ID] [--since TIME] [--ca FILE] [--checkpoint FILE] [--jobs N] [--json]",
 	 "verify the stored evidence again: signatures, chain, and that nothing is gone"},
 	{"verify", NULL, verify_file, "FILE [--ca FILE] [--chain FILE] [--time TIME] [--json]",
 	 "verify one report (- is standard input), without a database"},
@@ -259,6 +260,25 @@ cli_check_number(const char *text, const char *what)
 {
 	if (strspn(text, "0123456789") != strlen(text) || strlen(text) < 1 || strlen(text) > 9 || atoi(text) == 0)
 		cli_die(CLI_WRONG, "%s: %s is a number from 1 to 999999999", text, what);
+}
+
+uint8_t *
+cli_read(const char *name, size_t *len)
+{
+	FILE *in = strcmp(name, "-") == 0 ? stdin : fopen(name, "rb");
+	uint8_t *bytes = malloc(LIMIT_MESSAGE + 1);
+
+	if (in == NULL)
+		cli_die(CLI_WRONG, "%s: %m", name);
+	if (bytes == NULL)
+		cli_die(CLI_WRONG, "out of memory");
+	/* One byte more than allowed tells a message that is too large. */
+	*len = fread(bytes, 1, LIMIT_MESSAGE + 1, in);
+	if (ferror(in))
+		cli_die(CLI_WRONG, "%s: %m", name);
+	if (in != stdin)
+		fclose(in);
+	return bytes;
 }
 
 int64_t

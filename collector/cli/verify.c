@@ -10,25 +10,6 @@
 
 #include "collector/cli/cli.h"
 
-static uint8_t *
-read_file(const char *name, size_t *len)
-{
-	FILE *in = strcmp(name, "-") == 0 ? stdin : fopen(name, "rb");
-	uint8_t *bytes = malloc(LIMIT_MESSAGE + 1);
-
-	if (in == NULL)
-		cli_die(CLI_WRONG, "%s: %m", name);
-	if (bytes == NULL)
-		cli_die(CLI_WRONG, "out of memory");
-	/* One byte more than allowed tells a message that is too large. */
-	*len = fread(bytes, 1, LIMIT_MESSAGE + 1, in);
-	if (ferror(in))
-		cli_die(CLI_WRONG, "%s: %m", name);
-	if (in != stdin)
-		fclose(in);
-	return bytes;
-}
-
 static size_t
 read_chain(const char *file, struct slice chain[LIMIT_CHAIN_CERTS])
 {
@@ -149,7 +130,7 @@ verify_file(const struct command *command, int argc, char **argv)
 	m.received_us = (at == NULL ? time(NULL) : cli_time(at)) * 1000000;
 	if (ca != NULL && (anchors = anchors_from_pem(ca, error)) == NULL)
 		cli_die(CLI_WRONG, "%s", error);
-	m.bytes.at = bytes = read_file(argv[1], &m.bytes.len);
+	m.bytes.at = bytes = cli_read(argv[1], &m.bytes.len);
 	sha256(m.bytes, m.sha256);
 	decoded = read_ueid(&m);
 	if (decoded && anchors == NULL) {

@@ -1,17 +1,20 @@
 """`fleetstate audit` on evidence that real devices sent: silent on what is whole, loud on each way to tamper with it."""
 
+import base64
+import hashlib
 import json
 
 import pytest
 
 from ingesting import System, await_true
+import device as wire  # found through ingesting
 
 GAP, DROP = 7, 9  # a report that never came, and one that the device declares dropped
 
 
 @pytest.fixture(scope="module")
 def system(tmp_path_factory):
-    system = System(tmp_path_factory.mktemp("audit"), postgres=["fsync=off"])
+    system = System(tmp_path_factory.mktemp("audit"), postgres=["fsync=off"], checkpoint_interval="30d")
     yield system
     system.close()
 
@@ -41,6 +44,7 @@ def audit(system, device, *words, status):
     lines = [json.loads(line) for line in system.database.cli("audit", "--device", device.ueid.hex(), "--json", *words, status=status).splitlines()]
     total = lines.pop()
     assert total["devices"] == 1 and total["findings"] == len(lines)
+    lines = [line for line in lines if line["finding"] not in ("checkpoint", "beyond")]
     assert all(line["ueid"] == device.ueid.hex() and line["epoch"] == device.epoch.hex() for line in lines)
     return [(line["finding"], line["first"], line["last"]) for line in lines]
 
@@ -54,7 +58,7 @@ def change(system, device, text, seq, table="report_quiet"):
 def test_what_is_whole_is_found_whole(system, device):
     assert audit(system, device, status=0) == []
     out = system.database.cli("audit", "--tenant", "acme", "--jobs", "4")
-    assert out.endswith(" 0 findings") and " 10 reports" in out
+    assert out.endswith(" findings") and " 0 findings" in out and " 10 reports" in out
 
 
 def test_a_fork_is_evidence_and_no_finding(system, device):
@@ -167,3 +171,103 @@ def test_since_when(system, device):
 @pytest.mark.parametrize("words", [("--device", "01"), ("--device", "zz"), ("--since", "yesterweek"), ("--jobs", "0"), ("--jobs", "x"), ("extra",), ("--tenant", "nobody")])
 def test_a_wrong_call_is_told(system, words):
     system.database.cli("audit", *words, status=2)
+
+
+# Checkpoints.
+
+CHECKPOINT = -65560
+
+
+@pytest.fixture
+def marked(tmp_path):
+    """A system that has just made checkpoints of a device's four reports; and the device."""
+    system = System(tmp_path, postgres=["fsync=off"], checkpoint_interval="1s")
+    try:
+        device = system.device()
+        for message in (device.full(), device.quiet(), device.quiet(), device.quiet()):
+            device.publish(message)
+        await_true(lambda: system.database.one("SELECT count(*) FROM checkpoint_leaf WHERE seq = 4") >= 2, "two checkpoints of all reports")
+        assert system.collector.stop() == 0
+        yield system, device
+    finally:
+        system.close()
+
+
+def findings(system, *words, status=1):
+    lines = [json.loads(line) for line in system.database.cli("audit", "--ca", system.broker.pki / "operator-ca.crt", "--json", *words, status=status).splitlines()]
+    assert lines.pop()["findings"] == len(lines)
+    return [line["finding"] for line in lines]
+
+
+def root_of(leaves):
+    """RFC 9162 2.1.1, as it is written there."""
+    if not leaves:
+        return hashlib.sha256().digest()
+    if len(leaves) == 1:
+        return hashlib.sha256(b"\0" + leaves[0]).digest()
+    k = 1
+    while 2 * k < len(leaves):
+        k *= 2
+    return hashlib.sha256(b"\1" + root_of(leaves[:k]) + root_of(leaves[k:])).digest()
+
+
+def test_a_checkpoint_is_what_it_says(marked):
+    system, device = marked
+    rows = system.database.sql("SELECT number, message FROM checkpoint ORDER BY number")
+    previous = None
+    for number, message in rows:
+        message = bytes(message)
+        claims = wire.open_message(message, (system.broker.pki / "operator-ca.crt").read_bytes())[0]
+        leaves = system.database.sql("SELECT ueid, epoch, seq, head FROM checkpoint_leaf WHERE number = %s ORDER BY place", (number,))
+        plain = [bytes(ueid) + (epoch % 2 ** 64).to_bytes(8, "big") + seq.to_bytes(8, "big") + bytes(head) for ueid, epoch, seq, head in leaves]
+        assert claims[CHECKPOINT] == [number, previous, len(leaves), root_of(plain)]
+        previous = hashlib.sha256(message).digest()
+    told = system.database.sql("SELECT data FROM event WHERE type = 'ledger.checkpoint' ORDER BY event_id")
+    assert [base64.b64decode(data["message"]) for data, in told] == [bytes(message) for _, message in rows]
+    assert findings(system, status=0) == []
+
+
+def test_a_tail_cut_off_with_the_ledger_s_head(marked):
+    """As somebody would who can write everything but the checkpoints that others hold."""
+    system, device = marked
+    system.database.sql("DELETE FROM report_quiet WHERE seq >= 3")
+    system.database.sql("UPDATE device_hot SET hi = 2, head = (SELECT sha256 FROM report WHERE seq = 2)")
+    assert findings(system) == ["beyond"]
+    # Leaves that are made to fit no longer give the root that was signed.
+    system.database.sql("UPDATE checkpoint_leaf SET seq = 2, head = (SELECT sha256 FROM report WHERE seq = 2)")
+    assert set(findings(system)) == {"checkpoint"}
+
+
+def test_a_checkpoint_that_was_tampered_with(marked):
+    system, device = marked
+    system.database.sql("UPDATE checkpoint SET message = set_byte(message, 60, get_byte(message, 60) # 1) WHERE number = 1")
+    assert "checkpoint" in findings(system)
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_checkpoint_that_is_gone(marked, number):
+    system, device = marked
+    last = system.database.one("SELECT max(number) FROM checkpoint")
+    system.database.sql("DELETE FROM checkpoint WHERE number = %s", (number,))
+    assert ("checkpoint" in findings(system, status=1 if number < last else 0)) == (number < last)
+
+
+def test_a_checkpoint_that_somebody_held(marked, tmp_path):
+    """All after the first is taken back, and another signer makes one more: only who kept a copy can tell."""
+    system, device = marked
+    held = tmp_path / "held"
+    held.write_bytes(bytes(system.database.one("SELECT message FROM checkpoint ORDER BY number DESC LIMIT 1")))
+    assert findings(system, "--checkpoint", held, status=0) == []
+    last = system.database.one("SELECT max(number) FROM checkpoint")
+    system.database.sql("DELETE FROM checkpoint WHERE number = %s", (last,))
+    system.database.sql("DELETE FROM checkpoint_leaf WHERE number = %s", (last,))
+    assert findings(system, status=0) == []
+    assert findings(system, "--checkpoint", held) == ["checkpoint"]
+    held.write_bytes(b"no checkpoint")
+    assert findings(system, "--checkpoint", held) == ["checkpoint"]
+
+
+def test_a_signer_that_is_not_the_operator_s(marked):
+    system, device = marked
+    lines = [json.loads(line) for line in system.database.cli("audit", "--ca", system.broker.pki / "maker-ca.crt", "--json", status=1).splitlines()]
+    assert {line["detail"] for line in lines[:-1]} == {"certificate-untrusted"}

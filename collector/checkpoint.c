@@ -1,0 +1,244 @@
+#include "collector/checkpoint.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "collector/clock.h"
+#include "collector/counters.h"
+#include "collector/database.h"
+#include "collector/seal.h"
+#include "schema/checkpoint.h"
+#include "schema/log.h"
+
+#define LOOK_SECONDS 60 /* between two looks whether it is time, or the interval when that is less */
+
+/* clang-format off */
+enum { DUE, LEAVES, READ, KEEP, TELL, TRIM };
+static const struct statement statements[] = {
+	/* The lock is this transaction's; whoever does not get it leaves the work to who did. */
+	[DUE] = {"checkpoint_due",
+		"SELECT n.next, n.sha256 FROM (SELECT pg_try_advisory_xact_lock(8259, 8) AS ours OFFSET 0) l,"
+		" LATERAL (SELECT coalesce(max(number), 0) + 1 AS next, coalesce(max(made_at), '-infinity') AS made_at,"
+		" (SELECT c.sha256 FROM checkpoint c ORDER BY c.number DESC LIMIT 1) AS sha256 FROM checkpoint) n"
+		" WHERE l.ours AND n.made_at <= now() - make_interval(secs => $1::float8)", 1},
+	[LEAVES] = {"checkpoint_leaves",
+		"INSERT INTO checkpoint_leaf SELECT $1::bigint, row_number() OVER (ORDER BY h.device_id) - 1, h.device_id, h.tenant_id, d.ueid, h.epoch,"
+		" h.hi, h.head, h.last_seen FROM device_hot h JOIN device d ON d.device_id = h.device_id WHERE h.hi > 0 AND h.head IS NOT NULL", 1},
+	[READ] = {"checkpoint_read", "SELECT ueid, epoch, seq, head FROM checkpoint_leaf WHERE number = $1::bigint ORDER BY place", 1},
+	[KEEP] = {"checkpoint_keep",
+		"INSERT INTO checkpoint (number, made_at, devices, root, sha256, message) VALUES ($1::bigint, to_timestamp($2::bigint), $3::bigint, $4::bytea,"
+		" $5::bytea, $6::bytea)", 6},
+	[TELL] = {"checkpoint_tell",
+		"INSERT INTO event (tenant_id, type, data) SELECT tenant_id, 'ledger.checkpoint', jsonb_build_object('number', $1::bigint, 'devices', $2::bigint,"
+		" 'root', encode($3::bytea, 'hex'), 'sha256', encode($4::bytea, 'hex'), 'message', translate(encode($5::bytea, 'base64'), E'\\n', ''))"
+		" FROM tenant", 5},
+	[TRIM] = {"checkpoint_trim", "DELETE FROM checkpoint_leaf WHERE number <= $1::bigint - 31", 1},
+};
+/* clang-format on */
+
+struct checkpointer {
+	const struct settings *settings;
+	struct database *db;
+	struct seal *seal;
+	pthread_t thread;
+	pthread_mutex_t lock;
+	pthread_cond_t wake;
+	bool stop;
+};
+
+static struct param
+number(char text[24], int64_t n)
+{
+	return (struct param){text, snprintf(text, 24, "%lld", (long long)n), false};
+}
+
+static struct param
+bytes(const void *at, size_t len)
+{
+	return (struct param){at, (int)len, true};
+}
+
+static int
+run_statement(struct checkpointer *c, int statement, const struct param *params)
+{
+	PGresult *res = database_run(c->db, statements[statement].name, params, statements[statement].params, NULL);
+
+	PQclear(res);
+	return res == NULL ? -1 : 0;
+}
+
+/* Row by row: a million leaves need not stand in memory. */
+static int
+read_root(struct checkpointer *c, struct param number_param, struct checkpoint *out)
+{
+	const char *values[1] = {number_param.at};
+	struct merkle tree = {.leaves = 0};
+	PGconn *conn = database_connect(c->db);
+	merkle_hash leaf;
+	PGresult *res;
+	int rc = 0;
+
+	if (conn == NULL || PQsendQueryPrepared(conn, statements[READ].name, 1, values, NULL, NULL, 1) != 1 ||
+	    PQsetSingleRowMode(conn) != 1)
+		return -1;
+	while ((res = PQgetResult(conn)) != NULL) {
+		if (PQresultStatus(res) == PGRES_SINGLE_TUPLE) {
+			checkpoint_leaf((const struct ueid *)result_bytes(res, 0, 0).at,
+					(uint64_t)result_int(res, 0, 1), (uint64_t)result_int(res, 0, 2),
+					result_bytes(res, 0, 3).at, leaf);
+			merkle_add(&tree, leaf);
+		} else if (PQresultStatus(res) != PGRES_TUPLES_OK) {
+			rc = -1;
+		}
+		PQclear(res);
+	}
+	out->devices = tree.leaves;
+	merkle_root(&tree, out->root);
+	return rc;
+}
+
+static int
+sign_and_keep(struct checkpointer *c, struct checkpoint *checkpoint)
+{
+	uint8_t payload[256], message[LIMIT_CHECKPOINT], digest[DIGEST_SIZE];
+	char n[24], at[24], devices[24];
+	struct cbor_writer w;
+	size_t len;
+
+	cbor_writer_init(&w, payload, sizeof payload);
+	checkpoint_encode(checkpoint, &w);
+	len = w.overflow ? 0 : seal_sign(c->seal, (struct slice){payload, w.len}, message, sizeof message);
+	if (len == 0) {
+		log_error("checkpoint: it can't be signed");
+		return -1;
+	}
+	sha256((struct slice){message, len}, digest);
+	const struct param number_param = number(n, (int64_t)checkpoint->number),
+			   devices_param = number(devices, (int64_t)checkpoint->devices);
+	const struct param kept[6] = {number_param,
+				      number(at, (int64_t)checkpoint->iat),
+				      devices_param,
+				      bytes(checkpoint->root, DIGEST_SIZE),
+				      bytes(digest, DIGEST_SIZE),
+				      bytes(message, len)};
+	const struct param told[5] = {number_param, devices_param, kept[3], kept[4], kept[5]};
+
+	if (run_statement(c, KEEP, kept) < 0 || run_statement(c, TELL, told) < 0 ||
+	    run_statement(c, TRIM, &number_param) < 0)
+		return -1;
+	return 0;
+}
+
+/* 1: made; 0: it is not time, or another collector is at it; -1: the database fails, or signing. */
+static int
+make_checkpoint(struct checkpointer *c)
+{
+	struct checkpoint checkpoint = {.iat = (uint64_t)(clock_now_us() / 1000000)};
+	char interval[24], n[24];
+	const struct param interval_param = number(interval, c->settings->checkpoint_interval);
+	struct param number_param;
+	struct slice previous;
+	PGresult *res = database_run(c->db, statements[DUE].name, &interval_param, 1, NULL);
+
+	if (res == NULL || PQntuples(res) == 0) {
+		PQclear(res);
+		return res == NULL ? -1 : 0;
+	}
+	checkpoint.number = (uint64_t)result_int(res, 0, 0);
+	previous = result_bytes(res, 0, 1);
+	checkpoint.has_previous = previous.len == DIGEST_SIZE;
+	if (checkpoint.has_previous)
+		memcpy(checkpoint.previous, previous.at, DIGEST_SIZE);
+	PQclear(res);
+	number_param = number(n, (int64_t)checkpoint.number);
+	if (run_statement(c, LEAVES, &number_param) < 0 || read_root(c, number_param, &checkpoint) < 0 ||
+	    sign_and_keep(c, &checkpoint) < 0)
+		return -1;
+	log_info("checkpoint made number=%llu devices=%llu", (unsigned long long)checkpoint.number,
+		 (unsigned long long)checkpoint.devices);
+	return 1;
+}
+
+static void
+look(struct checkpointer *c)
+{
+	int made;
+
+	/* A checkpoint's time must be one that others can believe. */
+	if (!clock_is_right() || database_exec(c->db, "BEGIN") < 0)
+		return;
+	made = make_checkpoint(c);
+	if (made <= 0)
+		(void)!database_exec(c->db, "ROLLBACK");
+	else if (database_exec(c->db, "COMMIT") == 0)
+		counter_add(COUNTER_CHECKPOINTS, 1);
+}
+
+static void *
+run(void *argument)
+{
+	struct checkpointer *c = argument;
+	int64_t interval = c->settings->checkpoint_interval;
+	struct timespec until;
+
+	pthread_mutex_lock(&c->lock);
+	while (!c->stop) {
+		pthread_mutex_unlock(&c->lock);
+		look(c);
+		clock_gettime(CLOCK_MONOTONIC, &until);
+		until.tv_sec += interval < LOOK_SECONDS ? interval : LOOK_SECONDS;
+		pthread_mutex_lock(&c->lock);
+		while (!c->stop && pthread_cond_timedwait(&c->wake, &c->lock, &until) == 0)
+			;
+	}
+	pthread_mutex_unlock(&c->lock);
+	return NULL;
+}
+
+static void
+checkpointer_free(struct checkpointer *c)
+{
+	seal_free(c->seal);
+	database_free(c->db);
+	pthread_cond_destroy(&c->wake);
+	pthread_mutex_destroy(&c->lock);
+	free(c);
+}
+
+struct checkpointer *
+checkpointer_start(const struct settings *settings)
+{
+	struct checkpointer *c = calloc(1, sizeof *c);
+	pthread_condattr_t attributes;
+
+	if (c == NULL)
+		return NULL;
+	c->settings = settings;
+	pthread_condattr_init(&attributes);
+	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+	pthread_cond_init(&c->wake, &attributes);
+	pthread_condattr_destroy(&attributes);
+	pthread_mutex_init(&c->lock, NULL);
+	c->db = database_new(settings->database, statements, sizeof statements / sizeof statements[0]);
+	c->seal = seal_open(settings);
+	if (c->db != NULL && c->seal != NULL && pthread_create(&c->thread, NULL, run, c) == 0)
+		return c;
+	checkpointer_free(c);
+	return NULL;
+}
+
+void
+checkpointer_stop(struct checkpointer *c)
+{
+	if (c == NULL)
+		return;
+	pthread_mutex_lock(&c->lock);
+	c->stop = true;
+	pthread_cond_signal(&c->wake);
+	pthread_mutex_unlock(&c->lock);
+	pthread_join(c->thread, NULL);
+	checkpointer_free(c);
+}

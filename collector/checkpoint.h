@@ -1,0 +1,14 @@
+/*
+ * Makes a checkpoint (checkpoint.cddl) whenever the last one is old enough, at one collector at a time, and hands it to every tenant's change feed.
+ */
+#ifndef FLEETSTATE_COLLECTOR_CHECKPOINT_H
+#define FLEETSTATE_COLLECTOR_CHECKPOINT_H
+
+#include "collector/settings.h"
+
+struct checkpointer;
+
+struct checkpointer *checkpointer_start(const struct settings *) WARN_UNUSED;
+void checkpointer_stop(struct checkpointer *);
+
+#endif

@@ -1,0 +1,34 @@
+/*
+ * What the parts of `fleetstate audit` share.
+ */
+#ifndef FLEETSTATE_COLLECTOR_CLI_AUDIT_H
+#define FLEETSTATE_COLLECTOR_CLI_AUDIT_H
+
+#include "collector/audit.h"
+#include "collector/enrol.h"
+
+/* Where a finding is: a device's reports, or a checkpoint. */
+struct audit_place {
+	const struct ueid *ueid;	/* NULL: a checkpoint alone */
+	uint64_t epoch, first, last;
+	uint64_t checkpoint;		/* 0: none */
+};
+
+/* Any thread. */
+typedef void audit_print(void *context, enum finding, const struct audit_place *, const char *detail);
+
+struct checkpoint_audit {
+	struct database *db;
+	const char *tenant, *ueid;	/* scope, NULL: all */
+	int64_t kept_us;		/* as in struct audit */
+	const struct anchors *anchors;	/* the operator's, that signers must end at; NULL: signatures are not looked at */
+	struct slice held;		/* a checkpoint's message that somebody kept elsewhere, or absent */
+	audit_print *print;
+	void *context;
+	uint64_t checkpoints;		/* how many were looked at */
+};
+
+/* Every checkpoint, the way from each to the one before, the leaves that are kept, and that what they name is stored. -1: the database fails. */
+int audit_checkpoints(struct checkpoint_audit *) WARN_UNUSED;
+
+#endif

@@ -1,0 +1,85 @@
+#include "schema/checkpoint.h"
+
+#include <endian.h>
+#include <string.h>
+
+#include "schema/claims.h"
+
+#define BODY_ITEMS 4
+
+static void
+read_iat(struct cbor_reader *r, void *message)
+{
+	struct checkpoint *checkpoint = message;
+
+	checkpoint->iat = cbor_read_uint_max(r, 0, LIMIT_IAT);
+}
+
+static void
+write_iat(struct cbor_writer *w, const void *message)
+{
+	const struct checkpoint *checkpoint = message;
+
+	cbor_write_uint(w, checkpoint->iat);
+}
+
+static void
+read_body(struct cbor_reader *r, void *message)
+{
+	struct checkpoint *checkpoint = message;
+
+	if (cbor_read_array(r, SIZE_MAX) != BODY_ITEMS)
+		cbor_fail(r, REASON_CLAIM_INVALID);
+	checkpoint->number = cbor_read_uint_max(r, 1, LIMIT_SEQ);
+	checkpoint->has_previous = claim_read_digest(r, checkpoint->previous);
+	if (checkpoint->has_previous != (checkpoint->number > 1))
+		cbor_fail(r, REASON_CLAIM_INVALID);
+	checkpoint->devices = cbor_read_uint_max(r, 0, LIMIT_SEQ);
+	cbor_read_bytes_exact(r, checkpoint->root, DIGEST_SIZE);
+}
+
+static void
+write_body(struct cbor_writer *w, const void *message)
+{
+	const struct checkpoint *checkpoint = message;
+
+	cbor_write_array(w, BODY_ITEMS);
+	cbor_write_uint(w, checkpoint->number);
+	claim_write_digest(w, checkpoint->has_previous, checkpoint->previous);
+	cbor_write_uint(w, checkpoint->devices);
+	cbor_write_bytes(w, (struct slice){checkpoint->root, DIGEST_SIZE});
+}
+
+static const struct claim claims[] = {
+	{6, true, 0, read_iat, NULL, write_iat},
+	{265, true, 0, claim_read_profile, NULL, claim_write_profile},
+	{-65560, true, 0, read_body, NULL, write_body},
+};
+#define CLAIMS (sizeof claims / sizeof claims[0])
+
+enum reason
+checkpoint_decode(struct slice payload, struct checkpoint *out)
+{
+	memset(out, 0, sizeof *out);
+	if (payload.len > LIMIT_CHECKPOINT)
+		return REASON_TOO_LARGE;
+	return claims_decode(payload, claims, CLAIMS, out);
+}
+
+void
+checkpoint_encode(const struct checkpoint *checkpoint, struct cbor_writer *w)
+{
+	claims_encode(claims, CLAIMS, checkpoint, w);
+}
+
+void
+checkpoint_leaf(const struct ueid *ueid, uint64_t epoch, uint64_t seq, const uint8_t head[DIGEST_SIZE], merkle_hash out)
+{
+	uint64_t numbers[2] = {htobe64(epoch), htobe64(seq)};
+	uint8_t leaf[CHECKPOINT_LEAF];
+
+	memcpy(leaf, ueid->bytes, UEID_SIZE);
+	memcpy(leaf + UEID_SIZE, numbers, sizeof numbers);
+	memcpy(leaf + UEID_SIZE + sizeof numbers, head, DIGEST_SIZE);
+	merkle_leaf((struct slice){leaf, sizeof leaf}, out);
+}
