@@ -54,6 +54,11 @@ EMITTER := \
 	emitter/glob.c \
 	emitter/text.c \
 	emitter/mounts.c \
+	emitter/boot_arguments.c \
+	emitter/verity.c \
+	emitter/modprobe.c \
+	emitter/serial.c \
+	emitter/systemd.c \
 	emitter/probe_identity.c \
 	emitter/probe_hardware.c \
 	emitter/probe_os.c \

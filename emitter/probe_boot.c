@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "emitter/probes.h"
+#include "emitter/verity.h"
 #include "schema/topics.h"
 
 #define EFIVARS "sys/firmware/efi/efivars/"
@@ -305,7 +306,7 @@ probe_boot(struct probe *p)
 {
 	firmware(p);
 	secure_boot(p);
-	facts_unknown(p->facts, FACT_BOOT_VERITY, "no probe looks at this yet");
+	verity_observe(p);
 	command_line(p);
 	module_signatures(p, lockdown(p));
 }
