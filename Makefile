@@ -49,6 +49,10 @@ SCHEMA := \
 	schema/program.c
 
 EMITTER := \
+	emitter/settings.c \
+	emitter/runner.c \
+	emitter/confine.c \
+	emitter/self.c \
 	emitter/collect.c \
 	emitter/source.c \
 	emitter/glob.c \
@@ -89,6 +93,8 @@ EMITTER := \
 	emitter/probe_integrity.c \
 	emitter/probe_health.c \
 	emitter/probe_declared.c \
+	emitter/forwarding.c \
+	emitter/probe_forwarding.c \
 	emitter/probe_self.c \
 	emitter/stated.c \
 	emitter/monitor_rules.c \
@@ -165,7 +171,7 @@ CLI := \
 	collector/cli/migrate.c
 
 SCHEMA_LIBS    := -lcbor -ljansson -lcrypto -linih -lm
-EMITTER_LIBS   := -lpaho-mqtt3as -lssl -lcrypto -lpthread
+EMITTER_LIBS   := -lseccomp -lcap-ng -lpaho-mqtt3as -lssl -lcrypto -lpthread
 COLLECTOR_LIBS := -lpaho-mqtt3as -lmicrohttpd -lpq -lssl -lcrypto -lsystemd -lpthread
 
 objects = $(patsubst %.S,$(OUT)/%.o,$(patsubst %.c,$(OUT)/%.o,$(1)))
@@ -185,7 +191,7 @@ $(OUT)/%.a:
 	@rm -f $@
 	ar rcs $@ $^
 
-$(OUT)/fleetstate-emitter: $(call objects,emitter/main.c emitter/settings.c emitter/status.c) $(OUT)/libemitter.a $(OUT)/libschema.a
+$(OUT)/fleetstate-emitter: $(call objects,emitter/main.c emitter/status.c) $(OUT)/libemitter.a $(OUT)/libschema.a
 	$(CC) $(LDFLAGS) -o $@ $^ $(EMITTER_LIBS) $(SCHEMA_LIBS)
 $(OUT)/fleetstate-collector: $(OUT)/collector/main.o $(OUT)/libcollector.a $(OUT)/libschema.a
 	$(CC) $(LDFLAGS) -o $@ $^ $(COLLECTOR_LIBS) $(SCHEMA_LIBS)
@@ -204,7 +210,7 @@ $(OUT)/collector/assets.o: $(wildcard dashboards/web/* schema/sql/*.sql schema/o
 UNIT := $(patsubst tests/unit/%.c,$(OUT)/unit/%,$(wildcard tests/unit/test_*.c))
 $(OUT)/unit/%: $(OUT)/tests/unit/%.o $(OUT)/libcollector.a $(OUT)/libemitter.a $(OUT)/libschema.a
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) -o $@ $^ -lcmocka $(COLLECTOR_LIBS) $(SCHEMA_LIBS)
+	$(CC) $(LDFLAGS) -o $@ $^ -lcmocka -Wl,--as-needed $(EMITTER_LIBS) $(COLLECTOR_LIBS) $(SCHEMA_LIBS)
 
 # The fleet simulator: the emitter's own code from the report on.
 $(OUT)/fleetstate-sim: $(call objects,$(wildcard tests/sim/*.c)) $(OUT)/libemitter.a $(OUT)/libschema.a

@@ -1,6 +1,7 @@
 #include "emitter/collect.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -33,6 +34,7 @@ static const struct {
 	{"cryptography", probe_cryptography, false, FACT_DATA_CRYPTO_LIBRARY, FACT_DATA_CRYPTO_POLICY},
 	{"integrity", probe_integrity, false, FACT_INTEGRITY_IMA, FACT_INTEGRITY_PACKAGED_ALTERED},
 	{"health", probe_health, false, FACT_HEALTH_FAILED_UNITS, FACT_HEALTH_OOM_KILLS},
+	{"forwarding", probe_forwarding, false, FACT_EMITTER_LOG_FORWARDING, FACT_EMITTER_LOG_FORWARDING},
 	{"declared", probe_declared, false, FACT_DECLARED_FACTS, FACT_DECLARED_FACTS},
 	{"emitter", probe_self, false, FACT_EMITTER_VERSION, FACT_EMITTER_TRANSPORT},
 };
@@ -45,6 +47,8 @@ struct collect {
 	struct inventory inventory;
 	struct source_trace traces[PROBES]; /* what each looked at when it last ran */
 	struct os_release release; /* what they ran with */
+	struct settings image_settings; /* of the emitter that lies in an image */
+	struct self image;
 	struct probe probe;
 };
 
@@ -80,6 +84,8 @@ collect_free(struct collect *c)
 		return;
 	for (size_t i = 0; i < PROBES; i++)
 		source_trace_free(&c->traces[i]);
+	settings_free(&c->image_settings);
+	free(c->probe.said);
 	facts_free(c->facts);
 	packages_free(c->packages);
 	source_free(c->source);
@@ -117,6 +123,27 @@ read_cpuinfo(struct probe *p)
 	cpuinfo_parse(text, &p->cpuinfo);
 }
 
+/* An image has an emitter of its own, whose settings lie in it. */
+static void
+read_image_self(struct collect *c)
+{
+	struct probe *p = &c->probe;
+	struct slice text = source_read(c->source, SELF_CONFIGURATION, SOURCE_ATTRIBUTE);
+	FILE *stream = text.len > 0 ? fmemopen((void *)(uintptr_t)text.at, text.len, "r") : NULL;
+
+	p->self = NULL;
+	settings_free(&c->image_settings);
+	snprintf(p->self_why, sizeof p->self_why, "%s",
+		 text.at ? SELF_CONFIGURATION " is not valid" : source_why(c->source));
+	if (!stream)
+		return;
+	if (settings_read(&c->image_settings, SELF_CONFIGURATION, stream) == 0) {
+		c->image = (struct self){.settings = &c->image_settings, .configuration = "/" SELF_CONFIGURATION};
+		p->self = &c->image;
+	}
+	fclose(stream);
+}
+
 void
 collect_forget(struct collect *c)
 {
@@ -151,6 +178,10 @@ collect_sweep(struct collect *c, struct inventory *inventory)
 
 	source_rewind(c->source);
 	p->no_memory = false;
+	if (source_is_live(c->source))
+		p->self = p->declared ? p->declared->self : NULL;
+	else
+		read_image_self(c);
 	os_release_read(p);
 	read_cpuinfo(p);
 	if (memcmp(&c->release, &p->release, sizeof c->release) != 0)
@@ -162,7 +193,7 @@ collect_sweep(struct collect *c, struct inventory *inventory)
 		else
 			run_probe(c, i);
 	}
-	monitor_judge(c->facts, NULL);
+	monitor_judge(c->facts, p->self ? p->self->settings->declare_elements : NULL);
 	*inventory = c->inventory;
 	return p->no_memory ? -1 : 0;
 }

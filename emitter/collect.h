@@ -12,6 +12,7 @@
 #define COLLECT_IMAGE "root is an image" /* why what only a running system has is unknown */
 
 /* What the maker's configuration says of the device; it goes before what a probe finds. NULL or "": observe. */
+struct self;
 struct declared {
 	const char *vendor, *hwmodel, *hwversion, *serial, *oemid, *swname, *swversion;
 	const char *config_files;	/* absolute paths and patterns (glob(7)), between blanks */
@@ -19,6 +20,7 @@ struct declared {
 	const char *baseline_key;	/* PEM file of the certificate or public key that it is signed by, outside the root */
 	const char *default_passwords;	/* lines of name:password, below the root */
 	const char *wipe;		/* how the maker wipes the device, for people */
+	const struct self *self;	/* of a running system: the emitter itself; NULL: nothing is known of it */
 };
 
 struct inventory {
@@ -37,7 +39,7 @@ void collect_free(struct collect *);	/* NULL is fine */
 /* Observes: afterwards each fact of the table is either set or unknown with its reason. `inventory` belongs to `collect` and is good until the next
    sweep. -1 only when memory ran out. */
 int collect_sweep(struct collect *, struct inventory *inventory) WARN_UNUSED;
-/* What was observed; belongs to `collect`. The caller sets emitter.signing_key and receipts_ahead. */
+/* What was observed; belongs to `collect`. */
 struct facts *collect_facts(struct collect *);
 /* What is declared has changed: the next sweep looks at everything again. */
 void collect_forget(struct collect *);

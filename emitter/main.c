@@ -14,6 +14,9 @@
 #include <unistd.h>
 
 #include "emitter/compose.h"
+#include "emitter/confine.h"
+#include "emitter/runner.h"
+#include "emitter/self.h"
 #include "emitter/settings.h"
 #include "emitter/status.h"
 #include "schema/log.h"
@@ -26,7 +29,10 @@ struct emitter {
 	int argc;
 	char **argv;
 	struct settings settings;
+	struct self self;
 	struct declared declared;
+	struct confine_user user; /* whom to become */
+	bool becomes; /* somebody else */
 	struct collect *collect;
 	struct receipt_trust *trust;
 	struct journal *journal;
@@ -57,9 +63,11 @@ open_log(const struct settings *settings)
 }
 
 static struct declared
-declared(const struct settings *s)
+declared(const struct emitter *e)
 {
+	const struct settings *s = &e->settings;
 	return (struct declared){
+		.self = &e->self,
 		.vendor = s->vendor,
 		.hwmodel = s->hwmodel,
 		.hwversion = s->hwversion,
@@ -79,11 +87,63 @@ static int
 open_collect(struct emitter *e)
 {
 	const struct settings *s = &e->settings;
-	e->declared = declared(s);
+	e->self.settings = s;
+	e->self.configuration = settings_file(e->argc, e->argv);
+	e->declared = declared(e);
 	e->collect = collect_new(s->root, &e->declared);
 	if (e->collect != NULL)
 		return 0;
 	log_error("can't observe root=\"%s\" error=\"%s\"", s->root, strerror(errno));
+	return -1;
+}
+
+/* Executables of the maker's are run by a process that was never confined, and never had a capability. */
+static int
+open_runner(struct emitter *e)
+{
+	char error[ERROR_SIZE] = "";
+	if (!self_is_set(e->settings.declare_run))
+		return 0;
+	e->self.runner = runner_start(e->becomes ? &e->user : NULL, error);
+	if (e->self.runner != NULL)
+		return 0;
+	log_error("%s", error);
+	return -1;
+}
+
+/* Before anything of the emitter's own is opened, so that it opens no more than its user may. */
+static int
+become_user(struct emitter *e)
+{
+	const struct settings *s = &e->settings;
+	char error[ERROR_SIZE] = "";
+	if (!e->becomes)
+		return 0;
+	if (confine_hand_over(s->state_dir, &e->user, error) == 0 && confine_become(&e->user, error) == 0)
+		return 0;
+	log_error("%s", error);
+	return -1;
+}
+
+static int
+find_user(struct emitter *e)
+{
+	char error[ERROR_SIZE] = "";
+	e->becomes = self_is_set(e->settings.user);
+	if (!e->becomes || confine_find_user(e->settings.user, &e->user, error) == 0)
+		return 0;
+	log_error("%s", error);
+	return -1;
+}
+
+/* When all is open. What is opened again later, such as keys after SIGHUP, needs no other calls. */
+static int
+confine(const struct emitter *e)
+{
+	char error[ERROR_SIZE] = "";
+	if (!e->settings.seccomp || confine_calls(error) == 0)
+		return 0;
+	log_error("%s", error);
 	return -1;
 }
 
@@ -165,41 +225,25 @@ close_all(struct emitter *e)
 	if (e->signals >= 0)
 		close(e->signals);
 	collect_free(e->collect);
+	runner_stop(e->self.runner);
 	settings_free(&e->settings);
 }
 
 /* ---- what it does ---- */
 
-static const char *
-key_place(const char *uri)
-{
-	static const struct {
-		const char *scheme, *place;
-	} places[] = {{"pkcs11:", "pkcs11"}, {"handle:", "tpm2"}, {"object:", "tpm2"}};
-	for (size_t i = 0; uri != NULL && i < sizeof places / sizeof *places; i++)
-		if (strncmp(uri, places[i].scheme, strlen(places[i].scheme)) == 0)
-			return places[i].place;
-	return "file";
-}
-
 static int
 observe(struct emitter *e, struct inventory *inventory)
 {
-	struct facts *facts = collect_facts(e->collect);
-	if (collect_sweep(e->collect, inventory) != 0) {
-		log_error("the sweep ran out of memory");
-		return -1;
-	}
-	if (e->settings.sign_key != NULL)
-		facts_set_text(facts, FACT_EMITTER_SIGNING_KEY, key_place(e->settings.sign_key));
-	else
-		facts_unknown(facts, FACT_EMITTER_SIGNING_KEY, "no key configured");
 	if (e->pipeline != NULL) {
 		struct pipeline_status status;
 		pipeline_status(e->pipeline, &status);
-		facts_set_uint(facts, FACT_EMITTER_RECEIPTS_AHEAD, status.ahead);
+		e->self.hears = true;
+		e->self.receipts_ahead = status.ahead;
 	}
-	return 0;
+	if (collect_sweep(e->collect, inventory) == 0)
+		return 0;
+	log_error("the sweep ran out of memory");
+	return -1;
 }
 
 static void
@@ -256,7 +300,7 @@ reload(struct emitter *e)
 	settings_free(&e->settings);
 	e->settings = fresh;
 	const struct settings *s = &e->settings;
-	e->declared = declared(s);
+	e->declared = declared(e);
 	collect_forget(e->collect);
 	(void)open_log(s);
 	log_info("settings read again interval=%d broker=%s", (int)s->interval, s->broker);
@@ -357,7 +401,7 @@ print_report(struct emitter *e)
 	struct composer composer = {.wants = WANT_INVENTORY};
 	struct composed composed;
 	struct inventory inventory;
-	if (open_collect(e) != 0 || observe(e, &inventory) != 0)
+	if (open_runner(e) != 0 || open_collect(e) != 0 || observe(e, &inventory) != 0)
 		return 1;
 	int rc = compose(&composer, collect_facts(e->collect), &inventory, (uint32_t)e->settings.interval, 0,
 			 wall_seconds(), &composed);
@@ -375,7 +419,8 @@ print_report(struct emitter *e)
 static int
 start(struct emitter *e, int (*do_it)(struct emitter *))
 {
-	if (open_collect(e) != 0 || open_signals(e) != 0 || open_pipeline(e) != 0)
+	if (find_user(e) != 0 || open_runner(e) != 0 || become_user(e) != 0 || open_collect(e) != 0 ||
+	    open_signals(e) != 0 || open_pipeline(e) != 0 || confine(e) != 0)
 		return 1;
 	return do_it(e);
 }

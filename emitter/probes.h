@@ -11,6 +11,7 @@
 
 #include "emitter/collect.h"
 #include "emitter/default_password.h"
+#include "emitter/self.h"
 #include "emitter/source.h"
 #include "emitter/text.h"
 #include "schema/facts.h"
@@ -111,10 +112,13 @@ struct probe {
 	struct source *source;
 	struct facts *facts;
 	const struct declared *declared;
+	const struct self *self;	/* the emitter's own, or that of the image; NULL: nothing is known, in an image because of: */
+	char self_why[256];
 	struct os_release release;
 	char release_why[256];	/* empty: it was read */
 	struct cpuinfo cpuinfo;
 	struct packages *packages;	/* kept between sweeps */
+	struct said *said;	/* what declared executables printed last; kept between sweeps */
 	struct inventory *inventory;
 	struct default_passwords default_passwords;	/* kept between sweeps */
 	bool no_memory;
@@ -139,6 +143,7 @@ void probe_data(struct probe *);	/* what protects data at rest, and where keys c
 void probe_cryptography(struct probe *);	/* which the system is told to use */
 void probe_integrity(struct probe *);	/* what the kernel knows of its own and of files' integrity */
 void probe_health(struct probe *);	/* health that bears on security */
+void probe_forwarding(struct probe *);	/* where the system's own log is sent */
 void probe_declared(struct probe *);	/* what the maker declares */
 void probe_self(struct probe *);	/* the emitter itself; after all others, whose refusals it tells */
 

@@ -8,7 +8,10 @@
 #include <unistd.h>
 
 #include "emitter/durable.h"
+#include "emitter/monitor.h"
 #include "emitter/receipt_trust.h"
+#include "emitter/self.h"
+#include "emitter/stated.h"
 #include "schema/cose.h"
 #include "schema/limits.h"
 #include "schema/log.h"
@@ -61,6 +64,17 @@ static const struct option table[] = {
 	{.name = "default_passwords", .type = OPTION_PATH, .offset = AT(default_passwords),
 		.help = "file of the passwords that devices leave the factory with, name:password a line, to find where they still stand; below root"},
 	{.name = "wipe", .type = OPTION_TEXT, .offset = AT(wipe), .help = "declared: how the maker's firmware makes the data on the device unreadable"},
+	{.name = "declare", .type = OPTION_TEXT, .offset = AT(declare), .help = "what the maker states of the device: name=value; name=value"},
+	{.name = "declare_run", .type = OPTION_TEXT, .offset = AT(declare_run),
+		.help = "what executables state, one line each: name=/path; name=/path; each root's own, and written by nobody else"},
+	{.name = "declare_elements", .type = OPTION_TEXT, .offset = AT(declare_elements),
+		.help = "key elements that nothing can be seen of, and how the maker meets them: DP.2=text; DI.2=text"},
+	{.name = "personal", .type = OPTION_CHOICE, .offset = AT(personal), .initial = "keep", .choices = "keep|hash|omit",
+		.help = "whether personal facts, such as account names, are sent as they are, hashed for this device, or left out"},
+	{.name = "user", .type = OPTION_TEXT, .offset = AT(user),
+		.help = "the user to become when started as root, keeping only the capabilities that probes need; unset: stays as started"},
+	{.name = "seccomp", .type = OPTION_FLAG, .offset = AT(seccomp), .initial = "yes",
+		.help = "the running emitter lets itself make no system calls but those that it needs"},
 	{.name = "journal", .type = OPTION_PATH, .offset = AT(journal), .help = "file for one line per report: ueid epoch seq sha256; for tests"},
 	{.name = "once_timeout", .type = OPTION_SECONDS, .offset = AT(once_timeout), .initial = "30s", .min = 1, .max = 3600,
 		.help = "how long --once waits for the broker, and then a third of it for the receipt"},
@@ -101,6 +115,64 @@ key_is_wrong(const char *uri)
 	return key == NULL && wrong("sign_key: %s", error);
 }
 
+/* A private key is for the emitter alone; its group may be the emitter's. */
+static bool
+key_is_open(const char *option, const char *file)
+{
+	struct stat st;
+	if (file == NULL || stat(file, &st) != 0 || (st.st_mode & (S_IWGRP | S_IRWXO)) == 0)
+		return false;
+	log_error("%s: others than its owner may read or write %s: mode %04o", option, file,
+		  (unsigned)st.st_mode & 07777);
+	return true;
+}
+
+static bool
+is_fact(struct slice name, struct slice value)
+{
+	(void)name, (void)value;
+	return true;
+}
+
+static bool
+is_executable(struct slice name, struct slice value)
+{
+	(void)name;
+	return value.at[0] == '/';
+}
+
+static bool
+is_element(struct slice name, struct slice value)
+{
+	(void)value;
+	return monitor_element(name) != FACTS;
+}
+
+static bool
+statements_are_wrong(const char *option, const char *statements, bool (*fits)(struct slice name, struct slice value),
+		     const char *wanted)
+{
+	struct slice text = {(const uint8_t *)statements, statements != NULL ? strlen(statements) : 0}, name, value;
+	const char *why;
+	enum stated got;
+	while ((got = stated_next(&text, &name, &value, &why)) == STATED_ONE && fits(name, value))
+		continue;
+	if (got == STATED_END)
+		return false;
+	log_error("%s: %s", option, got == STATED_WRONG ? why : wanted);
+	return true;
+}
+
+static bool
+declarations_are_wrong(const struct settings *s)
+{
+	bool bad = statements_are_wrong("declare", s->declare, is_fact, "");
+	bad |= statements_are_wrong("declare_run", s->declare_run, is_executable, "wants absolute paths");
+	bad |= statements_are_wrong("declare_elements", s->declare_elements, is_element,
+				    "wants key elements: DI.1 to CS.5");
+	return bad;
+}
+
 static bool
 authority_is_wrong(const char *file)
 {
@@ -126,6 +198,7 @@ run_is_wrong(const struct settings *s)
 	bad |= file_is_wrong("tls_key", s->tls_key);
 	bad |= file_is_wrong("sign_certificate", s->sign_certificate);
 	bad |= key_is_wrong(s->sign_key);
+	bad |= key_is_open("sign_key", self_key_file(s->sign_key)) | key_is_open("tls_key", s->tls_key);
 	bad |= file_is_wrong("receipt_ca", s->receipt_ca) || authority_is_wrong(s->receipt_ca);
 	return bad;
 }
@@ -134,7 +207,7 @@ static int
 settle(void *settings, int action)
 {
 	bool needs_keys = action == PROGRAM_RUN || action == SETTINGS_ONCE || action == PROGRAM_CHECK;
-	return needs_keys && run_is_wrong(settings) ? -1 : 0;
+	return declarations_are_wrong(settings) | (needs_keys && run_is_wrong(settings)) ? -1 : 0;
 }
 
 static const struct program_word words[] = {
@@ -163,8 +236,21 @@ settings_load(struct settings *settings, int argc, char *const *argv)
 	return program_load(&program, settings, argc, argv);
 }
 
+int
+settings_read(struct settings *settings, const char *file, FILE *stream)
+{
+	memset(settings, 0, sizeof *settings);
+	return options_read(table, OPTIONS, settings, file, stream);
+}
+
 void
 settings_free(struct settings *settings)
 {
 	options_free(table, OPTIONS, settings);
+}
+
+const char *
+settings_file(int argc, char *const *argv)
+{
+	return program_file(&program, argc, argv);
 }

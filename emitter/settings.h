@@ -25,6 +25,10 @@ struct settings {
 	char *receipt_ca;	/* PEM */
 	char *vendor, *hwmodel, *hwversion, *serial, *oemid, *swname, *swversion;	/* declared facts; NULL: observe */
 	char *config_files, *baseline, *baseline_key, *default_passwords, *wipe;	/* as in struct declared */
+	char *declare, *declare_run, *declare_elements;	/* "name=value; ...", "name=/path; ...", "DP.2=text; ..."; NULL: none */
+	char *personal;		/* keep, hash or omit */
+	char *user;		/* NULL: stays who it is */
+	bool seccomp;
 	char *journal;		/* NULL: none */
 	int64_t once_timeout;	/* seconds */
 };
@@ -39,6 +43,10 @@ enum settings_action {
 
 /* Defaults, then --config's file or /etc/fleetstate/emitter.conf, then the command line. Returns as program_load does. */
 int settings_load(struct settings *, int argc, char *const *argv) WARN_UNUSED;
+/* Another emitter's: those of a file that lies in an image. 0, or -1 after printing what is wrong with it. */
+int settings_read(struct settings *, const char *file, FILE *) WARN_UNUSED;
 void settings_free(struct settings *);
+/* The file that settings_load reads with these arguments; NULL: none. */
+const char *settings_file(int argc, char *const *argv);
 
 #endif

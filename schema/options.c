@@ -295,19 +295,27 @@ load_lines(struct load *load)
 }
 
 static void
-load_file(struct load *load, const char *file)
+load_stream(struct load *load, const char *file, FILE *stream)
 {
 	load->source = SOURCE_FILE;
 	load->file = file;
-	load->stream = fopen(file, "re");
-	if (load->stream == NULL) {
+	load->stream = stream;
+	if (stream == NULL)
 		complain(load, "%s", strerror(errno));
-	} else {
+	else
 		load_lines(load);
-		fclose(load->stream);
-	}
 	load->file = NULL;
 	load->line = 0;
+}
+
+static void
+load_file(struct load *load, const char *file)
+{
+	FILE *stream = fopen(file, "re");
+
+	load_stream(load, file, stream);
+	if (stream != NULL)
+		fclose(stream);
 }
 
 /* One argument that begins with "--". Returns how many of argv it took. */
@@ -404,6 +412,23 @@ options_load(const struct option *table, size_t n, void *settings, const char *f
 		return rest;
 	options_free(table, n, settings);
 	return -1;
+}
+
+int
+options_read(const struct option *table, size_t n, void *settings, const char *file, FILE *stream)
+{
+	struct load load = {.table = table, .n = n, .settings = settings};
+
+	load.given = calloc(n, sizeof *load.given);
+	if (load.given == NULL)
+		return -1;
+	load_defaults(&load);
+	load_stream(&load, file, stream);
+	check_required(&load);
+	free(load.given);
+	if (load.failed)
+		options_free(table, n, settings);
+	return load.failed ? -1 : 0;
 }
 
 void

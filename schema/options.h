@@ -29,6 +29,8 @@ struct option {
 /* Fills `settings` from the defaults, `file` (NULL: none) and argv's options, in this order. Returns the index of the first argument that is
    no option, -1 after printing an error that names file, line, option and what it wants. Call options_free before filling again. */
 int options_load(const struct option *table, size_t n, void *settings, const char *file, int argc, char **argv) WARN_UNUSED;
+/* As a file that somebody else opened and closes; `file` is what it is called. 0, or -1 after printing an error. */
+int options_read(const struct option *table, size_t n, void *settings, const char *file, FILE *stream) WARN_UNUSED;
 void options_free(const struct option *table, size_t n, void *settings);
 void options_print(const struct option *table, size_t n, const void *settings, FILE *);	/* as a file: what is in force */
 void options_help(const struct option *table, size_t n, FILE *);

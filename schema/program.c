@@ -108,12 +108,18 @@ sort_arguments(const struct program *program, struct arguments *a, int argc, cha
 	}
 }
 
+static const char *
+file_of(const struct program *program, const struct arguments *a)
+{
+	if (a->file == NULL && program->file != NULL && access(program->file, R_OK) == 0)
+		return program->file;
+	return a->file;
+}
+
 static int
 load(const struct program *program, void *settings, struct arguments *a)
 {
-	if (a->file == NULL && program->file != NULL && access(program->file, R_OK) == 0)
-		a->file = program->file;
-	int first = options_load(program->table, program->options, settings, a->file, a->argc, a->argv);
+	int first = options_load(program->table, program->options, settings, file_of(program, a), a->argc, a->argv);
 	if (first >= 0 && first < a->argc)
 		log_error("not an option: %s", a->argv[first]);
 	if (first != a->argc || (program->settle != NULL && program->settle(settings, a->action) != 0))
@@ -136,4 +142,15 @@ program_load(const struct program *program, void *settings, int argc, char *cons
 	if (action == PROGRAM_DONE || action == PROGRAM_WRONG)
 		options_free(program->table, program->options, settings);
 	return action;
+}
+
+const char *
+program_file(const struct program *program, int argc, char *const *argv)
+{
+	struct arguments a = {.action = PROGRAM_RUN, .argv = calloc((size_t)argc + 1, sizeof *a.argv)};
+	if (a.argv == NULL)
+		return NULL;
+	sort_arguments(program, &a, argc, argv);
+	free(a.argv);
+	return file_of(program, &a);
 }

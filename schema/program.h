@@ -38,4 +38,7 @@ struct program {
    for loading again (SIGHUP). */
 int program_load(const struct program *, void *settings, int argc, char *const *argv) WARN_UNUSED;
 
+/* The file that program_load reads with these arguments; NULL: none. */
+const char *program_file(const struct program *, int argc, char *const *argv);
+
 #endif
