@@ -99,6 +99,7 @@ EMITTER := \
 	emitter/stated.c \
 	emitter/monitor_rules.c \
 	emitter/monitor.c \
+	emitter/personal.c \
 	emitter/durable.c \
 	emitter/compose.c \
 	emitter/sign.c \

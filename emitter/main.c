@@ -15,6 +15,7 @@
 
 #include "emitter/compose.h"
 #include "emitter/confine.h"
+#include "emitter/personal.h"
 #include "emitter/runner.h"
 #include "emitter/self.h"
 #include "emitter/settings.h"
@@ -34,6 +35,8 @@ struct emitter {
 	struct confine_user user; /* whom to become */
 	bool becomes; /* somebody else */
 	struct collect *collect;
+	struct personal personal;
+	struct facts *told; /* what was observed, as it may be told */
 	struct receipt_trust *trust;
 	struct journal *journal;
 	struct pipeline *pipeline;
@@ -180,6 +183,18 @@ read_boot_id(uint8_t boot_id[BOOT_ID_SIZE])
 		arc4random_buf(boot_id, BOOT_ID_SIZE);
 }
 
+/* The secret that hides names lies with the state; without a state (NULL) it is made for this run. */
+static int
+open_personal(struct emitter *e, const char *state_dir)
+{
+	char error[ERROR_SIZE] = "out of memory";
+	e->told = facts_new();
+	if (e->told != NULL && personal_open(&e->personal, e->settings.personal, state_dir, error) == 0)
+		return 0;
+	log_error("%s", error);
+	return -1;
+}
+
 static struct pipeline_settings
 pipeline_settings(const struct emitter *e, const struct settings *s)
 {
@@ -224,6 +239,7 @@ close_all(struct emitter *e)
 	receipt_trust_free(e->trust);
 	if (e->signals >= 0)
 		close(e->signals);
+	facts_free(e->told);
 	collect_free(e->collect);
 	runner_stop(e->self.runner);
 	settings_free(&e->settings);
@@ -240,7 +256,8 @@ observe(struct emitter *e, struct inventory *inventory)
 		e->self.hears = true;
 		e->self.receipts_ahead = status.ahead;
 	}
-	if (collect_sweep(e->collect, inventory) == 0)
+	if (collect_sweep(e->collect, inventory) == 0 &&
+	    personal_apply(&e->personal, collect_facts(e->collect), e->told) == 0)
 		return 0;
 	log_error("the sweep ran out of memory");
 	return -1;
@@ -251,7 +268,7 @@ report_now(struct emitter *e, int64_t now)
 {
 	struct inventory inventory;
 	if (observe(e, &inventory) == 0)
-		(void)!pipeline_report(e->pipeline, collect_facts(e->collect), &inventory, now, wall_seconds());
+		(void)!pipeline_report(e->pipeline, e->told, &inventory, now, wall_seconds());
 }
 
 /* Written when something changed, and not more than once a second; unsynced, so an idle device's flash is left alone. */
@@ -286,10 +303,12 @@ reload(struct emitter *e)
 		log_error("settings are wrong: the old ones stay");
 		return;
 	}
+	struct personal personal;
 	struct receipt_trust *trust = receipt_trust_open(fresh.receipt_ca, error), *old = e->trust;
 	e->trust = trust;
 	struct pipeline_settings settings = pipeline_settings(e, &fresh);
-	if (trust == NULL || pipeline_reload(e->pipeline, &settings, error) != 0) {
+	if (trust == NULL || personal_open(&personal, fresh.personal, e->settings.state_dir, error) != 0 ||
+	    pipeline_reload(e->pipeline, &settings, error) != 0) {
 		log_error("settings are wrong: the old ones stay error=\"%s\"", error);
 		e->trust = old;
 		receipt_trust_free(trust);
@@ -297,6 +316,7 @@ reload(struct emitter *e)
 		return;
 	}
 	receipt_trust_free(old);
+	e->personal = personal;
 	settings_free(&e->settings);
 	e->settings = fresh;
 	const struct settings *s = &e->settings;
@@ -401,10 +421,9 @@ print_report(struct emitter *e)
 	struct composer composer = {.wants = WANT_INVENTORY};
 	struct composed composed;
 	struct inventory inventory;
-	if (open_runner(e) != 0 || open_collect(e) != 0 || observe(e, &inventory) != 0)
+	if (open_runner(e) != 0 || open_collect(e) != 0 || open_personal(e, NULL) != 0 || observe(e, &inventory) != 0)
 		return 1;
-	int rc = compose(&composer, collect_facts(e->collect), &inventory, (uint32_t)e->settings.interval, 0,
-			 wall_seconds(), &composed);
+	int rc = compose(&composer, e->told, &inventory, (uint32_t)e->settings.interval, 0, wall_seconds(), &composed);
 	json_t *json = rc == 0 ? report_json(&composed.report) : NULL;
 	if (json != NULL) {
 		leave_out_signers(json);
@@ -419,8 +438,9 @@ print_report(struct emitter *e)
 static int
 start(struct emitter *e, int (*do_it)(struct emitter *))
 {
+	const char *state = e->settings.state_dir;
 	if (find_user(e) != 0 || open_runner(e) != 0 || become_user(e) != 0 || open_collect(e) != 0 ||
-	    open_signals(e) != 0 || open_pipeline(e) != 0 || confine(e) != 0)
+	    open_personal(e, state) != 0 || open_signals(e) != 0 || open_pipeline(e) != 0 || confine(e) != 0)
 		return 1;
 	return do_it(e);
 }
