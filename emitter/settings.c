@@ -198,7 +198,8 @@ run_is_wrong(const struct settings *s)
 	bad |= file_is_wrong("tls_key", s->tls_key);
 	bad |= file_is_wrong("sign_certificate", s->sign_certificate);
 	bad |= key_is_wrong(s->sign_key);
-	bad |= key_is_open("sign_key", self_key_file(s->sign_key)) | key_is_open("tls_key", s->tls_key);
+	bad |= key_is_open("sign_key", self_key_file(s->sign_key));
+	bad |= key_is_open("tls_key", s->tls_key);
 	bad |= file_is_wrong("receipt_ca", s->receipt_ca) || authority_is_wrong(s->receipt_ca);
 	return bad;
 }
@@ -207,7 +208,9 @@ static int
 settle(void *settings, int action)
 {
 	bool needs_keys = action == PROGRAM_RUN || action == SETTINGS_ONCE || action == PROGRAM_CHECK;
-	return declarations_are_wrong(settings) | (needs_keys && run_is_wrong(settings)) ? -1 : 0;
+	bool bad = declarations_are_wrong(settings);
+	bad |= needs_keys && run_is_wrong(settings);
+	return bad ? -1 : 0;
 }
 
 static const struct program_word words[] = {
