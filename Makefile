@@ -146,16 +146,20 @@ COLLECTOR := \
 	collector/checkpoint.c \
 	collector/pipeline.c \
 	collector/serve.c \
+	collector/feed.c \
 	collector/routes.c \
 	collector/request.c \
+	collector/body.c \
 	collector/response.c \
 	collector/auth.c \
 	collector/query.c \
+	collector/query_sql.c \
 	collector/cursor.c \
 	collector/page.c \
 	collector/api_fleet.c \
 	collector/api_devices.c \
 	collector/api_reports.c \
+	collector/api_events.c \
 	collector/api_metrics.c \
 	collector/api_system.c \
 	collector/assets.S

@@ -32,6 +32,12 @@ clock_steady_us(void)
 	return read_us(CLOCK_BOOTTIME);
 }
 
+int64_t
+clock_ms(void)
+{
+	return read_us(CLOCK_MONOTONIC) / 1000;
+}
+
 void
 clock_compare(int64_t there_us, int64_t before_us)
 {

@@ -3,8 +3,8 @@
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "collector/clock.h"
 #include "schema/log.h"
 
 #define RETRY_MS 1000
@@ -49,15 +49,6 @@ database_free(struct database *db)
 	database_drop(db);
 	free(db->uri);
 	free(db);
-}
-
-static int64_t
-monotonic_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
 /* libpq's messages end in newlines and may have several lines; the first says it. */
@@ -127,10 +118,10 @@ database_connect(struct database *db)
 	if (db->conn != NULL && PQstatus(db->conn) == CONNECTION_OK)
 		return db->conn;
 	database_drop(db);
-	if (monotonic_ms() < db->next_try_ms)
+	if (clock_ms() < db->next_try_ms)
 		return NULL;
 	db->conn = PQconnectdbParams(keys, values, 1);
-	db->next_try_ms = monotonic_ms() + RETRY_MS;
+	db->next_try_ms = clock_ms() + RETRY_MS;
 	if (PQstatus(db->conn) != CONNECTION_OK) {
 		log_trouble(db, "connect", PQerrorMessage(db->conn));
 		database_drop(db);

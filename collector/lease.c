@@ -38,15 +38,6 @@ struct lease {
 	pthread_t thread;
 };
 
-static int64_t
-clock_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
-
 static unsigned
 count_held(const struct lease *l)
 {

@@ -52,8 +52,8 @@ list_name(const struct request *request, struct list *list)
 	return (struct slice){list->text, list->len};
 }
 
-static int
-read_limit(const struct request *request, struct response *response, int64_t *limit)
+int
+page_limit(const struct request *request, struct response *response, int64_t *limit)
 {
 	const char *text = request_parameter(request, "limit");
 	size_t digits;
@@ -77,7 +77,7 @@ page_open(struct request *request, struct response *response, struct page *page)
 	struct list list;
 
 	memset(page, 0, sizeof *page);
-	if (read_limit(request, response, &page->limit) < 0)
+	if (page_limit(request, response, &page->limit) < 0)
 		return -1;
 	if (text == NULL)
 		return 0;
@@ -117,9 +117,9 @@ append_encoded(struct response *text, const char *value)
 	}
 }
 
-/* RFC 8288. The target is put together from what was understood of the request, never copied from it. */
-static void
-add_link(const struct request *request, struct response *response, const char *cursor)
+/* The target is put together from what was understood of the request, never copied from it. */
+void
+page_link(const struct request *request, struct response *response, const char *cursor)
 {
 	struct response target = {0};
 
@@ -129,7 +129,9 @@ add_link(const struct request *request, struct response *response, const char *c
 	}
 	response_printf(&target, "?cursor=%s", cursor);
 	for (size_t i = 0; i < request->parameters_len; i++) {
-		if (strcmp(request->parameters[i].name, "cursor") == 0)
+		/* `after` is a feed's other word for it. */
+		if (strcmp(request->parameters[i].name, "cursor") == 0 ||
+		    strcmp(request->parameters[i].name, "after") == 0)
 			continue;
 		response_printf(&target, "&%s=", request->parameters[i].name);
 		append_encoded(&target, request->parameters[i].value);
@@ -155,7 +157,7 @@ answer_next(struct request *request, struct response *response, const PGresult *
 		cursor.keys[i] = query_int8(rows, last, 1 + i);
 	cursor_print(&cursor, (struct slice){secret, sizeof secret}, list_name(request, &list), text);
 	response_printf(response, "],\"next\":\"%s\"}", text);
-	add_link(request, response, text);
+	page_link(request, response, text);
 	return 0;
 }
 

@@ -19,6 +19,10 @@ struct page {
 
 /* -1: the response is the problem. */
 int page_open(struct request *, struct response *, struct page *) WARN_UNUSED;
+/* The same for a list that has cursors of another kind: how many items. */
+int page_limit(const struct request *, struct response *, int64_t *limit) WARN_UNUSED;
+/* The Link header (RFC 8288) to the page that begins at the cursor. */
+void page_link(const struct request *, struct response *, const char *cursor);
 /* Adds the call's last parameters: limit + 1, and `keys` keys of the item that the page begins after. The page must outlive the call. */
 void page_bind(struct page *, struct call *, int keys);
 /* Answers from rows of (item's JSON, keys ...). `head`: members to go before items, as a JSON object; or absent. */

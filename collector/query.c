@@ -7,8 +7,8 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "collector/clock.h"
 #include "collector/routes.h"
 #include "schema/log.h"
 
@@ -18,170 +18,6 @@
 #define SETTINGS                                                                                                       \
 	"SET statement_timeout = '" STATEMENT_TIMEOUT "'; SET default_transaction_read_only = on; SET jit = off; "     \
 	"SET plan_cache_mode = force_generic_plan"
-
-/* The tenant is named in every statement, for the index; row-level security says the same once more, for safety. */
-#define TENANT "tenant_id = (SELECT tenant_context())"
-
-/* What narrows a list of devices beside the filter that leads it. */
-#define DEVICE_FILTERS                                                                                                 \
-	"($1::text IS NULL OR posture = $1) AND ($2::text IS NULL OR lifecycle = $2) AND ($3::text IS NULL OR "        \
-	"hwmodel = $3) "                                                                                               \
-	"AND ($4::text IS NULL OR swversion = $4) AND ($5::text IS NULL OR starts_with(encode(ueid, 'hex'), "          \
-	"lower($5)) "                                                                                                  \
-	"OR strpos(lower(concat_ws(' ', serial, hwmodel, swname, swversion)), lower($5)) > 0) "
-#define DEVICE_PAGE "AND device_id > $9::int8 ORDER BY device_id LIMIT $8::int8"
-/* One statement a leading filter, so that each has the plan of its own index. All take the same parameters: posture, lifecycle, model, firmware,
-   q, component, component version, limit, after. */
-#define DEVICES(lead)                                                                                                  \
-	"SELECT item, device_id FROM device_item WHERE " TENANT " AND " lead " AND " DEVICE_FILTERS                    \
-	"AND ($6::text IS NULL OR $7::text IS NULL OR true) " DEVICE_PAGE
-
-#define REPORT_ITEM                                                                                                    \
-	"json_build_object('epoch', epoch_hex(epoch), 'seq', seq, 'issued_at', rfc3339(issued_at), 'received_at', "    \
-	"rfc3339(received_at), 'sha256', encode(sha256, 'hex'), 'sections', section_names(sections), 'size', "         \
-	"octet_length(message), 'flags', flag_names(flags))::text"
-
-static const struct statement statements[] = {
-	[QUERY_SIGN_IN] = {"sign_in", "SELECT tenant_id, role FROM sign_in($1::bytea, $2::text)", 2},
-	[QUERY_CURSOR_SECRET] = {"cursor_secret", "SELECT read_cursor_secret()", 0},
-	[QUERY_READY] = {"ready", "SELECT 1", 0},
-	[QUERY_FLEET] = {"fleet",
-			 "WITH c AS (SELECT lifecycle, posture, hwmodel, swversion, sum(n)::int8 AS n FROM fleet_count "
-			 "WHERE " TENANT
-			 " GROUP BY 1, 2, 3, 4), active AS (SELECT * FROM c WHERE lifecycle = 'active') "
-			 "SELECT json_build_object('tenant', t.id, 'name', t.name, "
-			 "'total', (SELECT coalesce(sum(n), 0)::int8 FROM active), "
-			 "'posture', (SELECT json_object_agg(p, (SELECT coalesce(sum(n), 0)::int8 FROM active WHERE "
-			 "posture = p)) "
-			 "FROM unnest('{untrusted,silent,degraded,unknown,operational}'::text[]) p), "
-			 "'lifecycle', (SELECT json_object_agg(l, (SELECT coalesce(sum(n), 0)::int8 FROM c WHERE "
-			 "lifecycle = l)) "
-			 "FROM unnest('{pending,active,retired,revoked,transferred}'::text[]) l), "
-			 "'model', (SELECT coalesce(json_object_agg(k, n), '{}') FROM (SELECT coalesce(hwmodel, '') AS "
-			 "k, sum(n)::int8 AS n "
-			 "FROM active GROUP BY 1 HAVING sum(n) > 0 ORDER BY 2 DESC, 1 LIMIT 1000) x), "
-			 "'firmware', (SELECT coalesce(json_object_agg(k, n), '{}') FROM (SELECT coalesce(swversion, "
-			 "'') AS k, sum(n)::int8 "
-			 "AS n FROM active GROUP BY 1 HAVING sum(n) > 0 ORDER BY 2 DESC, 1 LIMIT 1000) x))::text "
-			 "FROM tenant t WHERE t." TENANT,
-			 0},
-	[QUERY_DEVICES] = {"devices", DEVICES("true"), 9},
-	[QUERY_DEVICES_POSTURE] = {"devices_posture", DEVICES("posture = $1::text"), 9},
-	[QUERY_DEVICES_MODEL] = {"devices_model", DEVICES("hwmodel = $3::text"), 9},
-	[QUERY_DEVICES_FIRMWARE] = {"devices_firmware", DEVICES("swversion = $4::text"), 9},
-	[QUERY_DEVICES_COMPONENT] =
-		{"devices_component",
-		 /* Few inventories have a component, each with few devices or many: a page of each by the index, then the first of them all.
-		    OFFSET 0: a plan made without the parameters takes a page for a tenth of the fleet, and would join whole tables. */
-		 "WITH sets AS MATERIALIZED (SELECT i.digest FROM component c "
-		 "JOIN inventory_component ic ON ic.component_id = c.component_id "
-		 "JOIN inventory i ON i.inventory_id = ic.inventory_id WHERE c." TENANT
-		 " AND c.name = $6::text AND ($7::text IS NULL OR c.version = $7) GROUP BY 1), "
-		 "found AS MATERIALIZED (SELECT x.device_id FROM sets, LATERAL (SELECT s.device_id FROM device_state "
-		 "s, "
-		 "LATERAL (SELECT FROM device d WHERE d.device_id = s.device_id AND " DEVICE_FILTERS
-		 "OFFSET 0) d WHERE s." TENANT " AND s.inventory_digest = sets.digest AND s.device_id > $9::int8 ORDER "
-		 "BY s.device_id LIMIT $8::int8) x "
-		 "ORDER BY 1 LIMIT $8::int8) "
-		 "SELECT v.item, found.device_id FROM found, LATERAL (SELECT item FROM device_item i "
-		 "WHERE i.device_id = found.device_id OFFSET 0) v ORDER BY 2",
-		 9},
-	[QUERY_DEVICE] =
-		{"device",
-		 /* The view's object with one more member. */
-		 "SELECT left(item, -1) || ', \"ledger\" : ' || (SELECT json_build_object('duplicates', "
-		 "coalesce(sum(duplicates), 0)::int8, "
-		 "'late', coalesce(sum(late), 0)::int8, 'forks', coalesce(sum(forks), 0)::int8, 'chain_breaks', "
-		 "coalesce(sum(chain_breaks), 0)::int8, 'missing', (SELECT coalesce(sum(upper(missing) - "
-		 "lower(missing)), 0)::int8 "
-		 "FROM report_gap g WHERE g.device_id = v.device_id))::text FROM device_epoch e WHERE e.device_id = "
-		 "v.device_id) || '}' "
-		 "FROM device_item v WHERE ueid = $1::bytea AND " TENANT,
-		 1},
-	[QUERY_STATE] = {"state",
-			 "SELECT CASE WHEN s.device_id IS NOT NULL THEN json_build_object('ueid', encode(d.ueid, "
-			 "'hex'), 'epoch', "
-			 "epoch_hex(s.epoch), 'seq', s.seq, 'issued_at', rfc3339(s.issued_at), 'received_at', "
-			 "rfc3339(s.received_at), "
-			 "'state_digest', encode(s.state_digest, 'hex'), 'state', s.state)::text END "
-			 "FROM device d LEFT JOIN device_state s ON s.device_id = d.device_id WHERE d.ueid = $1::bytea "
-			 "AND d." TENANT,
-			 1},
-	[QUERY_INVENTORY_HEAD] =
-		{"inventory_head",
-		 "SELECT CASE WHEN s.device_id IS NOT NULL THEN json_build_object('ueid', encode(d.ueid, 'hex'), "
-		 "'digest', "
-		 "encode(s.inventory_digest, 'hex'), 'complete', i.inventory_id IS NOT NULL, 'components', "
-		 "i.components)::text END "
-		 "FROM device d LEFT JOIN device_state s ON s.device_id = d.device_id LEFT JOIN inventory i ON "
-		 "i.tenant_id = s.tenant_id AND i.digest = s.inventory_digest WHERE d.ueid = $1::bytea AND d." TENANT,
-		 1},
-	[QUERY_INVENTORY] =
-		{"inventory",
-		 "SELECT json_strip_nulls(json_build_object('type', c.type, 'name', c.name, 'version', c.version, "
-		 "'architecture', "
-		 "c.architecture, 'source', c.source, 'source_version', c.source_version, 'purl', c.purl))::text, "
-		 "c.component_id "
-		 "FROM inventory_component ic JOIN component c ON c.component_id = ic.component_id WHERE "
-		 "ic.inventory_id = "
-		 "(SELECT i.inventory_id FROM device d JOIN device_state s ON s.device_id = d.device_id JOIN inventory "
-		 "i ON "
-		 "i.tenant_id = s.tenant_id AND i.digest = s.inventory_digest WHERE d.ueid = $1::bytea AND d." TENANT
-		 ") AND ic.component_id > $3::int8 ORDER BY ic.component_id LIMIT $2::int8",
-		 3},
-	[QUERY_LEDGER] =
-		{"ledger",
-		 "SELECT json_build_object('ueid', encode(d.ueid, 'hex'), 'epochs', coalesce((SELECT "
-		 "json_agg(json_build_object("
-		 "'epoch', epoch_hex(e.epoch), 'first_seen', rfc3339(e.first_seen), 'current', e.current, 'vouched', "
-		 "e.vouched, "
-		 "'received', ranges_json(int8multirange(int8range(1, e.top, '[]')) - e.missing - e.dropped), "
-		 "'missing', ranges_json(e.missing), 'dropped', ranges_json(e.dropped), 'duplicates', e.duplicates, "
-		 "'late', e.late, "
-		 "'forks', e.forks, 'chain_breaks', e.chain_breaks) ORDER BY e.first_seen DESC, e.epoch) FROM ("
-		 "SELECT x.*, h.epoch IS NOT DISTINCT FROM x.epoch AND h.hi > 0 AS current, "
-		 "CASE WHEN h.epoch = x.epoch THEN h.hi ELSE x.hi END AS top, "
-		 "coalesce((SELECT range_agg(g.missing) FROM report_gap g WHERE g.device_id = d.device_id AND g.epoch "
-		 "= x.epoch), '{}') "
-		 "AS missing, "
-		 "coalesce((SELECT range_agg(p.dropped) FROM report_drop p WHERE p.device_id = d.device_id AND p.epoch "
-		 "= x.epoch), '{}') "
-		 "AS dropped FROM device_epoch x LEFT JOIN device_hot h ON h.device_id = x.device_id WHERE x.device_id "
-		 "= d.device_id "
-		 "ORDER BY x.first_seen DESC LIMIT 100) e), '[]'), "
-		 "'refused', coalesce((SELECT json_object_agg(r.reason, r.n) FROM refusal_count r WHERE r.device_id = "
-		 "d.device_id), "
-		 "'{}'))::text FROM device d WHERE d.ueid = $1::bytea AND d." TENANT,
-		 1},
-	[QUERY_DEVICE_EXISTS] = {"device_exists", "SELECT 1 FROM device WHERE ueid = $1::bytea AND " TENANT, 1},
-	[QUERY_REPORTS] = {"reports",
-			   "SELECT " REPORT_ITEM ", received_at, epoch, seq FROM report WHERE " TENANT
-			   " AND device_id = (SELECT device_id FROM device d WHERE d.ueid = $1::bytea AND d." TENANT
-			   ") AND ($2::int8 IS NULL OR epoch = $2) AND received_at >= $4::timestamptz "
-			   "AND (received_at, epoch, seq) > ($4::timestamptz, $5::int8, $6::int8) ORDER BY "
-			   "received_at, epoch, seq LIMIT $3::int8",
-			   6},
-	[QUERY_REPORT_BY_SEQ] =
-		{"report_by_seq",
-		 "SELECT message, sha256, " REPORT_ITEM " FROM report WHERE " TENANT
-		 " AND device_id = (SELECT device_id FROM device d WHERE d.ueid = $1::bytea AND d." TENANT
-		 ") AND epoch = $2::int8 AND seq = $3::int8 ORDER BY received_at LIMIT 16",
-		 3},
-	[QUERY_REPORT_BY_DIGEST] = {"report_by_digest",
-				    "SELECT message FROM report WHERE sha256 = $1::bytea AND " TENANT " LIMIT 1", 1},
-	[QUERY_REFUSALS] = {"refusals",
-			    "SELECT json_build_object('received_at', rfc3339(received_at), 'ueid', encode(ueid, "
-			    "'hex'), 'reason', reason, 'size', "
-			    "size, 'sha256', encode(sha256, 'hex'), 'sample', translate(encode(sample, 'base64'), "
-			    "E'\\n', ''))::text, refusal_id "
-			    "FROM refusal WHERE " TENANT
-			    " AND ($1::text IS NULL OR reason = $1) AND ($2::bytea IS NULL OR ueid = $2) "
-			    "AND refusal_id > $4::int8 ORDER BY refusal_id LIMIT $3::int8",
-			    4},
-	/* Judges the token itself, so it needs no sign-in. */
-	[QUERY_FLEET_METRICS] = {"fleet_metrics",
-				 "SELECT family, tenant, label, value, n FROM fleet_metrics($1::bytea, $2::text)", 2},
-};
 
 struct connection {
 	struct database *db;
@@ -213,7 +49,7 @@ query_pool_new(const char *uri, size_t n)
 	for (pool->n = 0; pool->n < n; pool->n++) {
 		struct connection *c = &pool->connections[pool->n];
 
-		c->db = database_new(uri, statements, sizeof statements / sizeof *statements);
+		c->db = database_new(uri, query_statements, QUERIES);
 		if (c->db == NULL)
 			goto fail;
 	}
@@ -297,22 +133,13 @@ connect_api(struct connection *c)
 	return conn;
 }
 
-static int64_t
-now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
-
 /* Waits until a result can be read without blocking. */
 static int
 await(PGconn *conn, int64_t deadline_ms)
 {
 	while (PQisBusy(conn)) {
 		struct pollfd fd = {.fd = PQsocket(conn), .events = POLLIN};
-		int64_t left = deadline_ms - now_ms();
+		int64_t left = deadline_ms - clock_ms();
 
 		if (left <= 0 || (poll(&fd, 1, (int)left) < 0 && errno != EINTR) || !PQconsumeInput(conn))
 			return -1;
@@ -358,7 +185,7 @@ send_all(PGconn *conn, const struct call *calls, size_t n)
 	if (!PQenterPipelineMode(conn))
 		return -1;
 	for (size_t i = 0; i < n; i++)
-		if (send_call(conn, statements[calls[i].query].name, calls[i].params, calls[i].n) < 0)
+		if (send_call(conn, query_statements[calls[i].query].name, calls[i].params, calls[i].n) < 0)
 			return -1;
 	return PQpipelineSync(conn) == 1 ? 0 : -1;
 }
@@ -410,18 +237,24 @@ check_sign_in(struct request *request, struct response *response, const PGresult
 	return -1;
 }
 
+static bool
+is_good(const PGresult *res)
+{
+	return PQresultStatus(res) == PGRES_TUPLES_OK || PQresultStatus(res) == PGRES_COMMAND_OK;
+}
+
 /* Reads all that was sent, up to the sync. -1: the connection is of no use; 1: the response is a problem. */
 static int
 receive_all(PGconn *conn, struct request *request, struct response *response, size_t n, PGresult **results)
 {
-	int64_t deadline = now_ms() + ANSWER_MS;
+	int64_t deadline = clock_ms() + ANSWER_MS;
 	int outcome = 0;
 
 	for (size_t i = 0; i < n; i++) {
 		results[i] = next_result(conn, deadline);
 		if (results[i] == NULL)
 			return -1;
-		if (outcome == 0 && PQresultStatus(results[i]) != PGRES_TUPLES_OK) {
+		if (outcome == 0 && !is_good(results[i])) {
 			answer_error(request, response, results[i]);
 			outcome = 1;
 		}
@@ -445,17 +278,82 @@ clear_all(PGresult **results, size_t n)
 	}
 }
 
+/* One round trip. As receive_all. */
 static int
-run(struct request *request, struct response *response, const struct call *calls, size_t n, PGresult **results)
+converse(PGconn *conn, struct request *request, struct response *response, const struct call *calls, size_t n,
+	 PGresult **results)
+{
+	return send_all(conn, calls, n) < 0 ? -1 : receive_all(conn, request, response, n, results);
+}
+
+static struct call
+as_caller(const struct request *request, enum query query)
+{
+	const char *tenant = request_parameter(request, "tenant");
+
+	return (struct call){query, {param_bytes(request->token, sizeof request->token), param_text(tenant)}, 2};
+}
+
+/* Sign-in and the calls at once: a transaction of its own by the protocol, read-only by our settings. */
+static int
+read_as(PGconn *conn, struct request *request, struct response *response, const struct call *calls, size_t n,
+	PGresult **results)
+{
+	struct call all[1 + QUERY_CALLS];
+	PGresult *got[1 + QUERY_CALLS] = {NULL};
+	int outcome;
+
+	all[0] = as_caller(request, QUERY_SIGN_IN);
+	memcpy(&all[1], calls, n * sizeof *calls);
+	outcome = converse(conn, request, response, all, 1 + n, got);
+	if (outcome == 0 && check_sign_in(request, response, got[0]) < 0)
+		outcome = 1;
+	PQclear(got[0]);
+	memcpy(results, &got[1], n * sizeof *results);
+	return outcome;
+}
+
+/* Nothing is written before the caller's role is known, and nothing stays if a call fails. */
+static int
+write_as(PGconn *conn, struct request *request, struct response *response, const struct call *calls, size_t n,
+	 PGresult **results)
+{
+	const struct call rollback = {.query = QUERY_ROLLBACK}, commit = {.query = QUERY_COMMIT};
+	struct call begin[2] = {{.query = QUERY_BEGIN}, as_caller(request, QUERY_SIGN_IN)}, all[QUERY_CALLS + 1];
+	PGresult *got[2] = {NULL}, *end = NULL, *done[QUERY_CALLS + 1] = {NULL};
+	int outcome = converse(conn, request, response, begin, 2, got);
+
+	if (outcome == 0 && check_sign_in(request, response, got[1]) < 0)
+		outcome = 1;
+	clear_all(got, 2);
+	if (outcome == 0) {
+		memcpy(all, calls, n * sizeof *calls);
+		all[n] = commit;
+		outcome = converse(conn, request, response, all, n + 1, done);
+		PQclear(done[n]);
+		memcpy(results, done, n * sizeof *results);
+	}
+	if (outcome == 1 && converse(conn, request, response, &rollback, 1, &end) < 0)
+		outcome = -1;
+	PQclear(end);
+	return outcome;
+}
+
+typedef int conversation(PGconn *, struct request *, struct response *, const struct call *, size_t, PGresult **);
+
+static int
+run(conversation *talk, struct request *request, struct response *response, const struct call *calls, size_t n,
+    PGresult **results)
 {
 	struct connection *c = take(request->pool);
 	PGconn *conn = connect_api(c);
 	int outcome = -1;
 
+	assert(n <= QUERY_CALLS);
 	for (size_t i = 0; i < n; i++)
 		results[i] = NULL;
-	if (conn != NULL && send_all(conn, calls, n) == 0)
-		outcome = receive_all(conn, request, response, n, results);
+	if (conn != NULL)
+		outcome = talk(conn, request, response, calls, n, results);
 	if (outcome < 0) {
 		if (conn != NULL)
 			log_error("query: route=%s connection lost: %s", request->route->path, PQerrorMessage(conn));
@@ -470,31 +368,10 @@ run(struct request *request, struct response *response, const struct call *calls
 	return -1;
 }
 
-static struct call
-as_caller(const struct request *request, enum query query)
-{
-	const char *tenant = request_parameter(request, "tenant");
-
-	return (struct call){query, {param_bytes(request->token, sizeof request->token), param_text(tenant)}, 2};
-}
-
 int
 query_run(struct request *request, struct response *response, const struct call *calls, size_t n, PGresult **results)
 {
-	struct call all[1 + QUERY_CALLS];
-	PGresult *got[1 + QUERY_CALLS];
-	int rc = 0;
-
-	assert(n <= QUERY_CALLS);
-	all[0] = as_caller(request, QUERY_SIGN_IN);
-	memcpy(&all[1], calls, n * sizeof *calls);
-	if (run(request, response, all, 1 + n, got) < 0 || check_sign_in(request, response, got[0]) < 0) {
-		clear_all(got, 1 + n);
-		rc = -1;
-	}
-	PQclear(got[0]);
-	memcpy(results, &got[1], n * sizeof *results);
-	return rc;
+	return run(request->route->how == ROUTE_WRITES ? write_as : read_as, request, response, calls, n, results);
 }
 
 int
@@ -502,7 +379,7 @@ query_fleet_metrics(struct request *request, struct response *response, PGresult
 {
 	struct call call = as_caller(request, QUERY_FLEET_METRICS);
 
-	return run(request, response, &call, 1, result);
+	return run(converse, request, response, &call, 1, result);
 }
 
 bool
@@ -516,6 +393,30 @@ query_ready(struct query_pool *pool, char *why)
 		strcpy(why, "no connection");
 	PQclear(res);
 	return res != NULL;
+}
+
+void
+query_event_tops(struct query_pool *pool, const int32_t *tenants, size_t n, int64_t *tops)
+{
+	struct pg_array list = {0};
+	struct connection *c;
+	struct param param;
+	PGresult *res = NULL;
+
+	pg_array_begin(&list, ARRAY_INT4);
+	for (size_t i = 0; i < n; i++) {
+		pg_array_int(&list, tenants[i]);
+		tops[i] = 0;
+	}
+	param = pg_array_param(&list);
+	c = take(pool);
+	if (connect_api(c) != NULL)
+		res = database_run(c->db, query_statements[QUERY_EVENT_TOPS].name, &param, 1, NULL);
+	give_back(pool, c);
+	for (int i = 0; res != NULL && i < PQntuples(res) && (size_t)i < n; i++)
+		tops[i] = query_int8(res, i, 0);
+	PQclear(res);
+	pg_array_free(&list);
 }
 
 /* Read once: it never changes in a database's life. */

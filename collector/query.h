@@ -1,36 +1,12 @@
 /*
- * All SQL of the HTTP interface, prepared, and the way it is run: sign-in and query in one round trip and one transaction, so that no statement
- * ever runs without the caller's tenant.
+ * How the HTTP interface runs its SQL: sign-in and query in one transaction, so that no statement ever runs without the caller's tenant. What reads
+ * goes in one round trip and can't write; what writes runs only after the role is known.
  */
 #ifndef FLEETSTATE_COLLECTOR_QUERY_H
 #define FLEETSTATE_COLLECTOR_QUERY_H
 
-#include "collector/database.h"
+#include "collector/query_sql.h"
 #include "collector/request.h"
-
-enum query {
-	QUERY_SIGN_IN,
-	QUERY_CURSOR_SECRET,
-	QUERY_READY,
-	QUERY_FLEET,
-	QUERY_DEVICES,
-	QUERY_DEVICES_POSTURE,
-	QUERY_DEVICES_MODEL,
-	QUERY_DEVICES_FIRMWARE,
-	QUERY_DEVICES_COMPONENT,
-	QUERY_DEVICE,
-	QUERY_STATE,
-	QUERY_INVENTORY_HEAD,
-	QUERY_INVENTORY,
-	QUERY_LEDGER,
-	QUERY_DEVICE_EXISTS,
-	QUERY_REPORTS,
-	QUERY_REPORT_BY_SEQ,
-	QUERY_REPORT_BY_DIGEST,
-	QUERY_REFUSALS,
-	QUERY_FLEET_METRICS,
-	QUERIES
-};
 
 #define QUERY_PARAMS 12
 #define QUERY_CALLS 2 /* of one request */
@@ -56,6 +32,9 @@ int query_run(struct request *, struct response *, const struct call *, size_t n
 int query_fleet_metrics(struct request *, struct response *, PGresult **result) WARN_UNUSED;
 /* Whether the database answers the API's role at all, for /readyz. */
 bool query_ready(struct query_pool *, char *why);
+
+/* The last position of an event of each tenant; 0: none, or no answer. */
+void query_event_tops(struct query_pool *, const int32_t *tenants, size_t n, int64_t *tops);
 
 /* What signs cursors: one for each database. -1 when the database does not answer. */
 int query_secret(struct query_pool *, uint8_t secret[QUERY_SECRET]) WARN_UNUSED;

@@ -119,6 +119,12 @@ request_parse(const char *target, struct request *request)
 	return problem;
 }
 
+void
+request_free(struct request *request)
+{
+	body_free(&request->body);
+}
+
 const char *
 request_parameter(const struct request *request, const char *name)
 {

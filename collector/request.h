@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "collector/auth.h"
+#include "collector/body.h"
 #include "collector/response.h"
 #include "schema/cose.h"
 
@@ -33,6 +34,14 @@ struct request {
 	struct query_pool *pool;
 	const struct readiness *readiness;
 	size_t readiness_len;
+	struct body body;
+	const char *last_event_id;	/* the header; NULL: none. As long as the connection's memory */
+	/* Where a reader of events stands, from one call of its route's function to the next. */
+	struct {
+		bool begun;
+		int64_t after;		/* the position up to which it was told */
+		int64_t until_ms;	/* when it is told that there is nothing, as clock_ms counts */
+	} reading;
 	bool openmetrics;	/* whether the Accept header names it */
 	uint8_t token[DIGEST_SIZE];	/* its hash; meaningful where the route needs a role */
 	/* What the database says of the token, once a query ran. */
@@ -41,6 +50,8 @@ struct request {
 
 /* Takes a target ("/a/b?c=d") apart. Every text is UTF-8 without control characters afterwards. PROBLEM_NONE, or what is wrong. */
 enum problem request_parse(const char *target, struct request *) WARN_UNUSED;
+/* Frees what it owns. */
+void request_free(struct request *);
 /* NULL if it was not given. */
 const char *request_parameter(const struct request *, const char *name);
 

@@ -1,5 +1,6 @@
 #include "collector/response.h"
 
+#include <inttypes.h>
 #include <jansson.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -130,6 +131,15 @@ response_problem(struct response *r, enum problem problem, const char *format, .
 		return;
 	response_text(r, text);
 	free(text);
+}
+
+void
+response_member(struct response *r, const char *name, int64_t number)
+{
+	if (r->len == 0)
+		return;
+	r->len--;
+	response_printf(r, ",\"%s\":%" PRId64 "}", name, number);
 }
 
 void

@@ -34,6 +34,8 @@ struct response {
 	struct slice fixed;	/* instead of the body: bytes that stay where they are */
 	uint8_t *body;		/* owned */
 	size_t len, size;
+	bool waits;		/* for events: the route's function is to be called once more when there are some, or at reading.until_ms */
+	bool streams;		/* the body is a piece: the function is called for the next one when this is sent */
 	bool failed;		/* memory ran out, or the bound was reached */
 };
 
@@ -45,6 +47,8 @@ void response_header(struct response *, const char *name, const char *format, ..
 /* Whole answers. They forget what was there. */
 void response_json(struct response *, struct slice);
 void response_problem(struct response *, enum problem, const char *format, ...) __attribute__((format(printf, 3, 4)));
+/* One more member of the problem that was answered (RFC 9457 3.2). */
+void response_member(struct response *, const char *name, int64_t);
 void response_free(struct response *);	/* what it owns; zeroed afterwards */
 
 #endif

@@ -1,29 +1,34 @@
 #include "collector/routes.h"
 
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define DEVICE "/v1/devices/{ueid}"
 
 static const struct route routes[] = {
-	{"GET", "/v1/fleet", ROLE_VIEWER, api_fleet, "", false},
+	{"GET", "/v1/fleet", ROLE_VIEWER, api_fleet, "", ROUTE_READS},
 	{"GET", "/v1/devices", ROLE_VIEWER, api_devices,
-	 "posture lifecycle model firmware component component_version q limit cursor", false},
-	{"GET", DEVICE, ROLE_VIEWER, api_device, "", false},
-	{"GET", DEVICE "/state", ROLE_VIEWER, api_state, "", false},
-	{"GET", DEVICE "/inventory", ROLE_VIEWER, api_inventory, "limit cursor", false},
-	{"GET", DEVICE "/ledger", ROLE_VIEWER, api_ledger, "", false},
-	{"GET", DEVICE "/reports", ROLE_VIEWER, api_reports, "epoch limit cursor", false},
-	{"GET", DEVICE "/reports/{epoch}/{seq}", ROLE_VIEWER, api_report_by_seq, "", false},
-	{"GET", "/v1/reports/{sha256}", ROLE_VIEWER, api_report_by_digest, "", false},
-	{"GET", "/v1/refusals", ROLE_VIEWER, api_refusals, "ueid reason limit cursor", false},
-	{"GET", "/metrics", ROLE_VIEWER, api_metrics, "", false},
-	{"GET", "/healthz", ROLE_NONE, api_healthz, "", true},
-	{"GET", "/readyz", ROLE_NONE, api_readyz, "", false},
-	{"GET", "/openapi.yaml", ROLE_NONE, api_asset, "", true},
-	{"GET", "/", ROLE_NONE, api_asset, "", true},
+	 "posture lifecycle model firmware component component_version q limit cursor", ROUTE_READS},
+	{"GET", DEVICE, ROLE_VIEWER, api_device, "", ROUTE_READS},
+	{"GET", DEVICE "/state", ROLE_VIEWER, api_state, "", ROUTE_READS},
+	{"GET", DEVICE "/inventory", ROLE_VIEWER, api_inventory, "limit cursor", ROUTE_READS},
+	{"GET", DEVICE "/ledger", ROLE_VIEWER, api_ledger, "", ROUTE_READS},
+	{"GET", DEVICE "/reports", ROLE_VIEWER, api_reports, "epoch limit cursor", ROUTE_READS},
+	{"GET", DEVICE "/reports/{epoch}/{seq}", ROLE_VIEWER, api_report_by_seq, "", ROUTE_READS},
+	{"GET", "/v1/reports/{sha256}", ROLE_VIEWER, api_report_by_digest, "", ROUTE_READS},
+	{"GET", "/v1/refusals", ROLE_VIEWER, api_refusals, "ueid reason limit cursor", ROUTE_READS},
+	{"GET", "/v1/events", ROLE_VIEWER, api_events, "after cursor wait type ueid limit", ROUTE_READS},
+	{"GET", "/v1/events/stream", ROLE_VIEWER, api_event_stream, "after cursor type ueid", ROUTE_READS},
+	{"GET", "/metrics", ROLE_VIEWER, api_metrics, "", ROUTE_READS},
+	{"GET", "/healthz", ROLE_NONE, api_healthz, "", ROUTE_QUICK},
+	{"GET", "/readyz", ROLE_NONE, api_readyz, "", ROUTE_READS},
+	{"GET", "/openapi.yaml", ROLE_NONE, api_asset, "", ROUTE_QUICK},
+	{"GET", "/", ROLE_NONE, api_asset, "", ROUTE_QUICK},
 	/* The page's own files. */
-	{"GET", "/{file}", ROLE_NONE, api_asset, "", true},
+	{"GET", "/{file}", ROLE_NONE, api_asset, "", ROUTE_QUICK},
 };
+#define ROUTES (sizeof routes / sizeof *routes)
 
 static bool
 is_variable(const char *pattern)
@@ -57,13 +62,50 @@ match(const char *path, struct request *request)
 	return *path == '\0';
 }
 
-static const struct route *
-find(struct request *request)
+/* GET's row answers HEAD. */
+static bool
+is_method(const struct route *route, const char *method)
 {
-	for (size_t i = 0; i < sizeof routes / sizeof *routes; i++)
+	return strcmp(route->method, method) == 0 || (strcmp(method, "HEAD") == 0 && strcmp(route->method, "GET") == 0);
+}
+
+/* The first row whose path it is; NULL: none. Rows of the same path stand together. */
+static const struct route *
+find_path(struct request *request)
+{
+	for (size_t i = 0; i < ROUTES; i++)
 		if (match(routes[i].path, request))
 			return &routes[i];
 	return NULL;
+}
+
+static bool
+is_same_path(const struct route *route, const struct route *first)
+{
+	return route < routes + ROUTES && strcmp(route->path, first->path) == 0;
+}
+
+static const struct route *
+find_method(const struct route *first, const char *method)
+{
+	for (const struct route *route = first; is_same_path(route, first); route++)
+		if (is_method(route, method))
+			return route;
+	return NULL;
+}
+
+/* RFC 9110 15.5.6 */
+static void
+refuse_method(struct response *response, const struct route *first)
+{
+	char allow[64] = "";
+	size_t len = 0;
+
+	response_problem(response, PROBLEM_METHOD_NOT_ALLOWED, "%s", "");
+	for (const struct route *route = first; is_same_path(route, first); route++)
+		len += (size_t)snprintf(allow + len, sizeof allow - len, "%s%s%s", len == 0 ? "" : ", ", route->method,
+					is_method(route, "HEAD") ? ", HEAD" : "");
+	response_header(response, "Allow", "%s", allow);
 }
 
 static bool
@@ -95,50 +137,65 @@ unknown_parameter(const struct request *request)
 }
 
 static bool
-is_allowed(const char *method)
-{
-	return strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0;
-}
-
-static bool
 refuse(struct response *response, enum problem problem, const char *detail)
 {
 	response_problem(response, problem, "%.64s", detail);
 	return true;
 }
 
+/* What its headers say of a body. */
+static enum problem
+judge_body(const struct arrival *arrival, const struct route *route)
+{
+	if (!arrival->has_body)
+		return PROBLEM_NONE;
+	if (is_method(route, "GET"))
+		return PROBLEM_BAD_BODY;
+	if (!body_is_json(arrival->content_type))
+		return PROBLEM_UNSUPPORTED_TYPE;
+	if (arrival->content_length != NULL && strtoull(arrival->content_length, NULL, 10) > BODY_MAX)
+		return PROBLEM_CONTENT_TOO_LARGE;
+	return PROBLEM_NONE;
+}
+
 bool
 routes_begin(const struct arrival *arrival, struct request *request, struct response *response)
 {
 	enum problem problem = request_parse(arrival->target, request);
+	const struct route *first;
 	const char *unknown;
 
 	if (problem != PROBLEM_NONE)
 		return refuse(response, problem, "");
-	request->route = find(request);
-	if (request->route == NULL)
+	first = find_path(request);
+	if (first == NULL)
 		return refuse(response, PROBLEM_NOT_FOUND, "");
-	if (!is_allowed(arrival->method)) {
-		response_problem(response, PROBLEM_METHOD_NOT_ALLOWED, "%s", "");
-		response_header(response, "Allow", "GET, HEAD");
+	request->route = find_method(first, arrival->method);
+	if (request->route == NULL) {
+		refuse_method(response, first);
 		return true;
 	}
 	if (request->route->least != ROLE_NONE && !token_parse(arrival->authorization, request->token))
 		return refuse(response, PROBLEM_UNAUTHORIZED, "");
+	request->last_event_id = arrival->last_event_id;
 	request->openmetrics =
 		arrival->accept != NULL && strstr(arrival->accept, "application/openmetrics-text") != NULL;
 	unknown = unknown_parameter(request);
 	if (unknown != NULL)
 		return refuse(response, PROBLEM_UNKNOWN_PARAMETER, unknown);
-	if (request->route->quick)
+	problem = judge_body(arrival, request->route);
+	if (problem != PROBLEM_NONE)
+		return refuse(response, problem, "");
+	if (request->route->how == ROUTE_QUICK)
 		routes_finish(request, response);
-	return request->route->quick;
+	return request->route->how == ROUTE_QUICK;
 }
 
 void
 routes_finish(struct request *request, struct response *response)
 {
-	request->route->answer(request, response);
+	if (body_parse(&request->body, response) == 0)
+		request->route->answer(request, response);
 	if (response->failed)
 		response_problem(response, PROBLEM_INTERNAL, "%s", "");
 }

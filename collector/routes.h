@@ -11,23 +11,25 @@
 #define ROUTE_PARAMETERS 160
 
 struct route {
-	const char *method;	/* GET answers HEAD too */
+	const char *method;	/* GET answers HEAD too; the others take a body of JSON */
 	const char *path;	/* {x} stands for one segment */
 	enum role least;	/* ROLE_NONE: without a token */
 	void (*answer)(struct request *, struct response *);
 	const char *parameters;	/* names, with spaces between; `tenant` goes with every role */
-	bool quick;		/* answers from memory, without waiting for anything */
+	enum { ROUTE_QUICK, ROUTE_READS, ROUTE_WRITES } how;	/* from memory, without waiting; in a transaction that can't write; or that can */
 };
 
 /* What the server knows of a request beside its target. */
 struct arrival {
 	const char *method, *target;
-	const char *authorization, *accept;	/* NULL: no such header */
+	const char *authorization, *accept, *content_type, *content_length, *last_event_id;	/* NULL: no such header */
+	bool has_body;
 };
 
-/* Finds the route. True if the response is whole already: something is wrong, or the route is quick. `request` has pool and readiness set. */
+/* Finds the route, once the headers are here. True if the response is whole already: something is wrong, or the route is quick. `request` has pool
+   and readiness set. */
 bool routes_begin(const struct arrival *, struct request *, struct response *) WARN_UNUSED;
-/* The rest, which may wait for the database. The response is always whole afterwards. */
+/* The rest, once the body is here too, which may wait for the database. The response is always whole afterwards. */
 void routes_finish(struct request *, struct response *);
 
 /* The functions of the table, by file. */
@@ -41,6 +43,8 @@ void api_ledger(struct request *, struct response *);
 void api_reports(struct request *, struct response *);
 void api_report_by_seq(struct request *, struct response *);
 void api_report_by_digest(struct request *, struct response *);
+void api_events(struct request *, struct response *);
+void api_event_stream(struct request *, struct response *);
 void api_metrics(struct request *, struct response *);
 void api_healthz(struct request *, struct response *);
 void api_readyz(struct request *, struct response *);

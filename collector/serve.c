@@ -9,7 +9,9 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#include "collector/query.h"
+#include "collector/clock.h"
+#include "collector/counters.h"
+#include "collector/feed.h"
 #include "collector/routes.h"
 #include "schema/log.h"
 
@@ -17,30 +19,42 @@
 #define CONNECTIONS_PER_ADDRESS 256 /* a SIEM polls with a few; a proxy in front with more */
 #define CONNECTION_MEMORY (32 * 1024) /* request line, headers and the answer's headers; more is 431 or 414 */
 #define TIMEOUT_S 30 /* without a byte in either direction */
+#define BODY_MS 60000 /* for a whole body, however steadily it drips */
+#define STREAMS 256 /* of events, open at once: the other connections are left to everyone else */
+#define STREAM_BLOCK (16 * 1024)
 #define BACKLOG 256
 
 /* One request, from its first line to the last byte of its answer. */
 struct exchange {
+	struct waiter waiter; /* in the feed; first, so that it is the exchange too */
 	struct exchange *next; /* in the queue */
+	struct serve *serve;
 	struct MHD_Connection *connection;
 	struct request request;
-	struct response response;
+	struct response response; /* of a stream: the piece that is being sent */
+	size_t sent; /* of the piece */
+	int64_t body_until_ms;
 	bool begun; /* libmicrohttpd has called for it once */
+	bool accepted; /* nothing is wrong with its headers */
 	bool done; /* the response is whole */
+	bool streaming; /* its answer has begun, and goes on piece by piece */
 	char target[]; /* as it came; libmicrohttpd's own is decoded already */
 };
 
 /* One thread has the sockets and never waits. What waits for the database is done by workers, with the connection suspended meanwhile: so the
-   queue is bounded by the connections, and one slow query holds up nobody but itself. */
+   queue is bounded by the connections, and one slow query holds up nobody but itself. What waits for events is held by the feed, by no thread. */
 struct serve {
 	struct MHD_Daemon *daemon;
 	struct query_pool *pool;
+	struct feed *feed;
 	const struct readiness *readiness;
 	size_t readiness_len;
 	pthread_mutex_t lock;
 	pthread_cond_t filled;
 	struct exchange *first, **last;
-	bool stopping;
+	bool stopping; /* nothing is put aside any more */
+	bool ending; /* nothing comes into the queue any more */
+	size_t streams;
 	pthread_t *workers;
 	size_t workers_len;
 };
@@ -65,16 +79,41 @@ static void *
 on_target(void *context, const char *target, struct MHD_Connection *connection)
 {
 	struct exchange *exchange = calloc(1, sizeof *exchange + strlen(target) + 1);
-	const struct serve *serve = context;
+	struct serve *serve = context;
 
 	if (exchange == NULL)
 		return NULL;
+	exchange->serve = serve;
 	exchange->connection = connection;
 	exchange->request.pool = serve->pool;
 	exchange->request.readiness = serve->readiness;
 	exchange->request.readiness_len = serve->readiness_len;
 	strcpy(exchange->target, target);
 	return exchange;
+}
+
+static bool
+enter_stream(struct serve *serve)
+{
+	bool room;
+
+	pthread_mutex_lock(&serve->lock);
+	room = serve->streams < STREAMS;
+	serve->streams += room;
+	counter_set(COUNTER_STREAMS, (int64_t)serve->streams);
+	pthread_mutex_unlock(&serve->lock);
+	if (!room)
+		counter_add(COUNTER_STREAMS_REFUSED, 1);
+	return room;
+}
+
+static void
+leave_stream(struct serve *serve)
+{
+	pthread_mutex_lock(&serve->lock);
+	serve->streams--;
+	counter_set(COUNTER_STREAMS, (int64_t)serve->streams);
+	pthread_mutex_unlock(&serve->lock);
 }
 
 static void
@@ -85,10 +124,14 @@ on_completed(void *context, struct MHD_Connection *connection, void **state, enu
 	(void)context;
 	(void)connection;
 	(void)code;
-	if (exchange != NULL)
-		response_free(&exchange->response);
-	free(exchange);
 	*state = NULL;
+	if (exchange == NULL)
+		return;
+	if (exchange->streaming)
+		leave_stream(exchange->serve);
+	response_free(&exchange->response);
+	request_free(&exchange->request);
+	free(exchange);
 }
 
 /* Decoding is request.c's; here %00 and the like stay what they are. */
@@ -132,16 +175,23 @@ add_headers(struct MHD_Response *made, const struct response *response)
 }
 
 static enum MHD_Result
+queue_response(struct MHD_Connection *connection, struct MHD_Response *made, const struct response *response)
+{
+	enum MHD_Result result;
+
+	if (made == NULL)
+		return MHD_NO;
+	add_headers(made, response);
+	result = MHD_queue_response(connection, response->status, made);
+	MHD_destroy_response(made);
+	return result;
+}
+
+static enum MHD_Result
 send_response(struct MHD_Connection *connection, struct response *response)
 {
-	struct MHD_Response *made = make_response(response);
-	enum MHD_Result result = MHD_NO;
+	enum MHD_Result result = queue_response(connection, make_response(response), response);
 
-	if (made != NULL) {
-		add_headers(made, response);
-		result = MHD_queue_response(connection, response->status, made);
-		MHD_destroy_response(made);
-	}
 	response_free(response);
 	return result;
 }
@@ -152,7 +202,6 @@ find_header(struct MHD_Connection *connection, const char *name)
 	return MHD_lookup_connection_value(connection, MHD_HEADER_KIND, name);
 }
 
-/* Nothing takes a body. A request that has one is answered before it is read, and its connection ends. */
 static bool
 has_body(struct MHD_Connection *connection)
 {
@@ -160,6 +209,82 @@ has_body(struct MHD_Connection *connection)
 
 	return (len != NULL && strcmp(len, "0") != 0) ||
 	       find_header(connection, MHD_HTTP_HEADER_TRANSFER_ENCODING) != NULL;
+}
+
+/* Under the lock. */
+static void
+enqueue(struct serve *serve, struct exchange *exchange)
+{
+	exchange->next = NULL;
+	*serve->last = exchange;
+	serve->last = &exchange->next;
+	pthread_cond_signal(&serve->filled);
+}
+
+static void
+wait_for_events(struct exchange *exchange)
+{
+	exchange->waiter.tenant_id = exchange->request.tenant_id;
+	exchange->waiter.after = exchange->request.reading.after;
+	exchange->waiter.until_ms = exchange->request.reading.until_ms;
+	feed_wait(exchange->serve->feed, &exchange->waiter);
+}
+
+/* A worker's: its connection is suspended already. False: the server is stopping. */
+static bool
+keep_waiting(struct serve *serve, struct exchange *exchange)
+{
+	bool taken;
+
+	pthread_mutex_lock(&serve->lock);
+	taken = !serve->stopping;
+	if (taken)
+		wait_for_events(exchange);
+	pthread_mutex_unlock(&serve->lock);
+	return taken;
+}
+
+/* For a worker, or for the feed if it `waits`. False: the server is stopping, and the connection was not suspended. */
+static bool
+put_aside(struct serve *serve, struct exchange *exchange, bool waits)
+{
+	bool taken;
+
+	pthread_mutex_lock(&serve->lock);
+	taken = !serve->stopping;
+	if (taken) {
+		/* Before others can see it: they may be done with it at once. */
+		MHD_suspend_connection(exchange->connection);
+		if (waits)
+			wait_for_events(exchange);
+		else
+			enqueue(serve, exchange);
+	}
+	pthread_mutex_unlock(&serve->lock);
+	return taken;
+}
+
+/* The content reader of a stream: gives what is left of the piece, then has the next one made. */
+static ssize_t
+read_stream(void *context, uint64_t position, char *to, size_t max)
+{
+	struct exchange *exchange = context;
+	struct response *piece = &exchange->response;
+	size_t len = piece->len - exchange->sent;
+	bool waits = piece->waits;
+
+	(void)position;
+	if (len > 0) {
+		len = len < max ? len : max;
+		memcpy(to, piece->body + exchange->sent, len);
+		exchange->sent += len;
+		return (ssize_t)len;
+	}
+	if (!piece->streams)
+		return MHD_CONTENT_READER_END_OF_STREAM;
+	response_free(piece);
+	exchange->sent = 0;
+	return put_aside(exchange->serve, exchange, waits) ? 0 : MHD_CONTENT_READER_END_OF_STREAM;
 }
 
 static enum MHD_Result
@@ -171,26 +296,12 @@ answer(struct exchange *exchange, const char *method)
 		  response->fixed.at != NULL ? response->fixed.len : response->len);
 	if (response->status >= 500)
 		log_warning("serve: method=%s target=%s status=%u", method, exchange->target, response->status);
-	return send_response(exchange->connection, &exchange->response);
-}
-
-/* Puts it aside for a worker. MHD_NO ends the connection: the server is stopping. */
-static enum MHD_Result
-hand_over(struct serve *serve, struct exchange *exchange)
-{
-	enum MHD_Result result = MHD_NO;
-
-	pthread_mutex_lock(&serve->lock);
-	if (!serve->stopping) {
-		/* Before a worker can see it: it may be done with it at once. */
-		MHD_suspend_connection(exchange->connection);
-		*serve->last = exchange;
-		serve->last = &exchange->next;
-		pthread_cond_signal(&serve->filled);
-		result = MHD_YES;
-	}
-	pthread_mutex_unlock(&serve->lock);
-	return result;
+	if (!exchange->streaming)
+		return send_response(exchange->connection, &exchange->response);
+	return queue_response(
+		exchange->connection,
+		MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_BLOCK, read_stream, exchange, NULL),
+		response);
 }
 
 static struct exchange *
@@ -199,7 +310,7 @@ next_exchange(struct serve *serve)
 	struct exchange *exchange;
 
 	pthread_mutex_lock(&serve->lock);
-	while (serve->first == NULL && !serve->stopping)
+	while (serve->first == NULL && !serve->ending)
 		pthread_cond_wait(&serve->filled, &serve->lock);
 	exchange = serve->first;
 	if (exchange != NULL) {
@@ -211,6 +322,50 @@ next_exchange(struct serve *serve)
 	return exchange;
 }
 
+static void
+on_wake(void *context, struct waiter *waiter)
+{
+	struct serve *serve = context;
+
+	pthread_mutex_lock(&serve->lock);
+	enqueue(serve, (struct exchange *)waiter);
+	pthread_mutex_unlock(&serve->lock);
+}
+
+/* The next piece of a stream. A problem ends it: what is on its way is no place to tell of it. */
+static void
+continue_stream(struct exchange *exchange)
+{
+	routes_finish(&exchange->request, &exchange->response);
+	if (!exchange->response.streams)
+		response_free(&exchange->response);
+}
+
+/* True if it is put aside once more. */
+static bool
+begin_answer(struct serve *serve, struct exchange *exchange)
+{
+	struct response *response = &exchange->response;
+
+	routes_finish(&exchange->request, response);
+	if (response->waits && !response->streams) {
+		response_free(response);
+		if (keep_waiting(serve, exchange))
+			return true;
+		exchange->request.reading.until_ms = clock_ms();
+		routes_finish(&exchange->request, response);
+	}
+	if (response->streams) {
+		exchange->streaming = enter_stream(serve);
+		if (!exchange->streaming) {
+			response_problem(response, PROBLEM_TOO_MANY_STREAMS, "%s", "");
+			response_header(response, "Retry-After", "10");
+		}
+	}
+	exchange->done = true;
+	return false;
+}
+
 /* Works on what is queued even when the server stops: a suspended connection can't be closed. */
 static void *
 work(void *context)
@@ -218,39 +373,70 @@ work(void *context)
 	struct exchange *exchange;
 
 	while ((exchange = next_exchange(context)) != NULL) {
-		routes_finish(&exchange->request, &exchange->response);
-		exchange->done = true;
+		if (exchange->streaming)
+			continue_stream(exchange);
+		else if (begin_answer(context, exchange))
+			continue;
 		MHD_resume_connection(exchange->connection);
 	}
 	return NULL;
 }
 
-/* Called when the headers are here, again when the request is, and again when a worker is done with it. An answer given at the first call ends
-   the connection. */
+static bool
+begin(struct exchange *exchange, const char *method, bool has_body)
+{
+	struct arrival arrival = {.method = method, .target = exchange->target, .has_body = has_body};
+
+	arrival.authorization = find_header(exchange->connection, MHD_HTTP_HEADER_AUTHORIZATION);
+	arrival.accept = find_header(exchange->connection, MHD_HTTP_HEADER_ACCEPT);
+	arrival.content_type = find_header(exchange->connection, MHD_HTTP_HEADER_CONTENT_TYPE);
+	arrival.content_length = find_header(exchange->connection, MHD_HTTP_HEADER_CONTENT_LENGTH);
+	arrival.last_event_id = find_header(exchange->connection, "Last-Event-ID");
+	exchange->accepted = true;
+	exchange->done = routes_begin(&arrival, &exchange->request, &exchange->response);
+	return exchange->done;
+}
+
+/* The headers are here. An answer given now ends the connection, so only a request whose body is not wanted gets it. */
+static enum MHD_Result
+on_headers(struct exchange *exchange, const char *method)
+{
+	bool has = has_body(exchange->connection);
+
+	exchange->begun = true;
+	exchange->body_until_ms = clock_ms() + BODY_MS;
+	return has && begin(exchange, method, true) ? answer(exchange, method) : MHD_YES;
+}
+
+/* MHD_NO ends the connection: an answer can't be given between two pieces of a body. */
+static enum MHD_Result
+on_body(struct exchange *exchange, const char *at, size_t *len)
+{
+	int rc = clock_ms() > exchange->body_until_ms ? -1 : body_add(&exchange->request.body, at, *len);
+
+	*len = 0;
+	return rc < 0 ? MHD_NO : MHD_YES;
+}
+
+/* Called when the headers are here, for each piece of the body, again when the request is whole, and again when a worker is done with it. */
 static enum MHD_Result
 on_request(void *context, struct MHD_Connection *connection, const char *url, const char *method, const char *version,
 	   const char *upload, size_t *upload_len, void **state)
 {
 	struct exchange *exchange = *state;
-	struct arrival arrival = {.method = method};
 
+	(void)connection;
 	(void)url;
 	(void)version;
-	(void)upload;
-	(void)upload_len;
 	if (exchange == NULL)
 		return MHD_NO;
-	if (!exchange->begun && !has_body(connection)) {
-		exchange->begun = true;
-		return MHD_YES;
-	}
-	if (!exchange->done) {
-		arrival.target = exchange->target;
-		arrival.authorization = find_header(connection, MHD_HTTP_HEADER_AUTHORIZATION);
-		arrival.accept = find_header(connection, MHD_HTTP_HEADER_ACCEPT);
-		exchange->done = routes_begin(&arrival, &exchange->request, &exchange->response);
-	}
-	return exchange->done ? answer(exchange, method) : hand_over(context, exchange);
+	if (!exchange->begun)
+		return on_headers(exchange, method);
+	if (*upload_len > 0)
+		return on_body(exchange, upload, upload_len);
+	if (exchange->done || (!exchange->accepted && begin(exchange, method, false)))
+		return answer(exchange, method);
+	return put_aside(context, exchange, false) ? MHD_YES : MHD_NO;
 }
 
 static void
@@ -330,8 +516,10 @@ serve_start(const struct settings *settings, const struct readiness *readiness, 
 	serve->readiness_len = n;
 	if (parse_address(settings, &address) < 0)
 		goto fail;
-	serve->pool = query_pool_new(settings->database_api, (size_t)settings->http_threads);
-	if (serve->pool == NULL || start_workers(serve, (size_t)settings->http_threads) < 0)
+	/* One connection for each worker, and one for the feed. */
+	serve->pool = query_pool_new(settings->database_api, (size_t)settings->http_threads + 1);
+	serve->feed = serve->pool == NULL ? NULL : feed_start(serve->pool, on_wake, serve);
+	if (serve->feed == NULL || start_workers(serve, (size_t)settings->http_threads) < 0)
 		goto fail;
 	serve->daemon = start_daemon(serve, settings, &address);
 	if (serve->daemon == NULL) {
@@ -352,6 +540,11 @@ serve_stop(struct serve *serve)
 		return;
 	pthread_mutex_lock(&serve->lock);
 	serve->stopping = true;
+	pthread_mutex_unlock(&serve->lock);
+	/* Whoever waits goes back into the queue, and gets what there is. */
+	feed_stop(serve->feed);
+	pthread_mutex_lock(&serve->lock);
+	serve->ending = true;
 	pthread_cond_broadcast(&serve->filled);
 	pthread_mutex_unlock(&serve->lock);
 	for (size_t i = 0; i < serve->workers_len; i++)

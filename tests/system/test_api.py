@@ -59,14 +59,14 @@ EPOCH = "0123456789abcdef"
 
 
 class Api:
-    def __init__(self, directory):
+    def __init__(self, directory, devices=DEVICES):
         self.db = Database(directory, "fsync=off")
         self.db.cli("migrate")
         self.tokens = {}
         for tenant in "acme", "globex":
             self.db.cli("tenant", "add", tenant, tenant.title())
             self.tokens[tenant] = self.db.cli("token", "add", "--tenant", tenant, "--role", "viewer", "test")
-            self.db.sql(SEED, ([ueid(tenant, i) for i in range(DEVICES)], tenant))
+            self.db.sql(SEED, ([ueid(tenant, i) for i in range(devices)], tenant))
             self.db.sql(TOLD, {"ueid": ueid(tenant, 0)})
         self.tokens["operator"] = self.db.cli("token", "add", "--role", "operator", "test")
         self.start()
@@ -129,7 +129,7 @@ def described():
 
 A, B = ueid("acme", 0), ueid("globex", 0)
 DEVICE_ROUTES = ["", "/state", "/inventory", "/ledger", "/reports", f"/reports/{EPOCH}/2"]
-TENANT_ROUTES = ["/v1/fleet", "/v1/devices", *(f"/v1/devices/{A}{r}" for r in DEVICE_ROUTES), "/v1/refusals",
+TENANT_ROUTES = ["/v1/fleet", "/v1/devices", *(f"/v1/devices/{A}{r}" for r in DEVICE_ROUTES), "/v1/refusals", "/v1/events",
                  "/v1/reports/" + hashlib.sha256(f"{A}2".encode()).hexdigest()]
 OPEN_ROUTES = ["/healthz", "/readyz", "/openapi.yaml", "/", "/app.js"]
 LISTS = ["/v1/devices", f"/v1/devices/{A}/inventory", f"/v1/devices/{A}/reports", "/v1/refusals"]
@@ -137,21 +137,26 @@ LISTS = ["/v1/devices", f"/v1/devices/{A}/inventory", f"/v1/devices/{A}/reports"
 
 def test_table_and_description_agree(described):
     source = (ROOT / "collector/routes.c").read_text()
-    table = re.findall(r'\{"([A-Z]+)",\s*((?:DEVICE\s*)?(?:"[^"]*")?),\s*(ROLE_\w+),\s*\w+,\s*"([^"]*)",\s*\w+\}', source)
+    table = re.findall(r'\{"([A-Z]+)",\s*((?:[A-Z]+\s*)?(?:"[^"]*")?),\s*(ROLE_\w+),\s*\w+,\s*"([^"]*)",\s*(ROUTE_\w+)\}', source)
     assert len(table) == source.count("ROLE_") - source.count("least != ROLE_NONE"), "a row that this test can't read"
+    words = dict(re.findall(r'#define ([A-Z]+) "(/v1/[^"]+)"', source))
     rows = {}
-    for method, path, role, parameters in table:
-        path = path.replace("DEVICE", '"/v1/devices/{ueid}"').replace('"', "").replace(" ", "")
-        rows[path] = (method.lower(), role, set(parameters.split()))
-    assert set(rows) == set(described["paths"])
-    for path, (method, role, parameters) in rows.items():
+    for method, path, role, parameters, how in table:
+        path = re.sub(r"[A-Z]+", lambda m: words[m[0]], path).replace('"', "").replace(" ", "")
+        assert (method.lower(), path) not in rows
+        rows[method.lower(), path] = (role, set(parameters.split()), how)
+    assert set(rows) == {(method, path) for path, operations in described["paths"].items() for method in operations}
+    for (method, path), (role, parameters, how) in rows.items():
         operation = described["paths"][path][method]
-        assert [*described["paths"][path]] == [method]
         assert (operation.get("security") == []) == (role == "ROLE_NONE"), path
+        assert how != "ROUTE_WRITES" or role not in ("ROLE_NONE", "ROLE_VIEWER"), path
+        assert ("requestBody" not in operation) or method != "get", path
         known = described["components"]["parameters"]
         listed = [known[p["$ref"].rsplit("/", 1)[1]] if "$ref" in p else p for p in operation.get("parameters", [])]
         assert {p["name"] for p in listed if p["in"] == "query"} == parameters | ({"tenant"} if role != "ROLE_NONE" else set()), path
         assert {p["name"] for p in listed if p["in"] == "path"} == set(re.findall(r"\{(\w+)\}", path))
+        least = re.search(r"ROLE_(\w+)", role)[1].lower()
+        assert least in ("none", "viewer") or f"Role {least}" in operation["description"], f"{path} does not say who may"
 
 
 def test_problems_are_described(described):

@@ -1,0 +1,265 @@
+/* What happened: events by their position, now or as soon as there are some, and as a stream of server-sent events. */
+#include <endian.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "collector/clock.h"
+#include "collector/page.h"
+#include "collector/routes.h"
+#include "schema/topics.h"
+
+#define WAIT_MAX 60 /* seconds */
+#define POSITION_DIGITS 16 /* below 2^53 */
+#define HEARTBEAT_MS 15000 /* proxies give a silent connection up after 30 s and more */
+#define STREAM_PAGE 100
+#define TYPES_SIZE 512
+
+static bool
+parse_number(const char *text, size_t most, int64_t *number)
+{
+	size_t digits = strspn(text, "0123456789");
+
+	if (digits == 0 || digits > most || text[digits] != '\0')
+		return false;
+	*number = strtoll(text, NULL, 10);
+	return *number < INT64_C(1) << 53;
+}
+
+static int
+refuse(struct response *response, const char *what)
+{
+	response_problem(response, PROBLEM_BAD_PARAMETER, "%s", what);
+	return -1;
+}
+
+/* Where it begins: a cursor is nothing but a position. -1 in `after`: not said. */
+static int
+read_after(const struct request *request, struct response *response, int64_t *after)
+{
+	const char *said = request_parameter(request, "after"), *cursor = request_parameter(request, "cursor");
+
+	*after = -1;
+	if (said != NULL && cursor != NULL)
+		return refuse(response, "after and cursor say the same: give one of them.");
+	if (said == NULL)
+		said = cursor;
+	if (said != NULL && !parse_number(said, POSITION_DIGITS, after))
+		return refuse(response, "after is a position: a number.");
+	return 0;
+}
+
+static int
+read_wait(const struct request *request, struct response *response, int64_t *wait)
+{
+	const char *said = request_parameter(request, "wait");
+
+	*wait = 0;
+	if (said != NULL && (!parse_number(said, 2, wait) || *wait > WAIT_MAX))
+		return refuse(response, "wait is a number of seconds up to 60.");
+	return 0;
+}
+
+struct filter {
+	const char *types; /* with commas between */
+	bool of_device;
+	struct ueid ueid;
+};
+
+static int
+read_filter(const struct request *request, struct response *response, struct filter *filter)
+{
+	const char *ueid = request_parameter(request, "ueid");
+
+	filter->types = request_parameter(request, "type");
+	filter->of_device = ueid != NULL;
+	if (filter->types != NULL && (filter->types[0] == '\0' || strlen(filter->types) >= TYPES_SIZE))
+		return refuse(response, "type is one type, or several with commas between.");
+	if (ueid != NULL && !ueid_parse((struct slice){(const uint8_t *)ueid, strlen(ueid)}, &filter->ueid))
+		return refuse(response, "ueid is 34 lower-case hex digits that begin with 01.");
+	return 0;
+}
+
+/* What one look found. */
+struct look {
+	PGresult *rows; /* item, position, type */
+	int64_t next; /* all up to here is known now */
+	int64_t top; /* the last of any tenant's */
+	bool all; /* there is no more at the moment */
+};
+
+/* 410: what stood behind this position is gone. */
+static int
+judge_place(struct response *response, const PGresult *place, int64_t after)
+{
+	int64_t oldest = query_int8(place, 0, 0), top = query_int8(place, 0, 1);
+
+	if (after > top) {
+		response_problem(response, PROBLEM_BAD_CURSOR, "There is no such position yet: the last is %lld.",
+				 (long long)top);
+		return -1;
+	}
+	if (after < oldest - 1) {
+		response_problem(response, PROBLEM_GONE, "The oldest event that is kept has position %lld.",
+				 (long long)oldest);
+		response_member(response, "oldest", oldest);
+		return -1;
+	}
+	return 0;
+}
+
+/* -1: the response is the problem. */
+static int
+look_up(struct request *request, struct response *response, const struct filter *filter, int64_t after, int64_t limit,
+	struct look *look)
+{
+	struct call calls[2] = {{.query = QUERY_EVENT_PLACE}, {.query = QUERY_EVENTS}};
+	uint64_t wire[2] = {htobe64((uint64_t)after), htobe64((uint64_t)limit)};
+	PGresult *results[2];
+	int n;
+
+	for (int i = 0; i < 2; i++) {
+		struct call *call = &calls[i];
+
+		call->params[call->n++] = param_bytes(&wire[0], sizeof wire[0]);
+		call->params[call->n++] = param_text(filter->types);
+		call->params[call->n++] =
+			filter->of_device ? param_bytes(filter->ueid.bytes, UEID_SIZE) : param_text(NULL);
+	}
+	calls[1].params[calls[1].n++] = param_bytes(&wire[1], sizeof wire[1]);
+	if (query_run(request, response, calls, 2, results) < 0)
+		return -1;
+	/* Who does not say where begins with the oldest. */
+	if (after >= 0 && judge_place(response, results[0], after) < 0) {
+		PQclear(results[0]);
+		PQclear(results[1]);
+		return -1;
+	}
+	/* The place was looked up before the events were: what came in between is among them. */
+	look->next = query_int8(results[0], 0, 2);
+	look->top = query_int8(results[0], 0, 1);
+	look->all = look->next == look->top;
+	PQclear(results[0]);
+	look->rows = results[1];
+	n = PQntuples(look->rows);
+	if (n == limit || (n > 0 && query_int8(look->rows, n - 1, 1) > look->next))
+		look->next = query_int8(look->rows, n - 1, 1);
+	look->all = look->all && n < limit;
+	return 0;
+}
+
+/* Whether the answer is to wait: nothing is there, and time is left. */
+static bool
+waits(struct request *request, const struct look *look, int64_t wait)
+{
+	if (request->reading.until_ms == 0)
+		request->reading.until_ms = clock_ms() + wait * 1000;
+	return PQntuples(look->rows) == 0 && look->all && clock_ms() < request->reading.until_ms;
+}
+
+static void
+answer_page(struct request *request, struct response *response, const struct look *look)
+{
+	char next[24];
+
+	response_json(response, (struct slice){NULL, 0});
+	response_text(response, "{\"items\":[");
+	for (int i = 0; i < PQntuples(look->rows); i++) {
+		struct slice item = query_bytes(look->rows, i, 0);
+
+		if (i > 0)
+			response_text(response, ",");
+		response_append(response, item.at, item.len);
+	}
+	snprintf(next, sizeof next, "%lld", (long long)look->next);
+	response_printf(response, "],\"next\":\"%s\"}", next);
+	page_link(request, response, next);
+}
+
+void
+api_events(struct request *request, struct response *response)
+{
+	int64_t after, limit, wait;
+	struct filter filter;
+	struct look look;
+
+	if (read_after(request, response, &after) < 0 || read_wait(request, response, &wait) < 0 ||
+	    read_filter(request, response, &filter) < 0 || page_limit(request, response, &limit) < 0)
+		return;
+	if (request->reading.begun)
+		after = request->reading.after;
+	if (look_up(request, response, &filter, after, limit, &look) < 0)
+		return;
+	request->reading.begun = true;
+	request->reading.after = look.next;
+	if (waits(request, &look, wait))
+		response->waits = true;
+	else
+		answer_page(request, response, &look);
+	PQclear(look.rows);
+}
+
+/* Who reconnects says what it had last (the HTML standard, 9.2.5). Without that and without `after`: from now on. */
+static int
+begin_stream(struct request *request, struct response *response, const struct filter *filter)
+{
+	struct look look;
+	int64_t after;
+
+	if (read_after(request, response, &after) < 0)
+		return -1;
+	if (request->last_event_id != NULL && !parse_number(request->last_event_id, POSITION_DIGITS, &after))
+		return refuse(response, "Last-Event-ID is a position: a number.");
+	if (after < 0) {
+		if (look_up(request, response, filter, after, 1, &look) < 0)
+			return -1;
+		PQclear(look.rows);
+		after = look.top;
+	}
+	request->reading.begun = true;
+	request->reading.after = after;
+	return 0;
+}
+
+/* The HTML standard, 9.2.6. Our JSON has no line ends. */
+static void
+print_event(struct response *response, const PGresult *rows, int i)
+{
+	struct slice item = query_bytes(rows, i, 0), type = query_bytes(rows, i, 2);
+
+	response_printf(response, "id: %lld\nevent: ", (long long)query_int8(rows, i, 1));
+	response_append(response, type.at, type.len);
+	response_text(response, "\ndata: ");
+	response_append(response, item.at, item.len);
+	response_text(response, "\n\n");
+}
+
+/* Called once for each piece of the stream: so a token's end is the stream's too. */
+void
+api_event_stream(struct request *request, struct response *response)
+{
+	bool first = !request->reading.begun;
+	struct filter filter;
+	struct look look;
+
+	if (read_filter(request, response, &filter) < 0 || (first && begin_stream(request, response, &filter) < 0) ||
+	    look_up(request, response, &filter, request->reading.after, STREAM_PAGE, &look) < 0)
+		return;
+	response_json(response, (struct slice){NULL, 0});
+	response->type = "text/event-stream";
+	response->streams = true;
+	response->waits = look.all;
+	if (first) {
+		response_header(response, "X-Accel-Buffering", "no"); /* a proxy is not to collect it */
+		response_text(response, "retry: 2000\n\n");
+	}
+	for (int i = 0; i < PQntuples(look.rows); i++)
+		print_event(response, look.rows, i);
+	/* An id without data moves only the reader's place: else a quiet one would fall behind what is kept. */
+	if (PQntuples(look.rows) == 0 && clock_ms() >= request->reading.until_ms)
+		response_printf(response, ": alive\nid: %lld\n\n", (long long)look.next);
+	if (response->len > 0)
+		request->reading.until_ms = clock_ms() + HEARTBEAT_MS;
+	request->reading.after = look.next;
+	PQclear(look.rows);
+}

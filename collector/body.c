@@ -1,0 +1,134 @@
+#include "collector/body.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+static size_t
+skip_spaces(const char *at)
+{
+	return strspn(at, " \t");
+}
+
+bool
+body_is_json(const char *content_type)
+{
+	static const char type[] = "application/json", charset[] = "charset=";
+	size_t len;
+
+	if (content_type == NULL || strncasecmp(content_type, type, sizeof type - 1) != 0)
+		return false;
+	content_type += sizeof type - 1;
+	content_type += skip_spaces(content_type);
+	if (*content_type == '\0')
+		return true;
+	if (*content_type++ != ';')
+		return false;
+	content_type += skip_spaces(content_type);
+	if (strncasecmp(content_type, charset, sizeof charset - 1) != 0)
+		return false;
+	content_type += sizeof charset - 1;
+	len = strlen(content_type);
+	return (len == 5 && strcasecmp(content_type, "utf-8") == 0) ||
+	       (len == 7 && strcasecmp(content_type, "\"utf-8\"") == 0);
+}
+
+int
+body_add(struct body *body, const char *at, size_t len)
+{
+	if (len > BODY_READ - body->len)
+		return -1;
+	if (body->text == NULL && (body->text = malloc(BODY_MAX)) == NULL)
+		return -1;
+	if (body->len + len <= BODY_MAX)
+		memcpy(body->text + body->len, at, len);
+	body->len += len;
+	return 0;
+}
+
+int
+body_parse(struct body *body, struct response *response)
+{
+	json_error_t error;
+
+	if (body->len == 0)
+		return 0;
+	if (body->len > BODY_MAX) {
+		response_problem(response, PROBLEM_CONTENT_TOO_LARGE, "A body has at most %d bytes.", BODY_MAX);
+		return -1;
+	}
+	body->json = json_loadb(body->text, body->len, JSON_REJECT_DUPLICATES, &error);
+	if (body->json != NULL)
+		return 0;
+	/* jansson quotes what stands there, which may be anything. */
+	error.text[strcspn(error.text, "'\r\n")] = '\0';
+	response_problem(response, PROBLEM_BAD_BODY, "Line %d, column %d: %s.", error.line, error.column, error.text);
+	response_member(response, "position", error.position);
+	return -1;
+}
+
+void
+body_free(struct body *body)
+{
+	json_decref(body->json);
+	free(body->text);
+	memset(body, 0, sizeof *body);
+}
+
+static const struct member *
+find(const char *name, const struct member *members, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (strcmp(members[i].name, name) == 0)
+			return &members[i];
+	return NULL;
+}
+
+static const char *
+wrong_with(const json_t *value, const struct member *member)
+{
+	switch (member->kind) {
+	case MEMBER_TEXT:
+		if (!json_is_string(value))
+			return "a text is wanted";
+		return json_string_length(value) > member->max ? "too long" : NULL;
+	case MEMBER_NUMBER:
+		return json_is_integer(value) ? NULL : "a whole number is wanted";
+	case MEMBER_FLAG:
+		return json_is_boolean(value) ? NULL : "true or false is wanted";
+	case MEMBER_OBJECT:
+		return json_is_object(value) ? NULL : "an object is wanted";
+	case MEMBER_LIST:
+		if (!json_is_array(value))
+			return "a list is wanted";
+		return json_array_size(value) > member->max ? "too many items" : NULL;
+	}
+	return NULL;
+}
+
+static int
+refuse(struct response *response, const char *where, const char *name, const char *why)
+{
+	response_problem(response, PROBLEM_BAD_BODY, "%s%.64s: %s.", where, name, why);
+	return -1;
+}
+
+int
+body_check(const json_t *json, struct response *response, const char *where, const struct member *members, size_t n)
+{
+	if (json != NULL && !json_is_object(json))
+		return refuse(response, where, "body", "an object is wanted");
+	for (void *at = json_object_iter((json_t *)(uintptr_t)json); at != NULL;
+	     at = json_object_iter_next((json_t *)(uintptr_t)json, at)) {
+		const struct member *member = find(json_object_iter_key(at), members, n);
+		const char *why =
+			member == NULL ? "there is no such member" : wrong_with(json_object_iter_value(at), member);
+
+		if (why != NULL)
+			return refuse(response, where, json_object_iter_key(at), why);
+	}
+	for (size_t i = 0; i < n; i++)
+		if (members[i].required && json_object_get(json, members[i].name) == NULL)
+			return refuse(response, where, members[i].name, "it is missing");
+	return 0;
+}

@@ -1,0 +1,43 @@
+/*
+ * What a request carries: JSON, collected up to a bound as it arrives, and judged member by member before a route's function uses it. Pure.
+ */
+#ifndef FLEETSTATE_COLLECTOR_BODY_H
+#define FLEETSTATE_COLLECTOR_BODY_H
+
+#include <jansson.h>
+#include <stddef.h>
+
+#include "collector/response.h"
+
+#define BODY_MAX (64 * 1024)	/* a thousand ids or the longest policy are far below; more is 413 */
+#define BODY_READ (1024 * 1024)	/* of a body that did not say how long it is: read and thrown away, then its connection ends */
+
+struct body {
+	char *text;	/* owned */
+	size_t len;	/* of all that came */
+	json_t *json;	/* owned; NULL: there was none */
+};
+
+/* As the value of a Content-Type header: JSON, and in UTF-8 if it says. NULL is not. */
+bool body_is_json(const char *content_type) WARN_UNUSED;
+/* The next piece. -1: the connection is to end. */
+int body_add(struct body *, const char *, size_t len) WARN_UNUSED;
+/* Once all is here. -1: the response is the problem, and says where. */
+int body_parse(struct body *, struct response *) WARN_UNUSED;
+void body_free(struct body *);
+
+enum member_kind { MEMBER_TEXT, MEMBER_NUMBER, MEMBER_FLAG, MEMBER_OBJECT, MEMBER_LIST };
+
+/* What a member of an object may be. */
+struct member {
+	const char *name;
+	enum member_kind kind;
+	bool required;
+	size_t max;	/* bytes of a text, items of a list */
+};
+
+/* Whether `json` is an object of these members only; NULL is one without any. `where` stands before a member's name: "" or "scope.". -1: the
+   response is the problem. */
+int body_check(const json_t *json, struct response *, const char *where, const struct member *, size_t n) WARN_UNUSED;
+
+#endif

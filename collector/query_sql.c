@@ -1,0 +1,186 @@
+#include "collector/query_sql.h"
+
+/* The tenant is named in every statement, for the index; row-level security says the same once more, for safety. */
+#define TENANT "tenant_id = (SELECT tenant_context())"
+
+/* What narrows a list of devices beside the filter that leads it. */
+#define DEVICE_FILTERS                                                                                                 \
+	"($1::text IS NULL OR posture = $1) AND ($2::text IS NULL OR lifecycle = $2) AND ($3::text IS NULL OR "        \
+	"hwmodel = $3) "                                                                                               \
+	"AND ($4::text IS NULL OR swversion = $4) AND ($5::text IS NULL OR starts_with(encode(ueid, 'hex'), "          \
+	"lower($5)) "                                                                                                  \
+	"OR strpos(lower(concat_ws(' ', serial, hwmodel, swname, swversion)), lower($5)) > 0) "
+#define DEVICE_PAGE "AND device_id > $9::int8 ORDER BY device_id LIMIT $8::int8"
+/* One statement a leading filter, so that each has the plan of its own index. All take the same parameters: posture, lifecycle, model, firmware,
+   q, component, component version, limit, after. */
+#define DEVICES(lead)                                                                                                  \
+	"SELECT item, device_id FROM device_item WHERE " TENANT " AND " lead " AND " DEVICE_FILTERS                    \
+	"AND ($6::text IS NULL OR $7::text IS NULL OR true) " DEVICE_PAGE
+
+#define REPORT_ITEM                                                                                                    \
+	"json_build_object('epoch', epoch_hex(epoch), 'seq', seq, 'issued_at', rfc3339(issued_at), 'received_at', "    \
+	"rfc3339(received_at), 'sha256', encode(sha256, 'hex'), 'sections', section_names(sections), 'size', "         \
+	"octet_length(message), 'flags', flag_names(flags))::text"
+
+#define EVENT_WINDOW "20000"
+
+const struct statement query_statements[QUERIES] = {
+	[QUERY_BEGIN] = {"begin", "BEGIN READ WRITE", 0},
+	[QUERY_COMMIT] = {"commit", "COMMIT", 0},
+	[QUERY_ROLLBACK] = {"rollback", "ROLLBACK", 0},
+	[QUERY_SIGN_IN] = {"sign_in", "SELECT tenant_id, role FROM sign_in($1::bytea, $2::text)", 2},
+	[QUERY_CURSOR_SECRET] = {"cursor_secret", "SELECT read_cursor_secret()", 0},
+	[QUERY_READY] = {"ready", "SELECT 1", 0},
+	[QUERY_FLEET] = {"fleet",
+			 "WITH c AS (SELECT lifecycle, posture, hwmodel, swversion, sum(n)::int8 AS n FROM fleet_count "
+			 "WHERE " TENANT
+			 " GROUP BY 1, 2, 3, 4), active AS (SELECT * FROM c WHERE lifecycle = 'active') "
+			 "SELECT json_build_object('tenant', t.id, 'name', t.name, "
+			 "'total', (SELECT coalesce(sum(n), 0)::int8 FROM active), "
+			 "'posture', (SELECT json_object_agg(p, (SELECT coalesce(sum(n), 0)::int8 FROM active WHERE "
+			 "posture = p)) "
+			 "FROM unnest('{untrusted,silent,degraded,unknown,operational}'::text[]) p), "
+			 "'lifecycle', (SELECT json_object_agg(l, (SELECT coalesce(sum(n), 0)::int8 FROM c WHERE "
+			 "lifecycle = l)) "
+			 "FROM unnest('{pending,active,retired,revoked,transferred}'::text[]) l), "
+			 "'model', (SELECT coalesce(json_object_agg(k, n), '{}') FROM (SELECT coalesce(hwmodel, '') AS "
+			 "k, sum(n)::int8 AS n "
+			 "FROM active GROUP BY 1 HAVING sum(n) > 0 ORDER BY 2 DESC, 1 LIMIT 1000) x), "
+			 "'firmware', (SELECT coalesce(json_object_agg(k, n), '{}') FROM (SELECT coalesce(swversion, "
+			 "'') AS k, sum(n)::int8 "
+			 "AS n FROM active GROUP BY 1 HAVING sum(n) > 0 ORDER BY 2 DESC, 1 LIMIT 1000) x))::text "
+			 "FROM tenant t WHERE t." TENANT,
+			 0},
+	[QUERY_DEVICES] = {"devices", DEVICES("true"), 9},
+	[QUERY_DEVICES_POSTURE] = {"devices_posture", DEVICES("posture = $1::text"), 9},
+	[QUERY_DEVICES_MODEL] = {"devices_model", DEVICES("hwmodel = $3::text"), 9},
+	[QUERY_DEVICES_FIRMWARE] = {"devices_firmware", DEVICES("swversion = $4::text"), 9},
+	[QUERY_DEVICES_COMPONENT] =
+		{"devices_component",
+		 /* Few inventories have a component, each with few devices or many: a page of each by the index, then the first of them all.
+		    OFFSET 0: a plan made without the parameters takes a page for a tenth of the fleet, and would join whole tables. */
+		 "WITH sets AS MATERIALIZED (SELECT i.digest FROM component c "
+		 "JOIN inventory_component ic ON ic.component_id = c.component_id "
+		 "JOIN inventory i ON i.inventory_id = ic.inventory_id WHERE c." TENANT
+		 " AND c.name = $6::text AND ($7::text IS NULL OR c.version = $7) GROUP BY 1), "
+		 "found AS MATERIALIZED (SELECT x.device_id FROM sets, LATERAL (SELECT s.device_id FROM device_state "
+		 "s, "
+		 "LATERAL (SELECT FROM device d WHERE d.device_id = s.device_id AND " DEVICE_FILTERS
+		 "OFFSET 0) d WHERE s." TENANT " AND s.inventory_digest = sets.digest AND s.device_id > $9::int8 ORDER "
+		 "BY s.device_id LIMIT $8::int8) x "
+		 "ORDER BY 1 LIMIT $8::int8) "
+		 "SELECT v.item, found.device_id FROM found, LATERAL (SELECT item FROM device_item i "
+		 "WHERE i.device_id = found.device_id OFFSET 0) v ORDER BY 2",
+		 9},
+	[QUERY_DEVICE] =
+		{"device",
+		 /* The view's object with one more member. */
+		 "SELECT left(item, -1) || ', \"ledger\" : ' || (SELECT json_build_object('duplicates', "
+		 "coalesce(sum(duplicates), 0)::int8, "
+		 "'late', coalesce(sum(late), 0)::int8, 'forks', coalesce(sum(forks), 0)::int8, 'chain_breaks', "
+		 "coalesce(sum(chain_breaks), 0)::int8, 'missing', (SELECT coalesce(sum(upper(missing) - "
+		 "lower(missing)), 0)::int8 "
+		 "FROM report_gap g WHERE g.device_id = v.device_id))::text FROM device_epoch e WHERE e.device_id = "
+		 "v.device_id) || '}' "
+		 "FROM device_item v WHERE ueid = $1::bytea AND " TENANT,
+		 1},
+	[QUERY_STATE] = {"state",
+			 "SELECT CASE WHEN s.device_id IS NOT NULL THEN json_build_object('ueid', encode(d.ueid, "
+			 "'hex'), 'epoch', "
+			 "epoch_hex(s.epoch), 'seq', s.seq, 'issued_at', rfc3339(s.issued_at), 'received_at', "
+			 "rfc3339(s.received_at), "
+			 "'state_digest', encode(s.state_digest, 'hex'), 'state', s.state)::text END "
+			 "FROM device d LEFT JOIN device_state s ON s.device_id = d.device_id WHERE d.ueid = $1::bytea "
+			 "AND d." TENANT,
+			 1},
+	[QUERY_INVENTORY_HEAD] =
+		{"inventory_head",
+		 "SELECT CASE WHEN s.device_id IS NOT NULL THEN json_build_object('ueid', encode(d.ueid, 'hex'), "
+		 "'digest', "
+		 "encode(s.inventory_digest, 'hex'), 'complete', i.inventory_id IS NOT NULL, 'components', "
+		 "i.components)::text END "
+		 "FROM device d LEFT JOIN device_state s ON s.device_id = d.device_id LEFT JOIN inventory i ON "
+		 "i.tenant_id = s.tenant_id AND i.digest = s.inventory_digest WHERE d.ueid = $1::bytea AND d." TENANT,
+		 1},
+	[QUERY_INVENTORY] =
+		{"inventory",
+		 "SELECT json_strip_nulls(json_build_object('type', c.type, 'name', c.name, 'version', c.version, "
+		 "'architecture', "
+		 "c.architecture, 'source', c.source, 'source_version', c.source_version, 'purl', c.purl))::text, "
+		 "c.component_id "
+		 "FROM inventory_component ic JOIN component c ON c.component_id = ic.component_id WHERE "
+		 "ic.inventory_id = "
+		 "(SELECT i.inventory_id FROM device d JOIN device_state s ON s.device_id = d.device_id JOIN inventory "
+		 "i ON "
+		 "i.tenant_id = s.tenant_id AND i.digest = s.inventory_digest WHERE d.ueid = $1::bytea AND d." TENANT
+		 ") AND ic.component_id > $3::int8 ORDER BY ic.component_id LIMIT $2::int8",
+		 3},
+	[QUERY_LEDGER] =
+		{"ledger",
+		 "SELECT json_build_object('ueid', encode(d.ueid, 'hex'), 'epochs', coalesce((SELECT "
+		 "json_agg(json_build_object("
+		 "'epoch', epoch_hex(e.epoch), 'first_seen', rfc3339(e.first_seen), 'current', e.current, 'vouched', "
+		 "e.vouched, "
+		 "'received', ranges_json(int8multirange(int8range(1, e.top, '[]')) - e.missing - e.dropped), "
+		 "'missing', ranges_json(e.missing), 'dropped', ranges_json(e.dropped), 'duplicates', e.duplicates, "
+		 "'late', e.late, "
+		 "'forks', e.forks, 'chain_breaks', e.chain_breaks) ORDER BY e.first_seen DESC, e.epoch) FROM ("
+		 "SELECT x.*, h.epoch IS NOT DISTINCT FROM x.epoch AND h.hi > 0 AS current, "
+		 "CASE WHEN h.epoch = x.epoch THEN h.hi ELSE x.hi END AS top, "
+		 "coalesce((SELECT range_agg(g.missing) FROM report_gap g WHERE g.device_id = d.device_id AND g.epoch "
+		 "= x.epoch), '{}') "
+		 "AS missing, "
+		 "coalesce((SELECT range_agg(p.dropped) FROM report_drop p WHERE p.device_id = d.device_id AND p.epoch "
+		 "= x.epoch), '{}') "
+		 "AS dropped FROM device_epoch x LEFT JOIN device_hot h ON h.device_id = x.device_id WHERE x.device_id "
+		 "= d.device_id "
+		 "ORDER BY x.first_seen DESC LIMIT 100) e), '[]'), "
+		 "'refused', coalesce((SELECT json_object_agg(r.reason, r.n) FROM refusal_count r WHERE r.device_id = "
+		 "d.device_id), "
+		 "'{}'))::text FROM device d WHERE d.ueid = $1::bytea AND d." TENANT,
+		 1},
+	[QUERY_DEVICE_EXISTS] = {"device_exists", "SELECT 1 FROM device WHERE ueid = $1::bytea AND " TENANT, 1},
+	[QUERY_REPORTS] = {"reports",
+			   "SELECT " REPORT_ITEM ", received_at, epoch, seq FROM report WHERE " TENANT
+			   " AND device_id = (SELECT device_id FROM device d WHERE d.ueid = $1::bytea AND d." TENANT
+			   ") AND ($2::int8 IS NULL OR epoch = $2) AND received_at >= $4::timestamptz "
+			   "AND (received_at, epoch, seq) > ($4::timestamptz, $5::int8, $6::int8) ORDER BY "
+			   "received_at, epoch, seq LIMIT $3::int8",
+			   6},
+	[QUERY_REPORT_BY_SEQ] =
+		{"report_by_seq",
+		 "SELECT message, sha256, " REPORT_ITEM " FROM report WHERE " TENANT
+		 " AND device_id = (SELECT device_id FROM device d WHERE d.ueid = $1::bytea AND d." TENANT
+		 ") AND epoch = $2::int8 AND seq = $3::int8 ORDER BY received_at LIMIT 16",
+		 3},
+	[QUERY_REPORT_BY_DIGEST] = {"report_by_digest",
+				    "SELECT message FROM report WHERE sha256 = $1::bytea AND " TENANT " LIMIT 1", 1},
+	[QUERY_REFUSALS] = {"refusals",
+			    "SELECT json_build_object('received_at', rfc3339(received_at), 'ueid', encode(ueid, "
+			    "'hex'), 'reason', reason, 'size', "
+			    "size, 'sha256', encode(sha256, 'hex'), 'sample', translate(encode(sample, 'base64'), "
+			    "E'\\n', ''))::text, refusal_id "
+			    "FROM refusal WHERE " TENANT
+			    " AND ($1::text IS NULL OR reason = $1) AND ($2::bytea IS NULL OR ueid = $2) "
+			    "AND refusal_id > $4::int8 ORDER BY refusal_id LIMIT $3::int8",
+			    4},
+	/* clang-format off */
+	/* $1: after; $2, $3: types and device. The oldest event kept, the last of any tenant's, and up to where the next statement looks: with a filter
+	   it looks at some of the tenant's events only, so that what matches seldom costs no more than a page. */
+	[QUERY_EVENT_PLACE] = {"event_place",
+		"SELECT b.oldest, b.top, CASE WHEN $2::text IS NULL AND $3::bytea IS NULL OR w.n < " EVENT_WINDOW " THEN b.top ELSE w.last END"
+		" FROM event_bounds() b, LATERAL (SELECT count(*) AS n, max(position) AS last FROM (SELECT position FROM event WHERE " TENANT
+		" AND position > $1::int8 AND ($2::text IS NOT NULL OR $3::bytea IS NOT NULL) ORDER BY position LIMIT " EVENT_WINDOW ") x) w", 3},
+	[QUERY_EVENTS] = {"events",
+		"SELECT json_build_object('position', position, 'id', event_id, 'type', type, 'time', rfc3339(time), 'tenant',"
+		" (SELECT t.id FROM tenant t WHERE t." TENANT "), 'ueid', encode(ueid, 'hex'), 'data', data)::text, position, type"
+		" FROM event WHERE " TENANT " AND position > $1::int8 AND ($2::text IS NULL OR type = ANY (string_to_array($2, ',')))"
+		" AND ($3::bytea IS NULL OR ueid = $3) AND ($2::text IS NULL AND $3::bytea IS NULL OR position <= (SELECT max(position) FROM"
+		" (SELECT position FROM event WHERE " TENANT " AND position > $1::int8 ORDER BY position LIMIT " EVENT_WINDOW ") x))"
+		" ORDER BY position LIMIT $4::int8", 4},
+	[QUERY_EVENT_TOPS] = {"event_tops", "SELECT top FROM event_tops($1::int[])", 1},
+	/* clang-format on */
+	/* Judges the token itself, so it needs no sign-in. */
+	[QUERY_FLEET_METRICS] = {"fleet_metrics",
+				 "SELECT family, tenant, label, value, n FROM fleet_metrics($1::bytea, $2::text)", 2},
+};
