@@ -29,6 +29,7 @@ LDFLAGS  += -pie -Wl,-z,relro,-z,now $(SANFLAGS)
 SCHEMA := \
 	schema/reason.c \
 	schema/topics.c \
+	schema/version.c \
 	schema/cbor_item.c \
 	schema/cbor.c \
 	schema/ecdsa.c \
