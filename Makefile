@@ -69,7 +69,12 @@ EMITTER := \
 	emitter/probe_os.c \
 	emitter/probe_boot.c \
 	emitter/probe_packages.c \
+	emitter/paragraph.c \
 	emitter/dpkg.c \
+	emitter/apk.c \
+	emitter/child.c \
+	emitter/rpm.c \
+	emitter/components.c \
 	emitter/probe_interfaces.c \
 	emitter/probe_clock.c \
 	emitter/probe_tpm.c \

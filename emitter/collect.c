@@ -42,7 +42,6 @@ static const struct {
 
 struct collect {
 	struct source *source;
-	struct packages *packages;
 	struct facts *facts;
 	struct inventory inventory;
 	struct source_trace traces[PROBES]; /* what each looked at when it last ran */
@@ -60,8 +59,7 @@ collect_new(const char *root, const struct declared *declared)
 	if (!c)
 		return NULL;
 	c->source = source_new(root);
-	c->packages = c->source ? packages_new() : NULL;
-	c->facts = c->packages ? facts_new() : NULL;
+	c->facts = c->source ? facts_new() : NULL;
 	if (!c->facts) {
 		int error = errno;
 
@@ -70,7 +68,6 @@ collect_new(const char *root, const struct declared *declared)
 		return NULL;
 	}
 	c->probe.source = c->source;
-	c->probe.packages = c->packages;
 	c->probe.facts = c->facts;
 	c->probe.inventory = &c->inventory;
 	c->probe.declared = declared;
@@ -87,7 +84,7 @@ collect_free(struct collect *c)
 	settings_free(&c->image_settings);
 	free(c->probe.said);
 	facts_free(c->facts);
-	packages_free(c->packages);
+	free(c->inventory.encoded);
 	source_free(c->source);
 	free(c);
 }

@@ -183,6 +183,21 @@ os_release_text(const struct os_release *release, enum release field)
 	return release->fields[field].text;
 }
 
+const char *
+os_release_distro(const struct os_release *release, char out[DISTRO_SIZE])
+{
+	const char *id = os_release_text(release, RELEASE_ID),
+		   *code = os_release_text(release, RELEASE_VERSION_CODENAME),
+		   *version = os_release_text(release, RELEASE_VERSION_ID);
+
+	if (code)
+		return code;
+	if (!id || !version)
+		return NULL;
+	snprintf(out, DISTRO_SIZE, "%s-%s", id, version);
+	return out;
+}
+
 /* os-release(5): /etc first, and /usr/lib only if there is none. */
 void
 os_release_read(struct probe *p)

@@ -1,64 +1,42 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "emitter/apk.h"
+#include "emitter/components.h"
+#include "emitter/dpkg.h"
 #include "emitter/probes.h"
+#include "emitter/rpm.h"
 
 #define STATUS "var/lib/dpkg/status"
 #define JOURNAL "var/lib/dpkg/updates"
 #define STATUS_D "var/lib/dpkg/status.d"
-#define STATUS_MAX (128 * 1024 * 1024) /* a hundred times a desktop's: read in pieces, a third of a second */
+#define DATABASE_MAX (128 * 1024 * 1024) /* a hundred times a desktop's: read in pieces, a third of a second */
 #define JOURNAL_FILES 4096 /* dpkg begins anew at 250 */
 #define STATUS_D_FILES LIMIT_COMPONENTS
-#define DISTRO_SIZE 520
 
-struct packages {
-	bool known; /* all below is what the stamps belong to */
-	struct source_stamp stamps[4];
-	char os_id[256], distro[DISTRO_SIZE];
-	char why[256]; /* the database could not be read to its end; empty: it was */
+/* What a database is read into. */
+struct reading {
+	struct probe *probe;
+	struct components *components;
 	struct dpkg *dpkg;
-	struct dpkg_result result;
-	struct inventory inventory;
+	char why[256]; /* the database could not be read to its end; empty: it was */
+	bool no_memory;
 };
-
-/* Package managers by what they leave behind. The first that is there counts. */
-static const struct {
-	const char *name, *path;
-	bool read;
-} managers[] = {
-	{"dpkg", STATUS, true},
-	{"dpkg", STATUS_D, true},
-	{"opkg", "usr/lib/opkg/status", false},
-	{"opkg", "var/lib/opkg/status", false},
-	{"apk", "lib/apk/db/installed", false},
-	{"apk", "usr/lib/apk/db/installed", false},
-	{"rpm", "usr/lib/sysimage/rpm", false},
-	{"rpm", "var/lib/rpm", false},
-};
-
-struct packages *
-packages_new(void)
-{
-	return calloc(1, sizeof(struct packages));
-}
 
 static void
-forget(struct packages *k)
+take_package(void *context, const struct dpkg_package *package)
 {
-	dpkg_free(k->dpkg);
-	free(k->inventory.encoded);
-	memset(k, 0, sizeof *k);
+	struct reading *r = context;
+
+	if (package->condition == DPKG_INSTALLED)
+		components_package(r->components, &package->component, package->cut);
+	else if (package->condition == DPKG_BROKEN)
+		components_broken(r->components, package->component.name);
 }
 
-void
-packages_free(struct packages *k)
-{
-	if (!k)
-		return;
-	forget(k);
-	free(k);
-}
+/* ---- dpkg ---- */
 
 /* Journal files have numbers; what dpkg is still writing is called tmp.i. */
 struct journal {
@@ -97,20 +75,19 @@ feed(void *context, struct slice piece)
 }
 
 static int
-read_file(struct probe *p, enum dpkg_source kind, const char *path)
+read_file(struct reading *r, enum dpkg_source kind, const char *path)
 {
-	struct dpkg *dpkg = p->packages->dpkg;
 	int result;
 
-	dpkg_begin(dpkg, kind);
-	result = source_stream(p->source, path, STATUS_MAX, feed, dpkg);
-	dpkg_end(dpkg);
+	dpkg_begin(r->dpkg, kind);
+	result = source_stream(r->probe->source, path, DATABASE_MAX, feed, r->dpkg);
+	r->no_memory = dpkg_end(r->dpkg) < 0 || r->no_memory;
 	return result;
 }
 
 /* Before the status: if dpkg merges the journal into it meanwhile, both say the same. */
 static int
-read_journal(struct probe *p)
+read_journal(struct reading *r)
 {
 	struct journal journal = {calloc(JOURNAL_FILES, sizeof journal.names[0]), 0};
 	char path[64];
@@ -118,12 +95,13 @@ read_journal(struct probe *p)
 
 	if (!journal.names)
 		goto out;
-	if (source_list(p->source, JOURNAL, SOURCE_NAMES, note_name, &journal) < 0 && !source_missing(p->source))
+	if (source_list(r->probe->source, JOURNAL, SOURCE_NAMES, note_name, &journal) < 0 &&
+	    !source_missing(r->probe->source))
 		goto out;
 	qsort(journal.names, journal.len, sizeof journal.names[0], newest_first);
 	for (size_t i = 0; i < journal.len; i++) {
 		snprintf(path, sizeof path, JOURNAL "/%s", journal.names[i]);
-		if (read_file(p, DPKG_JOURNAL, path) < 0 && !source_missing(p->source))
+		if (read_file(r, DPKG_JOURNAL, path) < 0 && !source_missing(r->probe->source))
 			goto out;
 	}
 	result = 0;
@@ -141,8 +119,7 @@ is_status_d(const char *name)
 }
 
 struct directory {
-	struct probe *probe;
-	struct source_stamp *sum;
+	struct reading *reading;
 	int result;
 };
 
@@ -156,103 +133,170 @@ read_status_d(void *context, int directory, const char *name)
 	if (!is_status_d(name))
 		return true;
 	snprintf(path, sizeof path, STATUS_D "/%s", name);
-	d->result = read_file(d->probe, DPKG_STATUS_D, path);
+	d->result = read_file(d->reading, DPKG_STATUS_D, path);
 	return d->result == 0;
 }
 
-/* The order of a directory means nothing, so the files' stamps are added up. */
-static bool
-stamp_status_d(void *context, int directory, const char *name)
-{
-	struct directory *d = context;
-	struct source_stamp one;
-	char path[192];
-
-	(void)directory;
-	if (!is_status_d(name))
-		return true;
-	snprintf(path, sizeof path, STATUS_D "/%s", name);
-	source_stamp(d->probe->source, path, &one);
-	d->sum->device += one.device;
-	d->sum->inode += one.inode;
-	d->sum->size += one.size;
-	d->sum->modified_s += one.modified_s;
-	d->sum->modified_ns += one.modified_ns;
-	d->sum->changed_s += one.changed_s;
-	d->sum->changed_ns += one.changed_ns;
-	return true;
-}
-
-static void
-take_stamps(struct probe *p, struct source_stamp stamps[4])
-{
-	struct directory d = {p, &stamps[3], 0};
-
-	source_stamp(p->source, STATUS, &stamps[0]);
-	source_stamp(p->source, JOURNAL, &stamps[1]);
-	source_stamp(p->source, STATUS_D, &stamps[2]);
-	memset(&stamps[3], 0, sizeof stamps[3]);
-	if (stamps[2].inode)
-		(void)!source_list(p->source, STATUS_D, STATUS_D_FILES, stamp_status_d, &d);
-}
-
 static int
-read_all(struct probe *p)
+read_dpkg_files(struct reading *r)
 {
-	struct directory d = {p, NULL, 0};
+	struct source *source = r->probe->source;
+	struct directory d = {r, 0};
 
-	if (read_journal(p) < 0)
+	if (read_journal(r) < 0)
 		return -1;
-	if (read_file(p, DPKG_STATUS, STATUS) < 0 && !source_missing(p->source))
+	if (read_file(r, DPKG_STATUS, STATUS) < 0 && !source_missing(source))
 		return -1;
-	if (source_list(p->source, STATUS_D, STATUS_D_FILES, read_status_d, &d) < 0 && !source_missing(p->source))
+	if (source_list(source, STATUS_D, STATUS_D_FILES, read_status_d, &d) < 0 && !source_missing(source))
 		return -1;
 	return d.result;
 }
 
-/* What purls call the distribution: its release's code name, or "alpine-3.20" for those that have none. */
-static void
-name_distro(const struct os_release *release, char os_id[256], char distro[DISTRO_SIZE])
+/* What dpkg_new was not given memory for is no memory for any of it. */
+static int
+with_dpkg(struct reading *r, enum component_type type, int (*read)(struct reading *, const char *), const char *path)
 {
-	const char *id = os_release_text(release, RELEASE_ID),
-		   *code = os_release_text(release, RELEASE_VERSION_CODENAME),
-		   *version = os_release_text(release, RELEASE_VERSION_ID);
+	int result;
 
-	snprintf(os_id, 256, "%s", id ? id : "");
-	if (code)
-		snprintf(distro, DISTRO_SIZE, "%s", code);
-	else if (id && version)
-		snprintf(distro, DISTRO_SIZE, "%s-%s", id, version);
-	else
-		distro[0] = '\0';
+	r->dpkg = dpkg_new(type, take_package, r);
+	if (!r->dpkg) {
+		r->no_memory = true;
+		return 0;
+	}
+	result = read(r, path);
+	if (result < 0)
+		snprintf(r->why, sizeof r->why, "%s", source_why(r->probe->source));
+	dpkg_free(r->dpkg);
+	return result;
 }
 
-/* -1: no memory. */
 static int
-read_dpkg(struct probe *p)
+read_all(struct reading *r, const char *path)
 {
-	struct packages *k = p->packages;
-	struct source_stamp stamps[4];
-	char os_id[256], distro[DISTRO_SIZE];
+	(void)path;
+	return read_dpkg_files(r);
+}
 
-	take_stamps(p, stamps);
-	name_distro(&p->release, os_id, distro);
-	if (k->known && memcmp(k->stamps, stamps, sizeof stamps) == 0 && strcmp(k->os_id, os_id) == 0 &&
-	    strcmp(k->distro, distro) == 0)
-		return 0;
-	forget(k);
-	k->dpkg = dpkg_new(os_id[0] ? os_id : NULL, distro[0] ? distro : NULL);
-	if (!k->dpkg)
+static int
+read_status(struct reading *r, const char *path)
+{
+	return read_file(r, DPKG_STATUS, path);
+}
+
+static int
+read_dpkg(struct reading *r, const char *path)
+{
+	return with_dpkg(r, COMPONENT_DPKG, read_all, path);
+}
+
+/* ---- opkg, apk, rpm ---- */
+
+static int
+read_opkg(struct reading *r, const char *path)
+{
+	return with_dpkg(r, COMPONENT_OPKG, read_status, path);
+}
+
+static void
+take_apk(void *context, const struct component *c, bool cut, bool broken)
+{
+	struct reading *r = context;
+
+	components_package(r->components, c, cut);
+	if (broken)
+		components_broken(r->components, c->name);
+}
+
+static bool
+feed_apk(void *context, struct slice piece)
+{
+	apk_feed(context, piece);
+	return true;
+}
+
+static int
+read_apk(struct reading *r, const char *path)
+{
+	struct apk apk = {.take = take_apk, .context = r};
+	int result = source_stream(r->probe->source, path, DATABASE_MAX, feed_apk, &apk);
+
+	apk_end(&apk);
+	if (result < 0)
+		snprintf(r->why, sizeof r->why, "%s", source_why(r->probe->source));
+	return result;
+}
+
+static void
+take_rpm(void *context, const struct component *c, bool cut)
+{
+	struct reading *r = context;
+
+	components_package(r->components, c, cut);
+}
+
+/* Its directory is opened; what changes in it are these files. */
+static int
+read_rpm(struct reading *r, const char *path)
+{
+	static const char *const files[] = {"rpmdb.sqlite", "rpmdb.sqlite-wal", "Packages.db", "Packages"};
+	char directory[64], file[96], why[CHILD_WHY];
+	struct source_stamp stamp;
+	int fd, result;
+
+	snprintf(directory, sizeof directory, "%.*s", (int)(strrchr(path, '/') - path), path);
+	for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
+		snprintf(file, sizeof file, "%s/%s", directory, files[i]);
+		source_stamp(r->probe->source, file, &stamp);
+	}
+	fd = source_open(r->probe->source, directory, true);
+	if (fd < 0) {
+		snprintf(r->why, sizeof r->why, "%s", source_why(r->probe->source));
 		return -1;
-	if (read_all(p) < 0)
-		snprintf(k->why, sizeof k->why, "%s", source_why(p->source));
-	if (dpkg_finish(k->dpkg, &k->inventory, &k->result) < 0)
-		return -1;
-	memcpy(k->stamps, stamps, sizeof stamps);
-	strcpy(k->os_id, os_id);
-	strcpy(k->distro, distro);
-	k->known = k->why[0] == '\0';
-	return 0;
+	}
+	result = rpm_read(fd, take_rpm, r, why);
+	close(fd);
+	if (result < 0)
+		snprintf(r->why, sizeof r->why, "%s: %s", directory, why);
+	if (result == -2)
+		source_trace_transient(r->probe->source);
+	return result;
+}
+
+/* Package managers by what they leave behind. The first that is there counts. */
+static const struct {
+	const char *name, *path;
+	int (*read)(struct reading *, const char *path);
+} managers[] = {
+	{"dpkg", STATUS, read_dpkg},
+	{"dpkg", STATUS_D, read_dpkg},
+	{"opkg", "usr/lib/opkg/status", read_opkg},
+	{"opkg", "var/lib/opkg/status", read_opkg},
+	{"apk", "lib/apk/db/installed", read_apk},
+	{"apk", "usr/lib/apk/db/installed", read_apk},
+	{"rpm", "usr/lib/sysimage/rpm/rpmdb.sqlite", read_rpm},
+	{"rpm", "usr/lib/sysimage/rpm/Packages.db", read_rpm},
+	{"rpm", "usr/lib/sysimage/rpm/Packages", read_rpm},
+	{"rpm", "var/lib/rpm/rpmdb.sqlite", read_rpm},
+	{"rpm", "var/lib/rpm/Packages.db", read_rpm},
+	{"rpm", "var/lib/rpm/Packages", read_rpm},
+};
+#define MANAGERS (sizeof managers / sizeof managers[0])
+
+/* ---- what is told ---- */
+
+/* An image has a name and a version of its own (os-release(5)). */
+static void
+add_image(struct reading *r)
+{
+	const char *id = os_release_text(&r->probe->release, RELEASE_IMAGE_ID),
+		   *version = os_release_text(&r->probe->release, RELEASE_IMAGE_VERSION);
+	struct component c = {.type = COMPONENT_IMAGE};
+
+	if (!id)
+		return;
+	c.name = (struct slice){(const uint8_t *)id, strlen(id)};
+	c.version = (struct slice){(const uint8_t *)(version ? version : ""), version ? strlen(version) : 0};
+	components_add(r->components, &c);
 }
 
 static void
@@ -264,60 +308,51 @@ all_unknown(struct probe *p, const char *why)
 }
 
 static void
-state(struct probe *p, const struct packages *k)
+state(struct probe *p, const struct components_result *result)
 {
-	if (k->why[0]) {
-		all_unknown(p, k->why);
-		return;
-	}
-	facts_set_uint(p->facts, FACT_PACKAGES_INSTALLED, k->result.installed);
+	facts_set_uint(p->facts, FACT_PACKAGES_INSTALLED, result->installed);
 	facts_begin_list(p->facts, FACT_PACKAGES_BROKEN);
-	for (size_t i = 0; i < k->result.broken_len; i++)
-		facts_add_text(p->facts, FACT_PACKAGES_BROKEN, k->result.broken[i]);
-	if (k->result.unlisted)
-		facts_unknown(p->facts, FACT_PACKAGES_LISTED, k->result.unlisted);
+	for (size_t i = 0; i < result->broken_len; i++)
+		facts_add_text(p->facts, FACT_PACKAGES_BROKEN, result->broken[i]);
+	if (result->unlisted)
+		facts_unknown(p->facts, FACT_PACKAGES_LISTED, result->unlisted);
 	else
-		facts_set_uint(p->facts, FACT_PACKAGES_LISTED, k->result.listed);
-}
-
-/* A set of no components, for what has no database that can be read. */
-static int
-nothing(struct packages *k)
-{
-	struct dpkg *none = dpkg_new(NULL, NULL);
-	struct dpkg_result result;
-	int got = none ? dpkg_finish(none, &k->inventory, &result) : -1;
-
-	dpkg_free(none);
-	return got;
+		facts_set_uint(p->facts, FACT_PACKAGES_LISTED, result->listed);
 }
 
 void
 probe_packages(struct probe *p)
 {
-	struct packages *k = p->packages;
+	char distro[DISTRO_SIZE];
+	struct reading r = {.probe = p};
+	struct components_result result;
 	size_t i = 0;
-	char why[64];
-	int result;
 
-	while (i < sizeof managers / sizeof managers[0] && !source_exists(p->source, managers[i].path))
-		i++;
-	if (i < sizeof managers / sizeof managers[0] && managers[i].read) {
-		facts_set_text(p->facts, FACT_PACKAGES_MANAGER, managers[i].name);
-		result = read_dpkg(p);
-		state(p, k);
-	} else if (i < sizeof managers / sizeof managers[0]) {
-		forget(k);
-		facts_set_text(p->facts, FACT_PACKAGES_MANAGER, managers[i].name);
-		snprintf(why, sizeof why, "the database of %s is not read", managers[i].name);
-		all_unknown(p, why);
-		result = nothing(k);
-	} else {
-		forget(k);
-		facts_unknown(p->facts, FACT_PACKAGES_MANAGER, "no package manager is known here");
-		all_unknown(p, "no package manager is known here");
-		result = nothing(k);
+	free(p->inventory->encoded);
+	memset(p->inventory, 0, sizeof *p->inventory);
+	r.components = components_new(os_release_text(&p->release, RELEASE_ID), os_release_distro(&p->release, distro));
+	if (!r.components) {
+		p->no_memory = true;
+		source_trace_transient(p->source);
+		return;
 	}
-	p->no_memory = p->no_memory || result < 0;
-	*p->inventory = k->inventory;
+	while (i < MANAGERS && !source_exists(p->source, managers[i].path))
+		i++;
+	if (i < MANAGERS) {
+		facts_set_text(p->facts, FACT_PACKAGES_MANAGER, managers[i].name);
+		(void)managers[i].read(&r, managers[i].path);
+	} else {
+		facts_unknown(p->facts, FACT_PACKAGES_MANAGER, "no package manager is known here");
+		snprintf(r.why, sizeof r.why, "no package manager is known here");
+	}
+	add_image(&r);
+	if (r.no_memory || components_finish(r.components, p->inventory, &result) < 0)
+		p->no_memory = true;
+	else if (r.why[0])
+		all_unknown(p, r.why);
+	else
+		state(p, &result);
+	if (p->no_memory)
+		source_trace_transient(p->source);
+	components_free(r.components);
 }

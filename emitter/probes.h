@@ -80,34 +80,7 @@ bool socket_parse(struct slice line, struct socket_row *) WARN_UNUSED;
 void network_type(uint64_t number, char *out, size_t size);
 bool mac_parse(struct slice text, uint8_t out[6]) WARN_UNUSED;
 
-/*
- * dpkg's status, in pieces as they are read. The first 20,000 installed packages become components, all are counted. Fed first, the journal
- * (/var/lib/dpkg/updates) goes before what the status says of the same package.
- */
-enum dpkg_source { DPKG_JOURNAL, DPKG_STATUS, DPKG_STATUS_D /* one file a package, without a Status */ };
-struct dpkg;
-/* NULL: no memory. */
-struct dpkg *dpkg_new(const char *os_id, const char *distro) WARN_UNUSED;	/* for purls; NULL: none are made, or without distro */
-void dpkg_free(struct dpkg *);
-void dpkg_begin(struct dpkg *, enum dpkg_source);	/* a file begins */
-void dpkg_feed(struct dpkg *, struct slice);
-void dpkg_end(struct dpkg *);	/* the file's end */
-
-struct dpkg_result {
-	uint64_t installed;
-	size_t listed;	/* of them, in the inventory */
-	const char *unlisted;	/* why not all are; NULL: all */
-	const char *const *broken;	/* names */
-	size_t broken_len;
-};
-/* The inventory, allocated; `result` points into dpkg. -1: no memory. */
-int dpkg_finish(struct dpkg *, struct inventory *, struct dpkg_result *result) WARN_UNUSED;
-
-/* pkg:deb/debian/name@version?arch=..&distro=.. into `out` with a NUL; 0 if it does not fit. */
-size_t purl_deb(const char *os_id, const char *distro, struct slice name, struct slice version, struct slice arch, char *out, size_t size) WARN_UNUSED;
-
 /* What a probe gets. */
-struct packages;
 struct probe {
 	struct source *source;
 	struct facts *facts;
@@ -117,9 +90,8 @@ struct probe {
 	struct os_release release;
 	char release_why[256];	/* empty: it was read */
 	struct cpuinfo cpuinfo;
-	struct packages *packages;	/* kept between sweeps */
 	struct said *said;	/* what declared executables printed last; kept between sweeps */
-	struct inventory *inventory;
+	struct inventory *inventory;	/* kept between sweeps; its `encoded` is allocated */
 	struct default_passwords default_passwords;	/* kept between sweeps */
 	bool no_memory;
 };
@@ -148,8 +120,9 @@ void probe_declared(struct probe *);	/* what the maker declares */
 void probe_self(struct probe *);	/* the emitter itself; after all others, whose refusals it tells */
 
 void os_release_read(struct probe *);
-struct packages *packages_new(void) WARN_UNUSED;
-void packages_free(struct packages *);
+/* What purls call the system and its release: "debian" and "bookworm", or "alpine-3.20" for one without a name. NULL: it does not say. */
+#define DISTRO_SIZE 520
+const char *os_release_distro(const struct os_release *, char out[DISTRO_SIZE]) WARN_UNUSED;
 
 /* Sets the fact from a small file's text, or says why it is unknown. */
 void probe_text(struct probe *, enum fact, const char *path);

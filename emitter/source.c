@@ -558,6 +558,19 @@ source_stat(struct source *s, const char *path, struct stat *st)
 	return 0;
 }
 
+int
+source_open(struct source *s, const char *path, bool directory)
+{
+	struct stat st;
+	int fd;
+
+	if (!directory)
+		return open_file(s, path, &st);
+	trace(s, path);
+	fd = open_below(s, path, O_RDONLY | O_DIRECTORY | O_NONBLOCK);
+	return fd < 0 ? failed(s, path, errno) : fd;
+}
+
 void
 source_stamp(struct source *s, const char *path, struct source_stamp *out)
 {

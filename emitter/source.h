@@ -48,6 +48,9 @@ struct slice source_read_tail(struct source *, const char *path, size_t max, uin
 /* Kind, owner and mode of what `path` leads to; nothing is opened. -1 on failure. */
 int source_stat(struct source *, const char *path, struct stat *) WARN_UNUSED;
 
+/* For a library that reads it: the regular file, or the directory, opened to read. The caller closes it. -1 on failure. */
+int source_open(struct source *, const char *path, bool directory) WARN_UNUSED;
+
 /* What tells a changed file from an unchanged one. All zero when there is none; compare with memcmp. */
 struct source_stamp {
 	uint64_t device, inode, size;
