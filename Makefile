@@ -35,6 +35,7 @@ SCHEMA := \
 	schema/ecdsa.c \
 	schema/key.c \
 	schema/cose.c \
+	schema/baseline.c \
 	schema/facts_table.c \
 	schema/facts.c \
 	schema/facts_encode.c \
@@ -82,6 +83,11 @@ EMITTER := \
 	emitter/probe_firewall.c \
 	emitter/probe_update.c \
 	emitter/probe_configuration.c \
+	emitter/probe_packaged.c \
+	emitter/conffiles.c \
+	emitter/probe_authority.c \
+	emitter/sudoers.c \
+	emitter/probe_restore.c \
 	emitter/probe_access.c \
 	emitter/accounts.c \
 	emitter/ssh_server.c \

@@ -27,6 +27,8 @@ static const struct {
 	{"clock", probe_clock, true, FACT_CLOCK_SYNCHRONISED, FACT_CLOCK_MAX_ERROR},
 	{"update", probe_update, false, FACT_UPDATE_MECHANISMS, FACT_UPDATE_NOTIFICATION},
 	{"configuration", probe_configuration, false, FACT_CONFIGURATION_FILES, FACT_CONFIGURATION_BASELINE_SIGNED},
+	{"packaged", probe_packaged, false, FACT_CONFIGURATION_PACKAGED_CHANGED, FACT_CONFIGURATION_PACKAGED_CHANGED},
+	{"authority", probe_authority, false, FACT_CONFIGURATION_LOOSE, FACT_CONFIGURATION_ADMINISTRATORS},
 	{"restore", probe_restore, false, FACT_CONFIGURATION_WRITABLE, FACT_CONFIGURATION_RESTORE},
 	{"access", probe_access, false, FACT_ACCESS_ACCOUNTS, FACT_ACCESS_SSH_MATCH},
 	{"logins", probe_logins, true, FACT_ACCESS_FAILED_LOGINS, FACT_ACCESS_FAILED_LOGINS},

@@ -107,7 +107,9 @@ void probe_tpm(struct probe *);	/* the maker's marks in silicon: TPM endorsement
 void probe_ports(struct probe *);	/* local interfaces: serial consoles, USB, removable media, radios */
 void probe_firewall(struct probe *);	/* the packet filter and what it does by default */
 void probe_update(struct probe *);	/* how the system is updated, what waits, who may, and the way back */
-void probe_configuration(struct probe *);	/* declared files against the secure baseline; who may change what */
+void probe_configuration(struct probe *);	/* declared files against the secure baseline */
+void probe_packaged(struct probe *);	/* packages' configuration files against what they brought */
+void probe_authority(struct probe *);	/* who may change what, and who may become root */
 void probe_restore(struct probe *);	/* whether it can be changed, and how the secure one comes back */
 void probe_access(struct probe *);	/* accounts, lock-out, sshd */
 void probe_logins(struct probe *);	/* failed ones */

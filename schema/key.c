@@ -302,6 +302,31 @@ out:
 	return key;
 }
 
+struct cose_key *
+cose_key_open_public(const char *file, char *error)
+{
+	BIO *in = BIO_new_file(file, "r");
+	X509 *certificate = in ? PEM_read_bio_X509(in, NULL, NULL, NULL) : NULL;
+	EVP_PKEY *pkey = certificate ? X509_get_pubkey(certificate) : NULL;
+	struct cose_key *key = NULL;
+
+	if (in && !certificate && BIO_reset(in) == 0)
+		pkey = PEM_read_bio_PUBKEY(in, NULL, NULL, NULL);
+	if (pkey)
+		key = key_from_pkey(pkey);
+	if (!in)
+		snprintf(error, ERROR_SIZE, "%s: %s", file, strerror(errno));
+	else if (!pkey)
+		snprintf(error, ERROR_SIZE, "%s: neither a certificate nor a public key in it", file);
+	else if (!key)
+		snprintf(error, ERROR_SIZE, "%s: neither P-256 nor P-384 nor Ed25519", file);
+	EVP_PKEY_free(pkey);
+	X509_free(certificate);
+	BIO_free(in);
+	ERR_clear_error();
+	return key;
+}
+
 /* A key without a point for each group, made once and then only copied, by any thread: what is the same in all keys is half of what a key
    costs otherwise. */
 static EVP_PKEY *templates[FAMILIES];

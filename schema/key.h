@@ -20,6 +20,8 @@ struct cose_key;
 /* URI as OpenSSL's STORE takes it: a path, file:, pkcs11:, handle:. NULL, and a line in `error` (of 256 bytes), when it can't be opened or is
    not P-256, P-384 or Ed25519. */
 struct cose_key *cose_key_open(const char *uri, char *error) WARN_UNUSED;
+/* The public key, or the certificate's, in a PEM file that holds one of them. */
+struct cose_key *cose_key_open_public(const char *file, char *error) WARN_UNUSED;
 struct cose_key *cose_key_from_spki(struct slice der) WARN_UNUSED;	/* public key; NULL if not one of ours */
 void cose_key_free(struct cose_key *);
 void cose_key_kid(const struct cose_key *, uint8_t kid[KID_SIZE]);

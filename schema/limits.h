@@ -35,6 +35,10 @@
 #define LIMIT_RECEIPT (16 * 1024)	/* chain, 64 ranges, 16 refusals */
 #define LIMIT_RECEIPT_MISSING 64
 #define LIMIT_RECEIPT_REFUSED 16
+#define LIMIT_BASELINE (256 * 1024)	/* 512 files of 300 bytes, and as much again */
+#define LIMIT_BASELINE_FILES 512	/* as many as a list of facts holds */
+#define LIMIT_BASELINE_PATTERNS 64
+#define LIMIT_BASELINE_PATH 255
 #define LIMIT_TOPIC 128			/* our longest is 70 */
 
 #endif
