@@ -64,6 +64,8 @@ EMITTER := \
 	emitter/verity.c \
 	emitter/modprobe.c \
 	emitter/serial.c \
+	emitter/kernel.c \
+	emitter/measured.c \
 	emitter/systemd.c \
 	emitter/probe_identity.c \
 	emitter/probe_hardware.c \

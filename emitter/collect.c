@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "emitter/measured.h"
 #include "emitter/monitor.h"
 #include "emitter/probes.h"
 
@@ -85,6 +86,7 @@ collect_free(struct collect *c)
 		source_trace_free(&c->traces[i]);
 	settings_free(&c->image_settings);
 	free(c->probe.said);
+	measured_free(c->probe.measured);
 	facts_free(c->facts);
 	free(c->inventory.encoded);
 	source_free(c->source);

@@ -21,6 +21,9 @@ struct declared {
 	const char *default_passwords;	/* lines of name:password, below the root */
 	const char *wipe;		/* how the maker wipes the device, for people */
 	const struct self *self;	/* of a running system: the emitter itself; NULL: nothing is known of it */
+	const char *expected_interfaces, *expected_sockets;	/* patterns between blanks; sockets as "tcp/22/sshd" */
+	const char *measured_files;	/* absolute paths and patterns, between blanks */
+	const char *tpm;	/* the TPM's device, or the Unix socket of a software one */
 };
 
 struct inventory {

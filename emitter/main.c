@@ -83,6 +83,10 @@ declared(const struct emitter *e)
 		.baseline_key = s->baseline_key,
 		.default_passwords = s->default_passwords,
 		.wipe = s->wipe,
+		.expected_interfaces = s->expected_interfaces,
+		.expected_sockets = s->expected_sockets,
+		.measured_files = s->measured_files,
+		.tpm = s->tpm,
 	};
 }
 

@@ -1,7 +1,8 @@
-#include "emitter/probes.h"
-
 #include <stdio.h>
 #include <string.h>
+
+#include "emitter/kernel.h"
+#include "emitter/probes.h"
 
 static const char *const release_names[RELEASE_FIELDS] = {
 	[RELEASE_ID] = "ID",
@@ -255,6 +256,32 @@ uptime(struct probe *p)
 		facts_unknown(p->facts, FACT_OS_UPTIME, "proc/uptime is malformed");
 }
 
+bool
+probe_loads_no_modules(struct probe *p)
+{
+	return source_is_live(p->source) && !source_exists(p->source, "proc/modules") && source_missing(p->source) &&
+	       source_exists(p->source, "proc/version");
+}
+
+static void
+modules(struct probe *p)
+{
+	struct slice text = source_read(p->source, "proc/modules", SOURCE_FILE), line, name, taint;
+	char shown[128];
+
+	if (!text.at && !probe_loads_no_modules(p)) {
+		facts_unknown(p->facts, FACT_OS_MODULES, probe_why(p));
+		return;
+	}
+	facts_begin_list(p->facts, FACT_OS_MODULES);
+	while (text.at && text_line(&text, &line)) {
+		if (!module_parse(line, &name, &taint))
+			continue;
+		snprintf(shown, sizeof shown, "%.*s", (int)(name.len < 127 ? name.len : 127), (const char *)name.at);
+		facts_add_text(p->facts, FACT_OS_MODULES, shown);
+	}
+}
+
 void
 probe_os(struct probe *p)
 {
@@ -262,6 +289,6 @@ probe_os(struct probe *p)
 		from_release(p, release_facts[i].fact, release_facts[i].field);
 	probe_text(p, FACT_OS_KERNEL, "proc/sys/kernel/osrelease");
 	probe_text(p, FACT_OS_KERNEL_BUILD, "proc/sys/kernel/version");
-	facts_unknown(p->facts, FACT_OS_MODULES, "no probe looks at this yet");
+	modules(p);
 	uptime(p);
 }

@@ -175,14 +175,6 @@ take_release(void *context, int directory, const char *name)
 	return !usb->found;
 }
 
-/* The running kernel has no modules at all, rather than a /proc that hides it. */
-static bool
-loads_no_modules(struct probe *p)
-{
-	return source_is_live(p->source) && !source_exists(p->source, "proc/modules") && source_missing(p->source) &&
-	       source_exists(p->source, "proc/version");
-}
-
 /* Only a rule that keeps "usb-storage" from being installed also stops "uas", which needs it and would bring it along. */
 static void
 storage(struct usb *usb)
@@ -209,7 +201,7 @@ storage(struct usb *usb)
 		facts_set_text(p->facts, FACT_INTERFACES_USB_STORAGE, "blocked");
 	else if (usb->found)
 		facts_set_text(p->facts, FACT_INTERFACES_USB_STORAGE, "loadable");
-	else if (usb->releases || loads_no_modules(p))
+	else if (usb->releases || probe_loads_no_modules(p))
 		facts_set_text(p->facts, FACT_INTERFACES_USB_STORAGE, "absent");
 	else
 		facts_unknown(p->facts, FACT_INTERFACES_USB_STORAGE,

@@ -81,6 +81,7 @@ void network_type(uint64_t number, char *out, size_t size);
 bool mac_parse(struct slice text, uint8_t out[6]) WARN_UNUSED;
 
 /* What a probe gets. */
+struct measured;
 struct probe {
 	struct source *source;
 	struct facts *facts;
@@ -91,6 +92,9 @@ struct probe {
 	char release_why[256];	/* empty: it was read */
 	struct cpuinfo cpuinfo;
 	struct said *said;	/* what declared executables printed last; kept between sweeps */
+	struct measured *measured;	/* likewise */
+	char endorsement[2 * DIGEST_SIZE + 1];	/* likewise: what the TPM answered; empty: nothing */
+	unsigned endorsement_tries;	/* in vain */
 	struct inventory *inventory;	/* kept between sweeps; its `encoded` is allocated */
 	struct default_passwords default_passwords;	/* kept between sweeps */
 	bool no_memory;
@@ -128,6 +132,8 @@ const char *os_release_distro(const struct os_release *, char out[DISTRO_SIZE]) 
 
 /* Sets the fact from a small file's text, or says why it is unknown. */
 void probe_text(struct probe *, enum fact, const char *path);
+/* The running kernel has no modules at all, rather than a /proc that hides them. */
+bool probe_loads_no_modules(struct probe *);
 /* Why `path` could not be read: an image is no running system, so that its empty /proc says nothing. */
 const char *probe_why(const struct probe *);
 

@@ -29,6 +29,7 @@ struct settings {
 	char *personal;		/* keep, hash or omit */
 	char *user;		/* NULL: stays who it is */
 	bool seccomp;
+	char *expected_interfaces, *expected_sockets, *measured_files, *tpm;	/* as in struct declared */
 	char *journal;		/* NULL: none */
 	int64_t once_timeout;	/* seconds */
 };
