@@ -66,6 +66,9 @@ EMITTER := \
 	emitter/serial.c \
 	emitter/kernel.c \
 	emitter/measured.c \
+	emitter/netlink.c \
+	emitter/netfilter.c \
+	emitter/firewall_conf.c \
 	emitter/systemd.c \
 	emitter/probe_identity.c \
 	emitter/probe_hardware.c \
