@@ -68,6 +68,8 @@ EMITTER := \
 	emitter/measured.c \
 	emitter/netlink.c \
 	emitter/netfilter.c \
+	emitter/tpm.c \
+	emitter/links.c \
 	emitter/firewall_conf.c \
 	emitter/systemd.c \
 	emitter/probe_identity.c \

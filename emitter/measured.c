@@ -199,7 +199,8 @@ take_sum(void *context, struct slice line, bool cut)
 		struct file *file = &m->files[i];
 
 		if ((file->read || file->missing) && same_path(path, file->path))
-			file->owner = file->read && memcmp(md5, file->md5, sizeof md5) == 0 ? OWNER_SAME : OWNER_ALTERED;
+			file->owner =
+				file->read && memcmp(md5, file->md5, sizeof md5) == 0 ? OWNER_SAME : OWNER_ALTERED;
 	}
 	return true;
 }
