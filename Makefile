@@ -192,6 +192,7 @@ CLI := \
 	collector/cli/audit.c \
 	collector/cli/audit_checkpoints.c \
 	collector/cli/verify.c \
+	collector/cli/baseline.c \
 	collector/cli/migrate.c
 
 SCHEMA_LIBS    := -lcbor -ljansson -lcrypto -linih -lm

@@ -65,6 +65,8 @@ int device_retire(const struct command *, int, char **);
 int device_reprovision(const struct command *, int, char **);
 int audit_evidence(const struct command *, int, char **);
 int verify_file(const struct command *, int, char **);
+int baseline_make(const struct command *, int, char **);
+int baseline_show(const struct command *, int, char **);
 int migrate_database(const struct command *, int, char **);
 
 #endif

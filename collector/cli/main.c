@@ -35,6 +35,9 @@ static const struct command commands[] = {
 	 "verify the stored evidence again: signatures, chain, and that nothing is gone"},
 	{"verify", NULL, verify_file, "FILE [--ca FILE] [--chain FILE] [--time TIME] [--json]",
 	 "verify one report (- is standard input), without a database"},
+	{"baseline", "make", baseline_make, "[--root DIR] --key KEY [--out FILE] PATTERN...",
+	 "sign what a device's configuration is now, as its secure baseline"},
+	{"baseline", "show", baseline_show, "FILE --key FILE", "verify a secure baseline, and list its files"},
 	{"migrate", NULL, migrate_database, "", "bring the database to this program's version"},
 };
 #define COMMANDS (sizeof commands / sizeof *commands)
