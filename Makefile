@@ -174,10 +174,13 @@ COLLECTOR := \
 	collector/query.c \
 	collector/query_sql.c \
 	collector/cursor.c \
+	collector/csv.c \
 	collector/page.c \
 	collector/api_fleet.c \
 	collector/api_devices.c \
 	collector/api_reports.c \
+	collector/api_policies.c \
+	collector/api_alerts.c \
 	collector/api_events.c \
 	collector/api_metrics.c \
 	collector/api_system.c \

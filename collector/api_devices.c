@@ -30,6 +30,7 @@ static const struct {
 	{"q", NULL},
 	{"component", NULL},
 	{"component_version", NULL},
+	{"policy", NULL},
 };
 
 static bool

@@ -107,17 +107,17 @@ wrong_with(const json_t *value, const struct member *member)
 }
 
 static int
-refuse(struct response *response, const char *where, const char *name, const char *why)
+refuse(struct response *response, const char *name, const char *why)
 {
-	response_problem(response, PROBLEM_BAD_BODY, "%s%.64s: %s.", where, name, why);
+	response_problem(response, PROBLEM_BAD_BODY, "%.64s: %s.", name, why);
 	return -1;
 }
 
 int
-body_check(const json_t *json, struct response *response, const char *where, const struct member *members, size_t n)
+body_check(const json_t *json, struct response *response, const struct member *members, size_t n)
 {
 	if (json != NULL && !json_is_object(json))
-		return refuse(response, where, "body", "an object is wanted");
+		return refuse(response, "body", "an object is wanted");
 	for (void *at = json_object_iter((json_t *)(uintptr_t)json); at != NULL;
 	     at = json_object_iter_next((json_t *)(uintptr_t)json, at)) {
 		const struct member *member = find(json_object_iter_key(at), members, n);
@@ -125,10 +125,10 @@ body_check(const json_t *json, struct response *response, const char *where, con
 			member == NULL ? "there is no such member" : wrong_with(json_object_iter_value(at), member);
 
 		if (why != NULL)
-			return refuse(response, where, json_object_iter_key(at), why);
+			return refuse(response, json_object_iter_key(at), why);
 	}
 	for (size_t i = 0; i < n; i++)
 		if (members[i].required && json_object_get(json, members[i].name) == NULL)
-			return refuse(response, where, members[i].name, "it is missing");
+			return refuse(response, members[i].name, "it is missing");
 	return 0;
 }

@@ -36,8 +36,7 @@ struct member {
 	size_t max;	/* bytes of a text, items of a list */
 };
 
-/* Whether `json` is an object of these members only; NULL is one without any. `where` stands before a member's name: "" or "scope.". -1: the
-   response is the problem. */
-int body_check(const json_t *json, struct response *, const char *where, const struct member *, size_t n) WARN_UNUSED;
+/* Whether `json` is an object of these members only; NULL is one without any. -1: the response is the problem. */
+int body_check(const json_t *json, struct response *, const struct member *, size_t n) WARN_UNUSED;
 
 #endif

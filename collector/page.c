@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "collector/csv.h"
 #include "collector/routes.h"
 
 /* What a cursor is bound to: the route, its variables, and its filters in the route's order, each text ended by a NUL. */
@@ -143,35 +144,47 @@ page_link(const struct request *request, struct response *response, const char *
 	response_free(&target);
 }
 
+/* The cursor of the page behind `last`, and its Link header. -1: the response is the problem. */
 static int
-answer_next(struct request *request, struct response *response, const PGresult *rows, int last, int keys)
+make_next(struct request *request, struct response *response, const PGresult *rows, int last, int keys,
+	  char text[CURSOR_SIZE])
 {
 	struct cursor cursor = {.tenant_id = request->tenant_id};
 	uint8_t secret[QUERY_SECRET];
-	char text[CURSOR_SIZE];
 	struct list list;
 
-	if (query_secret(request->pool, secret) < 0)
+	if (query_secret(request->pool, secret) < 0) {
+		response_problem(response, PROBLEM_UNAVAILABLE, "%s", "");
 		return -1;
+	}
 	for (int i = 0; i < keys; i++)
 		cursor.keys[i] = query_int8(rows, last, 1 + i);
 	cursor_print(&cursor, (struct slice){secret, sizeof secret}, list_name(request, &list), text);
-	response_printf(response, "],\"next\":\"%s\"}", text);
 	page_link(request, response, text);
 	return 0;
+}
+
+/* How many of the rows are the page's. -1: the response is the problem. */
+static int
+count_rows(const struct request *request, struct response *response, const struct page *page, const PGresult *rows)
+{
+	/* A cursor tells its tenant, so one that was handed on does not begin in the middle of another's list. */
+	if (page->after && page->cursor.tenant_id != request->tenant_id) {
+		response_problem(response, PROBLEM_BAD_CURSOR, "Begin again without a cursor.");
+		return -1;
+	}
+	return PQntuples(rows) > page->limit ? (int)page->limit : PQntuples(rows);
 }
 
 void
 page_answer(struct request *request, struct response *response, const struct page *page, const PGresult *rows, int keys,
 	    struct slice head)
 {
-	int n = PQntuples(rows) > page->limit ? (int)page->limit : PQntuples(rows);
+	int n = count_rows(request, response, page, rows);
+	char next[CURSOR_SIZE];
 
-	/* A cursor tells its tenant, so one that was handed on does not begin in the middle of another's list. */
-	if (page->after && page->cursor.tenant_id != request->tenant_id) {
-		response_problem(response, PROBLEM_BAD_CURSOR, "Begin again without a cursor.");
+	if (n < 0)
 		return;
-	}
 	response_json(response, (struct slice){NULL, 0});
 	response_text(response, "{");
 	if (head.at != NULL) {
@@ -188,6 +201,24 @@ page_answer(struct request *request, struct response *response, const struct pag
 	}
 	if (n == PQntuples(rows))
 		response_text(response, "],\"next\":null}");
-	else if (answer_next(request, response, rows, n - 1, keys) < 0)
-		response_problem(response, PROBLEM_UNAVAILABLE, "%s", "");
+	else if (make_next(request, response, rows, n - 1, keys, next) == 0)
+		response_printf(response, "],\"next\":\"%s\"}", next);
+}
+
+void
+page_csv(struct request *request, struct response *response, const struct page *page, const PGresult *rows, int keys,
+	 const char *columns)
+{
+	int n = count_rows(request, response, page, rows);
+	char next[CURSOR_SIZE];
+
+	if (n < 0)
+		return;
+	response_json(response, (struct slice){NULL, 0});
+	response->type = "text/csv; charset=utf-8; header=present";
+	csv_head(response, columns);
+	for (int i = 0; i < n; i++)
+		csv_row(response, query_bytes(rows, i, 0), columns);
+	if (n < PQntuples(rows))
+		(void)make_next(request, response, rows, n - 1, keys, next);
 }

@@ -190,25 +190,39 @@ send_all(PGconn *conn, const struct call *calls, size_t n)
 	return PQpipelineSync(conn) == 1 ? 0 : -1;
 }
 
-/* What the database says when it will not. The first three are sign_in's own. */
+/* What the database says when it will not. FS... are our own functions'. */
 static void
-answer_error(struct request *request, struct response *response, const PGresult *res)
+answer_error(struct request *request, struct response *response, enum query query, const PGresult *res)
 {
 	static const struct {
 		const char *state;
 		enum problem problem;
-		const char *detail;
+		const char *detail; /* NULL: as the database says it */
 	} rows[] = {
+		{"FS400", PROBLEM_BAD_BODY, NULL},
 		{"FS401", PROBLEM_UNAUTHORIZED, "The token is not known, or was revoked, or its time is over."},
-		{"FS400", PROBLEM_TENANT_REQUIRED, "Add ?tenant= with the tenant's id."},
+		{"FS403", PROBLEM_FORBIDDEN, NULL},
 		{"FS404", PROBLEM_NOT_FOUND, "There is no such tenant."},
+		{"FS409", PROBLEM_CONFLICT, NULL},
+		{"FS412", PROBLEM_PRECONDITION_FAILED, NULL},
+		{"22007", PROBLEM_BAD_PARAMETER, "There is no such time."},
+		{"22008", PROBLEM_BAD_PARAMETER, "There is no such time."},
 		{"57014", PROBLEM_TIMEOUT, "The query took longer than " STATEMENT_TIMEOUT ". Narrow its filters."},
 	};
 	const char *state = PQresultErrorField(res, PG_DIAG_SQLSTATE);
+	const char *message = PQresultErrorField(res, PG_DIAG_MESSAGE_PRIMARY);
+	const char *place = PQresultErrorField(res, PG_DIAG_MESSAGE_DETAIL);
 
+	if (state != NULL && strcmp(state, "FS400") == 0 && query == QUERY_SIGN_IN) {
+		response_problem(response, PROBLEM_TENANT_REQUIRED, "Add ?tenant= with the tenant's id.");
+		return;
+	}
 	for (size_t i = 0; state != NULL && i < sizeof rows / sizeof *rows; i++)
 		if (strcmp(state, rows[i].state) == 0) {
-			response_problem(response, rows[i].problem, "%s", rows[i].detail);
+			response_problem(response, rows[i].problem, "%s",
+					 rows[i].detail != NULL ? rows[i].detail : message);
+			if (rows[i].problem == PROBLEM_BAD_BODY && place != NULL && atoll(place) > 0)
+				response_member(response, "position", atoll(place));
 			return;
 		}
 	log_error("query: route=%s sqlstate=%s %s", request->route->path, state == NULL ? "-" : state,
@@ -245,7 +259,8 @@ is_good(const PGresult *res)
 
 /* Reads all that was sent, up to the sync. -1: the connection is of no use; 1: the response is a problem. */
 static int
-receive_all(PGconn *conn, struct request *request, struct response *response, size_t n, PGresult **results)
+receive_all(PGconn *conn, struct request *request, struct response *response, const struct call *calls, size_t n,
+	    PGresult **results)
 {
 	int64_t deadline = clock_ms() + ANSWER_MS;
 	int outcome = 0;
@@ -255,7 +270,7 @@ receive_all(PGconn *conn, struct request *request, struct response *response, si
 		if (results[i] == NULL)
 			return -1;
 		if (outcome == 0 && !is_good(results[i])) {
-			answer_error(request, response, results[i]);
+			answer_error(request, response, calls[i].query, results[i]);
 			outcome = 1;
 		}
 	}
@@ -283,7 +298,7 @@ static int
 converse(PGconn *conn, struct request *request, struct response *response, const struct call *calls, size_t n,
 	 PGresult **results)
 {
-	return send_all(conn, calls, n) < 0 ? -1 : receive_all(conn, request, response, n, results);
+	return send_all(conn, calls, n) < 0 ? -1 : receive_all(conn, request, response, calls, n, results);
 }
 
 static struct call

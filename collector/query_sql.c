@@ -9,10 +9,11 @@
 	"hwmodel = $3) "                                                                                               \
 	"AND ($4::text IS NULL OR swversion = $4) AND ($5::text IS NULL OR starts_with(encode(ueid, 'hex'), "          \
 	"lower($5)) "                                                                                                  \
-	"OR strpos(lower(concat_ws(' ', serial, hwmodel, swname, swversion)), lower($5)) > 0) "
-#define DEVICE_PAGE "AND device_id > $9::int8 ORDER BY device_id LIMIT $8::int8"
+	"OR strpos(lower(concat_ws(' ', serial, hwmodel, swname, swversion)), lower($5)) > 0) "                        \
+	"AND ($8::text IS NULL OR violates(device_id, $8)) "
+#define DEVICE_PAGE "AND device_id > $10::int8 ORDER BY device_id LIMIT $9::int8"
 /* One statement a leading filter, so that each has the plan of its own index. All take the same parameters: posture, lifecycle, model, firmware,
-   q, component, component version, limit, after. */
+   q, component, component version, policy, limit, after. */
 #define DEVICES(lead)                                                                                                  \
 	"SELECT item, device_id FROM device_item WHERE " TENANT " AND " lead " AND " DEVICE_FILTERS                    \
 	"AND ($6::text IS NULL OR $7::text IS NULL OR true) " DEVICE_PAGE
@@ -24,6 +25,20 @@
 
 #define EVENT_WINDOW "20000"
 
+/* clang-format off */
+/* Newest first. Parameters: states, severities, policy, ueid, model, since, group, limit, before (0: from the newest on). */
+#define ALERTS(tenant, lead) \
+	"SELECT item, alert_id FROM alert_item WHERE " tenant " " lead \
+	" AND ($1::text IS NULL OR state = ANY (string_to_array($1, ','))) AND ($2::text IS NULL OR severity = ANY (string_to_array($2, ',')))" \
+	" AND ($3::text IS NULL OR policy = $3) AND ($4::bytea IS NULL OR ueid = $4) AND ($5::text IS NULL OR hwmodel = $5)" \
+	" AND ($6::text IS NULL OR opened_at >= $6::timestamptz) AND ($7::int8 IS NULL OR group_id = $7)" \
+	" AND alert_id < CASE WHEN $9::int8 = 0 THEN 9223372036854775807 ELSE $9 END ORDER BY alert_id DESC LIMIT $8::int8"
+/* The tenant's, and the system's own, each by its index. */
+#define ALERTS_AND_SYSTEMS(lead) \
+	"SELECT item, alert_id FROM ((" ALERTS(TENANT, lead) ") UNION ALL (" ALERTS("tenant_id = 0", lead) ")) x ORDER BY alert_id DESC LIMIT $8::int8"
+#define ALERT_CHANGED "SELECT json_build_object('ids', ids, 'changed', cardinality(ids))::text, cardinality(ids)::int8"
+/* clang-format on */
+
 const struct statement query_statements[QUERIES] = {
 	[QUERY_BEGIN] = {"begin", "BEGIN READ WRITE", 0},
 	[QUERY_COMMIT] = {"commit", "COMMIT", 0},
@@ -31,30 +46,35 @@ const struct statement query_statements[QUERIES] = {
 	[QUERY_SIGN_IN] = {"sign_in", "SELECT tenant_id, role FROM sign_in($1::bytea, $2::text)", 2},
 	[QUERY_CURSOR_SECRET] = {"cursor_secret", "SELECT read_cursor_secret()", 0},
 	[QUERY_READY] = {"ready", "SELECT 1", 0},
-	[QUERY_FLEET] = {"fleet",
-			 "WITH c AS (SELECT lifecycle, posture, hwmodel, swversion, sum(n)::int8 AS n FROM fleet_count "
-			 "WHERE " TENANT
-			 " GROUP BY 1, 2, 3, 4), active AS (SELECT * FROM c WHERE lifecycle = 'active') "
-			 "SELECT json_build_object('tenant', t.id, 'name', t.name, "
-			 "'total', (SELECT coalesce(sum(n), 0)::int8 FROM active), "
-			 "'posture', (SELECT json_object_agg(p, (SELECT coalesce(sum(n), 0)::int8 FROM active WHERE "
-			 "posture = p)) "
-			 "FROM unnest('{untrusted,silent,degraded,unknown,operational}'::text[]) p), "
-			 "'lifecycle', (SELECT json_object_agg(l, (SELECT coalesce(sum(n), 0)::int8 FROM c WHERE "
-			 "lifecycle = l)) "
-			 "FROM unnest('{pending,active,retired,revoked,transferred}'::text[]) l), "
-			 "'model', (SELECT coalesce(json_object_agg(k, n), '{}') FROM (SELECT coalesce(hwmodel, '') AS "
-			 "k, sum(n)::int8 AS n "
-			 "FROM active GROUP BY 1 HAVING sum(n) > 0 ORDER BY 2 DESC, 1 LIMIT 1000) x), "
-			 "'firmware', (SELECT coalesce(json_object_agg(k, n), '{}') FROM (SELECT coalesce(swversion, "
-			 "'') AS k, sum(n)::int8 "
-			 "AS n FROM active GROUP BY 1 HAVING sum(n) > 0 ORDER BY 2 DESC, 1 LIMIT 1000) x))::text "
-			 "FROM tenant t WHERE t." TENANT,
-			 0},
-	[QUERY_DEVICES] = {"devices", DEVICES("true"), 9},
-	[QUERY_DEVICES_POSTURE] = {"devices_posture", DEVICES("posture = $1::text"), 9},
-	[QUERY_DEVICES_MODEL] = {"devices_model", DEVICES("hwmodel = $3::text"), 9},
-	[QUERY_DEVICES_FIRMWARE] = {"devices_firmware", DEVICES("swversion = $4::text"), 9},
+	[QUERY_FLEET] =
+		{"fleet",
+		 "WITH c AS (SELECT lifecycle, posture, hwmodel, swversion, sum(n)::int8 AS n FROM fleet_count "
+		 "WHERE " TENANT " GROUP BY 1, 2, 3, 4), active AS (SELECT * FROM c WHERE lifecycle = 'active') "
+		 "SELECT json_build_object('tenant', t.id, 'name', t.name, "
+		 "'total', (SELECT coalesce(sum(n), 0)::int8 FROM active), "
+		 "'posture', (SELECT json_object_agg(p, (SELECT coalesce(sum(n), 0)::int8 FROM active WHERE "
+		 "posture = p)) "
+		 "FROM unnest('{untrusted,silent,degraded,unknown,operational}'::text[]) p), "
+		 "'lifecycle', (SELECT json_object_agg(l, (SELECT coalesce(sum(n), 0)::int8 FROM c WHERE "
+		 "lifecycle = l)) "
+		 "FROM unnest('{pending,active,retired,revoked,transferred}'::text[]) l), "
+		 "'model', (SELECT coalesce(json_object_agg(k, n), '{}') FROM (SELECT coalesce(hwmodel, '') AS "
+		 "k, sum(n)::int8 AS n "
+		 "FROM active GROUP BY 1 HAVING sum(n) > 0 ORDER BY 2 DESC, 1 LIMIT 1000) x), "
+		 "'firmware', (SELECT coalesce(json_object_agg(k, n), '{}') FROM (SELECT coalesce(swversion, "
+		 "'') AS k, sum(n)::int8 "
+		 "AS n FROM active GROUP BY 1 HAVING sum(n) > 0 ORDER BY 2 DESC, 1 LIMIT 1000) x), "
+		 "'alerts', (SELECT json_object_agg(s, (SELECT coalesce(sum(a.n), 0)::int8 FROM (SELECT policy_id, "
+		 "count(*) AS n FROM alert WHERE tenant_id IN ((SELECT tenant_context()), 0) AND group_id IS NULL AND "
+		 "resolved_at IS NULL GROUP BY 1) a "
+		 "JOIN policy p USING (policy_id) WHERE p.severity = s)) FROM "
+		 "unnest('{critical,high,medium,low}'::text[]) s))::text "
+		 "FROM tenant t WHERE t." TENANT,
+		 0},
+	[QUERY_DEVICES] = {"devices", DEVICES("true"), 10},
+	[QUERY_DEVICES_POSTURE] = {"devices_posture", DEVICES("posture = $1::text"), 10},
+	[QUERY_DEVICES_MODEL] = {"devices_model", DEVICES("hwmodel = $3::text"), 10},
+	[QUERY_DEVICES_FIRMWARE] = {"devices_firmware", DEVICES("swversion = $4::text"), 10},
 	[QUERY_DEVICES_COMPONENT] =
 		{"devices_component",
 		 /* Few inventories have a component, each with few devices or many: a page of each by the index, then the first of them all.
@@ -66,12 +86,13 @@ const struct statement query_statements[QUERIES] = {
 		 "found AS MATERIALIZED (SELECT x.device_id FROM sets, LATERAL (SELECT s.device_id FROM device_state "
 		 "s, "
 		 "LATERAL (SELECT FROM device d WHERE d.device_id = s.device_id AND " DEVICE_FILTERS
-		 "OFFSET 0) d WHERE s." TENANT " AND s.inventory_digest = sets.digest AND s.device_id > $9::int8 ORDER "
-		 "BY s.device_id LIMIT $8::int8) x "
-		 "ORDER BY 1 LIMIT $8::int8) "
+		 "OFFSET 0) d WHERE s." TENANT
+		 " AND s.inventory_digest = sets.digest AND s.device_id > $10::int8 ORDER "
+		 "BY s.device_id LIMIT $9::int8) x "
+		 "ORDER BY 1 LIMIT $9::int8) "
 		 "SELECT v.item, found.device_id FROM found, LATERAL (SELECT item FROM device_item i "
 		 "WHERE i.device_id = found.device_id OFFSET 0) v ORDER BY 2",
-		 9},
+		 10},
 	[QUERY_DEVICE] =
 		{"device",
 		 /* The view's object with one more member. */
@@ -165,6 +186,41 @@ const struct statement query_statements[QUERIES] = {
 			    "AND refusal_id > $4::int8 ORDER BY refusal_id LIMIT $3::int8",
 			    4},
 	/* clang-format off */
+	[QUERY_POLICIES] = {"policies", "SELECT item, policy_id::int8 FROM policy_item WHERE policy_id > $2::int8 ORDER BY policy_id LIMIT $1::int8", 2},
+	[QUERY_POLICY] = {"policy", "SELECT item, revision FROM policy_item WHERE id = $1::text", 1},
+	[QUERY_POLICY_PUT] = {"policy_put",
+		"SELECT created::int::int8 FROM policy_put($1::text, $2::text::jsonb, who_context(), $3::text::boolean, $4::int8)", 4},
+	[QUERY_POLICY_DELETE] = {"policy_delete",
+		"SELECT d::int::int8 FROM policy_delete($1::text, who_context(), $2::text::boolean, $3::int8) d", 3},
+	[QUERY_POLICY_PREVIEW] = {"policy_preview",
+		"SELECT policy_preview($1::text, $2::text::timestamptz, $3::int8::int, $4::text)::text", 4},
+	[QUERY_ALERTS] = {"alerts", ALERTS_AND_SYSTEMS("AND group_id IS NULL"), 9},
+	[QUERY_ALERTS_OPEN] = {"alerts_open", ALERTS_AND_SYSTEMS("AND group_id IS NULL AND resolved_at IS NULL"), 9},
+	[QUERY_ALERTS_DEVICE] = {"alerts_device",
+		ALERTS(TENANT, "AND device_id = (SELECT d.device_id FROM device d WHERE d.ueid = $4::bytea AND d." TENANT ")"), 9},
+	[QUERY_ALERTS_MODEL] = {"alerts_model", ALERTS(TENANT, "AND device_id <> 0"), 9},
+	[QUERY_ALERTS_GROUP] = {"alerts_group", ALERTS(TENANT, "AND group_id = $7::int8"), 9},
+	/* The view's object with one more member; and whether it is resolved. */
+	[QUERY_ALERT] = {"alert",
+		"SELECT left(item, -1) || ', \"notes\" : ' || (SELECT coalesce(json_agg(json_build_object('at', rfc3339(n.at), 'who', n.who, 'action',"
+		" n.action, 'comment', n.comment) ORDER BY n.at), '[]')::text FROM alert_note n WHERE n.alert_id = v.alert_id) || '}',"
+		" (resolved_at IS NOT NULL)::int::int8 FROM alert_item v WHERE alert_id = $1::int8", 1},
+	[QUERY_ALERT_ACKNOWLEDGE] = {"alert_acknowledge",
+		ALERT_CHANGED " FROM alert_acknowledge($1::int8[], $2::text::jsonb, who_context(), $3::text) ids", 3},
+	[QUERY_ALERT_SILENCE] = {"alert_silence",
+		ALERT_CHANGED " FROM alert_silence($1::int8[], $2::text::jsonb, who_context(), $4::text::timestamptz, $3::text) ids", 4},
+	[QUERY_ALERT_RESOLVE] = {"alert_resolve",
+		ALERT_CHANGED " FROM alert_resolve($1::int8[], $2::text::jsonb, who_context(), $3::text) ids", 3},
+	[QUERY_ALERT_COMMENT] = {"alert_comment",
+		ALERT_CHANGED " FROM alert_comment($1::int8[], $2::text::jsonb, who_context(), $3::text) ids", 3},
+	[QUERY_MAINTENANCE] = {"maintenance",
+		"SELECT item, maintenance_id FROM maintenance_item WHERE " TENANT " AND maintenance_id > $2::int8 ORDER BY maintenance_id LIMIT $1::int8", 2},
+	/* A statement does not see what a function in it has just written. */
+	[QUERY_MAINTENANCE_ADD] = {"maintenance_add",
+		"SELECT set_config('fleetstate.made', maintenance_put(NULL, $1::text::jsonb, who_context())::text, true)", 1},
+	[QUERY_MAINTENANCE_ADDED] = {"maintenance_added",
+		"SELECT item, maintenance_id FROM maintenance_item WHERE maintenance_id = current_setting('fleetstate.made')::int8", 0},
+	[QUERY_MAINTENANCE_DELETE] = {"maintenance_delete", "SELECT d::int::int8 FROM maintenance_delete($1::int8, who_context()) d", 1},
 	/* $1: after; $2, $3: types and device. The oldest event kept, the last of any tenant's, and up to where the next statement looks: with a filter
 	   it looks at some of the tenant's events only, so that what matches seldom costs no more than a page. */
 	[QUERY_EVENT_PLACE] = {"event_place",

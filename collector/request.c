@@ -119,6 +119,41 @@ request_parse(const char *target, struct request *request)
 	return problem;
 }
 
+/* As far as the text is like the pattern, in which 0 stands for any digit: what is behind it. NULL: it is not like it. */
+static const char *
+skip_like(const char *text, const char *pattern)
+{
+	for (; *pattern != '\0'; pattern++, text++) {
+		bool digit = *text >= '0' && *text <= '9';
+
+		if (*pattern == '0' ? !digit : (*text | 0x20) != (*pattern | 0x20))
+			return NULL;
+	}
+	return text;
+}
+
+bool
+is_time(const char *text)
+{
+	const char *at = strlen(text) > TIME_MAX ? NULL : skip_like(text, "0000-00-00T00:00:00");
+
+	if (at == NULL)
+		return false;
+	if (*at == '.') {
+		size_t digits = strspn(at + 1, "0123456789");
+
+		if (digits == 0)
+			return false;
+		at += 1 + digits;
+	}
+	if (*at == 'Z' || *at == 'z')
+		return at[1] == '\0';
+	if (*at != '+' && *at != '-')
+		return false;
+	at = skip_like(at + 1, "00:00");
+	return at != NULL && *at == '\0';
+}
+
 void
 request_free(struct request *request)
 {

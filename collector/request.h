@@ -16,6 +16,7 @@
 #define REQUEST_TARGET 4096	/* bytes as sent; a cursor has 75 */
 #define REQUEST_SEGMENTS 8	/* our longest path has 6 */
 #define REQUEST_PARAMETERS 16	/* more than any list has */
+#define TIME_MAX 40		/* bytes of an RFC 3339 time, with more digits than anybody needs */
 #define REQUEST_VARIABLES 4	/* the most is 3, and a NULL behind them */
 
 struct parameter {
@@ -35,7 +36,7 @@ struct request {
 	const struct readiness *readiness;
 	size_t readiness_len;
 	struct body body;
-	const char *last_event_id;	/* the header; NULL: none. As long as the connection's memory */
+	const char *last_event_id, *if_match, *if_none_match;	/* headers; NULL: no such one. They live as long as the connection's request */
 	/* Where a reader of events stands, from one call of its route's function to the next. */
 	struct {
 		bool begun;
@@ -52,6 +53,8 @@ struct request {
 enum problem request_parse(const char *target, struct request *) WARN_UNUSED;
 /* Frees what it owns. */
 void request_free(struct request *);
+/* Whether it is a time as RFC 3339 5.6 writes it, in its form; that its month has as many days is the database's to judge. */
+bool is_time(const char *) WARN_UNUSED;
 /* NULL if it was not given. */
 const char *request_parameter(const struct request *, const char *name);
 

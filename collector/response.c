@@ -106,6 +106,13 @@ response_json(struct response *r, struct slice json)
 }
 
 void
+response_empty(struct response *r)
+{
+	response_free(r);
+	r->status = 204;
+}
+
+void
 response_problem(struct response *r, enum problem problem, const char *format, ...)
 {
 	char detail[DETAIL_SIZE], type[64];

@@ -25,7 +25,7 @@ enum problem {
 struct response {
 	unsigned status;
 	enum problem problem;	/* what it tells of, if it does */
-	const char *type;	/* of the body; static */
+	const char *type;	/* of the body; static; NULL: there is none */
 	struct {
 		const char *name;
 		char *value;	/* owned */
@@ -46,6 +46,7 @@ void response_printf(struct response *, const char *format, ...) __attribute__((
 void response_header(struct response *, const char *name, const char *format, ...) __attribute__((format(printf, 3, 4)));
 /* Whole answers. They forget what was there. */
 void response_json(struct response *, struct slice);
+void response_empty(struct response *);	/* 204 */
 void response_problem(struct response *, enum problem, const char *format, ...) __attribute__((format(printf, 3, 4)));
 /* One more member of the problem that was answered (RFC 9457 3.2). */
 void response_member(struct response *, const char *name, int64_t);

@@ -22,7 +22,8 @@ struct route {
 /* What the server knows of a request beside its target. */
 struct arrival {
 	const char *method, *target;
-	const char *authorization, *accept, *content_type, *content_length, *last_event_id;	/* NULL: no such header */
+	const char *authorization, *accept, *content_type, *content_length, *last_event_id;
+	const char *if_match, *if_none_match;	/* NULL: no such header */
 	bool has_body;
 };
 
@@ -43,6 +44,19 @@ void api_ledger(struct request *, struct response *);
 void api_reports(struct request *, struct response *);
 void api_report_by_seq(struct request *, struct response *);
 void api_report_by_digest(struct request *, struct response *);
+void api_policies(struct request *, struct response *);
+void api_policy(struct request *, struct response *);
+void api_policy_put(struct request *, struct response *);
+void api_policy_delete(struct request *, struct response *);
+void api_policy_preview(struct request *, struct response *);
+void api_alerts(struct request *, struct response *);
+void api_alert(struct request *, struct response *);
+void api_alert_action(struct request *, struct response *);
+void api_alerts_action(struct request *, struct response *);
+void api_device_alerts(struct request *, struct response *);
+void api_maintenance(struct request *, struct response *);
+void api_maintenance_add(struct request *, struct response *);
+void api_maintenance_delete(struct request *, struct response *);
 void api_events(struct request *, struct response *);
 void api_event_stream(struct request *, struct response *);
 void api_metrics(struct request *, struct response *);

@@ -169,7 +169,8 @@ add_headers(struct MHD_Response *made, const struct response *response)
 {
 	for (size_t i = 0; i < sizeof headers / sizeof *headers; i++)
 		MHD_add_response_header(made, headers[i].name, headers[i].value);
-	MHD_add_response_header(made, MHD_HTTP_HEADER_CONTENT_TYPE, response->type);
+	if (response->type != NULL)
+		MHD_add_response_header(made, MHD_HTTP_HEADER_CONTENT_TYPE, response->type);
 	for (size_t i = 0; i < response->headers_len; i++)
 		MHD_add_response_header(made, response->headers[i].name, response->headers[i].value);
 }
@@ -392,6 +393,8 @@ begin(struct exchange *exchange, const char *method, bool has_body)
 	arrival.content_type = find_header(exchange->connection, MHD_HTTP_HEADER_CONTENT_TYPE);
 	arrival.content_length = find_header(exchange->connection, MHD_HTTP_HEADER_CONTENT_LENGTH);
 	arrival.last_event_id = find_header(exchange->connection, "Last-Event-ID");
+	arrival.if_match = find_header(exchange->connection, MHD_HTTP_HEADER_IF_MATCH);
+	arrival.if_none_match = find_header(exchange->connection, MHD_HTTP_HEADER_IF_NONE_MATCH);
 	exchange->accepted = true;
 	exchange->done = routes_begin(&arrival, &exchange->request, &exchange->response);
 	return exchange->done;
