@@ -55,16 +55,23 @@ find_version(struct crypto_library *l, struct slice text)
 }
 
 static void
+find_level(struct crypto_library *l, struct slice text)
+{
+	const uint8_t *end = text.at + text.len, *at = text.at;
+
+	while (l->level < 0 && (at = memmem(at, (size_t)(end - at), LEVEL, strlen(LEVEL)))) {
+		at += strlen(LEVEL);
+		if (at < end && *at >= '0' && *at <= '5')
+			l->level = *at - '0';
+	}
+}
+
+static void
 look(struct crypto_library *l, struct slice text)
 {
-	const uint8_t *at;
-
 	if (!l->version[0])
 		find_version(l, text);
-	at = l->level < 0 ? memmem(text.at, text.len, LEVEL, strlen(LEVEL)) : NULL;
-	if (at && (size_t)(text.at + text.len - at) > strlen(LEVEL) && at[strlen(LEVEL)] >= '0' &&
-	    at[strlen(LEVEL)] <= '5')
-		l->level = at[strlen(LEVEL)] - '0';
+	find_level(l, text);
 }
 
 /* What is cut in two by the border of two pieces stands whole in the seam of both. */

@@ -474,6 +474,7 @@ doas_parse(struct slice line, struct slice *who, bool *all_commands, bool *witho
 		return false;
 	*without_password = false;
 	*all_commands = true;
+	word.len = 0;
 	while (text_word(&line, &word)) {
 		if (text_is(word, "nopass"))
 			*without_password = true;
