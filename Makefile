@@ -163,6 +163,16 @@ COLLECTOR := \
 	collector/watch.c \
 	collector/outbox.c \
 	collector/checkpoint.c \
+	collector/guard.c \
+	collector/draft.c \
+	collector/event.c \
+	collector/format_cloudevents.c \
+	collector/format_rfc5424.c \
+	collector/vault.c \
+	collector/sink_webhook.c \
+	collector/sink_syslog.c \
+	collector/lane.c \
+	collector/forward.c \
 	collector/pipeline.c \
 	collector/serve.c \
 	collector/feed.c \
@@ -192,6 +202,7 @@ CLI := \
 	collector/cli/trust_anchor.c \
 	collector/cli/token.c \
 	collector/cli/device.c \
+	collector/cli/sink.c \
 	collector/cli/audit.c \
 	collector/cli/audit_checkpoints.c \
 	collector/cli/verify.c \
@@ -200,7 +211,7 @@ CLI := \
 
 SCHEMA_LIBS    := -lcbor -ljansson -lcrypto -linih -lm
 EMITTER_LIBS   := -lseccomp -lcap-ng -lpaho-mqtt3as -lssl -lcrypto -lpthread
-COLLECTOR_LIBS := -lpaho-mqtt3as -lmicrohttpd -lpq -lssl -lcrypto -lsystemd -lpthread
+COLLECTOR_LIBS := -lpaho-mqtt3as -lmicrohttpd -lcurl -lpq -lssl -lcrypto -lsystemd -lpthread
 
 objects = $(patsubst %.S,$(OUT)/%.o,$(patsubst %.c,$(OUT)/%.o,$(1)))
 

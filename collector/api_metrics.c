@@ -11,11 +11,18 @@
 #define WHY_SIZE 128
 
 static const struct {
-	const char *name, *help;
+	const char *name, *help, *unit; /* NULL: none */
 } fleet[] = {
-	{"devices", "active devices, by posture"},
-	{"devices_by_lifecycle", "devices, by lifecycle"},
-	{"reports_missing", "sequence numbers of reports that have not come and were not declared dropped"},
+	{"devices", "active devices, by posture", NULL},
+	{"devices_by_lifecycle", "devices, by lifecycle", NULL},
+	{"reports_missing", "sequence numbers of reports that have not come and were not declared dropped", NULL},
+	{"sink_lag_events", "positions that a sink has not got past; the tenant is empty for an operator's", NULL},
+	{"sink_lag_seconds", "age of the oldest event that a sink has not been sent", "seconds"},
+	{"sink_failing", "whether a sink's last message did not get through", NULL},
+	{"sink_delivered", "events delivered to a sink since it was made", NULL},
+	{"sink_retried", "messages to a sink that had to be sent again", NULL},
+	{"sink_dead", "events that a sink refused for good", NULL},
+	{"sink_missed", "positions that were past their retention before the sink's turn came", NULL},
 };
 
 /* OpenMetrics wants a family's unit told where its name ends with one. */
@@ -128,7 +135,8 @@ static void
 print_fleet(struct response *response, bool openmetrics, const PGresult *rows)
 {
 	for (size_t i = 0; i < sizeof fleet / sizeof *fleet; i++) {
-		print_head(response, openmetrics, fleet[i].name, "gauge", "", fleet[i].help);
+		print_head(response, openmetrics, fleet[i].name, "gauge", fleet[i].unit == NULL ? "" : fleet[i].unit,
+			   fleet[i].help);
 		for (int row = 0; row < PQntuples(rows); row++) {
 			struct slice family = query_bytes(rows, row, 0);
 

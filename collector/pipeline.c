@@ -9,6 +9,7 @@
 #include "collector/checkpoint.h"
 #include "collector/clock.h"
 #include "collector/counters.h"
+#include "collector/forward.h"
 #include "collector/keyring.h"
 #include "collector/lease.h"
 #include "collector/outbox.h"
@@ -36,6 +37,7 @@ struct pipeline {
 	struct watch *watch;
 	struct outbox *outbox;
 	struct checkpointer *checkpointer;
+	struct forward *forward;
 	size_t started; /* stages */
 	_Atomic int64_t stop_by; /* seconds; 0: not stopping */
 };
@@ -47,6 +49,7 @@ static int start_verify(struct pipeline *);
 static int start_store(struct pipeline *);
 static int start_watch(struct pipeline *);
 static int start_outbox(struct pipeline *);
+static int start_forward(struct pipeline *);
 static int start_lease(struct pipeline *);
 static int start_checkpoint(struct pipeline *);
 static void stop_queue(struct pipeline *);
@@ -56,6 +59,7 @@ static void stop_verify(struct pipeline *);
 static void stop_store(struct pipeline *);
 static void stop_watch(struct pipeline *);
 static void stop_outbox(struct pipeline *);
+static void stop_forward(struct pipeline *);
 static void stop_lease(struct pipeline *);
 static void stop_checkpoint(struct pipeline *);
 
@@ -79,6 +83,7 @@ static const struct stage {
 	{"watch", start_watch, stop_watch},
 	{"outbox", start_outbox, stop_outbox},
 	{"checkpoint", start_checkpoint, stop_checkpoint},
+	{"forward", start_forward, stop_forward},
 };
 /* clang-format on */
 #define STAGES (sizeof stages / sizeof stages[0])
@@ -322,6 +327,21 @@ static void
 stop_checkpoint(struct pipeline *p)
 {
 	checkpointer_stop(p->checkpointer);
+}
+
+/* forward */
+
+static int
+start_forward(struct pipeline *p)
+{
+	p->forward = forward_start(p->settings);
+	return p->forward == NULL ? -1 : 0;
+}
+
+static void
+stop_forward(struct pipeline *p)
+{
+	forward_stop(p->forward);
 }
 
 /* lease */

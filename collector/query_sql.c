@@ -237,6 +237,9 @@ const struct statement query_statements[QUERIES] = {
 	[QUERY_EVENT_TOPS] = {"event_tops", "SELECT top FROM event_tops($1::int[])", 1},
 	/* clang-format on */
 	/* Judges the token itself, so it needs no sign-in. */
-	[QUERY_FLEET_METRICS] = {"fleet_metrics",
-				 "SELECT family, tenant, label, value, n FROM fleet_metrics($1::bytea, $2::text)", 2},
+	[QUERY_FLEET_METRICS] =
+		{"fleet_metrics",
+		 "SELECT family, tenant, label, value, n FROM fleet_metrics($1::bytea, $2::text)"
+		 " UNION ALL SELECT family, tenant, label, value, n FROM sink_metrics($1::bytea, $2::text)",
+		 2},
 };

@@ -34,6 +34,10 @@ struct settings {
 	int64_t checkpoint_interval;	/* seconds */
 	int64_t silence_min;	/* seconds: nobody is silent sooner */
 	int64_t event_retention;	/* seconds */
+	char *secret_key;	/* path of the key that sinks' secrets are sealed under; NULL: none */
+	char *sink_networks;	/* what sinks may reach beside the public internet */
+	bool sink_http;		/* also without TLS */
+	int64_t sink_timeout;	/* seconds */
 
 	char *http_listen;
 	int64_t http_port, http_threads;

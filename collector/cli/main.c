@@ -30,6 +30,16 @@ static const struct command commands[] = {
 	{"device", "retire", device_retire, "UEID", "refuse its reports from now on"},
 	{"device", "reprovision", device_reprovision, "UEID [--hours N]",
 	 "vouch for the next epoch that it begins, after its storage was renewed"},
+	{"sink", "add", sink_add,
+	 "--kind webhook|syslog --tenant ID|--all-tenants [--types LIST] [--severity LEAST] [--batch N] [--ca FILE] "
+	 "[--secret FILE] "
+	 "[--certificate FILE --key FILE] [--secret-key FILE] [--backlog] NAME TARGET",
+	 "send events to a URL or a syslog receiver; prints its number and the secret that it made"},
+	{"sink", "list", sink_list, "[--tenant ID] [--json]", "all sinks, without their secrets"},
+	{"sink", "status", sink_status, "[--json]", "how far each got, and what keeps it"},
+	{"sink", "dead", sink_dead, "NUMBER [--json]", "the events that it refused for good"},
+	{"sink", "test", sink_test, "NUMBER", "have a test event sent, and wait for the answer"},
+	{"sink", "remove", sink_remove, "NUMBER", "send it nothing more"},
 	{"audit", NULL, audit_evidence,
 	 "[--device UEID] [--tenant ID] [--since TIME] [--ca FILE] [--checkpoint FILE] [--jobs N] [--json]",
 	 "verify the stored evidence again: signatures, chain, and that nothing is gone"},
@@ -91,7 +101,7 @@ int
 cli_parse(const struct command *command, int argc, char **argv, const struct cli_option *options, size_t n, int least,
 	  int most)
 {
-	enum { OPTIONS_MAX = 8, HELP = 'h', FIRST = 256 };
+	enum { OPTIONS_MAX = 12, HELP = 'h', FIRST = 256 };
 	struct option longs[OPTIONS_MAX + 2] = {{"help", no_argument, NULL, HELP}};
 	int c, operands;
 

