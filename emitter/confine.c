@@ -171,6 +171,7 @@ static const char *const calls[] = {
 	"inotify_init1",
 	"inotify_rm_watch",
 	"lgetxattr",
+	"link",
 	"linkat",
 	"listxattr",
 	"llistxattr",

@@ -143,15 +143,14 @@ find_user(struct emitter *e)
 	return -1;
 }
 
-/* When all is open. What is opened again later, such as keys after SIGHUP, needs no other calls. */
-static int
+/* When all is open. What is opened again later, such as keys after SIGHUP, needs no other calls. On a kernel that can't do it the emitter goes on, and
+   its report says so. */
+static void
 confine(const struct emitter *e)
 {
 	char error[ERROR_SIZE] = "";
-	if (!e->settings.seccomp || confine_calls(error) == 0)
-		return 0;
-	log_error("%s", error);
-	return -1;
+	if (e->settings.seccomp && confine_calls(error) != 0)
+		log_warning("%s", error);
 }
 
 static int
@@ -444,8 +443,9 @@ start(struct emitter *e, int (*do_it)(struct emitter *))
 {
 	const char *state = e->settings.state_dir;
 	if (find_user(e) != 0 || open_runner(e) != 0 || become_user(e) != 0 || open_collect(e) != 0 ||
-	    open_personal(e, state) != 0 || open_signals(e) != 0 || open_pipeline(e) != 0 || confine(e) != 0)
+	    open_personal(e, state) != 0 || open_signals(e) != 0 || open_pipeline(e) != 0)
 		return 1;
+	confine(e);
 	return do_it(e);
 }
 

@@ -1,6 +1,7 @@
 #include "emitter/settings.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -55,7 +56,7 @@ static const struct option table[] = {
 	{.name = "oemid", .type = OPTION_TEXT, .offset = AT(oemid), .help = "declared fact: the maker's registered identifier"},
 	{.name = "swname", .type = OPTION_TEXT, .offset = AT(swname), .help = "declared fact: the firmware's name"},
 	{.name = "swversion", .type = OPTION_TEXT, .offset = AT(swversion), .help = "declared fact: the firmware's version"},
-	{.name = "config_files", .type = OPTION_TEXT, .offset = AT(config_files),
+	{.name = "config_files", .type = OPTION_WORDS, .offset = AT(config_files),
 		.help = "configuration to watch: absolute paths and patterns such as /etc/app/*.conf, between blanks"},
 	{.name = "baseline", .type = OPTION_PATH, .offset = AT(baseline),
 		.help = "the signed secure baseline of the configuration, as fleetstate baseline makes it; below root"},
@@ -64,10 +65,10 @@ static const struct option table[] = {
 	{.name = "default_passwords", .type = OPTION_PATH, .offset = AT(default_passwords),
 		.help = "file of the passwords that devices leave the factory with, name:password a line, to find where they still stand; below root"},
 	{.name = "wipe", .type = OPTION_TEXT, .offset = AT(wipe), .help = "declared: how the maker's firmware makes the data on the device unreadable"},
-	{.name = "declare", .type = OPTION_TEXT, .offset = AT(declare), .help = "what the maker states of the device: name=value; name=value"},
-	{.name = "declare_run", .type = OPTION_TEXT, .offset = AT(declare_run),
+	{.name = "declare", .type = OPTION_STATEMENTS, .offset = AT(declare), .help = "what the maker states of the device: name=value; name=value"},
+	{.name = "declare_run", .type = OPTION_STATEMENTS, .offset = AT(declare_run),
 		.help = "what executables state, one line each: name=/path; name=/path; each root's own, and written by nobody else"},
-	{.name = "declare_elements", .type = OPTION_TEXT, .offset = AT(declare_elements),
+	{.name = "declare_elements", .type = OPTION_STATEMENTS, .offset = AT(declare_elements),
 		.help = "key elements that nothing can be seen of, and how the maker meets them: DP.2=text; DI.2=text"},
 	{.name = "personal", .type = OPTION_CHOICE, .offset = AT(personal), .initial = "keep", .choices = "keep|hash|omit",
 		.help = "whether personal facts, such as account names, are sent as they are, hashed for this device, or left out"},
@@ -106,7 +107,7 @@ file_is_wrong(const char *option, const char *file)
 {
 	if (file == NULL || file[0] == '\0')
 		return wrong("%s is not set", option);
-	if (access(file, R_OK) == 0)
+	if (faccessat(AT_FDCWD, file, R_OK, AT_EACCESS) == 0)
 		return false;
 	log_error("%s: can't read %s: %s", option, file, strerror(errno));
 	return true;

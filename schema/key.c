@@ -278,7 +278,7 @@ cose_key_open(const char *uri, char *error)
 	const char *why = NULL;
 
 	/* Of a file that it can't open OpenSSL tells only that its name is no URI. */
-	if (uri[0] == '/' && access(uri, R_OK) != 0) {
+	if (uri[0] == '/' && faccessat(AT_FDCWD, uri, R_OK, AT_EACCESS) != 0) {
 		snprintf(error, ERROR_SIZE, "%s: %s", uri, strerror(errno));
 		return NULL;
 	}

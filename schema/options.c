@@ -26,14 +26,17 @@ static const struct type {
 	set_function *set;
 	const struct unit *units;
 	const char *value;
+	const char *join; /* between the parts of what goes over several lines; NULL: it does not */
 } types[] = {
-	[OPTION_TEXT] = {set_text, NULL, "TEXT"},
-	[OPTION_PATH] = {set_text, NULL, "PATH"},
-	[OPTION_SECONDS] = {set_number, seconds_units, "TIME"},
-	[OPTION_BYTES] = {set_number, bytes_units, "SIZE"},
-	[OPTION_NUMBER] = {set_number, plain_units, "NUMBER"},
-	[OPTION_FLAG] = {set_flag, NULL, "yes|no"},
-	[OPTION_CHOICE] = {set_choice, NULL, NULL},
+	[OPTION_TEXT] = {set_text, NULL, "TEXT", NULL},
+	[OPTION_WORDS] = {set_text, NULL, "TEXT", " "},
+	[OPTION_STATEMENTS] = {set_text, NULL, "TEXT", "; "},
+	[OPTION_PATH] = {set_text, NULL, "PATH", NULL},
+	[OPTION_SECONDS] = {set_number, seconds_units, "TIME", NULL},
+	[OPTION_BYTES] = {set_number, bytes_units, "SIZE", NULL},
+	[OPTION_NUMBER] = {set_number, plain_units, "NUMBER", NULL},
+	[OPTION_FLAG] = {set_flag, NULL, "yes|no", NULL},
+	[OPTION_CHOICE] = {set_choice, NULL, NULL, NULL},
 };
 
 enum source { SOURCE_NONE, SOURCE_DEFAULT, SOURCE_FILE, SOURCE_ARGUMENT };
@@ -243,6 +246,20 @@ find(const struct load *load, const char *name, size_t len)
 	return NULL;
 }
 
+/* What goes on on another line of the file. */
+static void
+append(struct load *load, const struct option *option, const char *more)
+{
+	char *old = text_of(option, load->settings), *whole;
+
+	if (asprintf(&whole, "%s%s%s", old != NULL ? old : "", types[option->type].join, more) < 0) {
+		complain(load, "out of memory");
+		return;
+	}
+	set(load, option, whole);
+	free(whole);
+}
+
 /* inih's handler; it goes on after an error unless told, and the first one is enough. */
 static int
 take_setting(void *context, const char *section, const char *name, const char *value)
@@ -257,6 +274,8 @@ take_setting(void *context, const char *section, const char *name, const char *v
 		complain(load, "[%s]: there are no sections", section);
 	else if (option == NULL)
 		complain(load, "%s: no such option", name);
+	else if (load->given[option - load->table] == SOURCE_FILE && types[option->type].join != NULL)
+		append(load, option, value);
 	else if (load->given[option - load->table] == SOURCE_FILE)
 		complain(load, "%s: given twice", name);
 	else

@@ -12,12 +12,13 @@
 
 #include "schema/slice.h"
 
-enum option_type { OPTION_TEXT, OPTION_PATH, OPTION_SECONDS, OPTION_BYTES, OPTION_NUMBER, OPTION_FLAG, OPTION_CHOICE };
+/* WORDS and STATEMENTS are TEXT that may go over several lines of a file, indented or with the name again: put together by " " and "; ". */
+enum option_type { OPTION_TEXT, OPTION_WORDS, OPTION_STATEMENTS, OPTION_PATH, OPTION_SECONDS, OPTION_BYTES, OPTION_NUMBER, OPTION_FLAG, OPTION_CHOICE };
 
 struct option {
 	const char *name;	/* "spool_size": as in the file; --spool-size on the command line */
 	enum option_type type;
-	size_t offset;		/* in the settings struct: char * for TEXT, PATH and CHOICE (owned by the settings), int64_t for numbers, bool */
+	size_t offset;		/* in the settings struct: char * for TEXT, WORDS, STATEMENTS, PATH and CHOICE (owned by the settings), int64_t for numbers, bool */
 	const char *initial;	/* default, as text; NULL: must be given unless not `required` */
 	int64_t min, max;	/* of numbers; SECONDS take s m h d, BYTES take K M G */
 	const char *choices;	/* "admit|hold" */

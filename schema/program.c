@@ -1,5 +1,6 @@
 #include "schema/program.h"
 
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -111,7 +112,7 @@ sort_arguments(const struct program *program, struct arguments *a, int argc, cha
 static const char *
 file_of(const struct program *program, const struct arguments *a)
 {
-	if (a->file == NULL && program->file != NULL && access(program->file, R_OK) == 0)
+	if (a->file == NULL && program->file != NULL && faccessat(AT_FDCWD, program->file, R_OK, AT_EACCESS) == 0)
 		return program->file;
 	return a->file;
 }

@@ -1,0 +1,265 @@
+"""The emitter's own obedience: started as root it becomes its own user with few capabilities, confines its system calls, listens on nothing, runs the
+maker's executables within limits, and tells all of that. In a namespace over this machine's files: no user is made here."""
+
+import json
+import os
+import pathlib
+import re
+import subprocess
+import time
+
+import pytest
+
+import namespace
+from parts import BIN, await_true
+from test_broker import Broker
+from test_emitter import EMITTER, Collector, Emitter
+import device  # found through parts
+
+needs_namespace = pytest.mark.skipif(bool(namespace.why_not()), reason=namespace.why_not() or "-")
+SANITIZED = "sanitize" in str(BIN)
+NEEDED = {"dac_read_search": 2, "sys_ptrace": 19, "net_admin": 12}
+
+
+def status_of(pid):
+    return dict(line.split(":", 1) for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines())
+
+
+def caps(text):
+    return {n for n in range(64) if int(text, 16) >> n & 1}
+
+
+def state_of(opened):
+    """The state's facts, by topic and name."""
+    table = {}
+    for row in re.findall(r'^(TOPIC|FACT)\((.*)\)', (pathlib.Path(__file__).parents[2] / "schema/facts.def").read_text(), re.M):
+        words = [w.strip().strip('"') for w in row[1].split(",")]
+        if row[0] == "TOPIC":
+            table[words[0]] = (int(words[1]), words[2], {})
+        else:
+            table[words[0]][2][int(words[2])] = words[3]
+    state = opened.claims[device.STATE]
+    return {name: {facts[key]: value for key, value in state.get(number, {}).items()} for number, name, facts in table.values()}
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory):
+    broker = Broker(tmp_path_factory.mktemp("obedience-broker"))
+    yield broker
+    broker.stop()
+
+
+@pytest.fixture
+def ns(broker, tmp_path):
+    with namespace.Namespace(tmp_path) as ns, ns.forward(broker.port):
+        yield ns
+
+
+def emitter_in(ns, broker, **settings):
+    """An emitter's configuration and keys in the namespace, root's, and a broker that it reaches from there."""
+    ns.run("useradd", "--system", "--no-create-home", "--user-group", "fleetstate-emitter")
+    emitter = Emitter(broker, ns.directory, user="fleetstate-emitter", **settings)
+    keys = ns.directory / "keys"
+    keys.mkdir(mode=0o755)
+    for option in ("ca", "receipt_ca", "tls_certificate", "tls_key", "sign_certificate", "sign_key"):
+        path = pathlib.Path(emitter.settings[option])
+        copy = keys / f"{option}-{path.name}"
+        copy.write_bytes(path.read_bytes())
+        copy.chmod(0o600 if option.endswith("key") else 0o644)
+        emitter.settings[option] = copy
+    emitter.settings["journal"] = ""
+    emitter.settings["state_dir"] = emitter.state = ns.directory / "state"
+    emitter.configure()
+    return emitter
+
+
+@needs_namespace
+def test_root_becomes_its_own_user_with_few_capabilities(broker, ns):
+    emitter = emitter_in(ns, broker)
+    collector = Collector(broker, "obedience-user")
+    process = ns.start(EMITTER, "--config", emitter.config, stderr=open(ns.directory / "log", "ab"))
+    _, opened = collector.wait(emitter.ueid, lambda r: device.STATE in r.claims, "a report with state", 60)
+    (pid,) = namespace.children(process.pid)
+    uid = int(ns.run("id", "-u", "fleetstate-emitter").stdout)
+    status = status_of(pid)
+    assert set(map(int, status["Uid"].split())) == {uid} and uid != 0
+    assert status["Groups"].split() in ([], [ns.run("id", "-g", "fleetstate-emitter").stdout.strip()])
+    for name in ("CapEff", "CapPrm", "CapBnd"):
+        assert caps(status[name]) <= set(NEEDED.values()), name
+    assert caps(status["CapEff"]) == set(NEEDED.values())
+    assert caps(status["CapAmb"]) == caps(status["CapInh"]) == set()
+    assert status["NoNewPrivs"].strip() == "1" and status["Seccomp"].strip() == "2"
+    told = state_of(opened)["emitter"]
+    assert told["user"] == "own" and set(told["capabilities"]) == set(NEEDED) and told["listening"] == 0
+    # The thread that observes is confined after all is open, so that the first report may be made before.
+    assert (ns.directory / "state").stat().st_uid == uid
+    assert {p.stat().st_uid for p in (ns.directory / "state").rglob("*")} == {uid}
+    _, later = collector.wait(emitter.ueid, lambda r: device.STATE in r.claims and state_of(r)["emitter"].get("seccomp") is True, "a confined report", 60)
+    assert state_of(later)["elements"]["CS.3"][0] in (3, 4)
+    assert ns.kill(process) == 0
+
+
+@needs_namespace
+def test_a_state_of_roots_is_handed_over(broker, ns):
+    emitter = emitter_in(ns, broker)
+    collector = Collector(broker, "obedience-state")
+    emitter.settings.pop("user")
+    emitter.configure()
+    process = ns.start(EMITTER, "--config", emitter.config, stderr=open(ns.directory / "log", "ab"))
+    collector.wait(emitter.ueid, lambda r: True, "a report as root", 60)
+    assert ns.kill(process) == 0
+    assert (emitter.state / "signer").stat().st_uid == 0
+    emitter.configure(user="fleetstate-emitter")
+    before = len(collector.reports(emitter.ueid))
+    process = ns.start(EMITTER, "--config", emitter.config, stderr=open(ns.directory / "log", "ab"))
+    await_true(lambda: len(collector.reports(emitter.ueid)) > before, "a report as its own user", 60)
+    assert (emitter.state / "signer").stat().st_uid != 0
+    assert ns.kill(process) == 0
+
+
+@needs_namespace
+def test_a_user_that_is_not_there_is_an_error(broker, ns):
+    emitter = emitter_in(ns, broker)
+    emitter.configure(user="nobody-of-that-name")
+    done = ns.run(EMITTER, "--config", emitter.config, check=False)
+    assert done.returncode == 1 and "no such user" in done.stderr
+
+
+@needs_namespace
+def test_seccomp_can_be_left_out_and_that_is_told(broker, ns):
+    emitter = emitter_in(ns, broker, seccomp="no")
+    collector = Collector(broker, "obedience-free")
+    process = ns.start(EMITTER, "--config", emitter.config, stderr=open(ns.directory / "log", "ab"))
+    _, opened = collector.wait(emitter.ueid, lambda r: device.STATE in r.claims, "a report with state", 60)
+    (pid,) = namespace.children(process.pid)
+    assert status_of(pid)["Seccomp"].strip() == "0"
+    told = state_of(opened)
+    assert told["emitter"]["seccomp"] is False and told["elements"]["CS.3"][0] == 4
+    assert ns.kill(process) == 0
+
+
+@pytest.mark.parametrize("mode", [0o604, 0o602, 0o620, 0o666])
+@pytest.mark.parametrize("option", ["sign_key", "tls_key"])
+def test_a_key_that_others_can_read_is_refused(broker, tmp_path, option, mode):
+    emitter = Emitter(broker, tmp_path)
+    key = tmp_path / "open.key"
+    key.write_bytes(pathlib.Path(emitter.settings[option]).read_bytes())
+    key.chmod(mode)
+    emitter.configure(**{option: key})
+    done = emitter.call("--check")
+    assert done.returncode == 2 and f"{option}: others" in done.stderr and f"{mode:04o}" in done.stderr
+
+
+SCRIPTS = {
+    "good": ("#!/bin/sh\necho all is well\n", 0o755, "all is well", None),
+    "environment": ("#!/bin/sh\nenv | cut -d= -f1 | sort | tr '\\n' ' '\n", 0o755, None, None),
+    "hangs": ("#!/bin/sh\nexec sleep 600\n", 0o755, None, "took longer"),
+    "background": ("#!/bin/sh\nsleep 601 & sleep 602\n", 0o755, None, "took longer"),
+    "quiet-hang": ("#!/bin/sh\nexec >&-\nexec sleep 603\n", 0o755, None, "took longer"),
+    "floods": ("#!/bin/sh\nexec yes\n", 0o755, None, "more than 256"),
+    "junk": ("#!/bin/sh\nprintf 'a\\001b'\n", 0o755, None, "no line of text"),
+    "two-lines": ("#!/bin/sh\nprintf 'a\\nb\\n'\n", 0o755, None, "no line of text"),
+}
+MORE = {
+    "silent": ("#!/bin/sh\n", 0o755, None, "no line of text"),
+    "fails": ("#!/bin/sh\necho x\nexit 3\n", 0o755, None, "exit status 3"),
+    "group": ("#!/bin/sh\necho x\n", 0o775, None, "others than root may write"),
+    "others": ("#!/bin/sh\necho x\n", 0o757, None, "others than root may write"),
+    "foreign": ("#!/bin/sh\necho x\n", 0o755, None, "not root's own"),
+    "plain": ("#!/bin/sh\necho x\n", 0o644, None, "not executable"),
+    "missing": (None, 0, None, "No such file"),
+}
+
+
+def pids_with(word):
+    found = []
+    for entry in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if word in entry.read_bytes().decode(errors="replace").split("\0"):
+                found.append(entry)
+        except OSError:
+            pass
+    return found
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="the executables have to be root's")
+@pytest.mark.parametrize("scripts", [SCRIPTS, MORE], ids=["limits", "refusals"])
+def test_declared_executables_are_run_within_limits(tmp_path, scripts):
+    for name, (text, mode, _, _) in scripts.items():
+        if text is not None:
+            (tmp_path / name).write_text(text)
+            (tmp_path / name).chmod(mode)
+    if "foreign" in scripts:
+        os.chown(tmp_path / "foreign", 65534, 65534)
+    config = tmp_path / "emitter.conf"
+    config.write_text("declare = label = below the lid; region=EU\n" + "".join(f"declare_run = {n}={tmp_path / n}\n" for n in scripts))
+    begin = time.monotonic()
+    done = subprocess.run([EMITTER, "--config", config, "--print"], capture_output=True, text=True, timeout=120, env={**os.environ, "SECRET": "x"})
+    took = time.monotonic() - begin
+    assert done.returncode == 0, done.stderr
+    rows = {row["name"]: row for row in json.loads(done.stdout)["state"]["declared"]["facts"]}
+    assert rows["label"] == {"name": "label", "value": "below the lid", "from": "configuration"}
+    for name, (_, _, value, why) in scripts.items():
+        row = rows[name]
+        if why:
+            assert "value" not in row and why in row["from"] and row["from"].startswith(str(tmp_path / name)), row
+        elif value:
+            assert (row["value"], row["from"]) == (value, str(tmp_path / name))
+    if "environment" in scripts:
+        assert set(rows["environment"]["value"].split()) <= {"LC_ALL", "PATH", "PWD", "SHLVL", "_", "OLDPWD"}
+        await_true(lambda: not any(pids_with(number) for number in ("600", "601", "602", "603")), "the end of what hung")
+        assert took < 40
+
+
+@pytest.mark.parametrize("settings, message", [
+    ("declare = label\n", "declare: wants name=value"),
+    ("declare = a b=c\n", "declare: a name has"),
+    ("declare_run = a=bin/true\n", "declare_run: wants absolute paths"),
+    ("declare_elements = XX.1=text\n", "declare_elements: wants key elements"),
+])
+def test_wrong_declarations_are_named(tmp_path, settings, message):
+    config = tmp_path / "emitter.conf"
+    config.write_text(settings)
+    done = subprocess.run([EMITTER, "--config", config, "--print"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and message in done.stderr and done.stdout == ""
+
+
+def test_an_image_is_judged_by_its_own_emitter(tmp_path):
+    root = tmp_path / "root"
+    (root / "etc/fleetstate").mkdir(parents=True)
+    (root / "etc/fleetstate/emitter.conf").write_text(
+        "sign_key = /etc/fleetstate/sign.key\ntls_key = /etc/fleetstate/tls.key\nuser = fleetstate-emitter\ninterval = 5m\n"
+        "declare_elements = DI.2=the label below the lid\n")
+    (root / "etc/fleetstate/emitter.conf").chmod(0o640)
+    for name in ("sign.key", "tls.key"):
+        (root / "etc/fleetstate" / name).write_text("")
+        (root / "etc/fleetstate" / name).chmod(0o600)
+
+    def look():
+        done = subprocess.run([EMITTER, "--config", "/dev/null", "--root", root, "--print"], capture_output=True, text=True, timeout=60)
+        return json.loads(done.stdout)["state"]
+
+    state = look()
+    assert state["emitter"]["interval_s"] == 300 and state["emitter"]["user"] == "own" and state["emitter"]["private_files"] is True
+    assert {e: state["elements"][e]["status"] for e in ("CS.1", "CS.3", "CS.4", "CS.5", "DI.2")} == {
+        "CS.1": "in-effect", "CS.3": "in-effect", "CS.4": "in-effect", "CS.5": "in-effect", "DI.2": "declared"}
+    (root / "etc/fleetstate/sign.key").chmod(0o644)
+    state = look()
+    assert state["emitter"]["private_files"] is False and state["elements"]["CS.3"]["status"] == "weak"
+    (root / "etc/fleetstate/emitter.conf").unlink()
+    (root / "etc/rsyslog.conf").write_text("*.* @@log.example:514\n")
+    state = look()
+    assert state["emitter"]["log_forwarding"] == ["rsyslog plain"]
+    assert {e: state["elements"][e]["status"] for e in ("CS.1", "CS.3", "CS.4", "CS.5", "DI.2")} == {
+        "CS.1": "unknown", "CS.3": "unknown", "CS.4": "unknown", "CS.5": "weak", "DI.2": "unknown"}
+
+
+@pytest.mark.parametrize("way", ["keep", "hash", "omit"])
+def test_personal_facts_go_by_the_makers_way(tmp_path, way):
+    done = subprocess.run([EMITTER, "--config", "/dev/null", "--personal", way, "--print"], capture_output=True, text=True, timeout=60)
+    state = json.loads(done.stdout)["state"]
+    name = os.uname().nodename
+    told = state["device"].get("hostname")
+    assert told == name if way == "keep" else re.fullmatch("hmac:[0-9a-f]{16}", told) if way == "hash" else told is None
+    if way == "omit":
+        assert state["unknown"]["device.hostname"] == "personal: left out"
