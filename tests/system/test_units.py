@@ -55,12 +55,12 @@ def allowed_calls(unit):
 
 def test_the_emitter_may_look_but_not_touch():
     calls = allowed_calls("fleetstate-emitter.service")
-    assert {"adjtimex", "openat2", "clone", "socket", "fdatasync"} <= calls
+    assert {"adjtimex", "openat2", "clone", "socket", "fdatasync", "seccomp"} <= calls
     assert not {"ptrace", "process_vm_readv", "process_vm_writev", "mount", "clock_settime", "reboot", "bpf"} & calls
     text = (ROOT / "deploy/systemd/fleetstate-emitter.service").read_text()
     assert not re.search("^ProtectClock=yes", text, re.M), "it would refuse adjtimex"
     for setting in ("AmbientCapabilities", "CapabilityBoundingSet"):
-        assert re.findall(rf"^{setting}=(.*)$", text, re.M) == ["CAP_SYS_PTRACE CAP_DAC_READ_SEARCH"]
+        assert re.findall(rf"^{setting}=(.*)$", text, re.M) == ["CAP_SYS_PTRACE CAP_DAC_READ_SEARCH CAP_NET_ADMIN"]
 
 
 def test_the_collector_has_no_capability():
