@@ -29,16 +29,23 @@ function noteTime(answer) {
 		skew = difference;
 }
 
-async function ask(path, parameters, signal) {
+function address(path, parameters) {
 	const query = new URLSearchParams();
 	for (const [key, value] of Object.entries({ ...parameters, tenant }))
 		if (value)
 			query.set(key, value);
-	const limit = AbortSignal.timeout(patience);
+	return query.size ? `${path}?${query}` : path;
+}
+
+// The token travels in a header, never in an address: those end in logs and histories.
+async function send(path, parameters, signal, body) {
+	const headers = { Authorization: `Bearer ${token}` };
+	if (body !== undefined)
+		headers["Content-Type"] = "application/json";
 	let answer;
 	try {
-		answer = await fetch(query.size ? `${path}?${query}` : path, { headers: { Authorization: `Bearer ${token}` }, cache: "no-store",
-			credentials: "omit", signal: signal ? AbortSignal.any([signal, limit]) : limit });
+		answer = await fetch(address(path, parameters), { method: body === undefined ? "GET" : "POST", headers, cache: "no-store", credentials: "omit", signal,
+			body: body === undefined ? undefined : JSON.stringify(body) });
 	} catch (error) {
 		if (error.name === "AbortError")
 			throw error;
@@ -51,7 +58,32 @@ async function ask(path, parameters, signal) {
 	throw new Problem(answer.status, (problem.type ?? "").split(":").pop(), problem.detail ?? problem.title ?? answer.statusText);
 }
 
+function ask(path, parameters, signal, body) {
+	const limit = AbortSignal.timeout(patience);
+	return send(path, parameters, signal ? AbortSignal.any([signal, limit]) : limit, body);
+}
+
+// Calls `tell` with the id of each server-sent event, until the stream ends. EventSource can't send a header.
+export async function follow(path, parameters, signal, tell) {
+	const answer = await send(path, parameters, signal);
+	const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+	let text = "";
+	for (;;) {
+		const { done, value } = await reader.read();
+		if (done)
+			return;
+		const blocks = (text + value).split("\n\n");
+		text = blocks.pop();
+		for (const block of blocks) {
+			const id = /^id: (\d+)$/m.exec(block);
+			if (id)
+				tell(id[1], /^data: /m.test(block));
+		}
+	}
+}
+
 export const get = async (path, parameters, signal) => (await ask(path, parameters, signal)).json();
+export const post = async (path, body) => (await ask(path, {}, undefined, body)).json();
 export const download = async (path) => (await ask(path)).blob();
 
 // What of the collector does not work, as one line; empty when all does. Asked without a token.

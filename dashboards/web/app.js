@@ -1,19 +1,22 @@
-// The analyst's page: a token, then one view at a time, brought up to date every few seconds while it is looked at.
+// The analyst's page: a token, then one view at a time, brought up to date with each event, and every few seconds besides, while it is looked at.
 
-import { Problem, get, identify, now, trouble } from "./api.js";
+import { Problem, follow, get, identify, now, trouble } from "./api.js";
 import { clock, el, span, tick } from "./dom.js";
 import { patch } from "./patch.js";
 import * as fleet from "./fleet.js";
 import * as devices from "./devices.js";
 import * as device from "./device.js";
+import * as alerts from "./alerts.js";
 
 const every = 5000;	// milliseconds between two looks
+const least = 1000;	// between two that events bring about
 const $ = (id) => document.getElementById(id);
 
 // A view: title(parameters, match, data), load(parameters, match, signal) -> data, draw(data, parameters, match) -> nodes.
 const views = [
 	{ pattern: /^\/$/, nav: "#/", view: fleet },
 	{ pattern: /^\/devices$/, nav: "#/devices", view: devices },
+	{ pattern: /^\/alerts$/, nav: "#/alerts", view: alerts },
 	{ pattern: /^\/devices\/([0-9a-f]{34})(?:\/(\w+))?$/, nav: "#/devices", view: device },
 ];
 
@@ -82,6 +85,40 @@ async function look(fresh) {
 		timer = setTimeout(() => look(false), every);
 }
 
+// Once more, soon: much may happen at once, and one look shows it all.
+let soon = 0;
+function lookSoon() {
+	if (!soon)
+		soon = setTimeout(() => {
+			soon = 0;
+			if (tenant !== null && !document.hidden)
+				look(false);
+		}, least);
+}
+
+let stream = null;
+let last = null;	// the place in the feed
+const pause = (ms) => new Promise((done) => setTimeout(done, ms));
+async function listen() {
+	stream?.abort();
+	const mine = stream = new AbortController();
+	while (mine === stream && !document.hidden && tenant !== null) {
+		try {
+			await follow("/v1/events/stream", { after: last }, mine.signal, (id, happened) => {
+				last = id;
+				if (happened)
+					lookSoon();
+			});
+		} catch (error) {
+			if (mine.signal.aborted)
+				return;
+			if (error.status === 410 || error.status === 400)
+				last = null;	// what lies between is seen by looking
+		}
+		await pause(every);
+	}
+}
+
 function show(at, data) {
 	// Also of the same data: time alone makes a device overdue.
 	const nodes = at.view.draw(data, at.parameters, at.match);
@@ -144,9 +181,12 @@ function frame(visible) {
 // asksTenant: the token is an operator's, and each question has to name a tenant.
 function signIn(error, token = "", asksTenant = false) {
 	tenant = null;
+	last = null;
 	clearTimeout(timer);
 	pending?.abort();
 	pending = null;
+	stream?.abort();
+	stream = null;
 	drawn = false;
 	identify("", "");
 	frame(false);
@@ -185,6 +225,7 @@ async function enter(token, of) {
 	}
 	frame(true);
 	look(true);
+	listen();
 }
 
 history.scrollRestoration = "manual";
@@ -211,9 +252,14 @@ addEventListener("keydown", (event) => {
 });
 document.addEventListener("visibilitychange", () => {
 	clearTimeout(timer);
-	if (!document.hidden && tenant !== null)
+	if (document.hidden)
+		stream?.abort();
+	else if (tenant !== null) {
 		look(false);
+		listen();
+	}
 });
+addEventListener("acted", () => tenant !== null && look(false));
 setInterval(() => tenant !== null && tell(), 1000);
 $("leave").addEventListener("click", () => signIn(""));
 signIn("");

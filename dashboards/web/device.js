@@ -1,14 +1,17 @@
 // One device: who it is, its facts, its inventory, its reports, and what the ledger says is missing.
 
 import { download, get } from "./api.js";
+import { list, outcome } from "./alerts.js";
 import { address, ago, bar, bytes, clock, count, el, heard, nameOf, pages, reasons, since, span, standing, table } from "./dom.js";
 
 const limit = 100;
+const shown = 5;	// open alerts above the tabs
 const tabs = {
 	facts: { title: "Facts", path: "state", draw: facts },
 	inventory: { title: "Inventory", path: "inventory", draw: inventory, list: true },
 	reports: { title: "Reports", path: "reports", draw: reports, list: true },
 	ledger: { title: "Ledger", path: "ledger", draw: ledger },
+	alerts: { title: "Alerts", path: "alerts", draw: alerts, list: true },
 };
 const tabOf = (match) => Object.hasOwn(tabs, match[2] ?? "") ? match[2] : "facts";
 
@@ -18,12 +21,13 @@ export async function load(parameters, match, signal) {
 	const tab = tabs[tabOf(match)];
 	const base = `/v1/devices/${match[1]}`;
 	const device = await get(base, {}, signal);
+	const open = tab === tabs.alerts ? null : get(`${base}/alerts`, { state: "open,acknowledged,silenced", limit: shown }, signal);
 	const part = await get(`${base}/${tab.path}`, tab.list ? { limit, cursor: parameters.cursor } : {}, signal).catch((error) => {
 		if (error.status === 404)
 			return null;	// nothing of this kind has come yet
 		throw error;
 	});
-	return { device, part };
+	return { device, part, open: await open };
 }
 
 function pairs(rows) {
@@ -78,12 +82,48 @@ function topic(name, told, why) {
 		...unknown.map(([k, reason]) => [spelt(k.slice(name.length + 1)), el("span.unknown.posture", {}, `? unknown: ${reason}`)])]));
 }
 
+// NISTIR 8259 Table 1: its capabilities, and their key elements as the device told of them.
+const capabilities = [
+	["Device identification", { "DI.1": "a unique logical identifier", "DI.2": "a unique physical identifier" }],
+	["Device configuration", { "DC.1": "settings can be changed", "DC.2": "only by those who may", "DC.3": "a secure configuration can be restored" }],
+	["Data protection", { "DP.1": "cryptographic modules", "DP.2": "data can be made unreadable", "DP.3": "cryptography can be configured" }],
+	["Logical access to interfaces", { "LA.1": "interfaces that are not needed are off", "LA.2": "access over each is restricted", "LA.3": "lock-out is configured" }],
+	["Software update", { "SU.1": "software can be updated", "SU.2": "updates are confirmed to be valid", "SU.3": "updates can be rolled back",
+		"SU.4": "only those who may can update", "SU.5": "updating can be turned on and off", "SU.6": "automatic updates and notifications" }],
+	["Cybersecurity state awareness", { "CS.1": "the state is reported", "CS.2": "degraded is told from as expected", "CS.3": "access to the state is restricted",
+		"CS.4": "the state can't be edited", "CS.5": "the state is available elsewhere" }],
+];
+const grades = { "in-effect": ["✔", "operational"], declared: ["○", "soft"], "not-applicable": ["–", "soft"], off: ["▲", "degraded"], weak: ["▲", "degraded"],
+	"not-supported": ["▲", "degraded"] };
+function element(id, what, told) {
+	const [mark, tone] = grades[told?.status] ?? ["?", "unknown"];
+	return el("li", { "data-key": `e-${id}` }, el("span.mono", {}, id), el("span", {}, what, told?.why && el("span.soft.under", {}, told.why)),
+		el(`span.posture.${tone}`, {}, el("span.mark", { "aria-hidden": "true" }, mark), told?.status?.replaceAll("-", " ") ?? "not reported"));
+}
+
+// In unknown: what the device could not tell, by "elements.DI.1".
+function elements(told, why) {
+	const of = (id) => told?.[id] ?? (why[`elements.${id}`] ? { status: "unknown", why: why[`elements.${id}`] } : null);
+	return el("section.card", { "data-key": "elements" }, el("h2", {}, "Key elements of NISTIR 8259"), el("div.elements", {}, capabilities.map(([name, list]) =>
+		el("div", { "data-key": name }, el("h3", {}, name), el("ul", {}, Object.entries(list).map(([id, what]) => element(id, what, of(id))))))));
+}
+
+function alerts(answer, device, here, parameters) {
+	return [outcome(), el("section.card", {}, list(answer?.items ?? [], "There has been no alert about this device.", "About"), answer && pages(answer, parameters, here))];
+}
+
+function openAlerts(open, device) {
+	return open?.items.length > 0 && [outcome(), el("section.card", { "data-key": "open" }, el("h2", {}, "Open alerts"), list(open.items, "", "About"),
+		open.next && el("p.pages", {}, el("a", { href: `#/devices/${device.ueid}/alerts` }, "All alerts of this device")))];
+}
+
 function facts(answer) {
 	if (!answer?.state)
 		return [el("p.empty", {}, "No state has been reported yet, so nothing can be said of this device's security.")];
-	const { unknown: why = {}, ...state } = answer.state;
-	const names = inOrder([...new Set([...Object.keys(state), ...Object.keys(why).map((k) => k.split(".")[0])])], topics);
+	const { unknown: why = {}, elements: judged, ...state } = answer.state;
+	const names = inOrder([...new Set([...Object.keys(state), ...Object.keys(why).map((k) => k.split(".")[0])])].filter((n) => n !== "elements"), topics);
 	return [el("p.soft", {}, `As report ${count(answer.seq)} said, issued `, since(answer.issued_at), ", received ", since(answer.received_at), "."),
+		elements(judged, why),
 		el("div.dense", {}, names.map((name) => topic(name, typeof state[name] === "object" && state[name] || {}, why)))];
 }
 
@@ -163,12 +203,13 @@ function ledger(answer) {
 		el("section.card", {}, el("h2", {}, "Refused"), refused.length ? pairs(refused.map(([reason, n]) => [reason, count(n)])) : el("p.soft", {}, "Nothing was refused."))].flat();
 }
 
-export function draw({ device, part }, parameters, match) {
+export function draw({ device, part, open }, parameters, match) {
 	const tab = tabOf(match);
 	const here = `#/devices/${device.ueid}/${tab}`;
 	return [
 		el("div.headline", {}, el("h1", {}, nameOf(device)), standing(device), el("span", {}, reasons(device)),
 			el("span.soft", {}, "since ", since(device.posture_since))),
+		...[openAlerts(open, device)].flat().filter(Boolean),
 		el("section.card", {}, identity(device), evidence(device)),
 		el("nav.tabs", { "aria-label": "About the device" }, Object.entries(tabs).map(([name, { title }]) =>
 			el("a", { href: `#/devices/${device.ueid}/${name}`, "aria-current": name === tab && "page" }, title))),

@@ -4,7 +4,7 @@ import { get } from "./api.js";
 import { address, el, heard, nameOf, pages, postures, reasons, standing, table } from "./dom.js";
 
 const limit = 50;
-const filters = ["q", "posture", "lifecycle", "model", "firmware", "component", "component_version"];
+const filters = ["q", "posture", "lifecycle", "model", "firmware", "component", "component_version", "policy"];
 const pick = (parameters) => Object.fromEntries(filters.filter((f) => parameters[f]).map((f) => [f, parameters[f]]));
 const here = "#/devices";
 
@@ -52,6 +52,7 @@ export function draw(list, parameters) {
 			choice("lifecycle", "Lifecycle", ["pending", "active", "retired", "revoked", "transferred"], parameters),
 			field("model", "Model", parameters), field("firmware", "Firmware", parameters),
 			field("component", "Has component", parameters), field("component_version", "in version", parameters),
+			parameters.policy && field("policy", "Violates policy", parameters),
 			el("button.main", { type: "submit" }, "Filter"),
 			chosen && el("a", { href: here }, "Show all")),
 		el("section.card", {},

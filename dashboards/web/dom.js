@@ -43,6 +43,10 @@ export function posture(name) {
 	return el(`span.posture.${known ? name : "unknown"}`, {}, el("span.mark", { "aria-hidden": "true" }, known ? marks[name] : "?"), name ?? "unknown");
 }
 
+const grades = { critical: ["‼", "untrusted"], high: ["▲", "degraded"], medium: ["△", "unknown"], low: ["–", "soft"] };
+export const severities = Object.keys(grades);
+export const severity = (name) => el(`span.posture.${grades[name]?.[1] ?? "unknown"}`, {}, el("span.mark", { "aria-hidden": "true" }, grades[name]?.[0] ?? "?"), name);
+
 // A device's posture: one that has not been heard in time is not called healthy, also before the collector has called it silent.
 export const standing = (device) => device.posture === "operational" && overdue(device)
 	? el("span.posture.unknown", {}, el("span.mark", { "aria-hidden": "true" }, "?"), "was operational") : posture(device.posture);

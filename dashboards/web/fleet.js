@@ -1,7 +1,7 @@
 // The whole fleet: what needs attention first, then counts by posture, model, firmware and lifecycle.
 
 import { get } from "./api.js";
-import { address, ago, bar, count, el, heard, nameOf, posture, postures, reasons, since, standing, table } from "./dom.js";
+import { address, ago, bar, count, el, heard, nameOf, posture, postures, reasons, severities, severity, since, standing, table } from "./dom.js";
 
 const meaning = {
 	untrusted: "forked, revoked or failing verification",
@@ -39,6 +39,12 @@ function attention(fleet, items) {
 			el("a", { href: `#/devices?posture=${name}&lifecycle=active` }, `All ${count(fleet.posture[name])} ${name}`))));
 }
 
+function alerts(open) {
+	const some = severities.filter((s) => open?.[s] > 0);
+	return el("p.open", {}, el("a", { href: "#/alerts" }, "Alerts"), ": ", some.length ? some.map((s, i) => [i > 0 && ", ",
+		el("a.plain", { href: `#/alerts?severity=${s}` }, count(open[s]), " ", severity(s))]) : el("span.soft", {}, "none is open"));
+}
+
 function tile(name, n) {
 	return el(`a.tile.${name}${n ? "" : ".none"}`, { href: `#/devices?posture=${name}&lifecycle=active`, id: `tile-${name}` },
 		el("b", {}, count(n)), posture(name), el("small", {}, meaning[name]));
@@ -73,6 +79,7 @@ export function draw({ fleet, attention: items }) {
 		el("h1", {}, `${count(fleet.total)} devices`),
 		el("div.tiles", {}, postures.map((name) => tile(name, of(name)))),
 		bar(postures.map((name) => ({ share: of(name), name })), postures.map((name) => `${of(name)} ${name}`).join(", ")),
+		alerts(fleet.alerts),
 		attention(fleet, items),
 		el("div.columns", {}, bars("Models", fleet.model, "model"), bars("Firmware", fleet.firmware, "firmware"), bars("Lifecycle", fleet.lifecycle, "lifecycle")),
 	];

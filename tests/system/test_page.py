@@ -180,6 +180,77 @@ def test_it_is_live(page, run):
     until(page, lambda: text(page) != before, 90)
 
 
+def opened(run, ueid, policy):
+    return run.sql("INSERT INTO alert (device_id, tenant_id, policy_id, reasons) SELECT d.device_id, d.tenant_id, p.policy_id, ARRAY[%s] FROM device d, policy p"
+                   " WHERE d.ueid = decode(%s, 'hex') AND p.id = %s RETURNING alert_id", (HOSTILE, ueid, policy))[0][0]
+
+
+@pytest.fixture
+def alert(run):
+    number = opened(run, run.env["SELF_UEID"], "certificate-ending")
+    yield number
+    run.sql("DELETE FROM alert_note WHERE alert_id = %s; DELETE FROM alert WHERE alert_id = %s", (number, number))
+
+
+def row(page, number):
+    return page.find_element(By.CSS_SELECTOR, f"tr[data-key='{number}']")
+
+
+def state_of(run, number):
+    return run.get(f"/v1/alerts/{number}")["state"]
+
+
+def test_alerts_are_dealt_with(browser, run, alert):
+    sign_in(browser, run, run.env["FLEETSTATE_ANALYST_TOKEN"])
+    go(browser, "#/alerts", "ends soon")
+    told = run.get(f"/v1/alerts/{alert}")
+    assert told["remediation"] in row(browser, alert).text and HOSTILE in row(browser, alert).text
+    top = row(browser, alert).location["y"]
+    row(browser, alert).find_element(By.CSS_SELECTOR, "button[aria-label^=Acknowledge]").send_keys("\n")
+    until(browser, lambda: "acknowledged" in row(browser, alert).text and "is acknowledged" in text(browser))
+    assert state_of(run, alert) == "acknowledged" and abs(row(browser, alert).location["y"] - top) < 2, "nothing jumps"
+    row(browser, alert).find_element(By.CSS_SELECTOR, "button[aria-label^=Silence]").click()
+    until(browser, lambda: "silenced" in row(browser, alert).text)
+    assert state_of(run, alert) == "silenced"
+    row(browser, alert).find_element(By.CSS_SELECTOR, "button[aria-label^='End silence']").click()
+    until(browser, lambda: state_of(run, alert) == "acknowledged")
+    go(browser, "#/alerts?severity=low", "No alert is so")
+    go(browser, f"#/devices/{run.env['SELF_UEID']}", "Open alerts")
+    go(browser, f"#/devices/{run.env['SELF_UEID']}/alerts", "ends soon")
+
+
+def test_a_viewer_is_told_whose_that_is(page, run, alert):
+    go(page, "#/alerts", "ends soon")
+    row(page, alert).find_element(By.CSS_SELECTOR, "button[aria-label^=Acknowledge]").click()
+    until(page, lambda: "an analyst's" in page.find_element(By.CLASS_NAME, "outcome").text)
+    assert state_of(run, alert) == "open"
+
+
+def test_key_elements(page, run):
+    me = run.env["SELF_UEID"]
+    go(page, f"#/devices/{me}", "Key elements of NISTIR 8259")
+    judged = run.get(f"/v1/devices/{me}/state")["state"].get("elements", {})
+    shown = {li.find_element(By.CLASS_NAME, "mono").text: li.text for li in page.find_elements(By.CSS_SELECTOR, ".elements li")}
+    assert len(shown) == 22 and set(judged) <= set(shown)
+    for name, line in shown.items():
+        assert (judged[name]["status"].replace("-", " ") if name in judged else "unknown" if "unknown" in line else "not reported") in line
+        assert judged.get(name, {}).get("why", "") in line
+
+
+def test_an_event_is_seen_at_once(page, run):
+    go(page, "#/devices", "Last heard")
+    await_update(page)  # the next look by the clock is REFRESH away
+    before = updates(page)
+    run.sql("INSERT INTO event (tenant_id, type) SELECT tenant_id, 'test' FROM tenant WHERE id = 'acme'")
+    until(page, lambda: updates(page) > before, REFRESH - 1.5, "a look for the event")
+
+
+def test_no_token_in_an_address(page, run):
+    asked = [json.loads(e["message"])["message"] for e in page.get_log("performance")]
+    urls = [m["params"]["request"]["url"] for m in asked if m["method"] == "Network.requestWillBeSent"]
+    assert any("/v1/events/stream" in u for u in urls) and not any("fst_" in u for u in urls)
+
+
 @pytest.fixture
 def hostile(run):
     """A device that says markup wherever it may say a text."""
@@ -223,14 +294,16 @@ return [...document.querySelectorAll('body *')].filter((n) => [...n.childNodes].
 def test_contrast_and_width(page, run, scheme):
     page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]})
     page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": False})
+    me = run.env["SELF_UEID"]
+    opened_here = opened(run, me, "silent")
     try:
-        me = run.env["SELF_UEID"]
-        for place, word in (("#/", "devices"), ("#/devices", "active"), (f"#/devices/{me}", "kernel"), (f"#/devices/{me}/ledger", "Received"),
+        for place, word in (("#/", "devices"), ("#/devices", "active"), ("#/alerts", "Check power"), (f"#/devices/{me}", "kernel"), (f"#/devices/{me}/ledger", "Received"),
                             (f"#/devices/{me}/reports", "quiet")):
             go(page, place, word)
             assert page.execute_script(CONTRAST) == [], place
             assert page.execute_script("return document.documentElement.scrollWidth") <= 390, place
     finally:
+        run.sql("DELETE FROM alert WHERE alert_id = %s", (opened_here,))
         page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
         page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
 
