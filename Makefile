@@ -88,6 +88,11 @@ EMITTER := \
 	emitter/probe_tpm.c \
 	emitter/probe_ports.c \
 	emitter/probe_firewall.c \
+	emitter/probe_pending.c \
+	emitter/update_apt.c \
+	emitter/apt_conf.c \
+	emitter/apt_policy.c \
+	emitter/unpack.c \
 	emitter/probe_update.c \
 	emitter/probe_configuration.c \
 	emitter/probe_packaged.c \

@@ -380,6 +380,7 @@ static const struct {
 	{"prctl", {0, SCMP_CMP_EQ, PR_SET_DUMPABLE, 0}},
 	{"prctl", {0, SCMP_CMP_EQ, PR_CAPBSET_READ, 0}},
 	{"prctl", {0, SCMP_CMP_EQ, PR_SET_NO_NEW_PRIVS, 0}},
+	{"prctl", {0, SCMP_CMP_EQ, PR_SET_SECCOMP, 0}}, /* a child that is allowed still less */
 	{"prctl", {0, SCMP_CMP_EQ, 0x53564d41 /* PR_SET_VMA, which names memory */, 0}},
 #if defined __SANITIZE_ADDRESS__ || defined __SANITIZE_THREAD__
 	{"prctl", {0, SCMP_CMP_EQ, PR_SET_PTRACER, 0}},

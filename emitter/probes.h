@@ -110,7 +110,9 @@ void probe_clock(struct probe *);
 void probe_tpm(struct probe *);	/* the maker's marks in silicon: TPM endorsement key, system on a chip, permanent hardware addresses */
 void probe_ports(struct probe *);	/* local interfaces: serial consoles, USB, removable media, radios */
 void probe_firewall(struct probe *);	/* the packet filter and what it does by default */
-void probe_update(struct probe *);	/* how the system is updated, what waits, who may, and the way back */
+void probe_updaters(struct probe *);	/* what can update the system */
+void probe_pending(struct probe *);	/* what waits; by itself, since it takes long and seldom changes */
+void probe_update(struct probe *);	/* how the system is updated, who may, and the way back */
 void probe_configuration(struct probe *);	/* declared files against the secure baseline */
 void probe_packaged(struct probe *);	/* packages' configuration files against what they brought */
 void probe_authority(struct probe *);	/* who may change what, and who may become root */
