@@ -94,6 +94,9 @@ EMITTER := \
 	emitter/apt_policy.c \
 	emitter/unpack.c \
 	emitter/probe_update.c \
+	emitter/update_trust.c \
+	emitter/update_slots.c \
+	emitter/update_conf.c \
 	emitter/probe_configuration.c \
 	emitter/probe_packaged.c \
 	emitter/conffiles.c \
