@@ -79,6 +79,14 @@ add_file(struct baseline *b, int root, const char *path)
 	file->mode = st.st_mode & 07777;
 }
 
+/* A directory that is not there has nothing that matches. */
+static int
+on_error(const char *path, int error)
+{
+	(void)path;
+	return error != ENOENT && error != ENOTDIR;
+}
+
 static void
 add_matches(struct baseline *b, const char *directory, int root, const char *pattern)
 {
@@ -92,7 +100,7 @@ add_matches(struct baseline *b, const char *directory, int root, const char *pat
 			LIMIT_BASELINE_PATH);
 	if ((size_t)snprintf(whole, sizeof whole, "%.*s%s", (int)prefix, directory, pattern) >= sizeof whole)
 		cli_die(CLI_WRONG, "%s: too long", pattern);
-	result = glob(whole, GLOB_NOSORT | GLOB_ERR, NULL, &found);
+	result = glob(whole, GLOB_NOSORT, on_error, &found);
 	if (result != 0 && result != GLOB_NOMATCH)
 		cli_die(CLI_WRONG, "%s: can't be listed", pattern);
 	for (size_t i = 0; result == 0 && i < found.gl_pathc; i++)
