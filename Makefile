@@ -70,6 +70,7 @@ EMITTER := \
 	emitter/netfilter.c \
 	emitter/tpm.c \
 	emitter/links.c \
+	emitter/expected.c \
 	emitter/firewall_conf.c \
 	emitter/systemd.c \
 	emitter/probe_identity.c \

@@ -25,7 +25,7 @@ static const struct {
 	{"interfaces", probe_interfaces, false, FACT_INTERFACES_NETWORK, FACT_INTERFACES_UNEXPECTED_SOCKETS},
 	{"ports", probe_ports, false, FACT_INTERFACES_SERIAL_CONSOLES, FACT_INTERFACES_RADIOS},
 	{"firewall", probe_firewall, false, FACT_INTERFACES_FIREWALL, FACT_INTERFACES_FIREWALL_INPUT},
-	{"clock", probe_clock, true, FACT_CLOCK_SYNCHRONISED, FACT_CLOCK_MAX_ERROR},
+	{"clock", probe_clock, false, FACT_CLOCK_SYNCHRONISED, FACT_CLOCK_MAX_ERROR},
 	{"updaters", probe_updaters, false, FACT_UPDATE_MECHANISMS, FACT_UPDATE_MECHANISMS},
 	{"pending", probe_pending, false, FACT_UPDATE_PENDING, FACT_UPDATE_PENDING_NAMES},
 	{"update", probe_update, false, FACT_UPDATE_CHECKED, FACT_UPDATE_NOTIFICATION},

@@ -61,11 +61,76 @@ service(struct probe *p)
 		facts_unknown(p->facts, FACT_CLOCK_SOURCE, "other processes are hidden");
 }
 
+/* Services by the names of what starts them. The last column is that of sysvinit and OpenWrt, behind "S" and two digits. */
+static const struct {
+	const char *unit, *script, *source;
+} enabled[] = {
+	{"chrony.service", "chrony", "chrony"},
+	{"chronyd.service", "chronyd", "chrony"},
+	{"systemd-timesyncd.service", NULL, "systemd-timesyncd"},
+	{"dbus-org.freedesktop.timesync1.service", NULL, "systemd-timesyncd"},
+	{"ntpsec.service", "ntpsec", "ntpd"},
+	{"ntp.service", "ntp", "ntpd"},
+	{"ntpd.service", "ntpd", "ntpd"},
+	{"ntpd-rs.service", NULL, "ntpd-rs"},
+	{"openntpd.service", "openntpd", "openntpd"},
+	{NULL, "sysntpd", "ntpd"},
+};
+static const char *const starts[] = {"etc/systemd/system/multi-user.target.wants",
+				     "etc/systemd/system/sysinit.target.wants",
+				     "etc/systemd/system",
+				     "etc/runlevels/default",
+				     "etc/rc2.d",
+				     "etc/rc.d"};
+
+struct start {
+	const char *source;
+	bool any; /* a directory of things to start was there */
+};
+
+static bool
+take_start(void *context, int directory, const char *name)
+{
+	struct start *start = context;
+	const char *script = name;
+
+	(void)directory;
+	start->any = true;
+	if (name[0] == 'S' && name[1] >= '0' && name[1] <= '9' && name[2] >= '0' && name[2] <= '9')
+		script = name + 3;
+	for (size_t i = 0; i < sizeof enabled / sizeof enabled[0]; i++)
+		if ((enabled[i].unit && strcmp(name, enabled[i].unit) == 0) ||
+		    (enabled[i].script && strcmp(script, enabled[i].script) == 0))
+			start->source = enabled[i].source;
+	return !start->source;
+}
+
+/* An image: what it will start. */
+static void
+service_of_image(struct probe *p)
+{
+	struct start start = {NULL, false};
+
+	for (size_t i = 0; i < sizeof starts / sizeof starts[0] && !start.source; i++)
+		(void)!source_list(p->source, starts[i], SOURCE_NAMES, take_start, &start);
+	if (start.source || start.any)
+		facts_set_text(p->facts, FACT_CLOCK_SOURCE, start.source ? start.source : "none");
+	else
+		facts_unknown(p->facts, FACT_CLOCK_SOURCE, COLLECT_IMAGE);
+}
+
 void
 probe_clock(struct probe *p)
 {
 	struct timex now = {.modes = 0};
 
+	if (!source_is_live(p->source)) {
+		service_of_image(p);
+		for (unsigned fact = FACT_CLOCK_SYNCHRONISED; fact <= FACT_CLOCK_MAX_ERROR; fact++)
+			if (fact != FACT_CLOCK_SOURCE)
+				facts_unknown(p->facts, (enum fact)fact, COLLECT_IMAGE);
+		return;
+	}
 	service(p);
 	if (adjtimex(&now) < 0) {
 		for (unsigned fact = FACT_CLOCK_SYNCHRONISED; fact <= FACT_CLOCK_MAX_ERROR; fact++)

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "emitter/expected.h"
 #include "emitter/probes.h"
 
 #define NETWORKS_MAX 4096 /* a host of containers has hundreds */
@@ -96,6 +97,17 @@ string(const char *text)
 	return (struct slice){(const uint8_t *)text, strlen(text)};
 }
 
+/* NULL: nobody said what is expected. */
+static const char *
+expected(const struct probe *p, bool interfaces)
+{
+	const char *patterns = !p->declared ? NULL
+			       : interfaces ? p->declared->expected_interfaces
+					    : p->declared->expected_sockets;
+
+	return patterns && patterns[0] ? patterns : NULL;
+}
+
 /* What has no flags is no interface: "bonding_masters" is a file. */
 static bool
 take_network(void *context, int directory, const char *name)
@@ -103,7 +115,7 @@ take_network(void *context, int directory, const char *name)
 	struct probe *p = context;
 	struct fact_field row[4] = {{.kind = FIELD_TEXT, .bytes = string(name)}};
 	uint8_t mac[6];
-	char type[32];
+	char type[32] = "";
 	struct slice text;
 	uint64_t number;
 
@@ -119,6 +131,9 @@ take_network(void *context, int directory, const char *name)
 		row[3] = (struct fact_field){.kind = FIELD_TEXT, .bytes = string(type)};
 	}
 	facts_add_row(p->facts, FACT_INTERFACES_NETWORK, row, 4);
+	if (row[2].flag && strcmp(type, "loopback") != 0 && expected(p, true) &&
+	    !expects_interface(expected(p, true), name))
+		facts_add_text(p->facts, FACT_INTERFACES_UNNECESSARY, name);
 	return true;
 }
 
@@ -126,8 +141,13 @@ static void
 networks(struct probe *p)
 {
 	facts_begin_list(p->facts, FACT_INTERFACES_NETWORK);
-	if (source_list(p->source, "sys/class/net", NETWORKS_MAX, take_network, p) < 0)
+	facts_begin_list(p->facts, FACT_INTERFACES_UNNECESSARY);
+	if (source_list(p->source, "sys/class/net", NETWORKS_MAX, take_network, p) < 0) {
 		facts_unknown(p->facts, FACT_INTERFACES_NETWORK, probe_why(p));
+		facts_unknown(p->facts, FACT_INTERFACES_UNNECESSARY, probe_why(p));
+	} else if (!expected(p, true)) {
+		facts_unknown(p->facts, FACT_INTERFACES_UNNECESSARY, "expected_interfaces is not set");
+	}
 }
 
 /* The kernel prints each 32-bit word of an address as this machine's number; memory then holds it in the network's order. */
@@ -391,6 +411,58 @@ state(struct sockets *s)
 	}
 }
 
+static bool
+is_loopback(const struct socket_row *row)
+{
+	static const uint8_t one[16] = {[15] = 1}, mapped[12] = {[10] = 0xff, [11] = 0xff};
+
+	if (row->address_len == 4)
+		return row->address[0] == 127;
+	if (memcmp(row->address, mapped, sizeof mapped) == 0)
+		return row->address[12] == 127;
+	return memcmp(row->address, one, sizeof one) == 0;
+}
+
+/* That one is bad can be known without being told what is expected; that none is, can't. */
+static void
+unexpected(struct sockets *s)
+{
+	struct facts *facts = s->probe->facts;
+	const char *patterns = expected(s->probe, false);
+	char shown[64], last[64] = "";
+	bool any = false;
+
+	facts_begin_list(facts, FACT_INTERFACES_UNEXPECTED_SOCKETS);
+	for (size_t i = 0; i < s->len; i++) {
+		struct socket *socket = &s->at[i];
+
+		if (is_loopback(&socket->row))
+			continue;
+		if (patterns ? expects_socket(patterns, socket->protocol, socket->row.port, socket->program)
+			     : !is_never_expected(socket->protocol, socket->row.port))
+			continue;
+		snprintf(shown, sizeof shown, "%s %u%s%s", socket->protocol, socket->row.port,
+			 socket->program[0] ? " " : "", socket->program);
+		if (strcmp(shown, last) != 0)
+			facts_add_text(facts, FACT_INTERFACES_UNEXPECTED_SOCKETS, shown);
+		strcpy(last, shown);
+		any = true;
+	}
+	if (!patterns && !any)
+		facts_unknown(facts, FACT_INTERFACES_UNEXPECTED_SOCKETS, "expected_sockets is not set");
+}
+
+static int
+by_port(const void *a, const void *b)
+{
+	const struct socket *x = a, *y = b;
+	int order = strcmp(x->protocol, y->protocol);
+
+	if (order == 0)
+		order = (x->row.port > y->row.port) - (x->row.port < y->row.port);
+	return order ? order : strcmp(x->program, y->program);
+}
+
 static void
 sockets(struct probe *p)
 {
@@ -399,12 +471,16 @@ sockets(struct probe *p)
 	read_tables(&s);
 	if (s.why) {
 		facts_unknown(p->facts, FACT_INTERFACES_SOCKETS, s.why);
+		facts_unknown(p->facts, FACT_INTERFACES_UNEXPECTED_SOCKETS, s.why);
 	} else {
 		if (s.len > 0) {
 			qsort(s.at, s.len, sizeof s.at[0], by_inode);
 			(void)!source_list(p->source, "proc", SOURCE_NAMES, take_process, &s);
 		}
 		state(&s);
+		if (s.len > 0)
+			qsort(s.at, s.len, sizeof s.at[0], by_port);
+		unexpected(&s);
 	}
 	free(s.at);
 }
@@ -412,8 +488,6 @@ sockets(struct probe *p)
 void
 probe_interfaces(struct probe *p)
 {
-	facts_unknown(p->facts, FACT_INTERFACES_UNNECESSARY, "no probe looks at this yet");
-	facts_unknown(p->facts, FACT_INTERFACES_UNEXPECTED_SOCKETS, "no probe looks at this yet");
 	networks(p);
 	sockets(p);
 }
