@@ -290,6 +290,12 @@ return [...document.querySelectorAll('body *')].filter((n) => [...n.childNodes].
 """
 
 
+WIDE = """
+return document.documentElement.scrollWidth <= 390 ? [] : [...document.querySelectorAll('body *')].filter((n) => n.getBoundingClientRect().right > 390)
+	.map((n) => `${n.tagName} ${n.id} ${n.className} ${n.getBoundingClientRect().right}`);
+"""
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_contrast_and_width(page, run, scheme):
     page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]})
@@ -301,7 +307,7 @@ def test_contrast_and_width(page, run, scheme):
                             (f"#/devices/{me}/reports", "quiet")):
             go(page, place, word)
             assert page.execute_script(CONTRAST) == [], place
-            assert page.execute_script("return document.documentElement.scrollWidth") <= 390, place
+            assert page.execute_script(WIDE) == [], place
     finally:
         run.sql("DELETE FROM alert WHERE alert_id = %s", (opened_here,))
         page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
