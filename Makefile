@@ -178,6 +178,7 @@ COLLECTOR := \
 	collector/format_cloudevents.c \
 	collector/format_rfc5424.c \
 	collector/vault.c \
+	collector/sink_new.c \
 	collector/sink_webhook.c \
 	collector/sink_syslog.c \
 	collector/lane.c \
@@ -198,6 +199,7 @@ COLLECTOR := \
 	collector/api_fleet.c \
 	collector/api_devices.c \
 	collector/api_reports.c \
+	collector/api_sinks.c \
 	collector/api_policies.c \
 	collector/api_alerts.c \
 	collector/api_events.c \

@@ -186,6 +186,12 @@ const struct statement query_statements[QUERIES] = {
 			    "AND refusal_id > $4::int8 ORDER BY refusal_id LIMIT $3::int8",
 			    4},
 	/* clang-format off */
+	[QUERY_SINKS] = {"sinks", "SELECT item, sink_id FROM tenant_sinks() WHERE sink_id > $2::int8 ORDER BY sink_id LIMIT $1::int8", 2},
+	[QUERY_SINK_TENANT] = {"sink_tenant", "SELECT id FROM tenant WHERE " TENANT, 0},
+	[QUERY_SINK_ADD] = {"sink_add",
+		"SELECT add_tenant_sink($1::text, $2::text, $3::text, $4::text, $5::text, $6::bytea, $7::text, $8::text, $9::int8::int, $10::text::bool)::int8",
+		10},
+	[QUERY_SINK_DELETE] = {"sink_delete", "SELECT remove_tenant_sink($1::int8)::int::int8", 1},
 	[QUERY_POLICIES] = {"policies", "SELECT item, policy_id::int8 FROM policy_item WHERE policy_id > $2::int8 ORDER BY policy_id LIMIT $1::int8", 2},
 	[QUERY_POLICY] = {"policy", "SELECT item, revision FROM policy_item WHERE id = $1::text", 1},
 	[QUERY_POLICY_PUT] = {"policy_put",

@@ -33,6 +33,7 @@ struct request {
 	const struct route *route;
 	const char *variables[REQUEST_VARIABLES];	/* the {x} of the route's path, in order */
 	struct query_pool *pool;
+	const struct vault_key *vault;		/* what secrets are sealed under; NULL: there is none */
 	const struct readiness *readiness;
 	size_t readiness_len;
 	struct body body;

@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <microhttpd.h>
 #include <netinet/in.h>
+#include <openssl/crypto.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,6 +14,7 @@
 #include "collector/counters.h"
 #include "collector/feed.h"
 #include "collector/routes.h"
+#include "collector/vault.h"
 #include "schema/log.h"
 
 #define CONNECTIONS 1024 /* in all; each has at most CONNECTION_MEMORY */
@@ -47,6 +49,8 @@ struct serve {
 	struct MHD_Daemon *daemon;
 	struct query_pool *pool;
 	struct feed *feed;
+	struct vault_key vault;
+	bool has_vault;
 	const struct readiness *readiness;
 	size_t readiness_len;
 	pthread_mutex_t lock;
@@ -86,6 +90,7 @@ on_target(void *context, const char *target, struct MHD_Connection *connection)
 	exchange->serve = serve;
 	exchange->connection = connection;
 	exchange->request.pool = serve->pool;
+	exchange->request.vault = serve->has_vault ? &serve->vault : NULL;
 	exchange->request.readiness = serve->readiness;
 	exchange->request.readiness_len = serve->readiness_len;
 	strcpy(exchange->target, target);
@@ -504,6 +509,18 @@ start_workers(struct serve *serve, size_t n)
 	return 0;
 }
 
+static int
+open_vault(struct serve *serve, const struct settings *settings)
+{
+	char why[VAULT_WHY_SIZE];
+
+	serve->has_vault = settings->secret_key != NULL && settings->secret_key[0] != '\0';
+	if (!serve->has_vault || vault_key_load(&serve->vault, settings->secret_key, why) == 0)
+		return 0;
+	log_error("serve: secret_key: %s", why);
+	return -1;
+}
+
 struct serve *
 serve_start(const struct settings *settings, const struct readiness *readiness, size_t n)
 {
@@ -517,7 +534,7 @@ serve_start(const struct settings *settings, const struct readiness *readiness, 
 	serve->last = &serve->first;
 	serve->readiness = readiness;
 	serve->readiness_len = n;
-	if (parse_address(settings, &address) < 0)
+	if (parse_address(settings, &address) < 0 || open_vault(serve, settings) < 0)
 		goto fail;
 	/* One connection for each worker, and one for the feed. */
 	serve->pool = query_pool_new(settings->database_api, (size_t)settings->http_threads + 1);
@@ -555,6 +572,7 @@ serve_stop(struct serve *serve)
 	if (serve->daemon != NULL)
 		MHD_stop_daemon(serve->daemon);
 	query_pool_free(serve->pool);
+	OPENSSL_cleanse(&serve->vault, sizeof serve->vault);
 	pthread_cond_destroy(&serve->filled);
 	pthread_mutex_destroy(&serve->lock);
 	free(serve->workers);

@@ -1,42 +1,45 @@
 #include "collector/cli/cli.h"
 
 #include <openssl/crypto.h>
-#include <openssl/rand.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
-#include "collector/vault.h"
-#include "collector/sink.h"
+#include "collector/sink_new.h"
 
 #define FILE_MAX VAULT_SECRET_MAX
 #define TEST_SECONDS 45
 
-/* A text file whole, without the end of its last line. */
+/* A text file whole; NULL if there is none to read. */
 static char *
 read_text(const char *file)
 {
-	char *text = calloc(1, FILE_MAX + 2);
-	FILE *in = fopen(file, "re");
+	char *text;
+	FILE *in;
 	size_t len;
 
+	if (file == NULL)
+		return NULL;
+	text = calloc(1, FILE_MAX + 2);
+	in = fopen(file, "re");
 	if (text == NULL || in == NULL)
 		cli_die(CLI_WRONG, "%s: %m", file);
 	len = fread(text, 1, FILE_MAX + 1, in);
 	fclose(in);
-	if (len > FILE_MAX || strlen(text) != len || len == 0)
+	if (len > FILE_MAX || strlen(text) != len)
 		cli_die(CLI_WRONG, "%s: not a text file of at most %d bytes", file, FILE_MAX);
 	return text;
 }
 
+/* Its first line. */
 static char *
-read_pem(const char *file, const char *what)
+read_line(const char *file)
 {
-	char *text = file == NULL ? NULL : read_text(file);
+	char *text = read_text(file);
 
-	if (text != NULL && strstr(text, what) == NULL)
-		cli_die(CLI_WRONG, "%s: not in PEM", file);
+	if (text != NULL)
+		text[strcspn(text, "\r\n")] = '\0';
 	return text;
 }
 
@@ -54,73 +57,51 @@ load_key(struct vault_key *key, const char *file)
 		cli_die(CLI_WRONG, "%s", why);
 }
 
-/* 256 random bits in hex. */
-static char *
-make_secret(void)
-{
-	unsigned char bytes[32];
-	char *text = malloc(2 * sizeof bytes + 1);
-
-	if (text == NULL || RAND_bytes(bytes, sizeof bytes) != 1)
-		cli_die(CLI_NO, "the system has no random bytes");
-	hex_print(bytes, sizeof bytes, text);
-	OPENSSL_cleanse(bytes, sizeof bytes);
-	return text;
-}
-
 /* As bytea's hex spells it. */
 static char *
-seal_text(const char *key_file, const char *secret, const char *tenant, const char *name, const char *kind,
-	  const char *target)
+hex_of(const struct sink_secret *secret)
 {
-	uint8_t sealed[VAULT_SECRET_MAX + VAULT_OVERHEAD];
-	struct vault_key key;
-	char binding[4096], *hex;
-	size_t n = vault_binding(binding, sizeof binding, tenant, name, kind, target), len = 0;
+	char *hex;
 
-	load_key(&key, key_file);
-	if (n > 0)
-		len = vault_close(&key, (struct slice){(uint8_t *)binding, n},
-				  (struct slice){(const uint8_t *)secret, strlen(secret)}, sealed);
-	OPENSSL_cleanse(&key, sizeof key);
-	hex = malloc(2 * sizeof sealed + 3);
-	if (len == 0 || hex == NULL)
-		cli_die(CLI_NO, "the secret can't be sealed");
+	if (secret->sealed == NULL)
+		return NULL;
+	hex = malloc(2 * secret->len + 3);
+	if (hex == NULL)
+		cli_die(CLI_NO, "out of memory");
 	memcpy(hex, "\\x", 2);
-	hex_print(sealed, len, hex + 2);
+	hex_print(secret->sealed, secret->len, hex + 2);
 	return hex;
 }
 
 static void
-check_name(const char *name)
+insert(const struct sink_wish *w, const struct sink_secret *secret, const char *batch, bool backlog)
 {
-	size_t len = strlen(name);
+	char *types = NULL, *sealed = hex_of(secret);
+	PGresult *res;
 
-	if (len < 1 || len > 63 || name[0] == '-' || strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-") != len)
-		cli_die(CLI_WRONG,
-			"%s: a sink's name is 1 to 63 of a-z, 0-9 and -, and begins with a letter or a digit", name);
-}
-
-/* "{a,b}", as text[] spells it: the words have no letter that would need a thought. */
-static char *
-array_of(const char *types)
-{
-	char *text = NULL;
-
-	if (asprintf(&text, "{%s}", types) < 0)
+	/* As text[] spells it: the words have no letter that would need a thought. */
+	if (asprintf(&types, "{%s}", w->types) < 0)
 		cli_die(CLI_NO, "out of memory");
-	return text;
+	res = cli_query("SELECT add_sink($1, $2, $3, $4, $5, $6, $7::bytea, $8::text[], $9, $10::int, $11::bool)", 11,
+			(const char *const[]){w->tenant, w->name, w->kind, w->target, w->ca, w->certificate, sealed,
+					      types, w->severity, batch, backlog ? "t" : "f"});
+	if (PQgetisnull(res, 0, 0))
+		cli_die(CLI_NO, "there is no tenant %s", w->tenant);
+	puts(PQgetvalue(res, 0, 0));
+	PQclear(res);
+	free(types);
+	free(sealed);
 }
 
 int
 sink_add(const struct command *command, int argc, char **argv)
 {
-	const char *tenant = NULL, *kind_name = NULL, *types = "", *severity = "info", *batch = "100", *ca = NULL,
+	const char *tenant = NULL, *kind = NULL, *types = "", *severity = "info", *batch = "100", *ca = NULL,
 		   *certificate = NULL, *key = NULL, *secret_file = NULL, *key_file = NULL;
 	bool all = false, backlog = false;
 	const struct cli_option options[] = {{"tenant", &tenant, NULL},
 					     {"all-tenants", NULL, &all},
-					     {"kind", &kind_name, NULL},
+					     {"kind", &kind, NULL},
 					     {"types", &types, NULL},
 					     {"severity", &severity, NULL},
 					     {"batch", &batch, NULL},
@@ -130,49 +111,39 @@ sink_add(const struct command *command, int argc, char **argv)
 					     {"secret", &secret_file, NULL},
 					     {"secret-key", &key_file, NULL},
 					     {"backlog", NULL, &backlog}};
-	const struct sink_kind *kind;
-	char why[GUARD_WHY_SIZE], *secret = NULL, *sealed = NULL, *made = NULL;
-	PGresult *res;
+	char why[GUARD_WHY_SIZE];
+	struct sink_secret secret;
+	struct vault_key vault;
+	struct sink_wish w;
+	bool has_secret;
 
 	cli_parse(command, argc, argv, options, sizeof options / sizeof *options, 2, 2);
-	check_name(argv[1]);
 	if ((tenant == NULL) != all)
 		cli_die(CLI_WRONG, "--tenant says whose events it is told, or --all-tenants that it is told of all");
-	kind = kind_name == NULL ? NULL : sink_kind(kind_name);
-	if (kind == NULL)
-		cli_die(CLI_WRONG, "--kind is webhook or syslog");
-	if (!kind->target_ok(argv[2], why))
-		cli_die(CLI_WRONG, "%s: %s", argv[2], why);
-	if (!event_types_ok(types))
-		cli_die(CLI_WRONG, "%s: types are words like device.fork or alert.*, with commas between them", types);
-	cli_check_word(severity, "info|low|medium|high|critical", "--severity");
 	cli_check_number(batch, "--batch");
-	if (atoi(batch) > 1000)
-		cli_die(CLI_WRONG, "--batch is at most 1000");
-	if ((certificate == NULL) != (key == NULL))
-		cli_die(CLI_WRONG, "--certificate and --key go together");
-	if (kind->makes_secret ? certificate != NULL : secret_file != NULL)
-		cli_die(CLI_WRONG, "a %s has no %s", kind->name, kind->makes_secret ? "--certificate" : "--secret");
-	if (kind->makes_secret)
-		secret = secret_file == NULL ? (made = make_secret()) : read_text(secret_file);
-	else if (key != NULL)
-		secret = read_pem(key, "PRIVATE KEY-----");
-	if (secret != NULL && kind->makes_secret)
-		secret[strcspn(secret, "\r\n")] = '\0';
-	if (secret != NULL)
-		sealed = seal_text(key_file, secret, tenant, argv[1], kind->name, argv[2]);
-	res = cli_query("SELECT add_sink($1, $2, $3, $4, $5, $6, $7::bytea, $8::text[], $9, $10::int, $11::bool)", 11,
-			(const char *const[]){tenant, argv[1], kind->name, argv[2], read_pem(ca, "BEGIN CERTIFICATE"),
-					      read_pem(certificate, "BEGIN CERTIFICATE"), sealed, array_of(types),
-					      severity, batch, backlog ? "t" : "f"});
-	if (PQgetisnull(res, 0, 0))
-		cli_die(CLI_NO, "there is no tenant %s", tenant);
-	puts(PQgetvalue(res, 0, 0));
-	if (made != NULL)
-		puts(made);
-	PQclear(res);
-	if (secret != NULL)
-		OPENSSL_cleanse(secret, strlen(secret));
+	w = (struct sink_wish){.tenant = tenant,
+			       .name = argv[1],
+			       .kind = kind == NULL ? "" : kind,
+			       .target = argv[2],
+			       .types = types,
+			       .severity = severity,
+			       .batch = atoi(batch),
+			       .ca = read_text(ca),
+			       .certificate = read_text(certificate),
+			       .key = read_text(key),
+			       .secret = read_line(secret_file)};
+	if (!sink_wish_ok(&w, why))
+		cli_die(CLI_WRONG, "%s", why);
+	has_secret = w.key != NULL || sink_kind(w.kind)->makes_secret;
+	if (has_secret)
+		load_key(&vault, key_file);
+	if (!sink_wish_seal(&w, has_secret ? &vault : NULL, &secret, why))
+		cli_die(CLI_NO, "%s", why);
+	insert(&w, &secret, batch, backlog);
+	if (secret.made[0] != '\0')
+		puts(secret.made);
+	sink_secret_free(&secret);
+	OPENSSL_cleanse(&vault, sizeof vault);
 	return CLI_YES;
 }
 

@@ -11,6 +11,7 @@ import time
 
 import psycopg2
 import pytest
+import requests
 
 from ingesting import Collector, System, await_true
 from parts import BIN, free_port
@@ -410,15 +411,15 @@ def test_a_given_secret_signs(system, sink, receiver, tmp_path):
 
 
 @pytest.mark.parametrize("words, says", [
-    (("--kind", "pigeon", "--tenant", "acme", "x", "https://example.com/"), "--kind is"),
+    (("--kind", "pigeon", "--tenant", "acme", "x", "https://example.com/"), "the kind is"),
     (("--kind", "webhook", "x", "https://example.com/"), "--all-tenants"),
     (("--kind", "webhook", "--tenant", "acme", "X y", "https://example.com/"), "a sink's name"),
     (("--kind", "webhook", "--tenant", "acme", "x", "ftp://example.com/"), "not https"),
     (("--kind", "webhook", "--tenant", "acme", "x", "https://user:pass@example.com/"), "no credentials"),
     (("--kind", "webhook", "--tenant", "acme", "x", "https://example.com/\nX: y"), "visible ASCII"),
     (("--kind", "webhook", "--tenant", "acme", "--types", "a b", "x", "https://example.com/"), "types are words"),
-    (("--kind", "webhook", "--tenant", "acme", "--severity", "urgent", "x", "https://example.com/"), "--severity is"),
-    (("--kind", "webhook", "--tenant", "acme", "--batch", "1001", "x", "https://example.com/"), "--batch is at most"),
+    (("--kind", "webhook", "--tenant", "acme", "--severity", "urgent", "x", "https://example.com/"), "the severity is"),
+    (("--kind", "webhook", "--tenant", "acme", "--batch", "1001", "x", "https://example.com/"), "the batch is"),
     (("--kind", "syslog", "--tenant", "acme", "x", "https://example.com/"), "not host:port"),
     (("--kind", "syslog", "--tenant", "acme", "--certificate", "/dev/null", "x", "example.com:6514"), "go together"),
     (("--kind", "webhook", "--tenant", "acme", "x", "https://example.com/"), "secret_key")])
@@ -426,6 +427,44 @@ def test_wrong_calls(system, words, says):
     done = subprocess.run([BIN / "fleetstate", "--database", system.database.uri("fleetstate_owner"), "sink", "add", *words], capture_output=True,
                           text=True)
     assert done.returncode == 2 and says in done.stderr, done.stderr
+
+
+# Over HTTP.
+
+def ask(system, method, path, role="admin", tenant="acme", **body):
+    token = system.database.cli("token", "add", "--tenant", tenant, "--role", role, "t")
+    return requests.request(method, f"http://127.0.0.1:{system.collector.http}{path}", headers={"Authorization": f"Bearer {token}"},
+                            json=body or None, timeout=20)
+
+
+def test_a_tenants_admin_makes_and_removes_sinks(system, receiver):
+    hook = receiver()
+    made = ask(system, "POST", "/v1/sinks", name="mine", kind="webhook", target=hook.url, types=["device.fork", "alert.*"], severity="high")
+    assert made.status_code == 201, made.text
+    number, secret = made.json()["id"], made.json()["secret"]
+    told = tell(system, kind="device.fork")
+    tell(system, kind="device.fork", tenant="globex")
+    await_true(lambda: all_there(hook, told), "the event")
+    assert numbers(hook.accepted()) == told and hook.requests[0].signed_with(secret)
+    listed = ask(system, "GET", "/v1/sinks")
+    item = next(i for i in listed.json()["items"] if i["id"] == number)
+    assert (item["name"], item["types"], item["severity"], item["failure"]) == ("mine", ["device.fork", "alert.*"], "high", None)
+    assert secret not in listed.text
+    assert ask(system, "POST", "/v1/sinks", name="mine", kind="webhook", target=hook.url).status_code == 409
+    assert number not in [i["id"] for i in ask(system, "GET", "/v1/sinks", tenant="globex").json()["items"]]
+    assert ask(system, "DELETE", f"/v1/sinks/{number}", tenant="globex").status_code == 404
+    assert ask(system, "DELETE", f"/v1/sinks/{number}", role="analyst").status_code == 403
+    assert ask(system, "GET", "/v1/sinks", role="analyst").status_code == 403
+    assert ask(system, "DELETE", f"/v1/sinks/{number}").status_code == 204
+    assert ask(system, "DELETE", f"/v1/sinks/{number}").status_code == 404
+
+
+@pytest.mark.parametrize("wrong", [{"name": "A b"}, {"kind": "pigeon"}, {"target": "ftp://example.com/"}, {"types": ["a b"]}, {"types": [""]},
+                                   {"types": ["a,b"]}, {"types": [5]}, {"severity": "urgent"}, {"batch": 0}, {"batch": 1001}, {"secret": "short"},
+                                   {"key": "x"}, {"ca": "x"}, {"more": 1}, {"kind": "syslog", "secret": "0123456789abcdef", "target": "a:6514"}])
+def test_wrong_sinks_are_refused(system, wrong):
+    answer = ask(system, "POST", "/v1/sinks", **{"name": "x", "kind": "webhook", "target": "https://example.com/", **wrong})
+    assert answer.status_code == 400 and answer.json()["type"] == "urn:fleetstate:problem:bad-body", answer.text
 
 
 # Syslog.
