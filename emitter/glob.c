@@ -94,7 +94,7 @@ look(struct search *s, const char *done, const char *rest)
 			look(s, path, rest + len + slashes);
 		return;
 	}
-	if (s->directories++ == DIRECTORIES) {
+	if (s->directories++ >= DIRECTORIES) {
 		s->failed = s->stopped = true;
 		return;
 	}

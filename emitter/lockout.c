@@ -137,7 +137,7 @@ read_service(struct walk *w, const char *name, unsigned depth)
 	struct pam_line parsed;
 	uint8_t *copy;
 
-	if (depth == DEPTH_MAX || w->files++ == FILES_MAX) {
+	if (depth == DEPTH_MAX || w->files++ >= FILES_MAX) {
 		fail(w, "a PAM stack includes too much");
 		return true;
 	}

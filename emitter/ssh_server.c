@@ -38,7 +38,7 @@ read_config(struct ssh_server *s, const char *path, const struct sshd_place *pla
 	struct slice text;
 	uint8_t *copy;
 
-	if (s->files++ == FILES_MAX) {
+	if (s->files++ >= FILES_MAX) {
 		fail(s, "sshd_config includes more than 512 files");
 		return;
 	}

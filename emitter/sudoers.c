@@ -377,7 +377,7 @@ give(struct giving *g, struct slice *users, unsigned depth)
 		bool negated = take_negation(users);
 		struct slice members;
 
-		if (!take_item(users, ",:=", item) || g->given++ == GIVEN_MAX)
+		if (!take_item(users, ",:=", item) || g->given++ >= GIVEN_MAX)
 			return;
 		if (negated || strcmp(item, "root") == 0 || strcmp(item, "#0") == 0)
 			continue;
