@@ -169,6 +169,7 @@ COLLECTOR := \
 	collector/gaps.c \
 	collector/seal.c \
 	collector/answer.c \
+	collector/evaluate.c \
 	collector/watch.c \
 	collector/outbox.c \
 	collector/checkpoint.c \

@@ -9,6 +9,7 @@
 #include "collector/checkpoint.h"
 #include "collector/clock.h"
 #include "collector/counters.h"
+#include "collector/evaluate.h"
 #include "collector/forward.h"
 #include "collector/keyring.h"
 #include "collector/lease.h"
@@ -33,6 +34,7 @@ struct pipeline {
 	struct store *store;
 	struct message **batch;
 	pthread_t store_thread;
+	struct evaluate *evaluate;
 	struct lease *lease;
 	struct watch *watch;
 	struct outbox *outbox;
@@ -47,6 +49,7 @@ static int start_subscribe(struct pipeline *);
 static int start_answer(struct pipeline *);
 static int start_verify(struct pipeline *);
 static int start_store(struct pipeline *);
+static int start_evaluate(struct pipeline *);
 static int start_watch(struct pipeline *);
 static int start_outbox(struct pipeline *);
 static int start_forward(struct pipeline *);
@@ -57,6 +60,7 @@ static void stop_subscribe(struct pipeline *);
 static void stop_answer(struct pipeline *);
 static void stop_verify(struct pipeline *);
 static void stop_store(struct pipeline *);
+static void stop_evaluate(struct pipeline *);
 static void stop_watch(struct pipeline *);
 static void stop_outbox(struct pipeline *);
 static void stop_forward(struct pipeline *);
@@ -65,7 +69,8 @@ static void stop_checkpoint(struct pipeline *);
 
 /*
  * A report comes in at `subscribe`, which copies it into the queue; `verify` finishes it there, in any order; `store` takes the longest finished
- * run from the front and commits it; then `answer` sends receipts. `lease` says which shards we subscribe to, and so sets it all going: it starts
+ * run from the front and commits it, judged by the operator's policies; then `answer` sends receipts. `evaluate` judges what no report brings up.
+ * `lease` says which shards we subscribe to, and so sets it all going: it starts
  * after all of these and stops before them.
  */
 /* clang-format off */
@@ -79,6 +84,7 @@ static const struct stage {
 	{"answer", start_answer, stop_answer},
 	{"verify", start_verify, stop_verify},
 	{"store", start_store, stop_store},
+	{"evaluate", start_evaluate, stop_evaluate},
 	{"lease", start_lease, stop_lease},
 	{"watch", start_watch, stop_watch},
 	{"outbox", start_outbox, stop_outbox},
@@ -248,6 +254,21 @@ stop_store(struct pipeline *p)
 	store_free(p->store);
 }
 
+/* evaluate */
+
+static int
+start_evaluate(struct pipeline *p)
+{
+	p->evaluate = evaluate_start(p->settings);
+	return p->evaluate == NULL ? -1 : 0;
+}
+
+static void
+stop_evaluate(struct pipeline *p)
+{
+	evaluate_stop(p->evaluate);
+}
+
 /* watch */
 
 /* The canary first: what came before it and is not stored yet is in the queue still. */
@@ -265,6 +286,12 @@ heard_shard(void *context, unsigned shard, int64_t *since, int64_t *until)
 	if (*until > oldest)
 		*until = oldest;
 	return true;
+}
+
+static bool
+deaf(void *context, char *why)
+{
+	return subscribe_deaf(((struct pipeline *)context)->subscribe, why);
 }
 
 static void
@@ -288,8 +315,8 @@ watch_devices(void *context)
 static int
 start_watch(struct pipeline *p)
 {
-	p->watch = watch_start(p->settings,
-			       &(struct watch_events){heard_shard, watch_anchors, watch_device, watch_devices, p});
+	p->watch = watch_start(
+		p->settings, &(struct watch_events){heard_shard, deaf, watch_anchors, watch_device, watch_devices, p});
 	return p->watch == NULL ? -1 : 0;
 }
 

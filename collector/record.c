@@ -241,14 +241,22 @@ static const enum fact device_facts[] = {FACT_DEVICE_SERIAL,    FACT_DEVICE_VEND
 					 FACT_DEVICE_HWVERSION, FACT_DEVICE_OEMID,  FACT_DEVICE_SWNAME,
 					 FACT_DEVICE_SWVERSION, FACT_OS_KERNEL};
 
-static void
-add_device(struct transaction *t, const struct message *m)
+static struct rows *
+add_state_of(struct transaction *t, enum write w, const struct message *m)
 {
-	struct rows *r = transaction_row(t, SET_DEVICE);
+	struct rows *r = transaction_row(t, w);
 
 	row_int(r, m->device->device_id);
 	row_int(r, (int64_t)m->report.epoch);
 	row_int(r, (int64_t)m->report.seq);
+	return r;
+}
+
+static void
+add_device(struct transaction *t, const struct message *m)
+{
+	struct rows *r = add_state_of(t, SET_DEVICE, m);
+
 	for (size_t i = 0; i < sizeof device_facts / sizeof device_facts[0]; i++)
 		row_slice(r, facts_find_text(m->report.state, device_facts[i]));
 }
@@ -282,6 +290,7 @@ add_states(struct transaction *t, const struct docket *d)
 		if (m == d->current->state) {
 			add_state(t, m, text);
 			add_device(t, m);
+			add_state_of(t, JUDGE_STATE, m);
 		}
 		free(text);
 	}
@@ -344,17 +353,24 @@ add_device_events(struct transaction *t, const struct message *m)
 	return 0;
 }
 
+/* A built-in policy: whether the device violates it. */
+static void
+add_mark(struct transaction *t, const struct device *device, const char *policy, bool violated)
+{
+	struct rows *r = transaction_row(t, MARK_DEVICE);
+
+	row_int(r, device->device_id);
+	row_text(r, policy);
+	row_text(r, violated ? "1" : "0");
+}
+
 /* One event a batch is enough to say that a key is in two places. */
 static int
 add_distrust(struct transaction *t, const struct docket *d)
 {
-	struct rows *r;
-
 	if (!d->fork && !d->second_epoch)
 		return 0;
-	r = transaction_row(t, SET_UNTRUSTED);
-	row_int(r, d->device->device_id);
-	row_text(r, d->fork ? "fork" : "second-epoch");
+	add_mark(t, d->device, d->fork ? "fork" : "second-epoch", true);
 	for (size_t i = 0; i < d->n; i++)
 		if (d->messages[i]->reason == REASON_OK && d->messages[i]->verdict > LEDGER_DUPLICATE)
 			return add_event(t, d->messages[i], d->fork ? "device.fork" : "device.second-epoch",
@@ -382,7 +398,7 @@ add_docket(struct transaction *t, const struct docket *d)
 				return -1;
 		}
 	if (d->was_away)
-		row_int(transaction_row(t, RETURN_SILENT), d->device->device_id);
+		add_mark(t, d->device, "silent", false);
 	return add_distrust(t, d) < 0 ? -1 : add_states(t, d);
 }
 
@@ -434,6 +450,8 @@ add_refusal(struct transaction *t, const struct message *m, struct sampler *samp
 		row_int(r, m->device->device_id);
 		row_text(r, reason_name(m->reason));
 		row_int(r, m->device->tenant_id);
+		if (m->reason == REASON_BAD_SIGNATURE || m->reason == REASON_KEY_REVOKED)
+			add_mark(t, m->device, m->reason == REASON_KEY_REVOKED ? "revoked-key" : "verification", true);
 	}
 	if (may_sample(sampler, m->reason))
 		add_sample(t, m);

@@ -119,31 +119,20 @@ const struct store_statement store_writes[WRITES] = {
 		" WHERE s.epoch <> EXCLUDED.epoch OR s.seq < EXCLUDED.seq"},
 	[SET_DEVICE] = {"set_device", "888tttttttt",
 		"UPDATE device d SET serial = u.serial, vendor = u.vendor, hwmodel = u.hwmodel, hwversion = u.hwversion, oemid = u.oemid,"
-		" swname = u.swname, swversion = u.swversion, kernel = u.kernel,"
-		" reasons = CASE WHEN d.posture = 'unknown' AND d.reasons = '{no-state}' THEN ARRAY['no-policies'] ELSE d.reasons END"
+		" swname = u.swname, swversion = u.swversion, kernel = u.kernel"
 		" FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],"
 		" $10::text[], $11::text[])"
 		" AS u (device_id, epoch, seq, serial, vendor, hwmodel, hwversion, oemid, swname, swversion, kernel)"
 		" JOIN device_state s ON s.device_id = u.device_id AND s.epoch = u.epoch AND s.seq = u.seq"
-		" WHERE d.device_id = u.device_id AND ((d.posture = 'unknown' AND d.reasons = '{no-state}') OR"
+		" WHERE d.device_id = u.device_id AND"
 		" (d.serial, d.vendor, d.hwmodel, d.hwversion, d.oemid, d.swname, d.swversion, d.kernel) IS DISTINCT FROM"
-		" (u.serial, u.vendor, u.hwmodel, u.hwversion, u.oemid, u.swname, u.swversion, u.kernel))"},
-	[RETURN_SILENT] = {"return_silent", "8",
-		"WITH d AS (UPDATE device d SET posture = 'unknown', posture_since = now(),"
-		"  reasons = CASE WHEN EXISTS (SELECT FROM device_state s WHERE s.device_id = d.device_id) THEN ARRAY['no-policies'] ELSE ARRAY['no-state'] END"
-		"  FROM unnest($1::bigint[]) AS u (device_id) WHERE d.device_id = u.device_id AND d.posture IS NOT DISTINCT FROM 'silent'"
-		"  RETURNING d.tenant_id, d.ueid, d.posture, d.reasons, d.lifecycle)"
-		" INSERT INTO event (tenant_id, type, ueid, data)"
-		" SELECT tenant_id, 'device.posture', ueid, jsonb_build_object('posture', posture, 'reasons', reasons, 'previous', 'silent') FROM d"
-		" WHERE lifecycle <> 'pending'"},
-	[SET_UNTRUSTED] = {"set_untrusted", "8t",
-		"WITH d AS (UPDATE device d SET posture = 'untrusted', posture_since = CASE WHEN o.posture = 'untrusted' THEN d.posture_since ELSE now() END,"
-		"  reasons = CASE WHEN o.posture = 'untrusted' THEN array_append(o.reasons, u.reason) ELSE ARRAY[u.reason] END"
-		"  FROM unnest($1::bigint[], $2::text[]) AS u (device_id, reason) JOIN device o ON o.device_id = u.device_id"
-		"  WHERE d.device_id = u.device_id AND NOT (o.posture = 'untrusted' AND u.reason = ANY (o.reasons))"
-		"  RETURNING d.tenant_id, d.ueid, d.posture, d.reasons, o.posture AS previous)"
-		" INSERT INTO event (tenant_id, type, ueid, data)"
-		" SELECT tenant_id, 'device.posture', ueid, jsonb_build_object('posture', posture, 'reasons', reasons, 'previous', previous) FROM d"},
+		" (u.serial, u.vendor, u.hwmodel, u.hwversion, u.oemid, u.swname, u.swversion, u.kernel)"},
+	/* Verdicts, see 003_judgement.sql. array_agg unpacks a state once for all policies. */
+	[MARK_DEVICE] = {"mark_device", "8tt", "SELECT mark_devices($1::bigint[], $2::text[], $3::text[])"},
+	[JUDGE_STATE] = {"judge_state", "888",
+		"SELECT judge_states(array_agg(s.device_id ORDER BY u.n), array_agg(s.state ORDER BY u.n))"
+		" FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) WITH ORDINALITY AS u (device_id, epoch, seq, n)"
+		" JOIN device_state s ON s.device_id = u.device_id AND s.epoch = u.epoch AND s.seq = u.seq"},
 	[ADD_EVENT] = {"add_event", "4tbj",
 		"INSERT INTO event (tenant_id, type, ueid, data) SELECT * FROM unnest($1::int[], $2::text[], $3::bytea[], $4::jsonb[])"},
 	/* The first of a device and reason is told of at once; what follows is counted, and told by watch when the window is over. */

@@ -16,6 +16,7 @@
 #define CANARY_LATE_MS                                                                                                 \
 	(2 * CANARY_MS) /* a silence of the broker's own, after which devices need time to be heard again */
 #define CANARY_GOOD_MS 60000
+#define DEAF_MS 5000 /* without a connection, before it is called an outage */
 #define TICK_MS 250
 #define BACKOFF_MIN_MS 500
 #define BACKOFF_MAX_MS 15000
@@ -39,6 +40,7 @@ struct client {
 	atomic_bool full; /* gave up because the queue was: stay away for a moment */
 	_Atomic int64_t canary_sent, canary_back;
 	_Atomic int64_t heard_since, heard_until; /* 0: not yet */
+	_Atomic int64_t down_since; /* 0: connected */
 	atomic_bool held; /* as handle, for those who must not wait for it */
 	int64_t next_try, backoff, tried; /* the ticking thread's */
 	atomic_bool gone; /* the disconnect that was asked for is done */
@@ -76,6 +78,8 @@ set_down(struct client *c, const char *why)
 {
 	if (atomic_exchange(&c->link, LINK_DOWN) == LINK_UP)
 		counter_add(COUNTER_BROKER_LOSSES, 1);
+	if (atomic_load(&c->down_since) == 0)
+		atomic_store(&c->down_since, clock_ms());
 	log_warning("subscribe: shard %x: %s", c->shard, why);
 }
 
@@ -114,6 +118,7 @@ on_subscribed(void *context, MQTTAsync_successData5 *data)
 
 	(void)data;
 	atomic_store(&c->heard_since, clock_ms());
+	atomic_store(&c->down_since, 0);
 	send_canary(c);
 	atomic_store(&c->link, LINK_UP);
 }
@@ -350,6 +355,7 @@ subscribe_hold(struct subscribe *s, unsigned shard)
 		atomic_store(&c->canary_back, 0);
 		atomic_store(&c->heard_since, 0);
 		atomic_store(&c->heard_until, 0);
+		atomic_store(&c->down_since, clock_ms());
 		c->next_try = c->backoff = 0;
 		rc = create(c);
 		atomic_store(&c->held, rc == 0);
@@ -424,6 +430,32 @@ subscribe_ready(struct subscribe *s, char *why)
 		return false;
 	}
 	return true;
+}
+
+/* One that we left because our queue was full is our own trouble, not the broker's. */
+static bool
+is_deaf(const struct client *c, int64_t now)
+{
+	int64_t down = atomic_load(&c->down_since), back = atomic_load(&c->canary_back),
+		since = atomic_load(&c->heard_since);
+
+	if (!atomic_load(&c->held) || atomic_load(&c->full))
+		return false;
+	if (down != 0)
+		return now - down > DEAF_MS;
+	return now - (back > since ? back : since) > CANARY_LATE_MS + DEAF_MS;
+}
+
+bool
+subscribe_deaf(struct subscribe *s, char *why)
+{
+	int64_t now = clock_ms();
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < SHARDS; i++)
+		n += is_deaf(&s->clients[i], now);
+	snprintf(why, 128, "%s: %u of %d shards can't be heard", s->settings->broker, n, SHARDS);
+	return n > 0;
 }
 
 bool

@@ -25,6 +25,9 @@ void subscribe_release(struct subscribe *, unsigned shard);
 /* Whether of every shard that is held a canary came back in the last minute. Any thread. `why` holds 128 bytes. */
 bool subscribe_ready(struct subscribe *, char *why);
 
+/* Whether some shard that is held has had no connection for five seconds, or no answer for fifteen. Any thread. `why` holds 128 bytes. */
+bool subscribe_deaf(struct subscribe *, char *why);
+
 /* For how long, until how long ago, we heard all that the broker got for the shard: milliseconds from then to now. False: not held, or not yet. A lost
    connection and a broker that did not answer for ten seconds begin it anew. Any thread. */
 bool subscribe_heard(struct subscribe *, unsigned shard, int64_t *since_ms, int64_t *until_ms);

@@ -14,9 +14,15 @@
 #include "schema/topics.h"
 
 #define CHANNEL "fleetstate_device" /* NOTIFY with a ueid in hex */
+#define MARKS_MAX 5000 /* devices marked in one transaction */
+#define TROUBLES 4
+#define TELL_SECONDS 15 /* a word of ours that is a minute old is no longer believed */
+#define WHY_SIZE 256
+#define TEXT_OF(x) #x
+#define TEXT(x) TEXT_OF(x)
 
 /* clang-format off */
-enum { PARTITIONS, SILENCE, RETURN, REFUSALS, TRIM, ANCHORS };
+enum { PARTITIONS, SILENCE, RETURN, ENDING, TROUBLE, GONE, RUN_OUT, LAG, REFUSALS, TRIM, ANCHORS };
 static const struct statement statements[] = {
 	[PARTITIONS] = {"partitions", "SELECT make_partitions(3)", 0},
 	/* $1: nobody is silent sooner; $2 to $4: our shards, from when and till when we heard each without a break. A device is not silent for what we
@@ -24,24 +30,41 @@ static const struct statement statements[] = {
 	[SILENCE] = {"silence",
 		"WITH s AS (SELECT shard, to_timestamp(since / 1e6) AS since, to_timestamp(until / 1e6) AS until"
 		"  FROM unnest($2::int[], $3::bigint[], $4::bigint[]) AS s (shard, since, until)),"
-		" d AS (UPDATE device d SET posture = 'silent', reasons = '{silent}', posture_since = now() FROM device_hot h"
-		" JOIN device o ON o.device_id = h.device_id"
-		" JOIN s ON s.shard = get_byte(sha256(o.ueid), 0) >> 4"
-		" WHERE d.device_id = h.device_id AND h.interval_s > 0 AND d.lifecycle = 'active' AND d.posture NOT IN ('silent', 'untrusted')"
-		" AND h.last_seen < (SELECT max(until) FROM s) - make_interval(secs => greatest(3 * h.interval_s, $1::int))"
-		" AND greatest(h.last_seen, s.since) < s.until - make_interval(secs => greatest(3 * h.interval_s, $1::int))"
-		" RETURNING d.tenant_id, d.ueid, o.posture AS previous, h.last_seen, h.interval_s)"
-		" INSERT INTO event (tenant_id, type, ueid, data) SELECT tenant_id, 'device.posture', ueid, jsonb_build_object('posture', 'silent',"
-		" 'reasons', ARRAY['silent'], 'previous', previous, 'last_seen', rfc3339(last_seen), 'interval_s', interval_s) FROM d", 4},
+		" late AS (SELECT d.device_id FROM device_hot h JOIN device d ON d.device_id = h.device_id"
+		"  JOIN s ON s.shard = get_byte(sha256(d.ueid), 0) >> 4 JOIN device_verdict v ON v.device_id = h.device_id"
+		"  WHERE h.interval_s > 0 AND d.lifecycle = 'active'"
+		"  AND outcome_at(v.outcomes, (SELECT slot FROM policy WHERE builtin AND id = 'silent')) NOT IN ('1', 'h', 'p')"
+		"  AND h.last_seen < (SELECT max(until) FROM s) - make_interval(secs => greatest(3 * h.interval_s, $1::int))"
+		"  AND greatest(h.last_seen, s.since) < s.until - make_interval(secs => greatest(3 * h.interval_s, $1::int))"
+		"  ORDER BY d.device_id LIMIT " TEXT(MARKS_MAX) ")"
+		" SELECT count(*), mark_devices(array_agg(device_id), array_agg('silent'::text), array_agg('1'::text)) FROM late", 4},
 	/* Ingest does this with the report; here are those that were called silent while it was being stored. */
 	[RETURN] = {"return",
-		"WITH d AS (UPDATE device d SET posture = 'unknown', posture_since = now(),"
-		"  reasons = CASE WHEN EXISTS (SELECT FROM device_state s WHERE s.device_id = d.device_id) THEN ARRAY['no-policies'] ELSE ARRAY['no-state'] END"
-		"  FROM device_hot h WHERE d.device_id = h.device_id AND d.posture = 'silent' AND"
-		"  h.last_seen >= now() - make_interval(secs => greatest(3 * h.interval_s, $1::int))"
-		"  RETURNING d.tenant_id, d.ueid, d.posture, d.reasons)"
-		" INSERT INTO event (tenant_id, type, ueid, data)"
-		" SELECT tenant_id, 'device.posture', ueid, jsonb_build_object('posture', posture, 'reasons', reasons, 'previous', 'silent') FROM d", 1},
+		"SELECT count(*), mark_devices(array_agg(device_id), array_agg('silent'::text), array_agg('0'::text)) FROM ("
+		" SELECT d.device_id FROM device d JOIN device_hot h ON h.device_id = d.device_id JOIN device_verdict v ON v.device_id = d.device_id"
+		" WHERE d.posture IN ('silent', 'untrusted')"
+		" AND outcome_at(v.outcomes, (SELECT slot FROM policy WHERE builtin AND id = 'silent')) IN ('1', 'h', 'p')"
+		" AND h.last_seen >= now() - make_interval(secs => greatest(3 * h.interval_s, $1::int)) ORDER BY d.device_id LIMIT " TEXT(MARKS_MAX) ") x", 1},
+	/* A month before, or in the last quarter of a certificate that lives less than four. */
+	[ENDING] = {"ending",
+		"SELECT count(*), mark_devices(array_agg(device_id), array_agg('certificate-ending'::text), array_agg(ends)) FROM ("
+		" SELECT * FROM (SELECT k.device_id, v.outcomes, CASE WHEN max(k.not_after - least(interval '30 days', (k.not_after - k.not_before) / 4)) < now()"
+		"   THEN '1' ELSE '0' END AS ends FROM device_key k JOIN device_verdict v ON v.device_id = k.device_id"
+		"  JOIN device d ON d.device_id = k.device_id WHERE k.status = 'active' AND d.lifecycle = 'active' GROUP BY k.device_id, v.outcomes) k"
+		" WHERE (ends = '1') <> (outcome_at(outcomes, (SELECT slot FROM policy WHERE builtin AND id = 'certificate-ending')) IN ('1', 'h', 'p'))"
+		" ORDER BY device_id LIMIT " TEXT(MARKS_MAX) ") x", 0},
+	/* The system's own troubles: what there is to say of each, no row or NULL when there is none. $1: this collector. */
+	[TROUBLE] = {"trouble", "SELECT count(*) FROM report_trouble($1, $2, $3)", 3},
+	[GONE] = {"gone",
+		"WITH forgotten AS (DELETE FROM collector WHERE seen_at < now() - interval '1 day')"
+		" SELECT 'not heard since a minute: ' || string_agg(name, ', ' ORDER BY name) FROM collector"
+		" WHERE seen_at BETWEEN now() - interval '1 day' AND now() - interval '1 minute'", 0},
+	[RUN_OUT] = {"run_out",
+		"SELECT 'no partition for tomorrow: ' || string_agg(t, ', ') FROM unnest('{report_quiet,report_full}'::text[]) t"
+		" WHERE to_regclass('fleetstate.' || t || to_char((now() AT TIME ZONE 'UTC')::date + 1, '_YYYYMMDD')) IS NULL", 0},
+	[LAG] = {"lag",
+		"SELECT 'the oldest has waited since ' || rfc3339(time) FROM event WHERE position IS NULL AND time < now() - interval '1 minute'"
+		" ORDER BY event_id LIMIT 1", 0},
 	/* What was refused since the last event about it, once the window is over. */
 	[REFUSALS] = {"refusals",
 		"WITH r AS (UPDATE refusal_count r SET told_at = now(), told = r.untold, untold = 0 FROM"
@@ -56,6 +79,8 @@ static const struct statement statements[] = {
 };
 /* clang-format on */
 
+enum told { TOLD_NOTHING, TOLD_SO, TOLD_OVER };
+
 struct watch {
 	const struct settings *settings;
 	struct watch_events events;
@@ -64,6 +89,8 @@ struct watch {
 	atomic_bool stop;
 	int backend; /* the connection that listens */
 	char anchors_mark[64];
+	enum told told[TROUBLES];
+	int64_t tell_again[TROUBLES];
 };
 
 static int64_t
@@ -118,17 +145,30 @@ list_param(struct list *l)
 	return (struct param){l->text, l->len, false};
 }
 
+/* Some at a time, until none is left. Returns how many. */
+static int64_t
+mark_all(struct watch *w, int statement, const struct param *params, int n)
+{
+	int64_t sum = 0, marked;
+
+	do {
+		marked = run_statement(w, statement, params, n);
+		sum += marked > 0 ? marked : 0;
+	} while (marked == MARKS_MAX && !atomic_load(&w->stop));
+	return sum;
+}
+
 static void
 look_for_silence(struct watch *w)
 {
 	struct list shards = {"", 0}, since = {"", 0}, until = {"", 0};
 	char least[24];
 	struct param params[4];
-	int64_t from, to, n;
+	int64_t from, to;
 
 	params[0] = (struct param){least, snprintf(least, sizeof least, "%lld", (long long)w->settings->silence_min),
 				   false};
-	(void)run_statement(w, RETURN, params, 1);
+	(void)mark_all(w, RETURN, params, 1);
 	for (unsigned i = 0; i < SHARDS; i++)
 		if (w->events.heard(w->events.context, i, &from, &to)) {
 			list_add(&shards, i);
@@ -140,9 +180,86 @@ look_for_silence(struct watch *w)
 	params[1] = list_param(&shards);
 	params[2] = list_param(&since);
 	params[3] = list_param(&until);
-	n = run_statement(w, SILENCE, params, 4);
-	if (n > 0)
-		counter_add(COUNTER_SILENT, n);
+	counter_add(COUNTER_SILENT, mark_all(w, SILENCE, params, 4));
+}
+
+static void
+look_for_endings(struct watch *w)
+{
+	(void)mark_all(w, ENDING, NULL, 0);
+}
+
+/* The system's own troubles. Each is told again while it lasts, and once that it is over; at first too, for what an earlier run of ours may have said. */
+
+static bool
+broker_trouble(struct watch *w, char *why)
+{
+	return w->events.deaf(w->events.context, why);
+}
+
+/* The statement says it, if there is something to say. */
+static bool
+ask_trouble(struct watch *w, int statement, char *why)
+{
+	PGresult *res = database_run(w->db, statements[statement].name, NULL, 0, NULL);
+	bool there = res != NULL && PQntuples(res) == 1 && !result_null(res, 0, 0);
+
+	if (there) {
+		struct slice text = result_bytes(res, 0, 0);
+
+		snprintf(why, WHY_SIZE, "%.*s", (int)text.len, (const char *)text.at);
+	}
+	PQclear(res);
+	return there;
+}
+
+static bool
+collector_trouble(struct watch *w, char *why)
+{
+	return ask_trouble(w, GONE, why);
+}
+
+static bool
+partition_trouble(struct watch *w, char *why)
+{
+	return ask_trouble(w, RUN_OUT, why);
+}
+
+static bool
+outbox_trouble(struct watch *w, char *why)
+{
+	return ask_trouble(w, LAG, why);
+}
+
+static const struct trouble {
+	const char *policy;
+	bool (*is)(struct watch *, char *why);
+} troubles[TROUBLES] = {
+	{"broker", broker_trouble},
+	{"collector", collector_trouble},
+	{"partitions", partition_trouble},
+	{"outbox-lag", outbox_trouble},
+};
+
+static void
+look_for_troubles(struct watch *w)
+{
+	for (size_t i = 0; i < TROUBLES; i++) {
+		char why[WHY_SIZE];
+		bool is = troubles[i].is(w, why);
+		struct param params[3] = {{troubles[i].policy, (int)strlen(troubles[i].policy), false},
+					  {w->settings->name, (int)strlen(w->settings->name), false},
+					  {is ? why : NULL, is ? (int)strlen(why) : 0, false}};
+
+		if (w->told[i] == (is ? TOLD_SO : TOLD_OVER) && (!is || clock_s() < w->tell_again[i]))
+			continue;
+		if (is && w->told[i] != TOLD_SO)
+			log_warning("watch: %s: %s", troubles[i].policy, why);
+		if (run_statement(w, TROUBLE, params, 3) < 0)
+			continue;
+		w->told[i] = is ? TOLD_SO : TOLD_OVER;
+		w->tell_again[i] = clock_s() + TELL_SECONDS;
+	}
 }
 
 static void
@@ -207,8 +324,8 @@ static const struct chore {
 	void (*run)(struct watch *);
 	int64_t period;
 } chores[] = {
-	{listen_to_changes, 1}, {look_for_anchors, 2}, {look_for_silence, 10},
-	{tell_refusals, 10},    {trim_samples, 60},    {make_partitions, 3600},
+	{listen_to_changes, 1}, {look_for_anchors, 2}, {look_for_troubles, 2},  {look_for_silence, 10},
+	{tell_refusals, 10},    {trim_samples, 60},    {look_for_endings, 600}, {make_partitions, 3600},
 };
 #define CHORES (sizeof chores / sizeof chores[0])
 

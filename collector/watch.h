@@ -1,6 +1,6 @@
 /*
- * What time itself brings about: partitions made ahead, devices that fall silent, refusals that are told of together, samples that are too many; and
- * what others changed in the database and we have to hear of.
+ * What time itself brings about: partitions made ahead, devices that fall silent, certificates that end, the system's own troubles, refusals that are
+ * told of together, samples that are too many; and what others changed in the database and we have to hear of.
  */
 #ifndef FLEETSTATE_COLLECTOR_WATCH_H
 #define FLEETSTATE_COLLECTOR_WATCH_H
@@ -13,6 +13,7 @@
 struct watch_events {
 	/* From when till when, in microseconds since 1970, nothing of the shard can have escaped us: what came is stored. False: no such time. */
 	bool (*heard)(void *context, unsigned shard, int64_t *since, int64_t *until);
+	bool (*deaf)(void *context, char *why);			/* whether the broker can't be heard; `why` holds 128 bytes */
 	void (*anchors)(void *context, struct anchors *);	/* other ones than before; taken over */
 	void (*device)(void *context, const struct ueid *);	/* its keys or lifecycle changed */
 	void (*devices)(void *context);				/* those of we don't know which may have */

@@ -7,8 +7,9 @@
 --	c met again, but not yet for as long as it asks (`clear_after`): the violation stands
 --	u not known any more, was violated: the violation stands
 --	h violated, its alert is held back: maintenance, or a device that waits for approval
+--	d met, but its alert flaps and stays open for a while
 --	- no matter: out of scope, disabled, deleted, or not judged yet
--- 1 c u h make the posture. Built-in policies (silence, forks ...) have places in the same string; no predicate but the collector sets them.
+-- 1 c u h make the posture, 1 c u d have an open alert. Built-in policies (silence, forks ...) have places in the same string; no predicate but the collector sets them.
 SET search_path = fleetstate, pg_catalog;
 
 ALTER TABLE device ADD labels text[] NOT NULL DEFAULT '{}' CHECK (array_length(labels, 1) <= 32);
@@ -61,7 +62,7 @@ CREATE TABLE device_verdict (
 CREATE INDEX device_verdict_rules ON device_verdict (rules, device_id);
 CREATE INDEX device_verdict_own_rules ON device_verdict (tenant_id, own_rules, device_id);
 
--- Outcomes p, c and h: what time or further reports will decide.
+-- Outcomes p, c, h and d: what time or further reports will decide.
 CREATE TABLE verdict_pending (
 	device_id bigint NOT NULL REFERENCES device ON DELETE CASCADE,
 	policy_id int NOT NULL REFERENCES policy,
@@ -685,7 +686,7 @@ SELECT a.alert_id, a.tenant_id, a.device_id, a.group_id, a.policy_id, p.id AS po
 	replace(json_build_object('id', a.alert_id, 'ueid', encode(d.ueid, 'hex'), 'policy', p.id, 'severity', p.severity,
 		'state', alert_state(a.resolved_at, a.silenced_until, a.acknowledged_at), 'opened_at', rfc3339(a.opened_at), 'title', p.title,
 		'element', p.element, 'remediation', p.remediation, 'reasons', a.reasons, 'scope', CASE WHEN a.tenant_id = 0 THEN 'system'
-			WHEN a.device_id = 0 THEN 'group' ELSE 'device' END, 'group', a.group_id,
+			WHEN a.device_id <> 0 THEN 'device' WHEN p.builtin AND p.slot IS NULL THEN 'tenant' ELSE 'group' END, 'group', a.group_id,
 		'devices', CASE WHEN a.device_id = 0 AND a.tenant_id <> 0 THEN a.devices END, 'devices_most', CASE WHEN a.device_id = 0 AND a.tenant_id <> 0
 			THEN a.devices_most END, 'acknowledged_by', a.acknowledged_by, 'acknowledged_at', rfc3339(a.acknowledged_at), 'comment', a.comment,
 		'silenced_until', rfc3339(a.silenced_until), 'silenced_by', a.silenced_by, 'resolved_at', rfc3339(a.resolved_at),
