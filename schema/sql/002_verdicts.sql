@@ -1,4 +1,4 @@
--- Verdicts: policies, what they say of each device, alerts, maintenance windows. How a verdict comes about is in 003_judgement.sql.
+-- Verdicts: policies, what they say of each device, alerts, maintenance windows. How a verdict comes about is in 004_judgement.sql.
 --
 -- A policy states a violation as an SQL/JSON path over the state document. Its outcome for a device is one character of a string that has a place
 -- (slot) for each policy, so that a state that changed costs one comparison and alerts are touched only where a character did:
@@ -358,7 +358,7 @@ BEGIN
 	END IF;
 END $$;
 
--- The rules changed: the fleet, or the tenant's part of it, is judged anew (003).
+-- The rules changed: the fleet, or the tenant's part of it, is judged anew (004).
 CREATE FUNCTION schedule_judging(tenant int) RETURNS void LANGUAGE sql AS $$
 	INSERT INTO judging (tenant_id, revision, total)
 	SELECT coalesce(tenant, 0), (SELECT last_value FROM policy_revision),
@@ -385,7 +385,7 @@ BEGIN
 		RAISE EXCEPTION 'an operator''s policy' USING ERRCODE = 'FS403';
 	END IF;
 	-- One change at a time: slots are given out here.
-	PERFORM pg_advisory_xact_lock(8259, 3);
+	PERFORM pg_advisory_xact_lock(8259, 7);
 	SELECT * INTO old FROM policy x WHERE x.id = policy_put.id AND x.tenant_id IS NOT DISTINCT FROM owner;
 	created := old.policy_id IS NULL OR old.deleted_at IS NOT NULL;
 	IF expected IS NOT NULL AND expected <> (CASE WHEN created THEN 0 ELSE old.revision END) THEN
@@ -455,7 +455,7 @@ BEGIN
 	IF (everyone AND NOT acts_on(0)) OR (NOT everyone AND owner IS NULL) THEN
 		RAISE EXCEPTION 'an operator''s policy' USING ERRCODE = 'FS403';
 	END IF;
-	PERFORM pg_advisory_xact_lock(8259, 3);
+	PERFORM pg_advisory_xact_lock(8259, 7);
 	SELECT * INTO old FROM policy x WHERE x.id = policy_delete.id AND x.tenant_id IS NOT DISTINCT FROM owner AND x.deleted_at IS NULL;
 	IF NOT FOUND THEN
 		RETURN false;
@@ -598,7 +598,7 @@ BEGIN
 	RETURN ARRAY(SELECT a.alert_id FROM alert a WHERE a.alert_id = ANY (ids) AND acts_on(a.tenant_id) AND (resolved_too OR a.resolved_at IS NULL)
 		ORDER BY a.alert_id);
 END $$;
--- An event for each, as those of 003 look; `more` is added to its data.
+-- An event for each, as those of 004 look; `more` is added to its data.
 CREATE FUNCTION tell_alerts(ids bigint[], kind text, more jsonb) RETURNS void LANGUAGE sql AS $$
 	INSERT INTO event (tenant_id, type, ueid, data)
 	SELECT t.tenant_id, kind, d.ueid, jsonb_build_object('alert', a.alert_id, 'policy', p.id, 'severity', p.severity, 'title', p.title,
@@ -661,7 +661,7 @@ BEGIN
 	PERFORM tell_alerts(mine, 'alert.commented', jsonb_build_object('by', who, 'comment', comment));
 	RETURN mine;
 END $$;
--- alert_resolve(ids, filter, who, comment), likewise, is in 003.
+-- alert_resolve(ids, filter, who, comment), likewise, is in 004.
 
 -- What the HTTP interface reads.
 
