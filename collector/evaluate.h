@@ -1,6 +1,6 @@
 /*
  * Verdicts that are not ingest's: the fleet judged anew when the operator's rules changed, what time or further reports decide, and tenants' own
- * policies under a time limit of their own. What a verdict is, and how it becomes alerts and posture, is SQL: schema/sql/004_judgement.sql.
+ * policies under a time limit of their own. What a verdict is, and how it becomes alerts and posture, is SQL: schema/sql/005_judgement.sql.
  */
 #ifndef FLEETSTATE_COLLECTOR_EVALUATE_H
 #define FLEETSTATE_COLLECTOR_EVALUATE_H

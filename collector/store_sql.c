@@ -127,7 +127,7 @@ const struct store_statement store_writes[WRITES] = {
 		" WHERE d.device_id = u.device_id AND"
 		" (d.serial, d.vendor, d.hwmodel, d.hwversion, d.oemid, d.swname, d.swversion, d.kernel) IS DISTINCT FROM"
 		" (u.serial, u.vendor, u.hwmodel, u.hwversion, u.oemid, u.swname, u.swversion, u.kernel)"},
-	/* Verdicts, see 004_judgement.sql. array_agg unpacks a state once for all policies. */
+	/* Verdicts, see 005_judgement.sql. array_agg unpacks a state once for all policies. */
 	[MARK_DEVICE] = {"mark_device", "8tt", "SELECT mark_devices($1::bigint[], $2::text[], $3::text[])"},
 	[JUDGE_STATE] = {"judge_state", "888",
 		"SELECT judge_states(array_agg(s.device_id ORDER BY u.n), array_agg(s.state ORDER BY u.n))"

@@ -1,4 +1,4 @@
--- Verdicts: policies, what they say of each device, alerts, maintenance windows. How a verdict comes about is in 004_judgement.sql.
+-- Verdicts: policies, what they say of each device, alerts, maintenance windows. How a verdict comes about is in 005_judgement.sql.
 --
 -- A policy states a violation as an SQL/JSON path over the state document. Its outcome for a device is one character of a string that has a place
 -- (slot) for each policy, so that a state that changed costs one comparison and alerts are touched only where a character did:
@@ -358,7 +358,7 @@ BEGIN
 	END IF;
 END $$;
 
--- The rules changed: the fleet, or the tenant's part of it, is judged anew (004).
+-- The rules changed: the fleet, or the tenant's part of it, is judged anew (005).
 CREATE FUNCTION schedule_judging(tenant int) RETURNS void LANGUAGE sql AS $$
 	INSERT INTO judging (tenant_id, revision, total)
 	SELECT coalesce(tenant, 0), (SELECT last_value FROM policy_revision),
@@ -598,7 +598,7 @@ BEGIN
 	RETURN ARRAY(SELECT a.alert_id FROM alert a WHERE a.alert_id = ANY (ids) AND acts_on(a.tenant_id) AND (resolved_too OR a.resolved_at IS NULL)
 		ORDER BY a.alert_id);
 END $$;
--- An event for each, as those of 004 look; `more` is added to its data.
+-- An event for each, as those of 005 look; `more` is added to its data.
 CREATE FUNCTION tell_alerts(ids bigint[], kind text, more jsonb) RETURNS void LANGUAGE sql AS $$
 	INSERT INTO event (tenant_id, type, ueid, data)
 	SELECT t.tenant_id, kind, d.ueid, jsonb_build_object('alert', a.alert_id, 'policy', p.id, 'severity', p.severity, 'title', p.title,
@@ -661,7 +661,7 @@ BEGIN
 	PERFORM tell_alerts(mine, 'alert.commented', jsonb_build_object('by', who, 'comment', comment));
 	RETURN mine;
 END $$;
--- alert_resolve(ids, filter, who, comment), likewise, is in 004.
+-- alert_resolve(ids, filter, who, comment), likewise, is in 005.
 
 -- What the HTTP interface reads.
 
