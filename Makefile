@@ -217,6 +217,8 @@ CLI := \
 	collector/cli/sink.c \
 	collector/cli/audit.c \
 	collector/cli/audit_checkpoints.c \
+	collector/cli/policy.c \
+	collector/cli/alert.c \
 	collector/cli/verify.c \
 	collector/cli/baseline.c \
 	collector/cli/migrate.c

@@ -49,6 +49,11 @@ int64_t cli_time(const char *);
 /* Ends the program unless it is one of the words, "admit|hold". */
 void cli_check_word(const char *, const char *words, const char *what);
 
+/* Who does it, for the record. */
+const char *cli_who(void);
+/* From now on acts for this tenant alone (NULL: for all). Ends the program unless there is one. */
+void cli_act_for(const char *tenant);
+
 /* The commands, by file. */
 int tenant_add(const struct command *, int, char **);
 int tenant_list(const struct command *, int, char **);
@@ -70,6 +75,14 @@ int sink_dead(const struct command *, int, char **);
 int sink_test(const struct command *, int, char **);
 int sink_remove(const struct command *, int, char **);
 int audit_evidence(const struct command *, int, char **);
+int policy_apply(const struct command *, int, char **);
+int policy_test(const struct command *, int, char **);
+int policy_list(const struct command *, int, char **);
+int alert_list(const struct command *, int, char **);
+int alert_acknowledge(const struct command *, int, char **);
+int alert_silence(const struct command *, int, char **);
+int alert_resolve(const struct command *, int, char **);
+int alert_comment(const struct command *, int, char **);
 int verify_file(const struct command *, int, char **);
 int baseline_make(const struct command *, int, char **);
 int baseline_show(const struct command *, int, char **);

@@ -439,7 +439,17 @@ BEGIN
 			models = EXCLUDED.models, firmwares = EXCLUDED.firmwares, labels = EXCLUDED.labels, enabled = EXCLUDED.enabled, slot = EXCLUDED.slot,
 			revision = nextval('policy_revision'), changed_at = now(), changed_by = EXCLUDED.changed_by, deleted_at = NULL, strikes = 0,
 			struck_out_at = NULL
+		WHERE x.deleted_at IS NOT NULL OR x.struck_out_at IS NOT NULL
+			OR (x.predicate_text, x.title, x.severity, x.element, x.remediation, x.pack, x.for_reports, x.for_s, x.clear_reports, x.clear_s, x.models,
+				x.firmwares, x.labels, x.enabled)
+			IS DISTINCT FROM (EXCLUDED.predicate_text, EXCLUDED.title, EXCLUDED.severity, EXCLUDED.element, EXCLUDED.remediation, EXCLUDED.pack,
+				EXCLUDED.for_reports, EXCLUDED.for_s, EXCLUDED.clear_reports, EXCLUDED.clear_s, EXCLUDED.models, EXCLUDED.firmwares, EXCLUDED.labels,
+				EXCLUDED.enabled)
 		RETURNING x.revision INTO policy_put.revision;
+	IF NOT FOUND THEN
+		revision := old.revision; -- as it was
+		RETURN;
+	END IF;
 	PERFORM schedule_judging(owner),
 		tell_tenants(owner, 'policy.changed', jsonb_build_object('policy', id, 'change', CASE WHEN created THEN 'created' ELSE 'changed' END, 'by', who));
 END $$;

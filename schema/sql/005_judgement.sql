@@ -499,7 +499,68 @@ BEGIN
 	RETURN mine;
 END $$;
 
-REVOKE ALL ON FUNCTION put_outcomes, settle_posture, group_alerts, leave_groups, apply_outcomes, judge_states, mark_devices, judge_due, judge_anew, own_work,
+-- Packs: {"pack", "title", "policies": [...], "not_judged": [{"element", "why"}]}, each policy as policy_put takes it, with "examples": one document that
+-- violates it, one that meets it, one of which it can't be said. For the command line, so with the caller's rights.
+
+-- Puts all of a pack and deletes what the pack had before and has no more. For the tenant that is signed in; without one, for everyone.
+CREATE FUNCTION pack_apply(pack jsonb, who text) RETURNS TABLE (policy text, change text)
+	LANGUAGE plpgsql SET search_path = fleetstate, pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+	p jsonb; name text; everyone boolean := tenant_context() IS NULL; before bigint; put record;
+BEGIN
+	PERFORM refuse_others(pack, '{pack,title,policies,not_judged}', 'pack');
+	name := read_text(pack, 'pack', 128, true);
+	IF jsonb_typeof(pack -> 'policies') IS DISTINCT FROM 'array' THEN
+		PERFORM refuse('policies: a list');
+	END IF;
+	FOR p IN SELECT x FROM jsonb_array_elements(pack -> 'policies') x LOOP
+		before := (SELECT o.revision FROM policy o WHERE o.id = p ->> 'id' AND o.tenant_id IS NOT DISTINCT FROM tenant_context());
+		BEGIN
+			SELECT * INTO put FROM policy_put(p ->> 'id', p || jsonb_build_object('pack', name), who, everyone);
+		EXCEPTION WHEN SQLSTATE 'FS400' OR SQLSTATE 'FS409' THEN
+			RAISE EXCEPTION '%: %', coalesce(p ->> 'id', 'a policy without id'), SQLERRM USING ERRCODE = 'FS400';
+		END;
+		RETURN QUERY SELECT p ->> 'id', CASE WHEN put.created THEN 'created' WHEN put.revision = before THEN 'unchanged' ELSE 'changed' END;
+	END LOOP;
+	FOR policy IN SELECT o.id FROM policy o WHERE o.pack = name AND o.tenant_id IS NOT DISTINCT FROM tenant_context() AND o.deleted_at IS NULL
+		AND NOT o.builtin AND NOT EXISTS (SELECT FROM jsonb_array_elements(pack_apply.pack -> 'policies') x WHERE x ->> 'id' = o.id) ORDER BY 1 LOOP
+		PERFORM policy_delete(policy, who, everyone);
+		change := 'deleted';
+		RETURN NEXT;
+	END LOOP;
+END $$;
+-- What each policy says of its own examples; `wrong`: NULL, or what is not as it should be.
+CREATE FUNCTION pack_test(pack jsonb) RETURNS TABLE (policy text, wrong text) LANGUAGE plpgsql SET search_path = fleetstate, pg_catalog, pg_temp AS $$
+DECLARE
+	p jsonb; bad record; e record; said boolean;
+BEGIN
+	PERFORM refuse_others(pack, '{pack,title,policies,not_judged}', 'pack');
+	FOR p IN SELECT x FROM jsonb_array_elements(pack -> 'policies') x LOOP
+		policy := p ->> 'id';
+		wrong := NULL;
+		SELECT * INTO bad FROM predicate_fault(p ->> 'when');
+		IF bad.fault IS NOT NULL THEN
+			wrong := format('when: %s at position %s', bad.fault, bad.place);
+		ELSE
+			FOR e IN SELECT * FROM (VALUES ('violates', true), ('meets', false), ('unknown', NULL)) x (name, expected) LOOP
+				said := jsonb_path_match(p -> 'examples' -> e.name, (p ->> 'when')::jsonpath, '{}', true);
+				IF p -> 'examples' -> e.name IS NULL THEN
+					wrong := concat_ws('; ', wrong, 'no example "' || e.name || '"');
+				ELSIF said IS DISTINCT FROM e.expected THEN
+					wrong := concat_ws('; ', wrong, format('the example "%s" %s', e.name,
+						CASE said WHEN true THEN 'violates it' WHEN false THEN 'meets it' ELSE 'leaves it unknown' END));
+				END IF;
+			END LOOP;
+			IF jsonb_path_match('{}', (p ->> 'when')::jsonpath, '{}', true) IS NOT NULL THEN
+				wrong := concat_ws('; ', wrong, 'says something of an empty document');
+			END IF;
+		END IF;
+		RETURN NEXT;
+	END LOOP;
+END $$;
+
+REVOKE ALL ON FUNCTION pack_apply, pack_test, put_outcomes, settle_posture, group_alerts, leave_groups, apply_outcomes, judge_states, mark_devices, judge_due, judge_anew, own_work,
 	own_found, own_judged, own_ended, own_overrun, open_plain_alert, end_plain_alert, report_trouble, alert_resolve FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION judge_states, mark_devices, judge_due, judge_anew, own_work, own_found, own_judged, own_ended, own_overrun, report_trouble
 	TO fleetstate_ingest;
