@@ -204,7 +204,7 @@ $$;
 CREATE FUNCTION role_context() RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS $$ SELECT nullif(current_setting('fleetstate.role', true), '') $$;
 CREATE FUNCTION acts_on(tenant int) RETURNS boolean LANGUAGE sql STABLE SET search_path = fleetstate, pg_catalog, pg_temp AS $$
 	SELECT CASE WHEN tenant_context() IS NULL THEN pg_has_role(session_user, 'fleetstate_owner', 'MEMBER')
-		ELSE tenant = tenant_context() OR (tenant = 0 AND role_context() = 'operator') END
+		ELSE tenant = tenant_context() OR (tenant = 0 AND coalesce(role_context() = 'operator', false)) END
 $$;
 
 -- As before, and sets the role too.

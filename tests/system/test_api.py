@@ -554,7 +554,7 @@ def test_what_the_apis_role_may_not(api, statement):
 def test_owners_functions_look_into_no_temporary_schema_first(api):
     rows = api.db.sql("SELECT proname, proconfig FROM pg_proc WHERE prosecdef AND pronamespace = 'fleetstate'::regnamespace")
     assert len(rows) >= 7
-    assert [name for name, settings in rows if settings != ["search_path=fleetstate, pg_catalog, pg_temp"]] == []
+    assert [name for name, settings in rows if "search_path=fleetstate, pg_catalog, pg_temp" not in settings] == []
     assert api.db.sql("SELECT proname FROM pg_proc p WHERE prosecdef AND pronamespace = 'fleetstate'::regnamespace"
                       " AND has_function_privilege('public', p.oid, 'EXECUTE')") == []
 

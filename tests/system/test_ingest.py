@@ -515,7 +515,7 @@ def test_a_change_that_nobody_heard_of_is_read_when_we_listen_again(system, devi
     device.publish(device.full())
     device.receipt_up_to(1)
     system.database.sql("UPDATE device SET lifecycle = 'retired' WHERE ueid = %s", (device.ueid,))
-    terminate(system, "query ~ 'LISTEN|number_events|trust_anchor|silent|refusal_id|make_partitions'")
+    terminate(system, "query ~ 'LISTEN|number_events|trust_anchor|silent|refusal_id|make_partitions|waited since|no partition|not heard since|report_trouble|certificate-ending|told_at'")
     send_until_refused(system, device)
 
 

@@ -1,0 +1,408 @@
+"""Verdicts on real parts: from a report to posture, alert and event; hysteresis, groups, maintenance, silence, the system's own troubles."""
+
+import json
+import threading
+
+import psycopg2
+import pytest
+
+from ingesting import Collector, System, await_true
+from parts import Database
+import device as wire  # found through ingesting
+
+SECURE = {"title": "Secure boot is off", "severity": "high", "element": "SU.2", "when": "strict $.boot.secure == false", "remediation": "Turn it on."}
+
+
+def put(db, id, **more):
+    db.sql("SELECT policy_put(%s, %s, 'test', true)", (id, json.dumps({**SECURE, **more})))
+
+
+def alerts(db, condition="true"):
+    return db.sql(f"SELECT policy, state, encode(ueid, 'hex'), (item::json ->> 'devices')::int, alert_id FROM alert_item WHERE group_id IS NULL AND {condition}"
+                  " ORDER BY alert_id")
+
+
+def events(db, kind="alert.%"):
+    return [(t, d.get("policy")) for t, d in db.sql("SELECT type, data FROM event WHERE type LIKE %s ORDER BY event_id", (kind,))]
+
+
+# --- the rules alone, in the database
+
+
+@pytest.fixture
+def db(tmp_path_factory):
+    database = Database(tmp_path_factory.mktemp("verdicts"), "fsync=off")
+    database.cli("migrate")
+    database.cli("tenant", "add", "acme", "Acme")
+    yield database
+    database.stop()
+
+
+def fleet(db, n, interval=30):
+    db.sql("INSERT INTO device (tenant_id, ueid, lifecycle, hwmodel) SELECT 1, decode('01' || lpad(to_hex(i), 32, '0'), 'hex'), 'active', 'm' || i %% 2"
+           " FROM generate_series(1, %s) i", (n,))
+    db.sql("INSERT INTO device_hot (device_id, tenant_id, hi, epoch, interval_s, last_seen) SELECT device_id, 1, 1, 1, %s, now() FROM device", (interval,))
+    db.sql("INSERT INTO device_state SELECT device_id, 1, 1, 1, now(), now(), '\\x00', '\\x00', '{\"boot\": {\"secure\": true}}' FROM device")
+    judge_all(db)
+
+
+def judge_all(db):
+    while db.sql("SELECT judge_anew(500)", role="fleetstate_ingest")[0][0] > 0:
+        pass
+
+
+def report(db, devices, secure):
+    """As ingest does: the state, then its judgement. `secure` None: the fact is missing."""
+    state = json.dumps({"boot": {} if secure is None else {"secure": secure}})
+    with psycopg2.connect(db.uri("fleetstate_ingest")) as c, c.cursor() as cursor:
+        cursor.execute("UPDATE device_hot SET hi = hi + 1 WHERE device_id = ANY (%s)", (devices,))
+        cursor.execute("UPDATE device_state SET state = %s, seq = seq + 1 WHERE device_id = ANY (%s)", (state, devices))
+        cursor.execute("SELECT judge_states(%s, array_fill(%s::jsonb, ARRAY[%s]))", (devices, state, len(devices)))
+
+
+def posture(db, device=1):
+    return db.sql("SELECT posture, reasons FROM device WHERE device_id = %s", (device,))[0]
+
+
+def outcome(db, device=1, id="secure"):
+    return db.one("SELECT outcome_at(outcomes, slot) FROM device_verdict, policy WHERE device_id = %s AND id = %s", (device, id))
+
+
+def due(db, later="1 second"):
+    db.sql("UPDATE verdict_pending SET due_at = due_at - %s::interval, since = since - %s::interval", (later, later))
+    return db.sql("SELECT judge_due(1000)", role="fleetstate_ingest")[0][0]
+
+
+def test_the_life_of_an_alert(db):
+    put(db, "secure")
+    fleet(db, 2)
+    assert posture(db) == ("operational", []) and alerts(db) == []
+    report(db, [1], False)
+    assert posture(db) == ("degraded", ["secure"])
+    (policy, state, ueid, _, alert), = alerts(db)
+    assert (policy, state, len(ueid)) == ("secure", "open", 34)
+    report(db, [1], False)
+    assert len(alerts(db)) == 1
+    item = json.loads(db.one("SELECT item FROM alert_item"))
+    assert {k: item[k] for k in ("id", "ueid", "policy", "severity", "state", "title", "element", "remediation")} == {
+        "id": alert, "ueid": ueid, "policy": "secure", "severity": "high", "state": "open", "title": SECURE["title"], "element": "SU.2",
+        "remediation": "Turn it on."}
+    db.cli("alert", "acknowledge", alert, "--comment", "on my way")
+    assert json.loads(db.cli("alert", "list", "--json"))[0]["state"] == "acknowledged"
+    db.cli("alert", "silence", alert, "--hours", 2)
+    assert alerts(db)[0][1] == "silenced"
+    db.cli("alert", "comment", alert, "still at it")
+    # Not known any more is not healthy again.
+    report(db, [1], None)
+    assert posture(db) == ("degraded", ["secure"]) and outcome(db) == "u"
+    report(db, [1], True)
+    assert posture(db) == ("operational", []) and alerts(db)[0][1] == "resolved"
+    report(db, [1], False)
+    assert alerts(db) == [("secure", "silenced", ueid, None, alert)]  # the same alert, again
+    db.cli("alert", "silence", alert, "--hours", 1)
+    db.cli("alert", "resolve", alert)
+    assert posture(db) == ("degraded", ["secure"])  # words do not turn secure boot on
+    db.cli("alert", "resolve", alert, status=1)
+    assert [t for t, _ in events(db)] == ["alert.opened", "alert.acknowledged", "alert.silenced", "alert.commented", "alert.resolved", "alert.reopened",
+                                          "alert.silenced", "alert.resolved"]
+    assert [t for t, _ in events(db, "device.posture")] == ["device.posture"] * 4 + ["device.posture"]
+    assert db.one("SELECT count(*) FROM alert_note") == 5
+
+
+def test_unknown_and_its_weight(db):
+    put(db, "secure")
+    put(db, "minor", severity="medium", when="strict $.boot.verity == false")
+    fleet(db, 1)
+    assert posture(db) == ("operational", []) and db.one("SELECT unknowns FROM device") == 1
+    report(db, [1], None)
+    assert posture(db) == ("unknown", ["secure"]) and db.one("SELECT unknowns FROM device") == 2
+    assert alerts(db) == []
+
+
+def test_an_alert_waits_for_reports_and_for_time(db):
+    put(db, "secure", **{"for": {"reports": 3}, "clear_after": {"seconds": 600}})
+    fleet(db, 1)
+    report(db, [1], False)
+    assert (outcome(db), posture(db)[0], due(db), alerts(db)) == ("p", "operational", 0, [])
+    report(db, [1], True)
+    assert outcome(db) == "0" and db.one("SELECT count(*) FROM verdict_pending") == 0
+    report(db, [1], False)
+    db.sql("UPDATE device_hot SET hi = hi + 2")  # quiet reports: nothing changed
+    assert due(db) == 1 and outcome(db) == "1" and posture(db)[0] == "degraded"
+    report(db, [1], True)
+    assert (outcome(db), posture(db)[0], due(db, "9 minutes")) == ("c", "degraded", 0)
+    assert due(db, "2 minutes") == 1
+    assert (outcome(db), posture(db)[0], alerts(db)[0][1]) == ("0", "operational", "resolved")
+
+
+def test_one_that_flaps_stays_open(db):
+    put(db, "secure")
+    fleet(db, 1)
+    for _ in range(6):
+        report(db, [1], False)
+        report(db, [1], True)
+    assert (outcome(db), posture(db)[0], alerts(db)[0][1]) == ("d", "operational", "open")
+    assert len(events(db)) == 7  # opened, and three times resolved and reopened
+    assert due(db, "2 hours") == 1
+    assert (outcome(db), alerts(db)[0][1]) == ("0", "resolved")
+
+
+def test_many_together_are_one_alert(db):
+    put(db, "secure")
+    fleet(db, 40)
+    report(db, [1, 2], False)
+    assert [a[3] for a in alerts(db)] == [None, None]
+    report(db, list(range(3, 31)), False)
+    (policy, state, ueid, devices, group), = alerts(db)
+    assert (policy, state, ueid, devices) == ("secure", "open", None, 30)
+    assert "ueid" not in json.loads(db.one("SELECT item FROM alert_item WHERE alert_id = %s", (group,)))
+    report(db, [31, 32], False)
+    assert alerts(db)[0][3] == 32 and len(events(db)) == 3  # two alone, one for all others
+    db.cli("alert", "acknowledge", group)
+    assert db.one("SELECT count(*) FROM alert_item WHERE state = 'acknowledged'") == 33
+    report(db, list(range(1, 32)), True)
+    assert alerts(db, "state <> 'resolved'")[0][3] == 1
+    report(db, [32], True)
+    assert alerts(db, "state <> 'resolved'") == []
+    assert events(db)[-1] == ("alert.resolved", "secure")
+
+
+def test_maintenance_holds_alerts_back(db):
+    put(db, "secure")
+    fleet(db, 4)
+    window = db.one("SELECT maintenance_put(NULL, %s, 'test') FROM set_config('fleetstate.tenant', '1', true)",
+                    (json.dumps({"title": "roll-out", "until": "2099-01-01T00:00:00Z", "from": "2098-12-01T00:00:00Z", "scope": {"model": "m1"}}),))
+    db.sql("UPDATE maintenance SET from_at = now() - interval '1 day', until_at = now() + interval '1 day'")
+    report(db, [1, 2, 3], False)
+    assert [outcome(db, d) for d in (1, 2, 3)] == ["h", "1", "h"] and len(alerts(db)) == 1
+    assert posture(db) == ("degraded", ["secure"])  # it is what it is
+    report(db, [3], True)
+    db.sql("SELECT maintenance_delete(%s, 'test') FROM set_config('fleetstate.tenant', '1', true)", (window,))
+    assert due(db) == 1 and len(alerts(db)) == 2 and outcome(db, 1) == "1" and outcome(db, 3) == "0"
+
+
+def test_who_waits_or_left_has_no_alert(db):
+    put(db, "secure")
+    fleet(db, 2)
+    db.sql("UPDATE device SET lifecycle = 'pending' WHERE device_id = 1")
+    judge_all(db)
+    report(db, [1, 2], False)
+    assert [a[0] for a in alerts(db)] == ["secure"] and outcome(db) == "h"
+    db.cli("device", "approve", db.one("SELECT encode(ueid, 'hex') FROM device WHERE device_id = 1"))
+    judge_all(db)
+    assert len(alerts(db)) == 2 and outcome(db) == "1"
+    db.cli("device", "retire", db.one("SELECT encode(ueid, 'hex') FROM device WHERE device_id = 2"))
+    judge_all(db)
+    assert [a[1] for a in alerts(db)] == ["resolved", "open"]
+
+
+def test_rules_that_change_reach_the_whole_fleet(db):
+    fleet(db, 20)
+    assert posture(db) == ("unknown", ["no-policies"])
+    report(db, list(range(1, 11)), False)
+    put(db, "secure")
+    judge_all(db)
+    assert db.sql("SELECT posture, count(*) FROM device GROUP BY 1 ORDER BY 1") == [("degraded", 10), ("operational", 10)]
+    put(db, "secure", scope={"model": "m0"})
+    judge_all(db)
+    assert db.sql("SELECT posture, count(*) FROM device GROUP BY 1 ORDER BY 1") == [("degraded", 5), ("operational", 5), ("unknown", 10)]
+    put(db, "secure", enabled=False)
+    judge_all(db)
+    assert alerts(db, "state <> 'resolved'") == [] and posture(db) == ("unknown", ["no-policies"])
+    db.sql("SELECT policy_delete('secure', 'test', true)")
+    judge_all(db)
+    assert db.one("SELECT slot IS NULL FROM policy WHERE id = 'secure'")
+    assert db.one("SELECT ended_at IS NOT NULL AND done >= total FROM judging WHERE tenant_id = 0")
+
+
+def test_two_collectors_never_open_two_alerts(db):
+    """A thousand times both judge the same device at once."""
+    put(db, "secure")
+    fleet(db, 5)
+    states = [json.dumps({"boot": {"secure": secure}}) for secure in (False, True)]
+    failures = []
+
+    def judge(first):
+        with psycopg2.connect(db.uri("fleetstate_ingest")) as c:
+            c.autocommit = True
+            cursor = c.cursor()
+            for i in range(1000):
+                start.wait()
+                try:
+                    cursor.execute("SELECT judge_states('{1,2,3}', array_fill(%s::jsonb, '{3}'))", (states[(i + first) // 2 % 2],))
+                except psycopg2.Error as error:
+                    failures.append(error)
+
+    start = threading.Barrier(2)
+    threads = [threading.Thread(target=judge, args=(n,)) for n in (0, 1)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert not failures, failures[:3]
+    assert db.one("SELECT max(n) FROM (SELECT count(*) AS n FROM alert GROUP BY device_id, policy_id) x") == 1
+    assert db.one("SELECT count(*) FROM alert a JOIN device_verdict v USING (device_id) JOIN policy p USING (policy_id)"
+                  " WHERE (a.resolved_at IS NULL) <> (outcome_at(v.outcomes, p.slot) IN ('1', 'd'))") == 0
+
+
+def test_a_tenants_own_policy(db):
+    fleet(db, 3)
+    db.sql("SELECT policy_put('own', %s, 'test') FROM set_config('fleetstate.tenant', '1', true)", (json.dumps(SECURE),))
+    policy = db.one("SELECT policy_id FROM policy WHERE id = 'own'")
+
+    def judge():
+        with psycopg2.connect(db.uri("fleetstate_ingest")) as c, c.cursor() as cursor:
+            cursor.execute("SELECT revision, devices, marks FROM own_work(1, 100)")
+            revision, devices, marks = cursor.fetchone()
+            if devices:
+                cursor.execute("SELECT own_found(%s, %s::bigint[])", (policy, devices))
+                cursor.execute("SELECT own_judged(1, %s, %s::bigint[], %s::bigint[], ARRAY[%s], ARRAY[%s], true)",
+                               (revision, devices, marks, policy, cursor.fetchone()[0]))
+            return devices
+
+    assert judge() == [1, 2, 3] and judge() is None
+    assert posture(db) == ("operational", [])
+    report(db, [2], False)
+    assert posture(db, 2)[0] == "operational" and judge() == [2]
+    assert posture(db, 2) == ("degraded", ["own"])
+    assert [db.one("SELECT own_overrun(%s)", (policy,)) for _ in range(4)] == [False, False, True, False]
+    assert alerts(db)[-1][0] == "struck-out" and posture(db, 2)[0] == "degraded"
+
+
+# --- all of it
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory):
+    system = System(tmp_path_factory.mktemp("system"), postgres=["fsync=off"], silence_min="1s", policy_ms=50,
+                    before=lambda s: put(s.database, "secure"))
+    yield system
+    system.close()
+
+
+def state(device, secure):
+    device.state = {**wire.DEFAULT_STATE, 0: {}, 4: {2: secure}}
+    del device.state[0]
+
+
+def of(system, device):
+    return system.database.sql("SELECT posture, reasons FROM device WHERE ueid = %s", (device.ueid,))[0]
+
+
+def test_a_report_degrades_its_device_in_one_transaction(system):
+    device = system.device()
+    state(device, True)
+    device.publish(device.full())
+    device.receipt_up_to(1)
+    assert of(system, device) == ("operational", [])
+    state(device, False)
+    device.publish(device.full())
+    device.receipt_up_to(2)  # sent after the commit: all must be there
+    assert of(system, device) == ("degraded", ["secure"])
+    rows = system.database.sql("SELECT e.type, e.xmin::text FROM event e WHERE ueid = %s AND type IN ('device.posture', 'alert.opened')"
+                               " ORDER BY event_id DESC LIMIT 2", (device.ueid,))
+    assert {t for t, _ in rows} == {"device.posture", "alert.opened"}
+    state(device, True)
+    device.publish(device.full())
+    device.receipt_up_to(3)
+    assert of(system, device) == ("operational", [])
+
+
+def test_a_bad_signature_makes_untrusted_until_somebody_resolves_it(system):
+    device, other = system.device(), system.device(connect=False)
+    state(device, True)
+    device.publish(device.full())
+    device.receipt_up_to(1)
+    device.publish(device.quiet(signer=other.signer, keep=True))
+    await_true(lambda: of(system, device) == ("untrusted", ["verification"]), "distrust")
+    alert = system.database.one("SELECT alert_id FROM alert_item WHERE ueid = %s AND policy = 'verification'", (device.ueid,))
+    system.database.cli("alert", "resolve", alert, "--comment", "a test")
+    assert of(system, device) == ("operational", [])
+
+
+def test_a_tenants_slow_predicate_is_struck_out_and_holds_up_nobody(system):
+    db = system.database
+    device = system.device()
+    # Slow by its own work: each item of a long list against a pattern that backtracks.
+    device.state = {**wire.DEFAULT_STATE, 4: {6: sorted("a" * 60 + f"{i:04d}" for i in range(500))}}
+    device.publish(device.full())
+    device.receipt_up_to(1)
+    slow = {**SECURE, "when": 'strict exists($.** ? (@ like_regex "^(a?){20}(a?){20}(a?){20}a{60}[0-9]{4}(x+x+)+y$"))'}
+    db.sql("SELECT policy_put('slow', %s, 'test') FROM set_config('fleetstate.tenant', '1', true)", (json.dumps(slow),))
+    db.sql("SELECT policy_put('quick', %s, 'test') FROM set_config('fleetstate.tenant', '1', true)",
+           (json.dumps({**SECURE, "severity": "low", "when": 'strict $.os.id == "debian"'}),))
+    await_true(lambda: of(system, device)[1] == ["quick"], "the tenant's other policy", 60)
+    await_true(lambda: db.one("SELECT struck_out_at IS NOT NULL FROM policy WHERE id = 'slow'"), "the third strike", 60)
+    assert db.one("SELECT count(*) FROM alert_item WHERE policy = 'struck-out' AND state = 'open'") == 1
+    other = system.device()
+    state(other, False)
+    other.publish(other.full())
+    other.receipt_up_to(1)
+    assert "secure" in of(system, other)[1]
+    for id in "slow", "quick":
+        db.sql("SELECT policy_delete(%s, 'test') FROM set_config('fleetstate.tenant', '1', true)", (id,))
+    await_true(lambda: db.one("SELECT count(*) FROM alert WHERE resolved_at IS NULL AND policy_id IN (SELECT policy_id FROM policy WHERE id = 'struck-out')")
+               == 0, "its alert resolved", 30)
+
+
+def test_silence_outages_and_a_restart(system):
+    """A thousand devices: a broker that is away for five intervals is one alert, fifty that fall silent are one, a restart is none."""
+    db = system.database
+    db.sql("INSERT INTO device (tenant_id, ueid, lifecycle) SELECT tenant_id, decode('01' || lpad(to_hex(i), 32, 'f'), 'hex'), 'active'"
+           " FROM generate_series(1, 1000) i, tenant")
+    db.sql("INSERT INTO device_hot (device_id, tenant_id, hi, epoch, interval_s, last_seen) SELECT d.device_id, d.tenant_id, 1, 1, 4, now() FROM device d"
+           " WHERE NOT EXISTS (SELECT FROM device_hot h WHERE h.device_id = d.device_id)")
+    db.sql("UPDATE device_hot SET interval_s = 86400 WHERE interval_s <> 4")
+    many = "d.ueid >= '\\x01ff'"
+    heard = f"UPDATE device_hot h SET last_seen = now() FROM device d WHERE d.device_id = h.device_id AND {many}"
+    stop, lull = threading.Event(), threading.Event()
+
+    def beat():  # what a thousand devices' quiet reports write
+        while not stop.wait(1):
+            if not lull.is_set():
+                db.sql(heard + " AND get_byte(d.ueid, 16) >= %s", (quiet_below[0],))
+
+    quiet_below = [0]
+    beating = threading.Thread(target=beat)
+    beating.start()
+    try:
+        def opened():
+            return db.sql("SELECT type, data->>'policy', data->>'devices' FROM event WHERE type IN ('alert.opened', 'alert.reopened') AND event_id > %s"
+                          " ORDER BY event_id", (since,))
+
+        since = db.one("SELECT max(event_id) FROM event")
+        lull.set()
+        system.broker.stop()
+        await_true(lambda: opened() != [], "the outage's alert", 30)
+        await_true(lambda: db.one("SELECT now() > max(last_seen) + interval '20 s' FROM device_hot WHERE interval_s = 4"), "five intervals", 40)
+        assert [row[:2] for row in opened()] == [("alert.opened", "broker")]
+        assert db.one("SELECT count(*) FROM device WHERE posture = 'silent'") == 0
+        system.broker.start()
+        lull.clear()
+        await_true(lambda: alerts(db, "policy = 'broker'")[-1][1] == "resolved", "the outage's end", 60)
+        assert [row[:2] for row in opened()] == [("alert.opened", "broker")]
+
+        since = db.one("SELECT max(event_id) FROM event")
+        system.collector.stop()
+        system.collector = Collector(system.directory, db, system.broker, **{k: v for k, v in system.collector.settings.items()
+                                                                            if k in ("silence_min", "policy_ms")}).start()
+        await_true(system.collector.is_ready, "readiness", 60)
+        await_true(lambda: db.one("SELECT count(*) FROM collector") == 1, "the lease")
+        # A look for silence after all of them had time to be heard.
+        await_true(lambda: db.one("SELECT now() > %s::timestamptz + interval '25 s'", (restarted,)), "two looks", 60) if (
+            restarted := db.one("SELECT now()")) else None
+        assert opened() == []
+
+        quiet_below[0] = 50
+        await_true(lambda: db.one("SELECT count(*) FROM device WHERE posture = 'silent'") == db.one(
+            f"SELECT count(*) FROM device d WHERE {many} AND get_byte(d.ueid, 16) < 50"), "silence", 60)
+        silent = db.one("SELECT count(*) FROM device WHERE posture = 'silent'")
+        assert silent >= 50
+        assert [a for a in alerts(db, "policy = 'silent' AND state <> 'resolved'")][0][3] == silent
+        assert [row[1] for row in opened()] == ["silent"]
+        quiet_below[0] = 0
+        await_true(lambda: db.one("SELECT count(*) FROM device WHERE posture = 'silent'") == 0, "their return", 60)
+        assert alerts(db, "policy = 'silent' AND state <> 'resolved'") == []
+    finally:
+        stop.set()
+        beating.join()
