@@ -1,6 +1,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "emitter/dpkg.h"
 #include "emitter/glob.h"
@@ -256,16 +257,40 @@ take_dnf(void *context, struct slice section, struct slice name, struct slice va
 	}
 }
 
-/* Whether a unit is started by itself: a link in any target's wants, and not masked. Masked is a link to /dev/null, which is no regular file. */
+struct mask {
+	const char *unit;
+	bool found;
+};
+
+static bool
+look_for_mask(void *context, int directory, const char *name)
+{
+	struct mask *mask = context;
+	char target[16];
+
+	if (strcmp(name, mask->unit) != 0)
+		return true;
+	mask->found = readlinkat(directory, name, target, sizeof target) == 9 && memcmp(target, "/dev/null", 9) == 0;
+	return false;
+}
+
+static bool
+is_masked(struct probe *p, const char *unit)
+{
+	struct mask mask = {unit, false};
+
+	(void)!source_list(p->source, "etc/systemd/system", SOURCE_NAMES, look_for_mask, &mask);
+	return mask.found;
+}
+
+/* Whether a unit is started by itself: a link in any target's wants, and not masked. Masked is a link to /dev/null. */
 static bool
 unit_starts(struct probe *p, const char *unit)
 {
 	char path[160];
-	struct stat st;
 	size_t n = 0;
 
-	snprintf(path, sizeof path, "etc/systemd/system/%s", unit);
-	if (source_stat(p->source, path, &st) == 0 ? !S_ISREG(st.st_mode) : !source_missing(p->source))
+	if (is_masked(p, unit))
 		return false;
 	if (source_is_live(p->source) && !source_exists(p->source, "run/systemd/system"))
 		return false;

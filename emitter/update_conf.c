@@ -158,7 +158,7 @@ digit(uint8_t c)
 	return at ? (int)(at - alphabet) : -1;
 }
 
-/* One armoured block: headers, an empty line, base64, a line of "=" and a checksum. */
+/* One armoured block, behind its first mark: headers, an empty line, base64, a line of "=" and a checksum. */
 static size_t
 count_armoured(struct slice block)
 {
@@ -170,6 +170,7 @@ count_armoured(struct slice block)
 
 	if (!bytes)
 		return 0;
+	(void)!text_line(&block, &line);
 	while (text_line(&block, &line) && text_trim(line).len > 0)
 		;
 	while (text_line(&block, &line) && line.len > 0 && line.at[0] != '=' && line.at[0] != '-') {
