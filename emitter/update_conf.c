@@ -189,7 +189,7 @@ count_armoured(struct slice block)
 }
 
 size_t
-keyring_count(struct slice file)
+update_keys_count(struct slice file)
 {
 	static const char armour[] = "-----BEGIN PGP PUBLIC KEY BLOCK-----";
 	const uint8_t *at = file.len ? memmem(file.at, file.len, armour, sizeof armour - 1) : NULL;

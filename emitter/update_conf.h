@@ -23,6 +23,6 @@ struct opkg_conf {
 void opkg_conf_parse(struct slice text, struct opkg_conf *, void (*take)(void *, struct slice feed), void *);
 
 /* How many public keys or certificates the file holds: OpenPGP, armoured or not, or PEM. */
-size_t keyring_count(struct slice file);
+size_t update_keys_count(struct slice file);
 
 #endif

@@ -307,7 +307,7 @@ read_keys(void *context, const char *path)
 		k->failed = k->failed || !source_missing(k->updates->probe->source);
 		return true;
 	}
-	n = keyring_count(file);
+	n = update_keys_count(file);
 	if (n == 0)
 		return true;
 	if (k->len == KEY_FILES) {
