@@ -129,6 +129,16 @@ EMITTER := \
 	emitter/monitor.c \
 	emitter/personal.c \
 	emitter/durable.c \
+	emitter/events.c \
+	emitter/log_message.c \
+	emitter/utmp.c \
+	emitter/uevent.c \
+	emitter/witness_logs.c \
+	emitter/witness_files.c \
+	emitter/witness_usb.c \
+	emitter/witness_sockets.c \
+	emitter/witness_packages.c \
+	emitter/witness.c \
 	emitter/compose.c \
 	emitter/sign.c \
 	emitter/account.c \

@@ -20,6 +20,7 @@
 #include "emitter/self.h"
 #include "emitter/settings.h"
 #include "emitter/status.h"
+#include "emitter/witness.h"
 #include "schema/log.h"
 
 #define STOP_MS 2000 /* for what can still be published */
@@ -40,6 +41,8 @@ struct emitter {
 	struct receipt_trust *trust;
 	struct journal *journal;
 	struct pipeline *pipeline;
+	struct witness *witness; /* NULL: what is observed is not the running system */
+	int64_t events_saved_at;
 	int signals;
 	bool stop;
 	int64_t status_at; /* when the status file may be written again */
@@ -234,9 +237,26 @@ open_pipeline(struct emitter *e)
 	return -1;
 }
 
+/* An image does not live: nothing happens there. */
+static int
+open_witness(struct emitter *e)
+{
+	uint8_t boot_id[BOOT_ID_SIZE];
+	if (strcmp(e->settings.root, "/") != 0)
+		return 0;
+	read_boot_id(boot_id);
+	e->witness =
+		witness_new(pipeline_events(e->pipeline), pipeline_dir(e->pipeline), e->settings.config_files, boot_id);
+	if (e->witness != NULL)
+		return 0;
+	log_error("out of memory");
+	return -1;
+}
+
 static void
 close_all(struct emitter *e)
 {
+	witness_free(e->witness);
 	pipeline_close(e->pipeline, STOP_MS);
 	journal_close(e->journal);
 	receipt_trust_free(e->trust);
@@ -270,8 +290,12 @@ static void
 report_now(struct emitter *e, int64_t now)
 {
 	struct inventory inventory;
-	if (observe(e, &inventory) == 0)
-		(void)!pipeline_report(e->pipeline, e->told, &inventory, now, wall_seconds());
+	if (observe(e, &inventory) != 0)
+		return;
+	if (e->witness != NULL)
+		witness_sweep(e->witness, collect_facts(e->collect), &inventory, now);
+	if (pipeline_report(e->pipeline, e->told, &inventory, now, wall_seconds()) == 0 && e->witness != NULL)
+		witness_told(e->witness, &inventory);
 }
 
 /* Written when something changed, and not more than once a second; unsynced, so an idle device's flash is left alone. */
@@ -345,21 +369,45 @@ handle_signals(struct emitter *e)
 static void
 wait_until(struct emitter *e, int64_t until)
 {
-	struct pollfd fds[2] = {
+	struct pollfd fds[2 + WITNESS_FDS] = {
 		{.fd = e->signals, .events = POLLIN},
 		{.fd = pipeline_fd(e->pipeline), .events = POLLIN},
 	};
-	int64_t ms = until - monotonic_ms();
+	int64_t now = monotonic_ms();
+	nfds_t n = 2;
+	if (e->witness != NULL)
+		n += witness_fds(e->witness, fds + 2, now, &until);
+	int64_t ms = until - now;
 	if (ms > INT32_MAX)
 		ms = INT32_MAX;
-	if (poll(fds, 2, ms > 0 ? (int)ms : 0) > 0 && fds[0].revents != 0)
+	if (poll(fds, n, ms > 0 ? (int)ms : 0) > 0 && fds[0].revents != 0)
 		handle_signals(e);
 }
 
-/* One turn: events, a report when it is due, the status. */
+/* What happened is kept at once, but the flash is not worn out by an attack. */
+static void
+watch(struct emitter *e, int64_t now)
+{
+	struct events *events = pipeline_events(e->pipeline);
+	int64_t delay = e->settings.event_delay * 1000;
+	if (e->witness == NULL)
+		return;
+	witness_look(e->witness, now);
+	if (events_pending(events) == 0)
+		return;
+	pipeline_hasten(e->pipeline, now, delay);
+	if (!events_unsaved(events) || now < e->events_saved_at + delay)
+		return;
+	e->events_saved_at = now;
+	if (events_save(events, 0) != 0)
+		log_debug("events not saved error=\"%s\"", strerror(errno));
+}
+
+/* One turn: what happened, a report when it is due, the status. */
 static int64_t
 turn(struct emitter *e, int64_t now)
 {
+	watch(e, now);
 	int64_t next = pipeline_tick(e->pipeline, now);
 	if (pipeline_due(e->pipeline, now)) {
 		report_now(e, now);
@@ -443,7 +491,7 @@ start(struct emitter *e, int (*do_it)(struct emitter *))
 {
 	const char *state = e->settings.state_dir;
 	if (find_user(e) != 0 || open_runner(e) != 0 || become_user(e) != 0 || open_collect(e) != 0 ||
-	    open_personal(e, state) != 0 || open_signals(e) != 0 || open_pipeline(e) != 0)
+	    open_personal(e, state) != 0 || open_signals(e) != 0 || open_pipeline(e) != 0 || open_witness(e) != 0)
 		return 1;
 	confine(e);
 	return do_it(e);

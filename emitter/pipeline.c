@@ -15,6 +15,7 @@
 #include "schema/log.h"
 
 #define WANT_MS 5000 /* between two reports that receipts asked for, or the interval when that is less */
+#define HASTEN_MS 30000 /* between two reports of which the second was brought forward by events */
 #define AHEAD_MS 3600000 /* between two warnings of receipts ahead */
 #define PACE_MAX_MS 60000 /* what a receipt may ask for */
 
@@ -23,6 +24,7 @@ struct pipeline {
 	int dir;
 	struct signer *signer;
 	struct spool *spool;
+	struct events *events;
 	struct publisher *publisher;
 	struct composer composer;
 
@@ -55,6 +57,12 @@ struct job {
 
 static void publish_pending(struct pipeline *p, int64_t now);
 
+static int64_t
+earliest(int64_t a, int64_t b)
+{
+	return a < b ? a : b;
+}
+
 /* ---- the stages ---- */
 
 /* Until a receipt covers a report that brought this certificate, each brings it: also a renewed one of the same key. */
@@ -73,6 +81,8 @@ stage_report(struct pipeline *p, struct job *job)
 		errno = ENOMEM;
 		return -1;
 	}
+	job->composed.report.events = events_section(p->events);
+	job->composed.report.receipt = job->composed.report.receipt || job->composed.report.events.at != NULL;
 	spool_declare(p->spool, &job->composed.report);
 	job->with_chain = wants_chain(p);
 	if (job->composed.report.dropped_len > 0 || job->with_chain)
@@ -114,10 +124,21 @@ write_journal(struct pipeline *p, uint64_t seq, const uint8_t digest[DIGEST_SIZE
 	}
 }
 
+/* Before the report is durable, so that a crash in between finds out from the spool whether it was. */
+static void
+save_events(struct pipeline *p, uint64_t seq)
+{
+	if (events_save(p->events, seq) != 0)
+		log_error("events not saved: a crash now would tell them twice seq=%" PRIu64 " error=\"%s\"", seq,
+			  strerror(errno));
+}
+
 static int
 stage_spool(struct pipeline *p, struct job *job)
 {
 	const struct report *report = &job->composed.report;
+	if (report->events.at != NULL)
+		save_events(p, report->seq);
 	unsigned flags = (report_has_sections(report) ? SPOOL_SECTIONS : 0) |
 			 (report->dropped_len > 0 ? SPOOL_DECLARES : 0) | (job->with_chain ? SPOOL_CHAIN : 0);
 	if (spool_append(p->spool, report->seq, flags, job->message) != 0) {
@@ -129,6 +150,8 @@ stage_spool(struct pipeline *p, struct job *job)
 	}
 	sha256(job->message, job->digest);
 	signer_commit(p->signer, report, job->digest);
+	if (report->events.at != NULL)
+		events_told(p->events);
 	spool_declared(p->spool, report);
 	composer_told(&p->composer, &job->composed, job->with_chain, job->now);
 	p->counters[COUNTER_REPORTS]++;
@@ -189,6 +212,28 @@ pipeline_report(struct pipeline *p, const struct facts *facts, const struct inve
 	return rc;
 }
 
+struct events *
+pipeline_events(struct pipeline *p)
+{
+	return p->events;
+}
+
+int
+pipeline_dir(const struct pipeline *p)
+{
+	return p->dir;
+}
+
+void
+pipeline_hasten(struct pipeline *p, int64_t now, int64_t delay_ms)
+{
+	int64_t interval = (int64_t)p->settings.interval * 1000;
+	int64_t at = now + delay_ms, least = p->reported_at + (interval < HASTEN_MS ? interval : HASTEN_MS);
+	if (at < least)
+		at = least;
+	p->report_at = earliest(p->report_at, at);
+}
+
 bool
 pipeline_due(const struct pipeline *p, int64_t now)
 {
@@ -196,12 +241,6 @@ pipeline_due(const struct pipeline *p, int64_t now)
 }
 
 /* ---- publishing ---- */
-
-static int64_t
-earliest(int64_t a, int64_t b)
-{
-	return a < b ? a : b;
-}
 
 /* False: paho would not take it, so it is tried again at the next tick. */
 static bool
@@ -477,6 +516,7 @@ pipeline_open(const struct pipeline_settings *settings, int64_t now, int64_t del
 	    durable_lock(p->dir, s->state_dir, error) != 0 ||
 	    !(p->signer = signer_open(p->dir, s->sign_key, s->sign_certificate, s->boot_id, error)) ||
 	    !(p->spool = spool_open(p->dir, "spool", signer_epoch(p->signer), s->spool_size, error)) ||
+	    !(p->events = events_open(p->dir, spool_newest(p->spool, 0).seq, error)) ||
 	    recover_journal(p, error) != 0 || start_signer(p, error) != 0 ||
 	    !(p->publisher = publisher_new(&p->settings.publish, signer_ueid(p->signer), error))) {
 		pipeline_close(p, 0);
@@ -510,7 +550,10 @@ pipeline_close(struct pipeline *p, unsigned wait_ms)
 	/* Only what was opened whole may call itself clean: a failed start leaves the numbers as they are. */
 	if (p->publisher != NULL && signer_stop(p->signer) != 0)
 		log_warning("state not saved: the next start skips some numbers error=\"%s\"", strerror(errno));
+	if (p->publisher != NULL && events_unsaved(p->events) && events_save(p->events, 0) != 0)
+		log_warning("events not saved error=\"%s\"", strerror(errno));
 	publisher_free(p->publisher, wait_ms);
+	events_free(p->events);
 	spool_close(p->spool);
 	signer_free(p->signer);
 	if (p->dir >= 0)

@@ -6,6 +6,7 @@
 #define FLEETSTATE_PIPELINE_H
 
 #include "emitter/collect.h"
+#include "emitter/events.h"
 #include "emitter/journal.h"
 #include "emitter/publish.h"
 #include "emitter/receipt_trust.h"
@@ -39,6 +40,12 @@ bool pipeline_due(const struct pipeline *, int64_t now);	/* time to observe and 
 int pipeline_report(struct pipeline *, const struct facts *, const struct inventory *, int64_t now, uint64_t wall) WARN_UNUSED;
 /* Other settings for interval, broker and receipts; identity, state and spool stay. 0, or -1 and `error`: then the old ones hold. */
 int pipeline_reload(struct pipeline *, const struct pipeline_settings *, char *error) WARN_UNUSED;
+
+/* What happened meanwhile: whoever watches adds to it, and the next report tells it. With the directory that the state lies in. */
+struct events *pipeline_events(struct pipeline *);
+int pipeline_dir(const struct pipeline *);
+/* Something happened: the next report comes within `delay_ms`, but not sooner after the last one than half a minute or the interval. */
+void pipeline_hasten(struct pipeline *, int64_t now, int64_t delay_ms);
 
 struct pipeline_status {
 	struct ueid ueid;

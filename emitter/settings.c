@@ -30,6 +30,8 @@ static const struct option table[] = {
 		.help = "directory of sequence, spool and status"},
 	{.name = "interval", .type = OPTION_SECONDS, .offset = AT(interval), .initial = "60s", .min = LIMIT_INTERVAL_MIN, .max = LIMIT_INTERVAL,
 		.help = "time between two reports; below 30 s only with test_intervals"},
+	{.name = "event_delay", .type = OPTION_SECONDS, .offset = AT(event_delay), .initial = "10s", .min = 1, .max = LIMIT_INTERVAL,
+		.help = "after something happened the next report comes within this time, at most every 30 s; what happens meanwhile goes with it"},
 	{.name = "test_intervals", .type = OPTION_FLAG, .offset = AT(test_intervals), .initial = "no",
 		.help = "an interval below 30 s is meant: for tests only"},
 	{.name = "spool_size", .type = OPTION_BYTES, .offset = AT(spool_size), .initial = "16M", .min = 5 * 1024 * 1024, .max = INT64_C(1) << 32,

@@ -15,6 +15,7 @@ struct settings {
 	char *root;		/* what is observed: / */
 	char *state_dir;
 	int64_t interval;	/* seconds */
+	int64_t event_delay;	/* seconds */
 	bool test_intervals;	/* intervals below 30 s are meant */
 	int64_t spool_size;	/* bytes */
 	char *broker;		/* ssl://host:port */

@@ -185,8 +185,8 @@ is_control(const uint8_t *at, size_t len)
 }
 
 /* Copies what is fit to travel into `out`, at most `max` bytes. */
-static struct slice
-clean(struct slice text, uint8_t *out, size_t max)
+struct slice
+facts_clean(struct slice text, uint8_t *out, size_t max)
 {
 	static const uint8_t replacement[] = {0xef, 0xbf, 0xbd};
 	size_t len = 0;
@@ -226,7 +226,7 @@ void
 facts_set_textn(struct facts *facts, enum fact fact, struct slice text)
 {
 	uint8_t copy[LIMIT_SENT_TEXT];
-	struct slice cleaned = clean(text, copy, sizeof copy);
+	struct slice cleaned = facts_clean(text, copy, sizeof copy);
 	/* One byte more, so that facts_text can end it with NUL. */
 	struct value *value = renew(facts, fact, KIND_TEXT, HEAD_MAX + cleaned.len + 1);
 	struct cbor_writer w;
@@ -243,7 +243,7 @@ void
 facts_set_status(struct facts *facts, enum fact fact, enum status status, const char *why)
 {
 	uint8_t copy[LIMIT_SENT_WHY];
-	struct slice cleaned = clean(string(why), copy, sizeof copy);
+	struct slice cleaned = facts_clean(string(why), copy, sizeof copy);
 	struct value *value = renew(facts, fact, KIND_STATUS, 2 + HEAD_MAX + cleaned.len);
 	struct cbor_writer w;
 
@@ -302,7 +302,7 @@ void
 facts_add_text(struct facts *facts, enum fact fact, const char *text)
 {
 	uint8_t copy[LIMIT_TEXT];
-	struct slice cleaned = clean(string(text), copy, sizeof copy);
+	struct slice cleaned = facts_clean(string(text), copy, sizeof copy);
 	struct value *value = value_of(facts, fact);
 	struct cbor_writer w;
 
@@ -352,7 +352,7 @@ write_field(struct cbor_writer *w, const struct fact_field *field)
 		break;
 	case FIELD_TEXT:
 		if (field->bytes.at)
-			cbor_write_text(w, clean(field->bytes, copy, sizeof copy));
+			cbor_write_text(w, facts_clean(field->bytes, copy, sizeof copy));
 		else
 			cbor_write_null(w);
 		break;
@@ -399,7 +399,7 @@ void
 facts_unknown(struct facts *facts, enum fact fact, const char *why)
 {
 	uint8_t copy[LIMIT_SENT_WHY];
-	struct slice cleaned = clean(string(why), copy, sizeof copy);
+	struct slice cleaned = facts_clean(string(why), copy, sizeof copy);
 	struct value *value = value_of(facts, fact);
 
 	forget(value);
@@ -480,6 +480,15 @@ facts_count(const struct facts *facts, enum fact fact)
 {
 	assert(fact_is_list(fact));
 	return facts->values[fact].known ? facts->values[fact].items : 0;
+}
+
+struct slice
+facts_rows(const struct facts *facts, enum fact fact)
+{
+	const struct value *value = &facts->values[fact];
+
+	assert(fact_rows[fact].kind == KIND_ROWS);
+	return (struct slice){value->encoded.at, value->encoded.len};
 }
 
 bool

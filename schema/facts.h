@@ -70,9 +70,13 @@ bool facts_number(const struct facts *, enum fact, double *) WARN_UNUSED;	/* UIN
 const char *facts_text(const struct facts *, enum fact);
 size_t facts_count(const struct facts *, enum fact);	/* of TEXTS or LIST */
 bool facts_next_text(const struct facts *, enum fact, size_t *at, struct slice *text) WARN_UNUSED;	/* of TEXTS, in the order of adding; begin with *at = 0 */
+struct slice facts_rows(const struct facts *, enum fact);	/* of LIST: facts_count encoded rows, in the order of adding */
 bool facts_status(const struct facts *, enum fact, enum status *, struct slice *why) WARN_UNUSED;
 /* Makes `to` what `from` is. -1: memory ran out; what did not fit is unknown. */
 int facts_copy(struct facts *to, const struct facts *from) WARN_UNUSED;
+
+/* A text as we send one, in `out`, at most `max` bytes long. */
+struct slice facts_clean(struct slice text, uint8_t *out, size_t max);
 
 /* Write the `state` and `readings` maps of report.cddl. readings writes nothing and returns false when there are none. */
 void facts_encode_state(const struct facts *, struct cbor_writer *);

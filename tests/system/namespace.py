@@ -1,4 +1,4 @@
-"""A machine of its own over this machine's files: user, mount, network, process, IPC and host name namespaces, with an overlay over `/`.
+"""A machine of its own over this machine's files: user, mount, network, process, IPC, cgroup and host name namespaces, with an overlay over `/`.
 
 What is done there stays there: it begins with the files of this machine, and what it writes, installs, listens on or kills ends with it. Its root
 can do to it what root can do to a machine, but nothing to this one. Needs root here, for the map of all users.
@@ -22,7 +22,7 @@ import subprocess
 import sys
 import threading
 
-USER, MOUNT, NETWORK, PROCESS, IPC, HOST = 0x10000000, 0x20000, 0x40000000, 0x20000000, 0x08000000, 0x04000000
+USER, MOUNT, NETWORK, PROCESS, IPC, HOST, CGROUP = 0x10000000, 0x20000, 0x40000000, 0x20000000, 0x08000000, 0x04000000, 0x02000000
 IDS = "0 0 65536\n"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
@@ -87,7 +87,7 @@ class Namespace:
                     pipe.close()
 
     def words(self, words, user):
-        enter = ["nsenter", f"--target={self.pid}", "--user", "--mount", "--net", "--pid", "--ipc", "--uts", "--root", "--wd"]
+        enter = ["nsenter", f"--target={self.pid}", "--user", "--mount", "--net", "--pid", "--ipc", "--uts", "--cgroup", "--root", "--wd"]
         return [*enter, *(("setpriv", "--init-groups", f"--reuid={user}", f"--regid={user}") if user else ()), *map(str, words)]
 
     def run(self, *words, user=None, check=True, env=None, **more):
@@ -226,7 +226,7 @@ def make_devices(dev):
 def live():
     """Process 1: sets up the rest, and reaps what ends until its parent goes."""
     outside = os.readlink("/proc/self")
-    for name, kind in (("proc", "proc"), ("sys", "sysfs")):
+    for name, kind in (("proc", "proc"), ("sys", "sysfs"), ("sys/fs/cgroup", "cgroup2")):
         mount("-t", kind, kind, f"/{name}")
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     socket.sethostname("device")
@@ -241,7 +241,7 @@ def main(shared):
     """Stays outside the process namespace, and ends it when its own parent lets go of the pipe."""
     call(libc.unshare, MOUNT)
     make_root(shared)
-    call(libc.unshare, USER | MOUNT | NETWORK | PROCESS | IPC | HOST)
+    call(libc.unshare, USER | MOUNT | NETWORK | PROCESS | IPC | HOST | CGROUP)
     print("unshared", flush=True)
     assert os.read(0, 16) == b"mapped\n"
     os.setgid(0)
