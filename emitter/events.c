@@ -27,6 +27,7 @@ struct events {
 	size_t n, subjects, bytes;
 	struct positions positions, saved;
 	bool added; /* since it was saved */
+	const struct personal *personal;
 	uint8_t *section;
 };
 
@@ -138,16 +139,43 @@ take(struct events *e, struct event *event)
 }
 
 void
+events_set_personal(struct events *e, const struct personal *personal)
+{
+	e->personal = personal;
+}
+
+/* A name or an address as it may be told; what may not be told is as what is not known. */
+static struct slice
+private_part(const struct events *e, struct slice part, char *out, size_t size)
+{
+	char hash[PERSONAL_HASH];
+	const char *told;
+	if (e->personal == NULL)
+		return part;
+	memcpy(out, part.at, part.len);
+	out[part.len] = '\0';
+	told = personal_text(e->personal, out, hash);
+	if (told != NULL && told != out)
+		snprintf(out, size, "%s", told);
+	return told != NULL ? (struct slice){(uint8_t *)out, strlen(out)} : (struct slice){NULL, 0};
+}
+
+void
 events_add(struct events *e, enum event_kind kind, uint64_t at, uint64_t times, const struct slice *parts, size_t n)
 {
-	static uint8_t text[EVENT_PARTS_MAX][LIMIT_EVENT_TEXT];
+	uint8_t text[EVENT_PARTS_MAX][LIMIT_EVENT_TEXT];
+	char hidden[EVENT_PARTS_MAX][LIMIT_EVENT_TEXT + 1];
 	struct event event = {.kind = kind, .parts_len = n, .first = at, .last = at, .count = times};
 	size_t wanted;
-	(void)event_parts(kind, &wanted);
+	const struct event_part *rows = event_parts(kind, &wanted);
 	assert(n == wanted && times > 0);
-	for (size_t i = 0; i < n; i++)
-		if (parts[i].at != NULL && parts[i].len > 0)
-			event.parts[i] = facts_clean(parts[i], text[i], LIMIT_EVENT_TEXT);
+	for (size_t i = 0; i < n; i++) {
+		if (parts[i].at == NULL || parts[i].len == 0)
+			continue;
+		event.parts[i] = facts_clean(parts[i], text[i], LIMIT_EVENT_TEXT);
+		if (rows[i].personal)
+			event.parts[i] = private_part(e, event.parts[i], hidden[i], sizeof hidden[i]);
+	}
 	take(e, &event);
 }
 

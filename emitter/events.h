@@ -7,6 +7,7 @@
 #define FLEETSTATE_EMITTER_EVENTS_H
 
 #include "emitter/durable.h"
+#include "emitter/personal.h"
 #include "schema/events.h"
 #include "schema/report.h"
 
@@ -33,6 +34,9 @@ struct events *events_open(int dir, uint64_t newest, char *error) WARN_UNUSED;
 void events_free(struct events *);
 
 struct positions *events_positions(struct events *);	/* the caller moves them as it reads */
+
+/* How personal parts are told from now on; it must outlive this, or until another is set. NULL: as they are. */
+void events_set_personal(struct events *, const struct personal *);
 
 /* `times` of them happened at `at`, in seconds. Parts are cut and cleaned; an absent one is not known. Without room the kind alone is counted. */
 void events_add(struct events *, enum event_kind, uint64_t at, uint64_t times, const struct slice *parts, size_t n);

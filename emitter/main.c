@@ -245,6 +245,7 @@ open_witness(struct emitter *e)
 	if (strcmp(e->settings.root, "/") != 0)
 		return 0;
 	read_boot_id(boot_id);
+	events_set_personal(pipeline_events(e->pipeline), &e->personal);
 	e->witness =
 		witness_new(pipeline_events(e->pipeline), pipeline_dir(e->pipeline), e->settings.config_files, boot_id);
 	if (e->witness != NULL)
