@@ -72,6 +72,34 @@ api_reports(struct request *request, struct response *response)
 	PQclear(results[1]);
 }
 
+/* What the device told that happened on it. */
+void
+api_device_events(struct request *request, struct response *response)
+{
+	struct call calls[2] = {{.query = QUERY_DEVICE_EXISTS}, {.query = QUERY_DEVICE_EVENTS}};
+	PGresult *results[2];
+	struct ueid ueid;
+	struct page page;
+
+	if (!parse_ueid(request->variables[0], &ueid)) {
+		response_problem(response, PROBLEM_NOT_FOUND, "There is no such device.");
+		return;
+	}
+	if (page_open(request, response, &page) < 0)
+		return;
+	for (size_t i = 0; i < 2; i++)
+		calls[i].params[calls[i].n++] = param_bytes(ueid.bytes, sizeof ueid.bytes);
+	page_bind(&page, &calls[1], 1);
+	if (query_run(request, response, calls, 2, results) < 0)
+		return;
+	if (PQntuples(results[0]) == 0)
+		response_problem(response, PROBLEM_NOT_FOUND, "There is no such device.");
+	else
+		page_answer(request, response, &page, results[1], 1, (struct slice){NULL, 0});
+	PQclear(results[0]);
+	PQclear(results[1]);
+}
+
 /* The bytes never change under their digest, so it is their entity tag, and they may be kept for ever. */
 static void
 answer_report(struct response *response, struct slice message, const char *sha256)

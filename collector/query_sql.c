@@ -168,6 +168,15 @@ const struct statement query_statements[QUERIES] = {
 			   "AND (received_at, epoch, seq) > ($4::timestamptz, $5::int8, $6::int8) ORDER BY "
 			   "received_at, epoch, seq LIMIT $3::int8",
 			   6},
+	/* The newest first, and from a cursor on those before it. */
+	[QUERY_DEVICE_EVENTS] = {"device_events",
+				 "SELECT (jsonb_build_object('position', position, 'received_at', rfc3339(time)) || "
+				 "data)::text, position "
+				 "FROM event WHERE " TENANT
+				 " AND ueid = $1::bytea AND type LIKE 'device.event.%' AND position IS NOT NULL "
+				 "AND position < CASE WHEN $3::int8 = 0 THEN 9223372036854775807 ELSE $3::int8 END "
+				 "ORDER BY position DESC LIMIT $2::int8",
+				 3},
 	[QUERY_REPORT_BY_SEQ] =
 		{"report_by_seq",
 		 "SELECT message, sha256, " REPORT_ITEM " FROM report WHERE " TENANT

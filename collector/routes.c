@@ -19,6 +19,7 @@ static const struct route routes[] = {
 	{"GET", DEVICE "/alerts", ROLE_VIEWER, api_device_alerts, "state severity policy since format limit cursor",
 	 ROUTE_READS},
 	{"GET", DEVICE "/reports", ROLE_VIEWER, api_reports, "epoch limit cursor", ROUTE_READS},
+	{"GET", DEVICE "/events", ROLE_VIEWER, api_device_events, "limit cursor", ROUTE_READS},
 	{"GET", DEVICE "/reports/{epoch}/{seq}", ROLE_VIEWER, api_report_by_seq, "", ROUTE_READS},
 	{"GET", "/v1/reports/{sha256}", ROLE_VIEWER, api_report_by_digest, "", ROUTE_READS},
 	{"GET", "/v1/refusals", ROLE_VIEWER, api_refusals, "ueid reason limit cursor", ROUTE_READS},

@@ -42,6 +42,7 @@ void api_state(struct request *, struct response *);
 void api_inventory(struct request *, struct response *);
 void api_ledger(struct request *, struct response *);
 void api_reports(struct request *, struct response *);
+void api_device_events(struct request *, struct response *);
 void api_report_by_seq(struct request *, struct response *);
 void api_report_by_digest(struct request *, struct response *);
 void api_policies(struct request *, struct response *);

@@ -10,6 +10,7 @@ const tabs = {
 	facts: { title: "Facts", path: "state", draw: facts },
 	inventory: { title: "Inventory", path: "inventory", draw: inventory, list: true },
 	reports: { title: "Reports", path: "reports", draw: reports, list: true },
+	events: { title: "Events", path: "events", draw: events, list: true },
 	ledger: { title: "Ledger", path: "ledger", draw: ledger },
 	alerts: { title: "Alerts", path: "alerts", draw: alerts, list: true },
 };
@@ -169,6 +170,18 @@ const reportColumns = [
 function reports(answer, device, here, parameters) {
 	return [el("section.card", {}, table(reportColumns, answer?.items ?? [], "No report is kept.", (r) => r.sha256), answer && pages(answer, parameters, here),
 		el("p.soft", {}, "The signed bytes are evidence: ", el("code", {}, "fleetstate verify FILE"), " checks them anywhere, up to the maker's authority."))];
+}
+
+const told = ["position", "received_at", "kind", "others", "first", "last", "count", "epoch", "seq", "sha256"];
+const eventColumns = [
+	{ title: "Last", class: "time", cell: (e) => since(e.last) },
+	{ title: "What", cell: (e) => e.kind },
+	{ title: "Count", class: "right", cell: (e) => count(e.count) },
+	{ title: "Subject", cell: (e) => e.others ? el("span.soft", {}, "others") : Object.entries(e).filter(([name]) => !told.includes(name)).map(([name, value]) => `${name} ${value}`).join(", ") },
+	{ title: "Report", class: "right", cell: (e) => count(e.seq) },
+];
+function events(answer, device, here, parameters) {
+	return [el("section.card", {}, table(eventColumns, answer?.items ?? [], "Nothing was told.", (e) => e.position), answer && pages(answer, parameters, here))];
 }
 
 const kinds = [["received", "operational", "received"], ["dropped", "unknown", "declared dropped by the device"], ["missing", "degraded", "missing"]];

@@ -83,6 +83,15 @@ def test_what_happened_on_a_device_is_evidence_and_goes_on_as_events(system, dev
     assert rows[1][1]["subject"] == ["of a later version"]
     assert {name: rows[2][1][name] for name in ("account", "service", "address", "count", "seq")} == \
         {"account": "root", "service": "sshd", "address": "192.0.2.7", "count": 17, "seq": 2}
+    token, url = system.database.cli("token", "add", "--tenant", "acme", "--role", "viewer", "events"), f"http://127.0.0.1:{system.collector.http}"
+    ask = lambda query: requests.get(f"{url}/v1/devices/{device.ueid.hex()}/events{query}", headers={"Authorization": f"Bearer {token}"})  # noqa: E731
+    await_true(lambda: len(ask("").json()["items"]) == 5, "numbered events")
+    items = ask("").json()["items"]
+    assert [item["position"] for item in items] == sorted((item["position"] for item in items), reverse=True)
+    assert items[-1]["others"] and items[-1]["sha256"] == wire.sha256(newer).hex()
+    first = ask("?limit=2").json()
+    assert first["items"] + ask(f"?limit=1000&cursor={first['next']}").json()["items"] == items
+    assert ask("?limit=0").status_code == 400 and ask("?cursor=x").status_code == 400
     assert system.database.sql("SELECT seq, sections FROM report_full JOIN device USING (device_id) WHERE ueid = %s ORDER BY 1",
                                (device.ueid,)) == [(2, 4), (3, 4)]
     assert system.database.one("SELECT sections_head FROM device_hot JOIN device USING (device_id) WHERE ueid = %s",
