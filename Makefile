@@ -346,7 +346,7 @@ LIBEXEC  := $(PREFIX)/libexec/fleetstate
 SHARE    := $(PREFIX)/share/fleetstate
 install: all
 	install -d $(addprefix $(DESTDIR),$(BINDIR) $(MANDIR)/man1 $(MANDIR)/man8 $(UNITDIR) $(PREFIX)/lib/sysusers.d $(PREFIX)/lib/tmpfiles.d \
-		$(LIBEXEC)/mosquitto $(SHARE)/examples)
+		$(LIBEXEC)/mosquitto $(SHARE)/examples $(SHARE)/policies)
 	install -m 0755 $(PROGRAMS) $(DESTDIR)$(BINDIR)
 	install -m 0644 collector/cli/fleetstate.1 $(DESTDIR)$(MANDIR)/man1
 	install -m 0644 emitter/fleetstate-emitter.8 collector/fleetstate-collector.8 $(DESTDIR)$(MANDIR)/man8
@@ -358,6 +358,7 @@ install: all
 	install -m 0755 deploy/provision deploy/broker $(DESTDIR)$(LIBEXEC)
 	install -m 0644 $(wildcard deploy/mosquitto/*) $(DESTDIR)$(LIBEXEC)/mosquitto
 	install -m 0644 deploy/examples/emitter.conf deploy/examples/collector.conf $(DESTDIR)$(SHARE)/examples
+	install -m 0644 $(wildcard schema/policies/*.json) $(DESTDIR)$(SHARE)/policies
 	install -m 0644 schema/sql/roles.sql schema/openapi.yaml deploy/OPERATING.md $(DESTDIR)$(SHARE)
 
 clean:

@@ -301,6 +301,48 @@ network_facts(const struct condition *c, const struct model *m, struct facts *f)
 	facts_set_number(f, FACT_CLOCK_MAX_ERROR, c->unsynchronised ? 16 : 0.03125);
 }
 
+/* What these devices do well; an older firmware waits for its updates, and the smallest model can't be wiped. */
+static void
+care_facts(const struct condition *c, const struct model *m, struct facts *f)
+{
+	static const enum fact empty[] = {FACT_ACCESS_DEFAULT_PASSWORD,
+					  FACT_ACCESS_EMPTY_PASSWORD,
+					  FACT_ACCESS_SECOND_ROOT,
+					  FACT_ACCESS_WEAK_PASSWORD_HASH,
+					  FACT_ACCESS_SSH_WEAK,
+					  FACT_CONFIGURATION_DRIFT,
+					  FACT_CONFIGURATION_LOOSE,
+					  FACT_HEALTH_FAILED_UNITS,
+					  FACT_HEALTH_FULL,
+					  FACT_INTEGRITY_PACKAGED_ALTERED,
+					  FACT_INTEGRITY_UNSIGNED_MODULES,
+					  FACT_INTERFACES_UNEXPECTED_SOCKETS,
+					  FACT_UPDATE_UNPRIVILEGED,
+					  FACT_UPDATE_UNSIGNED_SOURCES};
+
+	for (size_t i = 0; i < sizeof empty / sizeof *empty; i++)
+		facts_begin_list(f, empty[i]);
+	facts_set_bool(f, FACT_ACCESS_SSH, true);
+	facts_set_text(f, FACT_ACCESS_SSH_ROOT, "no");
+	facts_set_bool(f, FACT_ACCESS_SSH_PASSWORD, false);
+	facts_set_text(f, FACT_CONFIGURATION_RESTORE, "slots");
+	facts_set_text(f, FACT_DATA_CRYPTO_LIBRARY, "OpenSSL 3.0.14");
+	facts_set_text(f, FACT_DATA_TLS_FLOOR, "1.2");
+	facts_set_text(f, FACT_DATA_WIPE, m->memory_mb < 100 ? "none" : "crypto-erase");
+	facts_set_bool(f, FACT_EMITTER_PRIVATE_FILES, true);
+	facts_begin_list(f, FACT_EMITTER_LOG_FORWARDING);
+	facts_add_text(f, FACT_EMITTER_LOG_FORWARDING, "journal-upload");
+	facts_set_text(f, FACT_INTERFACES_FIREWALL_INPUT, "drop");
+	facts_begin_list(f, FACT_UPDATE_MECHANISMS);
+	facts_add_text(f, FACT_UPDATE_MECHANISMS, "rauc");
+	facts_set_bool(f, FACT_UPDATE_ENABLED, true);
+	facts_set_text(f, FACT_UPDATE_INSTALL, "automatic");
+	facts_set_uint(f, FACT_UPDATE_PENDING_SECURITY, FIRMWARES - 1 - c->firmware);
+	facts_set_bool(f, FACT_UPDATE_REBOOT_NEEDED, false);
+	facts_set_text(f, FACT_UPDATE_ROLLBACK, "slots");
+	facts_set_bool(f, FACT_UPDATE_SIGNATURES_ENFORCED, true);
+}
+
 void
 world_facts(const struct condition *c, struct facts *f)
 {
@@ -310,6 +352,7 @@ world_facts(const struct condition *c, struct facts *f)
 	hardware_facts(m, f);
 	system_facts(c, m, f);
 	network_facts(c, m, f);
+	care_facts(c, m, f);
 	for (int i = 0; i < FACTS; i++)
 		if (!facts_has(f, (enum fact)i))
 			facts_unknown(f, (enum fact)i, "this model has none");
