@@ -373,6 +373,9 @@ static const struct {
 	{"mprotect", {2, SCMP_CMP_MASKED_EQ, PROT_EXEC, 0}},
 	{"mprotect", {2, SCMP_CMP_EQ, PROT_READ | PROT_EXEC, 0}},
 	{"ioctl", {1, SCMP_CMP_NE, TIOCSTI, 0}}, /* no typing for others */
+	/* a child may confine itself more */
+	{"seccomp", {0, SCMP_CMP_EQ, 1 /* SECCOMP_SET_MODE_FILTER */, 0}},
+	{"prctl", {0, SCMP_CMP_EQ, PR_SET_SECCOMP, 0}},
 	{"prctl", {0, SCMP_CMP_EQ, PR_SET_NAME, 0}},
 	{"prctl", {0, SCMP_CMP_EQ, PR_GET_NAME, 0}},
 	{"prctl", {0, SCMP_CMP_EQ, PR_SET_PDEATHSIG, 0}},
