@@ -290,8 +290,6 @@ unit_starts(struct probe *p, const char *unit)
 	char path[160];
 	size_t n = 0;
 
-	if (is_masked(p, unit))
-		return false;
 	if (source_is_live(p->source) && !source_exists(p->source, "run/systemd/system"))
 		return false;
 	for (size_t i = 0; i < 3; i++) {
@@ -300,7 +298,7 @@ unit_starts(struct probe *p, const char *unit)
 		snprintf(path, sizeof path, "etc/systemd/system/%s.target.wants/%s", targets[i], unit);
 		n += source_exists(p->source, path);
 	}
-	return n > 0;
+	return n > 0 && !is_masked(p, unit);
 }
 
 /* Units that update without being asked: what they fetch, and whether they install it. */

@@ -172,21 +172,30 @@ updates_reboot(struct updates *u)
 
 /* ---- the way back ---- */
 
+/* Names are enough, and the first will do: a cache may hold thousands. */
+struct ending {
+	const char *end;
+	bool found;
+};
+
 static bool
-count_one(void *context, const char *path)
+look_at_end(void *context, int directory, const char *name)
 {
-	(void)path;
-	++*(size_t *)context;
-	return true;
+	struct ending *ending = context;
+	size_t len = strlen(name), tail = strlen(ending->end);
+
+	(void)directory;
+	ending->found = len > tail && strcmp(name + len - tail, ending->end) == 0;
+	return !ending->found;
 }
 
-static size_t
-count(struct updates *u, const char *pattern)
+static bool
+has_one(struct updates *u, const char *directory, const char *end)
 {
-	size_t n = 0;
+	struct ending ending = {end, false};
 
-	(void)!source_glob(u->probe->source, pattern, 4096, count_one, &n);
-	return n;
+	(void)!source_list(u->probe->source, directory, SOURCE_NAMES, look_at_end, &ending);
+	return ending.found;
 }
 
 void
@@ -208,12 +217,13 @@ updates_slots(struct updates *u)
 		way = "slots";
 	else if (u->deployments > 1)
 		way = "deployments";
-	else if (count(u, "etc/snapper/configs/*") > 0 ||
+	else if (has_one(u, "etc/snapper/configs", "") ||
 		 source_exists(u->probe->source, "etc/timeshift/timeshift.json"))
 		way = "snapshots";
 	else if (k.n > 1)
 		way = "kernels";
-	else if (count(u, "var/cache/apt/archives/*.deb") > 0 || count(u, "var/lib/dnf/history.sqlite") > 0)
+	else if (has_one(u, "var/cache/apt/archives", ".deb") ||
+		 source_exists(u->probe->source, "var/lib/dnf/history.sqlite"))
 		way = "packages";
 	facts_set_text(u->probe->facts, FACT_UPDATE_ROLLBACK, way);
 }
