@@ -46,31 +46,27 @@ const struct statement query_statements[QUERIES] = {
 	[QUERY_SIGN_IN] = {"sign_in", "SELECT tenant_id, role FROM sign_in($1::bytea, $2::text)", 2},
 	[QUERY_CURSOR_SECRET] = {"cursor_secret", "SELECT read_cursor_secret()", 0},
 	[QUERY_READY] = {"ready", "SELECT 1", 0},
-	[QUERY_FLEET] =
-		{"fleet",
-		 "WITH c AS (SELECT lifecycle, posture, hwmodel, swversion, sum(n)::int8 AS n FROM fleet_count "
-		 "WHERE " TENANT " GROUP BY 1, 2, 3, 4), active AS (SELECT * FROM c WHERE lifecycle = 'active') "
-		 "SELECT json_build_object('tenant', t.id, 'name', t.name, "
-		 "'total', (SELECT coalesce(sum(n), 0)::int8 FROM active), "
-		 "'posture', (SELECT json_object_agg(p, (SELECT coalesce(sum(n), 0)::int8 FROM active WHERE "
-		 "posture = p)) "
-		 "FROM unnest('{untrusted,silent,degraded,unknown,operational}'::text[]) p), "
-		 "'lifecycle', (SELECT json_object_agg(l, (SELECT coalesce(sum(n), 0)::int8 FROM c WHERE "
-		 "lifecycle = l)) "
-		 "FROM unnest('{pending,active,retired,revoked,transferred}'::text[]) l), "
-		 "'model', (SELECT coalesce(json_object_agg(k, n), '{}') FROM (SELECT coalesce(hwmodel, '') AS "
-		 "k, sum(n)::int8 AS n "
-		 "FROM active GROUP BY 1 HAVING sum(n) > 0 ORDER BY 2 DESC, 1 LIMIT 1000) x), "
-		 "'firmware', (SELECT coalesce(json_object_agg(k, n), '{}') FROM (SELECT coalesce(swversion, "
-		 "'') AS k, sum(n)::int8 "
-		 "AS n FROM active GROUP BY 1 HAVING sum(n) > 0 ORDER BY 2 DESC, 1 LIMIT 1000) x), "
-		 "'alerts', (SELECT json_object_agg(s, (SELECT coalesce(sum(a.n), 0)::int8 FROM (SELECT policy_id, "
-		 "count(*) AS n FROM alert WHERE tenant_id IN ((SELECT tenant_context()), 0) AND group_id IS NULL AND "
-		 "resolved_at IS NULL GROUP BY 1) a "
-		 "JOIN policy p USING (policy_id) WHERE p.severity = s)) FROM "
-		 "unnest('{critical,high,medium,low}'::text[]) s))::text "
-		 "FROM tenant t WHERE t." TENANT,
-		 0},
+	[QUERY_FLEET] = {"fleet",
+			 "WITH c AS (SELECT lifecycle, posture, hwmodel, swversion, sum(n)::int8 AS n FROM fleet_count "
+			 "WHERE " TENANT
+			 " GROUP BY 1, 2, 3, 4), active AS (SELECT * FROM c WHERE lifecycle = 'active') "
+			 "SELECT json_build_object('tenant', t.id, 'name', t.name, "
+			 "'total', (SELECT coalesce(sum(n), 0)::int8 FROM active), "
+			 "'posture', (SELECT json_object_agg(p, (SELECT coalesce(sum(n), 0)::int8 FROM active WHERE "
+			 "posture = p)) "
+			 "FROM unnest('{untrusted,silent,degraded,unknown,operational}'::text[]) p), "
+			 "'lifecycle', (SELECT json_object_agg(l, (SELECT coalesce(sum(n), 0)::int8 FROM c WHERE "
+			 "lifecycle = l)) "
+			 "FROM unnest('{pending,active,retired,revoked,transferred}'::text[]) l), "
+			 "'model', (SELECT coalesce(json_object_agg(k, n), '{}') FROM (SELECT coalesce(hwmodel, '') AS "
+			 "k, sum(n)::int8 AS n "
+			 "FROM active GROUP BY 1 HAVING sum(n) > 0 ORDER BY 2 DESC, 1 LIMIT 1000) x), "
+			 "'firmware', (SELECT coalesce(json_object_agg(k, n), '{}') FROM (SELECT coalesce(swversion, "
+			 "'') AS k, sum(n)::int8 "
+			 "AS n FROM active GROUP BY 1 HAVING sum(n) > 0 ORDER BY 2 DESC, 1 LIMIT 1000) x), "
+			 "'alerts', open_alerts())::text "
+			 "FROM tenant t WHERE t." TENANT,
+			 0},
 	[QUERY_DEVICES] = {"devices", DEVICES("true"), 10},
 	[QUERY_DEVICES_POSTURE] = {"devices_posture", DEVICES("posture = $1::text"), 10},
 	[QUERY_DEVICES_MODEL] = {"devices_model", DEVICES("hwmodel = $3::text"), 10},

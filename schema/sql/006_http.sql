@@ -38,25 +38,18 @@ CREATE FUNCTION violates(device bigint, policy text) RETURNS boolean LANGUAGE sq
 	SELECT EXISTS (SELECT FROM device_verdict v, policy p WHERE v.device_id = $1 AND p.id = $2 AND p.deleted_at IS NULL
 		AND substr(CASE WHEN p.tenant_id IS NULL THEN v.outcomes ELSE v.own_outcomes END, p.slot, 1) IN ('1', 'c', 'u', 'h'))
 $$;
--- How many alerts of each policy are open.
+-- By one number an alert is looked up; a list by its own index, which this one must not stand in for.
+DROP INDEX alert_id;
+CREATE INDEX alert_id ON alert USING hash (alert_id);
+-- How many alerts are open, of the tenant that is signed in and of the system's own, by severity.
 CREATE INDEX alert_count_open ON alert (tenant_id, policy_id) WHERE group_id IS NULL AND resolved_at IS NULL;
-
--- Until judgement has its own: resolving alone, without judging anew.
-DO $do$ BEGIN
-	IF to_regprocedure('fleetstate.alert_resolve(bigint[], jsonb, text, text)') IS NULL THEN
-		CREATE FUNCTION alert_resolve(ids bigint[], filter jsonb, who text, comment text DEFAULT NULL) RETURNS bigint[]
-			LANGUAGE plpgsql SECURITY DEFINER SET search_path = fleetstate, pg_catalog, pg_temp AS $$
-		#variable_conflict use_variable
-		DECLARE
-			mine bigint[] := select_alerts(ids, filter, false);
-		BEGIN
-			PERFORM note_alerts(mine, who, 'resolve', comment);
-			UPDATE alert a SET resolved_at = now(), resolved_by = left(who, 255), comment = coalesce(nullif(alert_resolve.comment, ''), a.comment)
-				WHERE (a.alert_id = ANY (mine) OR a.group_id = ANY (mine)) AND a.resolved_at IS NULL;
-			PERFORM tell_alerts(mine, 'alert.resolved', jsonb_strip_nulls(jsonb_build_object('by', who, 'comment', comment)));
-			RETURN mine;
-		END $$;
-		REVOKE ALL ON FUNCTION alert_resolve FROM PUBLIC;
-		GRANT EXECUTE ON FUNCTION alert_resolve TO fleetstate_api;
-	END IF;
-END $do$;
+CREATE FUNCTION open_alerts() RETURNS json LANGUAGE sql STABLE SECURITY DEFINER SET search_path = fleetstate, pg_catalog, pg_temp AS $$
+	WITH open AS (
+		SELECT policy_id, count(*) AS n FROM alert WHERE tenant_id = (SELECT tenant_context()) AND group_id IS NULL AND resolved_at IS NULL GROUP BY 1
+		UNION ALL
+		SELECT policy_id, count(*) FROM alert WHERE tenant_id = 0 AND group_id IS NULL AND resolved_at IS NULL GROUP BY 1
+	), graded AS (SELECT p.severity, sum(o.n)::bigint AS n FROM open o JOIN policy p USING (policy_id) GROUP BY 1)
+	SELECT json_object_agg(s, coalesce((SELECT n FROM graded WHERE severity = s), 0)) FROM unnest('{critical,high,medium,low}'::text[]) s
+$$;
+REVOKE ALL ON FUNCTION open_alerts FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION open_alerts TO fleetstate_api;
