@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <fts.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <pwd.h>
 #include <sched.h>
 #include <seccomp.h>
@@ -14,12 +16,16 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "emitter/durable.h"
 
 /* CLONE_NEWNS to CLONE_NEWNET, and CLONE_NEWTIME, which shares a bit with the exit signal. */
 #define NAMESPACES (0x00020000 | 0x02000000 | 0x04000000 | 0x08000000 | 0x10000000 | 0x20000000 | 0x40000000)
+
+#define FILTER_MAX 4096 /* instructions: as many as the kernel takes */
 
 /* What probes need, and why. Which of them are held the report tells. */
 static const unsigned needed[] = {
@@ -399,14 +405,13 @@ allow(scmp_filter_ctx filter, const char *name, unsigned n, const struct scmp_ar
 	return rc == -EDOM ? 0 : rc;
 }
 
-int
-confine_calls(char *error)
+/* The whole filter, as the kernel takes it, into a file. Returns 0 or a negative errno. */
+static int
+write_filter(int fd)
 {
 	scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ERRNO(EPERM));
-	int rc = filter ? seccomp_attr_set(filter, SCMP_FLTATR_CTL_TSYNC, 1) : -ENOMEM;
+	int rc = filter ? seccomp_attr_set(filter, SCMP_FLTATR_CTL_OPTIMIZE, 2) : -ENOMEM; /* a tree, not a list */
 
-	if (rc == 0)
-		rc = seccomp_attr_set(filter, SCMP_FLTATR_CTL_OPTIMIZE, 2); /* a tree, not a list */
 	for (size_t i = 0; i < sizeof calls / sizeof *calls && rc == 0; i++)
 		rc = allow(filter, calls[i], 0, NULL);
 	for (size_t i = 0; i < sizeof limited / sizeof *limited && rc == 0; i++)
@@ -415,10 +420,39 @@ confine_calls(char *error)
 	if (rc == 0)
 		rc = seccomp_rule_add(filter, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0);
 	if (rc == 0)
-		rc = seccomp_load(filter);
+		rc = seccomp_export_bpf(filter, fd);
 	seccomp_release(filter);
-	if (rc == 0)
+	return rc;
+}
+
+/* Making the filter takes memory that would stay with this process for its life, so that a child makes it. */
+static ssize_t
+make_filter(struct sock_filter program[FILTER_MAX])
+{
+	int fd = memfd_create("filter", MFD_CLOEXEC), status = -1;
+	pid_t pid = fd < 0 ? -1 : fork();
+	ssize_t len = -1;
+
+	if (pid == 0)
+		_exit(write_filter(fd) == 0 ? 0 : 1);
+	if (pid > 0 && waitpid(pid, &status, 0) == pid && WIFEXITED(status) && WEXITSTATUS(status) == 0)
+		len = pread(fd, program, FILTER_MAX * sizeof *program, 0);
+	if (fd >= 0)
+		close(fd);
+	return len > 0 && (size_t)len < FILTER_MAX * sizeof *program ? len / (ssize_t)sizeof *program : -1;
+}
+
+int
+confine_calls(char *error)
+{
+	struct sock_filter program[FILTER_MAX];
+	ssize_t n = make_filter(program);
+	struct sock_fprog all = {(unsigned short)n, program};
+
+	if (n > 0 && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+	    syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &all) == 0)
 		return 0;
-	snprintf(error, ERROR_SIZE, "system calls can't be confined: %s", strerror(-rc));
+	snprintf(error, ERROR_SIZE, "system calls can't be confined: %s",
+		 n > 0 ? strerror(errno) : "no filter could be made");
 	return -1;
 }
