@@ -1,0 +1,239 @@
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "emitter/events.h"
+#include "tests/unit/bytes.h"
+
+/* The accumulator, in a state directory of its own. */
+struct world {
+	char path[32];
+	int dir;
+	struct events *events;
+};
+
+static int
+begin(void **state)
+{
+	static struct world w;
+	char error[ERROR_SIZE];
+
+	strcpy(w.path, "/tmp/test_witness.XXXXXX");
+	assert_non_null(mkdtemp(w.path));
+	w.dir = open(w.path, O_RDONLY | O_DIRECTORY);
+	w.events = events_open(w.dir, 0, error);
+	assert_non_null(w.events);
+	*state = &w;
+	return 0;
+}
+
+static int
+end(void **state)
+{
+	struct world *w = *state;
+
+	events_free(w->events);
+	(void)unlinkat(w->dir, "events", 0);
+	close(w->dir);
+	return rmdir(w->path);
+}
+
+static void
+again(struct world *w, uint64_t newest)
+{
+	char error[ERROR_SIZE];
+
+	events_free(w->events);
+	w->events = events_open(w->dir, newest, error);
+	assert_non_null(w->events);
+}
+
+static void
+say(struct world *w, const char *path, uint64_t at)
+{
+	events_say(w->events, EVENT_FILE, at, (const char *const[]){path, "written"}, 2);
+}
+
+/* The section passes the collector's own check. Returns how many. */
+static size_t
+check(struct world *w)
+{
+	struct slice section = events_section(w->events);
+	struct cbor_reader r;
+	size_t n;
+
+	if (!section.at)
+		return 0;
+	cbor_reader_init(&r, section);
+	n = events_check(&r);
+	assert_int_equal(cbor_reader_end(&r), REASON_OK);
+	return n;
+}
+
+static struct event
+nth(struct world *w, size_t n)
+{
+	struct event event = {0};
+	struct cbor_reader r;
+
+	cbor_reader_init(&r, events_section(w->events));
+	(void)cbor_read_array(&r, LIMIT_EVENTS);
+	for (size_t i = 0; i <= n; i++)
+		event_decode(&r, &event);
+	return event;
+}
+
+static void
+the_same_is_counted(void **state)
+{
+	struct world *w = *state;
+	struct event event;
+
+	assert_int_equal(check(w), 0);
+	say(w, "/etc/hosts", 20);
+	say(w, "/etc/hosts", 10);
+	say(w, "/etc/group", 30);
+	events_say(w->events, EVENT_BOOT, 5, NULL, 0);
+	events_say(w->events, EVENT_LOGIN, 5, (const char *const[]){"a", NULL, "b"}, 3);
+	assert_int_equal(check(w), 4);
+	event = nth(w, 2);
+	assert_memory_equal(event.parts[0].at, "/etc/hosts", 10);
+	assert_true(event.first == 10 && event.last == 20 && event.count == 2);
+	events_told(w->events);
+	assert_int_equal(check(w), 0);
+}
+
+static void
+what_there_is_no_room_for_is_counted(void **state)
+{
+	struct world *w = *state;
+	char path[64];
+	struct event event;
+
+	for (unsigned i = 0; i < 1000; i++) {
+		snprintf(path, sizeof path, "/etc/%u", i);
+		say(w, path, i);
+	}
+	assert_int_equal(check(w), EVENTS_OF_KIND + 1);
+	event = nth(w, EVENTS_OF_KIND);
+	assert_true(event.others && event.count == 1000 - EVENTS_OF_KIND && event.last == 999);
+	for (unsigned i = 0; i < 1000; i++)
+		for (enum event_kind kind = EVENT_LOGIN; kind <= EVENT_PRIVILEGE_REFUSED; kind++) {
+			snprintf(path, sizeof path, "%u", i);
+			events_say(w->events, kind, i, (const char *const[]){path, path, path}, 3);
+		}
+	assert_true(check(w) <= EVENTS_MAX + 5);
+	assert_true(events_section(w->events).len < LIMIT_EVENTS_SIZE);
+}
+
+static void
+hostile_texts_are_cleaned(void **state)
+{
+	struct world *w = *state;
+	char path[1000];
+
+	memset(path, 'x', sizeof path);
+	path[sizeof path - 1] = '\0';
+	say(w, path, 1);
+	say(w, "/etc/\xff\x1b[2J\n", 1);
+	say(w, "", UINT64_MAX);
+	assert_int_equal(check(w), 3);
+	assert_null(nth(w, 2).parts[0].at);
+}
+
+static void
+a_crash_before_the_report_is_durable_loses_nothing(void **state)
+{
+	struct world *w = *state;
+
+	say(w, "/etc/hosts", 1);
+	strcpy(events_positions(w->events)->cursor, "s=1");
+	assert_true(events_unsaved(w->events));
+	assert_int_equal(events_save(w->events, 7), 0);
+	assert_false(events_unsaved(w->events));
+	again(w, 6);
+	assert_int_equal(check(w), 1);
+	assert_string_equal(events_positions(w->events)->cursor, "s=1");
+}
+
+static void
+a_crash_after_the_report_is_durable_doubles_nothing(void **state)
+{
+	struct world *w = *state;
+
+	say(w, "/etc/hosts", 1);
+	assert_int_equal(events_save(w->events, 7), 0);
+	again(w, 7);
+	assert_int_equal(check(w), 0);
+	assert_true(events_positions(w->events)->known);
+	say(w, "/etc/group", 1);
+	assert_int_equal(events_save(w->events, 0), 0); /* for no report yet */
+	again(w, 8);
+	assert_int_equal(check(w), 1);
+}
+
+static void
+a_damaged_file_is_told_as_lost(void **state)
+{
+	struct world *w = *state;
+	uint8_t bytes[512];
+	ssize_t len;
+
+	say(w, "/etc/hosts", 1);
+	assert_int_equal(events_save(w->events, 0), 0);
+	len = durable_read(w->dir, "events", bytes, sizeof bytes);
+	assert_true(len > 0);
+	for (ssize_t cut = 0; cut < len; cut++) {
+		assert_int_equal(durable_write(w->dir, "events", (struct slice){bytes, (size_t)cut}, false), 0);
+		again(w, 0);
+		assert_int_equal(check(w), 1);
+		assert_int_equal(nth(w, 0).kind, EVENT_LOST);
+		assert_false(events_positions(w->events)->known);
+	}
+}
+
+static void
+personal_parts_are_told_as_the_settings_say(void **state)
+{
+	struct world *w = *state;
+	struct personal hashed = {.way = PERSONAL_HASHED}, omitted = {.way = PERSONAL_OMITTED};
+	const char *const parts[] = {"alice", "sshd", "192.0.2.7"};
+
+	events_set_personal(w->events, &hashed);
+	events_say(w->events, EVENT_LOGIN, 1, parts, 3);
+	assert_memory_equal(nth(w, 0).parts[0].at, "hmac:", 5);
+	assert_memory_equal(nth(w, 0).parts[1].at, "sshd", 4);
+	assert_memory_equal(nth(w, 0).parts[2].at, "hmac:", 5);
+	events_told(w->events);
+	events_set_personal(w->events, &omitted);
+	events_say(w->events, EVENT_LOGIN, 1, parts, 3);
+	assert_null(nth(w, 0).parts[0].at);
+	assert_null(nth(w, 0).parts[2].at);
+	assert_int_equal(check(w), 1);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(the_same_is_counted),
+		TEST(what_there_is_no_room_for_is_counted),
+		TEST(hostile_texts_are_cleaned),
+		TEST(a_crash_before_the_report_is_durable_loses_nothing),
+		TEST(a_crash_after_the_report_is_durable_doubles_nothing),
+		TEST(a_damaged_file_is_told_as_lost),
+		TEST(personal_parts_are_told_as_the_settings_say),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
