@@ -21,7 +21,7 @@ text_trim(struct slice text)
 bool
 text_is(struct slice text, const char *other)
 {
-	return text.len == strlen(other) && memcmp(text.at, other, text.len) == 0;
+	return text.len == strlen(other) && (text.len == 0 || memcmp(text.at, other, text.len) == 0);
 }
 
 bool
