@@ -17,7 +17,7 @@ from ingesting import Collector, System, await_true
 from parts import BIN, free_port
 from receiver import HALF, STALL, KillableWebhook, Rsyslog, Webhook, structured_data
 
-SETTINGS = dict(sink_networks="127.0.0.1/32", sink_http="yes", sink_timeout="1s", silence_min="1s")
+SETTINGS = dict(sink_networks="127.0.0.1/32", sink_http="yes", sink_timeout="2s", silence_min="1s")
 UEIDS = ["01" + f"{i:032x}" for i in range(1, 6)]
 
 
@@ -240,7 +240,7 @@ def test_a_stalled_sink_holds_up_no_other(system, sink, receiver):
         more = tell(system)
         begun = time.monotonic()
         await_true(lambda: all_there(works, more), "the other", 5)
-        assert time.monotonic() - begun < 0.9
+        assert time.monotonic() - begun < 1.9
     assert all_there(works, told)
 
 
