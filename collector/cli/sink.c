@@ -57,6 +57,15 @@ load_key(struct vault_key *key, const char *file)
 		cli_die(CLI_WRONG, "%s", why);
 }
 
+/* What read_text gave. */
+static void
+forget(const char *text)
+{
+	if (text != NULL)
+		OPENSSL_cleanse((char *)(uintptr_t)text, strlen(text));
+	free((char *)(uintptr_t)text);
+}
+
 /* As bytea's hex spells it. */
 static char *
 hex_of(const struct sink_secret *secret)
@@ -144,6 +153,10 @@ sink_add(const struct command *command, int argc, char **argv)
 		puts(secret.made);
 	sink_secret_free(&secret);
 	OPENSSL_cleanse(&vault, sizeof vault);
+	forget(w.ca);
+	forget(w.certificate);
+	forget(w.key);
+	forget(w.secret);
 	return CLI_YES;
 }
 
