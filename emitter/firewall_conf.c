@@ -37,12 +37,25 @@ take_family(struct nft *nft, struct slice family)
 	nft->four = inet || (!nft->six && !other);
 }
 
+/* Words of a rule that every packet passes: "counter packets 0 bytes 0 log prefix". */
+static bool
+is_plain(struct slice word)
+{
+	static const char *const words[] = {"counter", "packets", "bytes", "log", "prefix", "level"};
+	uint64_t number;
+
+	for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)
+		if (text_is(word, words[i]))
+			return true;
+	return word.at[0] == '"' || text_number(word, 10, &number);
+}
+
 /* A statement stands between two of ";", braces and line ends. */
 static void
 take_statement(struct nft *nft, struct slice statement)
 {
 	struct slice word, last = {NULL, 0}, before = {NULL, 0};
-	bool filter = false, input = false, plain = true, first = true;
+	bool filter = false, input = false, plain = true, drops = false, first = true;
 
 	while (text_word(&statement, &word)) {
 		if (text_is(word, "include") && first)
@@ -55,8 +68,8 @@ take_statement(struct nft *nft, struct slice statement)
 		input = input || (last.at && text_is(last, "hook") && text_is(word, "input"));
 		if (nft->hooked && last.at && text_is(last, "policy"))
 			nft->drops = text_is(word, "drop");
-		plain = plain && (text_is(word, "counter") || text_is(word, "log") || text_is(word, "drop") ||
-				  text_is(word, "reject"));
+		drops = drops || (plain && (text_is(word, "drop") || text_is(word, "reject")));
+		plain = plain && is_plain(word);
 		before = last;
 		last = word;
 		first = false;
@@ -64,7 +77,7 @@ take_statement(struct nft *nft, struct slice statement)
 	if (filter && input)
 		nft->hooked = true;
 	else if (last.at)
-		nft->last_drops = plain && (text_is(last, "drop") || text_is(last, "reject"));
+		nft->last_drops = drops;
 }
 
 void

@@ -4,6 +4,7 @@
 #include <linux/if.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_tables.h>
+#include <linux/netfilter/nf_tables_compat.h>
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/netfilter_ipv4/ip_tables.h>
 #include <linux/netfilter_ipv6/ip6_tables.h>
@@ -107,6 +108,9 @@ nft_rule_drops(struct slice payload)
 		called = find(expression.value, NFTA_EXPR_NAME);
 		if (is(called, "reject"))
 			return true;
+		/* As iptables writes it for nftables. */
+		if (is(called, "target"))
+			return is(find(find(expression.value, NFTA_EXPR_DATA), NFTA_TARGET_NAME), "REJECT");
 		if (is(called, "immediate"))
 			return is_drop(find(expression.value, NFTA_EXPR_DATA));
 		/* All others but these two may stop a packet from getting further in the rule. */

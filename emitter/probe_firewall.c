@@ -352,8 +352,10 @@ probe_firewall(struct probe *p)
 	if (source_is_live(p->source)) {
 		source_trace_transient(p->source);
 		nftables(&f);
-		iptables(&f, "proc/self/net/ip_tables_names", false);
-		iptables(&f, "proc/self/net/ip6_tables_names", true);
+		if (!f.why[0])
+			iptables(&f, "proc/self/net/ip_tables_names", false);
+		if (!f.why[0])
+			iptables(&f, "proc/self/net/ip6_tables_names", true);
 	} else if (!exists(&f, "etc")) {
 		snprintf(f.why, sizeof f.why, "root is an image");
 	} else {
