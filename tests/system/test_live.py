@@ -135,7 +135,7 @@ def test_a_package(device):
     with device.soon(lambda: device.fact("packages.installed") == before + 1, "the package"):
         device.ns.run("dpkg", "-i", f"{part}.deb")
     await_true(lambda: device.system.database.sql(
-        "SELECT FROM device_state s JOIN inventory i ON i.digest = s.inventory_digest JOIN inventory_component USING (inventory_id) JOIN component c"
+        "SELECT 1 FROM device_state s JOIN inventory i ON i.digest = s.inventory_digest JOIN inventory_component USING (inventory_id) JOIN component c"
         " USING (component_id) JOIN device d ON d.device_id = s.device_id WHERE d.ueid = %s AND c.name = 'acme-part' AND c.version = '1.0-1'",
         (bytes.fromhex(device.ueid),)), "the component in the inventory")
     with device.soon(lambda: device.fact("packages.installed") == before, "its end"):
