@@ -1,82 +1,101 @@
-"""What the interface's first questions cost with a large fleet, over a primary-key read of the same database in the same run. Medians of interleaved
-questions over one kept connection each; prints {name: ratio}."""
+"""What the HTTP interface answers on 100,000 devices, each question over a read of one row by its primary key in the same run; and a preview."""
 
 import json
-import pathlib
+import socket
 import statistics
 import subprocess
-import sys
-import tempfile
 import time
 
 import psycopg2
-import requests
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests/system"))
-from parts import BIN, Database, await_true, free_port, is_open  # noqa: E402
+from parts import BIN, Database, await_true, free_port, is_open
 
-# One in five is degraded, with an alert of its own; as many are silent together, under one group.
-FLEET = """
+DEVICES, ROUNDS = 100_000, 200
+QUESTIONS = {"fleet": "/v1/fleet", "degraded": "/v1/devices?posture=degraded", "alerts": "/v1/alerts?state=open"}
+
+SEED = """
 INSERT INTO device (tenant_id, ueid, lifecycle, posture, reasons, serial, hwmodel, swname, swversion)
-SELECT tenant_id, '\\x01' || substr(sha256(i::text::bytea), 1, 16), 'active', (ARRAY['operational', 'degraded', 'silent', 'unknown', 'operational'])[1 + i %% 5],
-	CASE i %% 5 WHEN 1 THEN '{certificate-ending}' WHEN 2 THEN '{silent}' ELSE '{}' END::text[], 'S-' || i, 'model-' || i %% 7, 'os', '1.' || i %% 20
-FROM tenant, generate_series(1, %(n)s) i;
-INSERT INTO device_hot (device_id, tenant_id, epoch, hi, last_seen, interval_s) SELECT device_id, tenant_id, 7, 9, now(), 60 FROM device ON CONFLICT DO NOTHING;
-INSERT INTO alert (device_id, tenant_id, policy_id) SELECT d.device_id, d.tenant_id, p.policy_id FROM device d, policy p
-	WHERE p.id = 'certificate-ending' AND d.posture = 'degraded' ORDER BY 1;
-INSERT INTO alert (tenant_id, policy_id, devices) SELECT t.tenant_id, p.policy_id, %(n)s / 5 FROM tenant t, policy p WHERE p.id = 'silent';
-INSERT INTO alert (device_id, tenant_id, policy_id, group_id) SELECT d.device_id, d.tenant_id, p.policy_id, (SELECT max(alert_id) FROM alert) FROM device d, policy p
-	WHERE p.id = 'silent' AND d.posture = 'silent' ORDER BY 1;
+SELECT tenant_id, '\\x01'::bytea || substr(sha256(i::text::bytea), 1, 16), 'active', CASE WHEN i % 50 = 0 THEN 'degraded' ELSE 'operational' END,
+	CASE WHEN i % 50 = 0 THEN '{secure-boot-off}'::text[] ELSE '{}' END, 'S-' || i, 'model-' || i % 20, 'os', '1.' || i % 10
+FROM tenant, generate_series(1, {devices}) i;
+INSERT INTO device_hot (device_id, tenant_id, epoch, hi, last_seen, interval_s) SELECT device_id, tenant_id, 1, 9, now(), 60 FROM device;
+INSERT INTO device_state SELECT device_id, tenant_id, 1, 9, now(), now(), sha256('s'), sha256('i'),
+	jsonb_build_object('boot', jsonb_build_object('secure', device_id % 50 <> 0), 'access', jsonb_build_object('ssh_password', false)) FROM device;
+INSERT INTO alert (device_id, tenant_id, policy_id, reasons) SELECT device_id, d.tenant_id, (SELECT min(policy_id) FROM policy), '{}'
+FROM device d WHERE posture = 'degraded';
 """
-QUESTIONS = {
-    "fleet summary": "/v1/fleet",
-    "degraded devices, first page": "/v1/devices?posture=degraded",
-    "open alerts, first page": "/v1/alerts?state=open,acknowledged,silenced",
-}
 
 
-def main(devices=100000, rounds=200):
-    directory = pathlib.Path(tempfile.mkdtemp(prefix="fleetstate-bench-"))
-    directory.chmod(0o777)
-    db = Database(directory, "fsync=off", "shared_buffers=256MB")
-    process = None
+class Client:
+    """HTTP with keep-alive and nothing else, so that its own time is small."""
+
+    def __init__(self, port, token):
+        self.socket = socket.create_connection(("127.0.0.1", port))
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.token = token
+
+    def ask(self, path, method="GET", body=b""):
+        more = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n" if body else ""
+        self.socket.sendall(f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {self.token}\r\n{more}\r\n".encode() + body)
+        answer = b""
+        while b"\r\n\r\n" not in answer:
+            answer += self.receive()
+        head, _, got = answer.partition(b"\r\n\r\n")
+        lines = head.split(b"\r\n")
+        assert lines[0].split()[1] == b"200", (path, answer[:500])
+        length = next(int(line.split(b":")[1]) for line in lines if line.lower().startswith(b"content-length:"))
+        while len(got) < length:
+            got += self.receive()
+        return got
+
+    def receive(self):
+        piece = self.socket.recv(262144)
+        assert piece, "the server closed the connection"
+        return piece
+
+
+def timed(function):
+    begin = time.perf_counter()
+    function()
+    return time.perf_counter() - begin
+
+
+def measure(directory):
+    database = Database(directory, "fsync=off", "shared_buffers=512MB", "jit=off")
+    server = None
     try:
-        db.cli("migrate")
-        db.cli("tenant", "add", "acme", "Acme")
-        token = db.cli("token", "add", "--tenant", "acme", "--role", "viewer", "bench")
-        db.sql(FLEET, {"n": devices})
-        owner = psycopg2.connect(db.uri("postgres"))
-        owner.autocommit = True
-        owner.cursor().execute("VACUUM ANALYZE")
-        last = db.one("SELECT max(device_id) FROM device")
-        reader = owner.cursor()
-        reader.execute("PREPARE one (bigint) AS SELECT * FROM fleetstate.device WHERE device_id = $1")
+        database.cli("migrate")
+        database.cli("tenant", "add", "acme", "Acme")
+        token = database.cli("token", "add", "--tenant", "acme", "--role", "viewer", "bench")
+        database.sql(SEED.replace("{devices}", str(DEVICES)), None)
+        rows = psycopg2.connect(database.uri("fleetstate_owner"))
+        rows.autocommit = True
+        cursor = rows.cursor()
+        cursor.execute("VACUUM ANALYZE")
         port = free_port()
-        process = subprocess.Popen([BIN / "serve-alone", db.uri("fleetstate_api"), str(port)])
+        server = subprocess.Popen([BIN / "serve-alone", database.uri("fleetstate_api"), str(port)], stderr=subprocess.DEVNULL)
         await_true(lambda: is_open(port), "the server")
-        session = requests.Session()
-        session.headers["Authorization"] = "Bearer " + token
-        took = {name: [] for name in ["key", *QUESTIONS]}
-        for i in range(rounds):
-            begun = time.perf_counter()
-            reader.execute("EXECUTE one (%s)", (1 + i * 7919 % last,))
-            reader.fetchall()
-            took["key"].append(time.perf_counter() - begun)
-            for name, path in QUESTIONS.items():
-                begun = time.perf_counter()
-                answer = session.get(f"http://127.0.0.1:{port}{path}")
-                took[name].append(answer.elapsed.total_seconds())
-                assert answer.status_code == 200 and time.perf_counter() > begun
-        median = {name: statistics.median(times) for name, times in took.items()}
-        print(json.dumps({"key_us": round(median["key"] * 1e6), **{name: round(median[name] / median["key"], 1) for name in QUESTIONS}}))
+        return play(cursor, Client(port, token))
     finally:
-        if process:
-            process.terminate()
-            process.wait(10)
-        db.stop()
-        subprocess.run(["rm", "-rf", directory], check=True)
+        if server is not None:
+            server.terminate()
+            server.wait(30)
+        database.stop()
 
 
-if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+def play(cursor, client):
+    cursor.execute("PREPARE one AS SELECT * FROM device WHERE device_id = $1")
+    for path in QUESTIONS.values():
+        client.ask(path)
+    took = {name: [] for name in ("row", *QUESTIONS)}
+    for i in range(ROUNDS):
+        took["row"].append(timed(lambda: (cursor.execute(f"EXECUTE one ({1 + i * 479 % DEVICES})"), cursor.fetchall())))
+        for name, path in QUESTIONS.items():
+            took[name].append(timed(lambda: client.ask(path)))
+    medians = {name: statistics.median(times) for name, times in took.items()}
+    body = json.dumps({"when": "strict $.boot.secure == false"}).encode()
+    counts = json.loads(client.ask("/v1/policies/preview", "POST", body))["counts"]
+    assert counts["not_met"] == DEVICES // 50, counts
+    preview = statistics.median(timed(lambda: client.ask("/v1/policies/preview", "POST", body)) for _ in range(5))
+    return {"devices": DEVICES, "row_us": round(medians["row"] * 1e6, 1), **{f"{name}_us": round(medians[name] * 1e6, 1) for name in QUESTIONS},
+            **{f"{name}_ratio": round(medians[name] / medians["row"], 2) for name in QUESTIONS}, "preview_s": round(preview, 3)}
