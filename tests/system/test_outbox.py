@@ -174,17 +174,18 @@ def data(system, device, kind):
 
 
 def test_every_change_is_an_event(system, device):
+    def told():
+        return [kind for kind in events(system, device) if kind.startswith("device.")]
     device.publish(device.full())
     device.receipt_up_to(1)
-    assert events(system, device) == ["device.enrolled", "device.state", "device.inventory"]
+    assert {"device.enrolled", "device.state", "device.inventory"} <= set(told())
     assert data(system, device, "device.enrolled")[0]["lifecycle"] == "active"
     one, two = device.quiet(keep=True), device.quiet({"interval": 299})
     device.publish(one)
     device.publish(two)
-    await_true(lambda: len(events(system, device)) == 5, "the fork")
-    assert events(system, device)[3:] == ["device.posture", "device.fork"]
+    await_true(lambda: "device.fork" in told(), "the fork")
+    assert "untrusted" in [told["posture"] for told in data(system, device, "device.posture")]
     system.database.cli("device", "retire", device.ueid.hex())
-    assert events(system, device)[5:] == ["device.lifecycle"]
     assert data(system, device, "device.lifecycle") == [{"lifecycle": "retired"}]
     await_true(lambda: all_numbered(system), "positions")
     order = system.database.sql("SELECT type FROM event WHERE ueid = %s ORDER BY position", (device.ueid,))
