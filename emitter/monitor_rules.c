@@ -111,7 +111,9 @@ const struct rule monitor_rules[] = {
 	RULE(CS_2, HEALTH_FULL, SOME, WEAK, "file systems that are full: %", .live = true),
 	RULE(CS_2, HEALTH_READ_ONLY, SOME, WEAK, "file systems that became read-only: %", .live = true),
 	RULE(CS_2, INTEGRITY_TAINT, SOME, WEAK, "the kernel is tainted: %", .live = true),
-	RULE(CS_2, INTEGRITY_DEBUGGING, SOME, WEAK, "open to debugging and alteration: %"),
+	RULE(CS_2, INTEGRITY_DEBUGGING, LISTS, WEAK, "a debugger can be attached to the kernel", .text = "kgdb"),
+	RULE(CS_2, INTEGRITY_DEBUGGING, LISTS, WEAK, "root can alter the running kernel's memory", .text = "/dev/mem"),
+	RULE(CS_2, INTEGRITY_DEBUGGING, SOME, OFF, "open to debugging, as most systems come: %"),
 	RULE(CS_2, INTEGRITY_DEBUGGING, NONE, IN_EFFECT, "the monitor found nothing amiss"),
 
 	RULE(CS_3, EMITTER_LISTENING, ABOVE, WEAK, "sockets that the emitter listens on: %", .number = 0, .live = true),

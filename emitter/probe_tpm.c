@@ -133,11 +133,14 @@ soc(struct probe *p)
 			      serial.at ? "sys/devices/soc0/serial_number holds a placeholder" : why);
 }
 
+/* A virtual machine calls its address permanent too; IEEE 802's bit for local administration tells that no maker burned it in. */
 static void
 add_mac(struct probe *p, const char *name, const uint8_t mac[6])
 {
 	char text[96];
 
+	if (mac[0] & 0x02)
+		return;
 	snprintf(text, sizeof text, "%.63s %02x:%02x:%02x:%02x:%02x:%02x", name, mac[0], mac[1], mac[2], mac[3], mac[4],
 		 mac[5]);
 	facts_add_text(p->facts, FACT_DEVICE_PERMANENT_MACS, text);
