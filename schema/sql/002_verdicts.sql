@@ -486,7 +486,7 @@ END $$;
 -- are `outcome`: met, not_met, unknown). {"counts": {"met", "not_met", "unknown"}, "devices": [ueid, ...]}. Fails with FS400 as policy_put does.
 -- The caller bounds the time (statement_timeout).
 CREATE FUNCTION policy_preview(predicate text, as_of timestamptz DEFAULT NULL, most int DEFAULT 100, outcome text DEFAULT 'not_met') RETURNS jsonb
-	LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = fleetstate, pg_catalog, pg_temp AS $$
+	LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = fleetstate, pg_catalog, pg_temp SET enable_sort = on AS $$
 DECLARE
 	mine int := tenant_context(); bad record; path jsonpath; answer jsonb;
 	wanted boolean := CASE outcome WHEN 'not_met' THEN true WHEN 'met' THEN false END;
