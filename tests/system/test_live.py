@@ -96,6 +96,14 @@ def listens(device, port, program=None):
     return any(s["port"] == port and program in (None, s.get("program")) for s in device.fact("interfaces.sockets") or [])
 
 
+def test_at_most_five_elements_are_unknown_and_each_says_why(device):
+    elements = device.state()["elements"]
+    assert len(elements) == 22
+    unknown = {name: element for name, element in elements.items() if element["status"] == "unknown"}
+    assert len(unknown) <= 5, unknown
+    assert all(element["why"] for element in unknown.values())
+
+
 def test_a_listening_port(device):
     port = 4711
     with device.soon(lambda: listens(device, port), "the listening port"):
