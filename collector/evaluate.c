@@ -29,8 +29,8 @@ static const struct statement statements[] = {
 	/* One after another, each some devices in turn. */
 	[TENANTS] = {"tenants", "SELECT j.tenant_id FROM judging j WHERE j.tenant_id > 0 AND (j.ended_at IS NULL OR EXISTS ("
 		"SELECT FROM device_verdict v WHERE v.tenant_id = j.tenant_id AND v.own_rules < j.revision)) ORDER BY 1", 0},
-	[LOCK] = {"lock", "SELECT pg_try_advisory_lock(8261, $1::int)", 1},
-	[UNLOCK] = {"unlock", "SELECT pg_advisory_unlock(8261, $1::int)", 1},
+	[LOCK] = {"lock", "SELECT pg_try_advisory_lock(8262, $1::int)", 1},
+	[UNLOCK] = {"unlock", "SELECT pg_advisory_unlock(8262, $1::int)", 1},
 	[WORK] = {"work", "SELECT revision::text, devices::text, marks::text, cardinality(devices) FROM own_work($1::int, $2::int)", 2},
 	[POLICIES] = {"policies", "SELECT policy_id FROM policy WHERE tenant_id = $1::int AND slot IS NOT NULL ORDER BY 1", 1},
 	[FIND] = {"find", "SELECT own_found($1::int, $2::bigint[])", 2},

@@ -29,7 +29,7 @@ static const char session[] =
 /* clang-format off */
 enum { LEAD, NUMBER, LAG, TRIM };
 static const struct statement statements[] = {
-	[LEAD] = {"lead", "SELECT pg_try_advisory_lock(8259, 4)::int::int8", 0},
+	[LEAD] = {"lead", "SELECT pg_try_advisory_lock(8259, 9)::int::int8", 0},
 	[NUMBER] = {"number", "SELECT number_events()", 0},
 	[LAG] = {"lag", "SELECT coalesce((SELECT greatest(extract(epoch FROM clock_timestamp() - time) * 1e6, 1)::int8 FROM event"
 		" WHERE position IS NULL ORDER BY event_id LIMIT 1), 0)", 0},

@@ -347,6 +347,29 @@ def test_a_tenants_slow_predicate_is_struck_out_and_holds_up_nobody(system):
                == 0, "its alert resolved", 30)
 
 
+def test_changed_rules_reach_devices_while_events_are_numbered_and_sent(system):
+    """Each is one collector's at a time, by a lock of its own."""
+    db = system.database
+    device = system.device()
+    state(device, True)
+    device.publish(device.full())
+    device.receipt_up_to(1)
+    await_true(lambda: db.one("SELECT count(*) FROM event WHERE position IS NULL") == 0, "events numbered")
+    sink = db.one("SELECT add_sink('acme', 'nowhere', 'syslog', 'tls://127.0.0.1:1', NULL, NULL, NULL, '{}', 'info', 1, false)")
+    await_true(lambda: db.one("SELECT leader FROM sink_cursor WHERE sink_id = %s", (sink,)), "a leader of the sink")
+    assert sink == db.one("SELECT tenant_id FROM device WHERE ueid = %s", (device.ueid,))
+    put(db, "changed", when="strict $.boot.secure == true")
+    await_true(lambda: of(system, device) == ("degraded", ["changed"]), "the operator's new policy", 30)
+    db.sql("SELECT policy_delete('changed', 'test', true)")
+    await_true(lambda: of(system, device) == ("operational", []), "its end", 30)
+    own = json.dumps({**SECURE, "when": "strict $.boot.secure == true"})
+    db.sql("SELECT policy_put('own', %s, 'test') FROM set_config('fleetstate.tenant', '1', true)", (own,))
+    await_true(lambda: of(system, device) == ("degraded", ["own"]), "the tenant's own policy", 30)
+    db.sql("SELECT policy_delete('own', 'test') FROM set_config('fleetstate.tenant', '1', true)")
+    await_true(lambda: of(system, device) == ("operational", []), "its end", 30)
+    db.sql("DELETE FROM sink WHERE sink_id = %s", (sink,))
+
+
 def test_silence_outages_and_a_restart(system):
     """A thousand devices: a broker that is away for five intervals is one alert, fifty that fall silent are one, a restart is none."""
     db = system.database
