@@ -291,6 +291,7 @@ add_states(struct transaction *t, const struct docket *d)
 			add_state(t, m, text);
 			add_device(t, m);
 			add_state_of(t, JUDGE_STATE, m);
+			row_int(transaction_row(t, LOCK_VERDICT), m->device->device_id);
 		}
 		free(text);
 	}
@@ -359,6 +360,7 @@ add_mark(struct transaction *t, const struct device *device, const char *policy,
 {
 	struct rows *r = transaction_row(t, MARK_DEVICE);
 
+	row_int(transaction_row(t, LOCK_VERDICT), device->device_id);
 	row_int(r, device->device_id);
 	row_text(r, policy);
 	row_text(r, violated ? "1" : "0");

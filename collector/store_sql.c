@@ -44,6 +44,8 @@ const struct store_statement store_writes[WRITES] = {
 		" $9::timestamptz[], $10::int[], $11::bool[])"
 		" AS u (device_id, rev, epoch, hi, head, sections_head, facts, last_seen, last_iat, interval_s, gaps)"
 		" WHERE h.device_id = u.device_id AND h.rev = u.rev"},
+	/* Those of all devices that are marked or judged below, before anything else that watch or evaluate may hold: in one order, theirs. */
+	[LOCK_VERDICT] = {"lock_verdict", "8", "SELECT lock_verdicts($1::bigint[])"},
 	[ADD_QUIET] = {"add_quiet", "888z4zb4b",
 		"INSERT INTO report_quiet (device_id, epoch, seq, received_at, tenant_id, issued_at, sha256, flags, message)"
 		" SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::timestamptz[], $5::int[], $6::timestamptz[], $7::bytea[],"

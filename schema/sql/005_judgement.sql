@@ -1,6 +1,7 @@
 -- How verdicts come about: outcomes -> alerts -> posture -> events, in the caller's transaction, set by set. Whatever changes an outcome goes through
 -- apply_outcomes: ingest with a state (judge_states) or a mark (mark_devices), time (judge_due), changed rules (judge_anew), tenants' own (own_judged).
--- Rows are locked by device_id, ascending, and moved by compare-and-set on device_verdict.rev.
+-- Verdicts are locked by device_id, ascending, and moved by compare-and-set on device_verdict.rev. Who does so in several steps, or changes the devices
+-- besides, locks all of them beforehand.
 SET search_path = fleetstate, pg_catalog;
 
 CREATE FUNCTION put_outcomes(outcomes text, slots int[], fresh text[]) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$
@@ -217,6 +218,11 @@ BEGIN
 			PERFORM settle_posture(moved);
 		END IF;
 	END LOOP;
+END $$;
+
+CREATE FUNCTION lock_verdicts(devices bigint[]) RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = fleetstate, pg_catalog, pg_temp AS $$
+BEGIN
+	PERFORM FROM device_verdict WHERE device_id = ANY (devices) ORDER BY device_id FOR NO KEY UPDATE;
 END $$;
 
 -- States as they just were stored: what the operator's policies say of them. Devices ascend.
@@ -560,9 +566,9 @@ BEGIN
 	END LOOP;
 END $$;
 
-REVOKE ALL ON FUNCTION pack_apply, pack_test, put_outcomes, settle_posture, group_alerts, leave_groups, apply_outcomes, judge_states, mark_devices, judge_due, judge_anew, own_work,
+REVOKE ALL ON FUNCTION pack_apply, pack_test, put_outcomes, settle_posture, group_alerts, leave_groups, apply_outcomes, lock_verdicts, judge_states, mark_devices, judge_due, judge_anew, own_work,
 	own_found, own_judged, own_ended, own_overrun, open_plain_alert, end_plain_alert, report_trouble, alert_resolve FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION judge_states, mark_devices, judge_due, judge_anew, own_work, own_found, own_judged, own_ended, own_overrun, report_trouble
+GRANT EXECUTE ON FUNCTION lock_verdicts, judge_states, mark_devices, judge_due, judge_anew, own_work, own_found, own_judged, own_ended, own_overrun, report_trouble
 	TO fleetstate_ingest;
 GRANT EXECUTE ON FUNCTION alert_resolve TO fleetstate_api;
 

@@ -1,10 +1,12 @@
 """Verdicts on real parts: from a report to posture, alert and event; hysteresis, groups, maintenance, silence, the system's own troubles."""
 
 import json
+import re
 import threading
 
 import psycopg2
 import pytest
+import requests
 
 from ingesting import Collector, System, await_true
 from parts import Database
@@ -345,6 +347,47 @@ def test_a_tenants_slow_predicate_is_struck_out_and_holds_up_nobody(system):
         db.sql("SELECT policy_delete(%s, 'test') FROM set_config('fleetstate.tenant', '1', true)", (id,))
     await_true(lambda: db.one("SELECT count(*) FROM alert WHERE resolved_at IS NULL AND policy_id IN (SELECT policy_id FROM policy WHERE id = 'struck-out')")
                == 0, "its alert resolved", 30)
+
+
+def test_ingest_locks_what_watch_locks_in_the_same_order(system):
+    """A batch marks one device and judges the state of an earlier one, while somebody has the earlier one and then wants the other."""
+    db, devices = system.database, [system.device() for _ in range(3)]
+    for device in devices:
+        state(device, True)
+        device.publish(device.full())
+        device.receipt_up_to(1)
+    first, second, other = devices
+    verdict = "device_verdict v SET rev = rev + 1 FROM device d WHERE d.device_id = v.device_id AND ueid = %s"
+    token = db.cli("token", "add", "--role", "operator", "slots").strip()
+
+    def queued():
+        text = requests.get(f"http://127.0.0.1:{system.collector.http}/metrics", headers={"Authorization": f"Bearer {token}"}, timeout=10).text
+        return float(re.search(r"^fleetstate_queue_slots(?:{.*})? (\S+)$", text, re.M)[1])
+
+    def blocked():
+        return db.one("SELECT count(*) FROM pg_stat_activity WHERE %s = ANY (pg_blocking_pids(pid))", (watch.info.backend_pid,)) == 1
+
+    with psycopg2.connect(db.uri("fleetstate_owner")) as watch, watch.cursor() as cursor:
+        cursor.execute(f"UPDATE {verdict}", (first.ueid,))
+        cursor.execute("SAVEPOINT of_other")
+        cursor.execute(f"UPDATE {verdict}", (other.ueid,))
+        state(other, False)
+        other.publish(other.full())
+        await_true(blocked, "ingest waiting for the third device")
+        forged = bytearray(second.quiet(keep=True))
+        forged[-1] ^= 1  # of the signature
+        second.publish(bytes(forged))
+        state(first, False)
+        first.publish(first.full())
+        await_true(lambda: queued() == 3, "a batch behind it")
+        cursor.execute("ROLLBACK TO of_other")
+        other.receipt_up_to(2)
+        await_true(blocked, "the batch waiting for the first device")
+        cursor.execute(f"UPDATE {verdict}", (second.ueid,))
+    first.receipt_up_to(2)
+    await_true(lambda: of(system, second) == ("untrusted", ["verification"]), "distrust")
+    assert of(system, first) == ("degraded", ["secure"])
+    assert "deadlock" not in system.collector.log()
 
 
 def test_changed_rules_reach_devices_while_events_are_numbered_and_sent(system):
