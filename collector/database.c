@@ -97,9 +97,12 @@ prepare(struct database *db, const struct statement *s)
 	return good ? 0 : -1;
 }
 
+/* No statement here is worth compiling, though the planner may hold it for dear because it was told to avoid something. */
 static int
 prepare_all(struct database *db)
 {
+	if (database_exec(db, "SET jit = off") < 0)
+		return -1;
 	for (size_t i = 0; i < db->n; i++)
 		if (prepare(db, &db->statements[i]) < 0)
 			return -1;

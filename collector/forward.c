@@ -22,10 +22,9 @@
 static const struct sink_kind *const kinds[] = {&sink_webhook, &sink_syslog};
 
 /* A leader whose machine is gone loses its locks within seconds. */
-static const char session[] =
-	"SET statement_timeout = '60s'; SET jit = off; SET enable_seqscan = off; SET tcp_keepalives_idle = 3; "
-	"SET tcp_keepalives_interval = 1;"
-	" SET tcp_keepalives_count = 3; LISTEN fleetstate_position; LISTEN fleetstate_sink";
+static const char session[] = "SET statement_timeout = '60s'; SET enable_seqscan = off; SET tcp_keepalives_idle = 3; "
+			      "SET tcp_keepalives_interval = 1;"
+			      " SET tcp_keepalives_count = 3; LISTEN fleetstate_position; LISTEN fleetstate_sink";
 
 static const struct statement lead = {"lane_lead", "SELECT pg_try_advisory_lock(8261, $1::int)::int::int8", 1};
 static const struct statement yield = {"lane_yield", "SELECT pg_advisory_unlock(8261, $1::int)::int::int8", 1};

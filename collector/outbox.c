@@ -21,7 +21,7 @@
 
 /* Looks rows up by key, whatever the tables' sizes were when it was planned; and a leader whose machine is gone loses its lock within seconds. */
 static const char session[] =
-	"SET jit = off; SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET "
+	"SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET "
 	"statement_timeout = "
 	"'60s';"
 	" SET tcp_keepalives_idle = 3; SET tcp_keepalives_interval = 1; SET tcp_keepalives_count = 3";

@@ -17,7 +17,7 @@
 
 /* Every list is read in its index's order. Plans made without the parameters take a page for all there is, and would rather sort: not here. */
 #define SETTINGS                                                                                                       \
-	"SET statement_timeout = '" STATEMENT_TIMEOUT "'; SET default_transaction_read_only = on; SET jit = off; "     \
+	"SET statement_timeout = '" STATEMENT_TIMEOUT "'; SET default_transaction_read_only = on; "                    \
 	"SET plan_cache_mode = force_generic_plan; SET enable_sort = off; SET enable_bitmapscan = off"
 
 struct connection {

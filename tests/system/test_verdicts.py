@@ -1,6 +1,7 @@
 """Verdicts on real parts: from a report to posture, alert and event; hysteresis, groups, maintenance, silence, the system's own troubles."""
 
 import json
+import pathlib
 import re
 import threading
 
@@ -388,6 +389,18 @@ def test_ingest_locks_what_watch_locks_in_the_same_order(system):
     await_true(lambda: of(system, second) == ("untrusted", ["verification"]), "distrust")
     assert of(system, first) == ("degraded", ["secure"])
     assert "deadlock" not in system.collector.log()
+
+
+def test_no_statement_is_compiled(system):
+    """The planner holds what it was told to avoid for so dear that PostgreSQL would compile it, which takes longer than to do it."""
+    device = system.device()
+    for secure in True, False, True:
+        state(device, secure)
+        device.publish(device.full())
+        device.receipt_up_to(device.seq)
+    backends = system.database.sql("SELECT pid FROM pg_stat_activity WHERE usename IN ('fleetstate_ingest', 'fleetstate_api')")
+    assert len(backends) >= 5
+    assert [pid for pid, in backends if "llvmjit.so" in pathlib.Path(f"/proc/{pid}/maps").read_text()] == []
 
 
 def test_changed_rules_reach_devices_while_events_are_numbered_and_sent(system):
