@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <malloc.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -25,6 +26,7 @@
 
 #define STOP_MS 2000 /* for what can still be published */
 #define STATUS_MS 1000 /* between two status files */
+#define LARGE (64 * 1024) /* bytes: what goes back to the system as soon as it is freed */
 #define BOOT_ID_FILE "/proc/sys/kernel/random/boot_id"
 
 struct emitter {
@@ -503,6 +505,8 @@ main(int argc, char **argv)
 {
 	struct emitter e = {.argc = argc, .argv = argv, .signals = -1};
 	log_open("fleetstate-emitter", LOG_LEVEL_INFO);
+	/* A sweep reads a package manager's whole database; left to itself malloc would keep a heap of that size for a program's life. */
+	(void)mallopt(M_MMAP_THRESHOLD, LARGE);
 	int action = settings_load(&e.settings, argc, argv);
 	if (action == PROGRAM_DONE || action == PROGRAM_WRONG)
 		return action == PROGRAM_DONE ? 0 : 2;
