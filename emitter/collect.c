@@ -171,6 +171,8 @@ run_probe(struct collect *c, size_t i)
 		return;
 	source_trace_begin(c->source, &c->traces[i]);
 	probes[i].run(&c->probe);
+	if (c->probe.no_memory)
+		source_trace_transient(c->source);
 	source_trace_end(c->source);
 }
 

@@ -333,7 +333,6 @@ probe_packages(struct probe *p)
 	r.components = components_new(os_release_text(&p->release, RELEASE_ID), os_release_distro(&p->release, distro));
 	if (!r.components) {
 		p->no_memory = true;
-		source_trace_transient(p->source);
 		return;
 	}
 	while (i < MANAGERS && !source_exists(p->source, managers[i].path))
@@ -352,7 +351,5 @@ probe_packages(struct probe *p)
 		all_unknown(p, r.why);
 	else
 		state(p, &result);
-	if (p->no_memory)
-		source_trace_transient(p->source);
 	components_free(r.components);
 }

@@ -133,7 +133,7 @@ static const struct {
 	{EBADFD, "%s is not a regular file"},
 };
 
-/* -1, and why. */
+/* -1, and why. An error of the system's rather than the file's, such as too many open files, is none that the file's stamp tells of. */
 static int
 failed(struct source *s, const char *path, int error)
 {
@@ -144,6 +144,8 @@ failed(struct source *s, const char *path, int error)
 			format = errors[i].format;
 	s->missing = error == ENOENT || error == ENOTDIR;
 	s->denied += error == EACCES || error == EPERM;
+	if (!format)
+		source_trace_transient(s);
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"
 	if (format)
@@ -309,6 +311,7 @@ stamp_below(struct source *s, const char *path, struct source_stamp *out, bool *
 static bool
 is_kernel_path(const struct source *s, const char *path)
 {
+	path += strspn(path, "/");
 	return s->live && (strncmp(path, "proc/", 5) == 0 || strncmp(path, "sys/", 4) == 0 ||
 			   strncmp(path, "dev/", 4) == 0 || strcmp(path, "proc") == 0 || strcmp(path, "dev") == 0);
 }

@@ -237,7 +237,7 @@ static void
 read_list(struct pending *w, const char *name, const struct apt_release *release)
 {
 	char path[PATH_SIZE], why[CHILD_WHY];
-	int fd;
+	int fd, result;
 
 	snprintf(path, sizeof path, LISTS "%s", name);
 	if (source_exists(w->probe->source, path)) {
@@ -259,8 +259,11 @@ read_list(struct pending *w, const char *name, const struct apt_release *release
 		}
 		apt_policy_begin(w->policy, release);
 		w->lists++;
-		if (unpack((enum unpack_kind)kind, fd, feed_list, w->policy, why) < 0)
+		result = unpack((enum unpack_kind)kind, fd, feed_list, w->policy, why);
+		if (result < 0)
 			snprintf(w->why, sizeof w->why, "%.100s: %s", path, why);
+		if (result == -2)
+			source_trace_transient(w->probe->source);
 		apt_policy_end(w->policy);
 		close(fd);
 		return;

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <malloc.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -9,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -373,10 +375,62 @@ a_trace_holds_until_something_changes(void **state)
 	source_free(source);
 }
 
+#if !defined __SANITIZE_ADDRESS__ && !defined __SANITIZE_THREAD__
+static struct slice
+read_with_little_memory(struct source *source, const char *path)
+{
+	struct rlimit old, little;
+	unsigned long pages = 0;
+	struct slice text;
+	FILE *statm = fopen("/proc/self/statm", "re");
+
+	assert_true(statm && fscanf(statm, "%lu", &pages) == 1);
+	fclose(statm);
+	assert_int_equal(getrlimit(RLIMIT_AS, &old), 0);
+	little = (struct rlimit){pages * (rlim_t)sysconf(_SC_PAGESIZE) + SOURCE_FILE / 4, old.rlim_max};
+	assert_int_equal(setrlimit(RLIMIT_AS, &little), 0);
+	text = source_read(source, path, SOURCE_FILE);
+	assert_int_equal(setrlimit(RLIMIT_AS, &old), 0);
+	return text;
+}
+
+/* The file is the same afterwards, so that nothing else would make anybody look again. */
+static void
+a_trace_does_not_hold_when_memory_ran_out(void **state)
+{
+	static char large[SOURCE_FILE - 1];
+	struct source_trace trace = {0};
+	struct source *source;
+
+	(void)state;
+	assert_true(mallopt(M_MMAP_THRESHOLD, SOURCE_FILE / 16));
+	write_bytes("etc/file", large, sizeof large);
+	source = source_new(tree);
+	assert_non_null(source);
+	trace_until_it_holds(source, &trace);
+	source_free(source);
+
+	source = source_new(tree);
+	assert_non_null(source);
+	source_trace_begin(source, &trace);
+	assert_null(read_with_little_memory(source, "etc/file").at);
+	assert_non_null(strstr(source_why(source), strerror(ENOMEM)));
+	source_trace_end(source);
+	assert_false(source_trace_holds(source, &trace));
+	source_trace_begin(source, &trace);
+	assert_non_null(source_read(source, "etc/file", SOURCE_FILE).at);
+	source_trace_end(source);
+	assert_true(source_trace_holds(source, &trace));
+	source_trace_free(&trace);
+	source_free(source);
+}
+#endif
+
 static void
 the_kernels_files_are_always_read_again(void **state)
 {
-	static const char *const paths[] = {"proc/uptime", "sys/kernel/uevent_seqnum", "etc/mtab"};
+	static const char *const paths[] = {"proc/uptime", "sys/kernel/uevent_seqnum", "/sys/kernel/uevent_seqnum",
+					    "etc/mtab"};
 	struct source *source = source_new("/");
 	struct source_trace trace = {0};
 
@@ -638,6 +692,10 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
+#if !defined __SANITIZE_ADDRESS__ && !defined __SANITIZE_THREAD__
+		/* First, so that what is large does not come from what others freed. */
+		IN_TREE(a_trace_does_not_hold_when_memory_ran_out),
+#endif
 		cmocka_unit_test(this_machine_is_told_whole),
 		IN_TREE(an_empty_root_knows_nothing_and_says_why),
 		cmocka_unit_test(no_root_is_an_error),
