@@ -51,7 +51,8 @@ confine_find_user(const char *name, struct confine_user *user, char *error)
 	return 0;
 }
 
-/* Only what root owns: a directory that is the user's already may hold links of the user's making. */
+/* Only what root owns, and nothing below a directory that is the user's already, which may hold links of the user's making. Each directory after what is
+   in it, so that none can be put there meanwhile. */
 int
 confine_hand_over(const char *directory, const struct confine_user *user, char *error)
 {
@@ -73,7 +74,9 @@ confine_hand_over(const char *directory, const struct confine_user *user, char *
 	if (!tree)
 		goto fail;
 	while (rc == 0 && (entry = fts_read(tree)))
-		if (entry->fts_info != FTS_DP && entry->fts_statp->st_uid == 0)
+		if (entry->fts_info == FTS_D && entry->fts_statp->st_uid != 0)
+			(void)fts_set(tree, entry, FTS_SKIP);
+		else if (entry->fts_info != FTS_D && entry->fts_statp->st_uid == 0)
 			rc = lchown(entry->fts_accpath, user->uid, user->gid);
 	fts_close(tree);
 	if (rc == 0)
@@ -252,7 +255,6 @@ static const char *const calls[] = {
 	"getsid",
 	"gettid",
 	"kill",
-	"prlimit64",
 	"restart_syscall",
 	"rseq",
 	"rt_sigaction",
@@ -378,10 +380,9 @@ static const struct {
 	{"mmap2", {2, SCMP_CMP_MASKED_EQ, PROT_WRITE | PROT_EXEC, PROT_EXEC}},
 	{"mprotect", {2, SCMP_CMP_MASKED_EQ, PROT_EXEC, 0}},
 	{"mprotect", {2, SCMP_CMP_EQ, PROT_READ | PROT_EXEC, 0}},
-	{"ioctl", {1, SCMP_CMP_NE, TIOCSTI, 0}}, /* no typing for others */
+	{"prlimit64", {0, SCMP_CMP_EQ, 0, 0}}, /* its own limits */
 	/* a child may confine itself more */
 	{"seccomp", {0, SCMP_CMP_EQ, 1 /* SECCOMP_SET_MODE_FILTER */, 0}},
-	{"prctl", {0, SCMP_CMP_EQ, PR_SET_SECCOMP, 0}},
 	{"prctl", {0, SCMP_CMP_EQ, PR_SET_NAME, 0}},
 	{"prctl", {0, SCMP_CMP_EQ, PR_GET_NAME, 0}},
 	{"prctl", {0, SCMP_CMP_EQ, PR_SET_PDEATHSIG, 0}},
@@ -405,6 +406,21 @@ allow(scmp_filter_ctx filter, const char *name, unsigned n, const struct scmp_ar
 	return rc == -EDOM ? 0 : rc;
 }
 
+/* All but TIOCSTI, which types for others. The kernel looks at the lower half of a request's number and the filter at both, so that it has to differ in a
+   bit of the lower one. */
+static int
+allow_ioctl(scmp_filter_ctx filter)
+{
+	int rc = 0;
+
+	for (uint64_t bit = 1; bit <= UINT32_MAX && rc == 0; bit <<= 1) {
+		const struct scmp_arg_cmp differs = {1, SCMP_CMP_MASKED_EQ, bit, ~(uint64_t)TIOCSTI & bit};
+
+		rc = allow(filter, "ioctl", 1, &differs);
+	}
+	return rc;
+}
+
 /* The whole filter, as the kernel takes it, into a file. Returns 0 or a negative errno. */
 static int
 write_filter(int fd)
@@ -416,6 +432,8 @@ write_filter(int fd)
 		rc = allow(filter, calls[i], 0, NULL);
 	for (size_t i = 0; i < sizeof limited / sizeof *limited && rc == 0; i++)
 		rc = allow(filter, limited[i].name, 1, &limited[i].when);
+	if (rc == 0)
+		rc = allow_ioctl(filter);
 	/* Its flags can't be seen from here; glibc then takes clone. */
 	if (rc == 0)
 		rc = seccomp_rule_add(filter, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0);

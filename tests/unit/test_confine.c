@@ -13,10 +13,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/ptrace.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/timex.h>
 #include <sys/uio.h>
@@ -171,6 +174,21 @@ write_code(void)
 }
 
 static int
+type_for_others(void)
+{
+	return refused(syscall(SYS_ioctl, -1, TIOCSTI, "x")) |
+	       refused(syscall(SYS_ioctl, -1, UINT64_C(1) << 32 | TIOCSTI, "x"));
+}
+
+static int
+limit_others(void)
+{
+	const struct rlimit second = {1, 1};
+
+	return refused(syscall(SYS_prlimit64, getppid(), RLIMIT_CPU, &second, NULL));
+}
+
+static int
 undo_the_filter(void)
 {
 	return refused(syscall(SYS_seccomp, 0, 0, NULL));
@@ -196,6 +214,8 @@ what_it_does_not_need_fails(void **state)
 		ROW(change_the_kernel),
 		ROW(set_the_clock),
 		ROW(write_code),
+		ROW(type_for_others),
+		ROW(limit_others),
 		ROW(undo_the_filter),
 #if !defined __SANITIZE_ADDRESS__ && !defined __SANITIZE_THREAD__
 		ROW(trace_others),
@@ -266,6 +286,22 @@ ask_for_the_clock(void)
 }
 
 static int
+ask_a_descriptor(void)
+{
+	int waiting, on = 1, s = socket(AF_UNIX, SOCK_STREAM, 0);
+
+	return s < 0 || ioctl(s, FIONBIO, &on) != 0 || ioctl(s, FIONREAD, &waiting) != 0;
+}
+
+static int
+limit_itself(void)
+{
+	struct rlimit limit;
+
+	return getrlimit(RLIMIT_CORE, &limit) | setrlimit(RLIMIT_CORE, &limit);
+}
+
+static int
 sign_with_a_new_key(void)
 {
 	char directory[] = "/tmp/test_confine.XXXXXX", file[64], why[256];
@@ -292,8 +328,8 @@ what_it_needs_works(void **state)
 		const char *name;
 		int (*what)(void);
 	} rows[] = {
-		ROW(start_a_thread), ROW(start_a_child),     ROW(look_a_name_up),
-		ROW(load_a_library), ROW(ask_for_the_clock), ROW(sign_with_a_new_key),
+		ROW(start_a_thread),    ROW(start_a_child),       ROW(look_a_name_up),   ROW(load_a_library),
+		ROW(ask_for_the_clock), ROW(sign_with_a_new_key), ROW(ask_a_descriptor), ROW(limit_itself),
 	};
 
 	(void)state;
@@ -386,13 +422,48 @@ there_is_no_such_user(void **state)
 	assert_int_equal(user.uid, 0);
 }
 
+static uid_t
+owner(const char *path)
+{
+	struct stat st;
+
+	assert_int_equal(lstat(path, &st), 0);
+	return st.st_uid;
+}
+
+/* What a user put into a directory of its own may be another name of somebody else's file. */
+static void
+what_the_user_made_is_not_handed_over(void **state)
+{
+	const struct confine_user user = {65534, 65534};
+	char directory[] = "/tmp/test_confine.XXXXXX";
+
+	(void)state;
+	if (geteuid() != 0)
+		skip();
+	assert_non_null(mkdtemp(directory));
+	assert_int_equal(chdir(directory), 0);
+	assert_true(mkdir("state", 0700) == 0 && mkdir("state/roots", 0700) == 0 && mkdir("state/users", 0700) == 0);
+	assert_int_equal(close(creat("roots", 0600)), 0);
+	assert_int_equal(close(creat("state/roots/file", 0600)), 0);
+	assert_int_equal(link("roots", "state/users/link"), 0);
+	assert_int_equal(chown("state/users", user.uid, user.gid), 0);
+	assert_int_equal(confine_hand_over("state", &user, error), 0);
+	assert_int_equal(owner("roots"), 0);
+	assert_int_equal(owner("state"), user.uid);
+	assert_int_equal(owner("state/roots/file"), user.uid);
+	assert_true(unlink("state/users/link") == 0 && unlink("state/roots/file") == 0 && unlink("roots") == 0);
+	assert_true(rmdir("state/users") == 0 && rmdir("state/roots") == 0 && rmdir("state") == 0);
+	assert_true(chdir("/") == 0 && rmdir(directory) == 0);
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(what_it_does_not_need_fails), cmocka_unit_test(what_it_needs_works),
 		cmocka_unit_test(all_threads_are_confined),    cmocka_unit_test(stripped_it_has_nothing),
-		cmocka_unit_test(there_is_no_such_user),
+		cmocka_unit_test(there_is_no_such_user),       cmocka_unit_test(what_the_user_made_is_not_handed_over),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
