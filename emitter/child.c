@@ -54,6 +54,10 @@ static const unsigned forbidden[] = {
 	SYS_process_vm_writev,
 	SYS_kill,
 	SYS_tkill,
+	SYS_tgkill,
+	SYS_rt_sigqueueinfo,
+	SYS_rt_tgsigqueueinfo,
+	SYS_prlimit64,
 	SYS_bpf,
 	SYS_mount,
 	SYS_unshare,
@@ -71,6 +75,16 @@ static const unsigned forbidden[] = {
 	SYS_fchown,
 	SYS_fchownat,
 	SYS_utimensat,
+	SYS_truncate,
+	SYS_setxattr,
+	SYS_lsetxattr,
+	SYS_fsetxattr,
+	SYS_removexattr,
+	SYS_lremovexattr,
+	SYS_fremovexattr,
+#ifdef SYS_pidfd_send_signal
+	SYS_pidfd_send_signal,
+#endif
 #ifdef SYS_io_uring_setup
 	SYS_io_uring_setup,
 #endif
@@ -83,8 +97,14 @@ static const unsigned forbidden[] = {
 	SYS_link,
 	SYS_symlink,
 	SYS_mkdir,
+	SYS_rmdir,
+	SYS_mknod,
 	SYS_chmod,
 	SYS_chown,
+	SYS_lchown,
+	SYS_utime,
+	SYS_utimes,
+	SYS_futimesat,
 #endif
 #ifdef SYS_renameat
 	SYS_renameat,

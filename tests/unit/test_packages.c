@@ -1,7 +1,7 @@
 /* Databases of packages: what they say becomes components, in whatever pieces it comes; what is malformed is counted and not listed. */
+#include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -10,6 +10,9 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -468,8 +471,7 @@ crash(void *context, int input, int out, char why[CHILD_WHY])
 	(void)input;
 	(void)out;
 	(void)why;
-	raise(SIGKILL);
-	return 0;
+	abort();
 }
 
 static int
@@ -494,7 +496,9 @@ misbehave(void *context, int input, int out, char why[CHILD_WHY])
 	(void)out;
 	snprintf(why, CHILD_WHY, "it could");
 	if (open(path, O_WRONLY | O_CREAT, 0600) >= 0 || socket(AF_UNIX, SOCK_STREAM, 0) >= 0 || fork() >= 0 ||
-	    unlink(path) == 0 || open("/dev/null", O_RDONLY) < 0)
+	    unlink(path) == 0 || truncate(path, 0) == 0 || setxattr(path, "user.a", "b", 1, 0) == 0 ||
+	    utimensat(AT_FDCWD, path, NULL, 0) == 0 || rmdir("/tmp/no-such-directory") == 0 || errno != EPERM ||
+	    syscall(SYS_tgkill, getppid(), getppid(), 0) == 0 || open("/dev/null", O_RDONLY) < 0)
 		return -1;
 	execl("/bin/true", "true", (char *)NULL);
 	return 0;
