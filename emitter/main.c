@@ -507,6 +507,8 @@ main(int argc, char **argv)
 	log_open("fleetstate-emitter", LOG_LEVEL_INFO);
 	/* A sweep reads a package manager's whole database; left to itself malloc would keep a heap of that size for a program's life. */
 	(void)mallopt(M_MMAP_THRESHOLD, LARGE);
+	/* Who ignored it before exec would have children leave no exit status. */
+	(void)signal(SIGCHLD, SIG_DFL);
 	int action = settings_load(&e.settings, argc, argv);
 	if (action == PROGRAM_DONE || action == PROGRAM_WRONG)
 		return action == PROGRAM_DONE ? 0 : 2;

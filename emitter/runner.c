@@ -94,6 +94,7 @@ static void __attribute__((noreturn)) execute(int fd, const char *path, int out)
 	sigemptyset(&nothing);
 	(void)sigprocmask(SIG_SETMASK, &nothing, NULL);
 	(void)signal(SIGPIPE, SIG_DFL);
+	(void)signal(SIGHUP, SIG_DFL);
 	(void)setrlimit(RLIMIT_CORE, &none);
 	(void)setrlimit(RLIMIT_FSIZE, &none);
 	(void)setrlimit(RLIMIT_CPU, &second);
@@ -222,6 +223,8 @@ static void __attribute__((noreturn)) serve(int socket, const struct confine_use
 	struct answer answer;
 	ssize_t got;
 
+	/* Who wants the emitter to read its settings again may signal all of that name. */
+	(void)signal(SIGHUP, SIG_IGN);
 	while ((got = recv(socket, path, sizeof path - 1, 0)) > 0) {
 		memset(&answer, 0, sizeof answer);
 		path[got] = '\0';

@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import re
+import signal
 import subprocess
 import time
 
@@ -209,6 +210,33 @@ def test_declared_executables_are_run_within_limits(tmp_path, scripts):
         assert set(rows["environment"]["value"].split()) <= {"LC_ALL", "PATH", "PWD", "SHLVL", "_", "OLDPWD"}
         await_true(lambda: not any(pids_with(number) for number in ("600", "601", "602", "603")), "the end of what hung")
         assert took < 40
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="the executables have to be root's")
+def test_an_exit_status_counts_also_for_who_ignores_children(tmp_path):
+    script, config = tmp_path / "script", tmp_path / "emitter.conf"
+    script.write_text("#!/bin/sh\necho all is well\nexit 3\n")
+    script.chmod(0o755)
+    config.write_text(f"declare_run = a={script}\n")
+    done = subprocess.run([EMITTER, "--config", config, "--print"], capture_output=True, text=True, timeout=60,
+                          preexec_fn=lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN))
+    (row,) = json.loads(done.stdout)["state"]["declared"]["facts"]
+    assert "value" not in row and "exit status 3" in row["from"]
+
+
+def test_to_signal_all_of_its_name_ends_nothing(broker, tmp_path):
+    emitter = Emitter(broker, tmp_path, declare_run="a=/bin/true")
+    collector = Collector(broker, "obedience-signal")
+    emitter.start()
+    try:
+        collector.wait(emitter.ueid, lambda r: True, "a report", 60)
+        (runner,) = namespace.children(emitter.process.pid)
+        for pid in (emitter.process.pid, runner):
+            os.kill(pid, signal.SIGHUP)
+        await_true(lambda: "settings read again" in emitter.log(), "the settings")
+        assert status_of(runner)["State"].split()[0] != "Z"
+    finally:
+        assert emitter.stop() == 0
 
 
 @pytest.mark.parametrize("settings, message", [
