@@ -112,7 +112,8 @@ CREATE INDEX alert_id ON alert (alert_id);
 CREATE INDEX alert_list ON alert (tenant_id, alert_id) WHERE group_id IS NULL;
 CREATE INDEX alert_list_open ON alert (tenant_id, alert_id) WHERE group_id IS NULL AND resolved_at IS NULL;
 CREATE INDEX alert_group ON alert (group_id, device_id) WHERE group_id IS NOT NULL;
-CREATE INDEX alert_recent ON alert (tenant_id, policy_id, opened_at) WHERE resolved_at IS NULL;
+-- Only what a group may gather: it must not stand in for a look-up by device and policy.
+CREATE INDEX alert_recent ON alert (tenant_id, policy_id, opened_at) WHERE resolved_at IS NULL AND group_id IS NULL AND device_id <> 0;
 
 -- What people did and said to an alert.
 CREATE TABLE alert_note (
@@ -609,7 +610,8 @@ BEGIN
 		ORDER BY a.alert_id);
 END $$;
 -- An event for each, as those of 005 look; `more` is added to its data.
-CREATE FUNCTION tell_alerts(ids bigint[], kind text, more jsonb) RETURNS void LANGUAGE sql AS $$
+CREATE FUNCTION tell_alerts(ids bigint[], kind text, more jsonb) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
 	INSERT INTO event (tenant_id, type, ueid, data)
 	SELECT t.tenant_id, kind, d.ueid, jsonb_build_object('alert', a.alert_id, 'policy', p.id, 'severity', p.severity, 'title', p.title,
 		'element', p.element, 'state', alert_state(a.resolved_at, a.silenced_until, a.acknowledged_at), 'opened_at', rfc3339(a.opened_at),
@@ -617,8 +619,8 @@ CREATE FUNCTION tell_alerts(ids bigint[], kind text, more jsonb) RETURNS void LA
 		|| more
 	FROM alert a JOIN policy p USING (policy_id) LEFT JOIN device d ON d.device_id = a.device_id
 		JOIN tenant t ON t.tenant_id = a.tenant_id OR a.tenant_id = 0
-	WHERE a.alert_id = ANY (ids) ORDER BY a.alert_id, t.tenant_id
-$$;
+	WHERE a.alert_id = ANY (ids) ORDER BY a.alert_id, t.tenant_id;
+END $$;
 CREATE FUNCTION note_alerts(ids bigint[], who text, action text, comment text) RETURNS void LANGUAGE plpgsql AS $$
 #variable_conflict use_variable
 BEGIN

@@ -14,9 +14,10 @@ END $$;
 CREATE FUNCTION outcome_at(outcomes text, slot int) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
 	AS $$ SELECT CASE WHEN slot <= length(outcomes) THEN substr(outcomes, slot, 1) ELSE '-' END $$;
 
--- The posture of each, from its outcomes; an event where it changed.
-CREATE FUNCTION settle_posture(devices bigint[]) RETURNS void LANGUAGE sql
+-- The posture of each, from its outcomes; an event where it changed. As in all that is called for each batch, plpgsql keeps the plan.
+CREATE FUNCTION settle_posture(devices bigint[]) RETURNS void LANGUAGE plpgsql
 	SET search_path = fleetstate, pg_catalog, pg_temp SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+BEGIN
 	WITH x AS MATERIALIZED (
 		SELECT d.device_id, d.posture AS previous, o.*, EXISTS (SELECT FROM device_state s WHERE s.device_id = d.device_id) AS has_state
 		FROM unnest(devices) WITH ORDINALITY AS u (device_id, n) JOIN device d ON d.device_id = u.device_id JOIN device_verdict v ON v.device_id = u.device_id,
@@ -44,8 +45,8 @@ CREATE FUNCTION settle_posture(devices bigint[]) RETURNS void LANGUAGE sql
 	INSERT INTO event (tenant_id, type, ueid, data)
 	SELECT z.tenant_id, 'device.posture', z.ueid, jsonb_build_object('posture', z.posture, 'reasons', z.reasons, 'previous', z.previous)
 		|| CASE WHEN z.posture = 'silent' THEN jsonb_build_object('last_seen', rfc3339(h.last_seen), 'interval_s', h.interval_s) ELSE '{}' END
-	FROM z LEFT JOIN device_hot h ON h.device_id = z.device_id WHERE z.posture <> z.previous AND z.lifecycle = 'active' ORDER BY z.device_id
-$$;
+	FROM z LEFT JOIN device_hot h ON h.device_id = z.device_id WHERE z.posture <> z.previous AND z.lifecycle = 'active' ORDER BY z.device_id;
+END $$;
 
 -- Fewer devices than that open an alert each; as many within the window stand under one. A group that nobody joined for a window is old news: who
 -- comes later is told of.
@@ -192,8 +193,11 @@ BEGIN
 			ON CONFLICT (device_id, policy_id, tenant_id) WHERE resolved_at IS NULL DO NOTHING
 			RETURNING alert_id
 		), over AS (
-			UPDATE alert a SET resolved_at = now(), resolved_by = NULL FROM c
-			WHERE a.device_id = c.device_id AND a.policy_id = c.policy_id AND a.resolved_at IS NULL AND c.alerted AND NOT c.alerts
+			-- Each looked up by itself: a plan made while there were few alerts would else go through all that are open.
+			UPDATE alert a SET resolved_at = now(), resolved_by = NULL
+			FROM (SELECT o.device_id, o.alert_id FROM c, LATERAL (SELECT b.device_id, b.alert_id FROM alert b WHERE b.device_id = c.device_id
+				AND b.policy_id = c.policy_id AND b.resolved_at IS NULL OFFSET 0) o WHERE c.alerted AND NOT c.alerts) l
+			WHERE a.device_id = l.device_id AND a.alert_id = l.alert_id AND a.resolved_at IS NULL
 			RETURNING a.alert_id, a.group_id, a.told
 		), later AS (
 			SELECT t.device_id, t.policy_id, t.seen FROM t WHERE was <> t.becomes AND NOT EXISTS (SELECT FROM m WHERE m.device_id = t.device_id)

@@ -170,6 +170,29 @@ def test_many_together_are_one_alert(db):
     assert events(db)[-1] == ("alert.resolved", "secure")
 
 
+def test_a_change_costs_no_more_where_many_alerts_are_open(db):
+    """By plans that were made while there were none."""
+    put(db, "secure")
+    fleet(db, 1200)
+    with psycopg2.connect(db.uri("fleetstate_ingest")) as c, c.cursor() as cursor:
+        def judge(devices, secure):
+            state = json.dumps({"boot": {"secure": secure}})
+            cursor.execute("SELECT judge_states(%s, array_fill(%s::jsonb, ARRAY[%s]))", (devices, state, len(devices)))
+
+        def read():
+            cursor.execute("SELECT idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relname = 'alert'")
+            return cursor.fetchone()[0]
+
+        cursor.execute("SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off")
+        judge([1], False)
+        judge([1], True)
+        judge(list(range(2, 1001)), False)
+        for secure in False, True:
+            before = read()
+            judge([1100], secure)
+            assert read() - before < 50, secure
+
+
 def test_maintenance_holds_alerts_back(db):
     put(db, "secure")
     fleet(db, 4)
