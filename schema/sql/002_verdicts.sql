@@ -508,13 +508,14 @@ BEGIN
 			SELECT s.device_id, jsonb_path_match(s.state, path, '{}', true) AS violated FROM device_state s WHERE s.tenant_id = mine)
 		SELECT jsonb_build_object('counts', (SELECT jsonb_build_object('met', count(*) FILTER (WHERE NOT violated), 'not_met',
 				count(*) FILTER (WHERE violated), 'unknown', count(*) FILTER (WHERE violated IS NULL)) FROM o JOIN device d USING (device_id)
-				WHERE d.lifecycle = 'active'),
+				WHERE d.tenant_id = mine AND d.lifecycle = 'active'),
 			'devices', (SELECT coalesce(jsonb_agg(ueid), '[]') FROM (SELECT encode(d.ueid, 'hex') AS ueid FROM o JOIN device d USING (device_id)
-				WHERE o.violated IS NOT DISTINCT FROM wanted AND d.lifecycle = 'active' ORDER BY d.device_id LIMIT least(most, 1000)) x)) INTO answer;
+				WHERE o.violated IS NOT DISTINCT FROM wanted AND d.tenant_id = mine AND d.lifecycle = 'active'
+				ORDER BY d.device_id LIMIT least(most, 1000)) x)) INTO answer;
 	ELSE
 		WITH o AS MATERIALIZED (
 			SELECT d.device_id, d.ueid, jsonb_path_match(h.state, path, '{}', true) AS violated FROM device d,
-				LATERAL (SELECT state FROM state_history h WHERE h.device_id = d.device_id AND h.valid_from <= as_of
+				LATERAL (SELECT state FROM state_history h WHERE h.device_id = d.device_id AND h.tenant_id = mine AND h.valid_from <= as_of
 					ORDER BY valid_from DESC, epoch DESC, seq DESC LIMIT 1) h
 			WHERE d.tenant_id = mine AND d.lifecycle = 'active')
 		SELECT jsonb_build_object('counts', (SELECT jsonb_build_object('met', count(*) FILTER (WHERE NOT violated), 'not_met',

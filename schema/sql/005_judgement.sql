@@ -181,8 +181,9 @@ BEGIN
 			WHERE q.device_id = t.device_id AND q.policy_id = t.policy_id AND t.was = 'h' AND t.becomes = 'h' AND t.due_at <= now()
 		), back AS (
 			UPDATE alert a SET resolved_at = NULL, resolved_by = NULL, reopened = a.reopened + 1, reopened_at = now(), acknowledged_at = NULL,
-				acknowledged_by = NULL, group_id = NULL, told = true, tenant_id = l.tenant_id
-			FROM (SELECT c.device_id, c.tenant_id, (SELECT max(b.alert_id) FROM alert b WHERE b.device_id = c.device_id AND b.policy_id = c.policy_id) AS alert_id
+				acknowledged_by = NULL, group_id = NULL, told = true
+			FROM (SELECT c.device_id, (SELECT max(b.alert_id) FROM alert b WHERE b.device_id = c.device_id AND b.policy_id = c.policy_id
+					AND b.tenant_id IS NOT DISTINCT FROM c.tenant_id) AS alert_id
 				FROM c WHERE alerts AND NOT alerted) l
 			WHERE a.device_id = l.device_id AND a.alert_id = l.alert_id AND a.resolved_at > now() - reopen_window()
 			RETURNING a.alert_id, a.device_id, a.policy_id

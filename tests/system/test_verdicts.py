@@ -241,6 +241,26 @@ def test_rules_that_change_reach_the_whole_fleet(db):
     assert db.one("SELECT ended_at IS NOT NULL AND done >= total FROM judging WHERE tenant_id = 0")
 
 
+def test_what_was_before_a_transfer_is_the_former_tenants(db):
+    def preview(tenant, as_of):
+        counts = db.one(f"SELECT policy_preview(%s, {as_of}) -> 'counts' FROM set_config('fleetstate.tenant', %s, true)", (SECURE["when"], tenant))
+        return counts["met"], counts["not_met"], counts["unknown"]
+
+    put(db, "secure")
+    db.cli("tenant", "add", "globex", "Globex")
+    fleet(db, 2)
+    report(db, [1], False)
+    report(db, [1], True)
+    db.sql("UPDATE alert SET comment = 'theirs'")
+    db.sql("INSERT INTO state_history SELECT device_id, now() - interval '1 hour', 1, 1, 1, now(), '\\x00', '\\x00', state FROM device_state")
+    assert preview("1", "NULL") == (2, 0, 0) and preview("1", "now()") == (2, 0, 0)
+    db.sql("UPDATE device SET tenant_id = 2 WHERE device_id = 1")
+    judge_all(db)
+    assert preview("1", "NULL") == (1, 0, 0) and preview("2", "NULL") == (0, 0, 0) and preview("2", "now()") == (0, 0, 0)
+    report(db, [1], False)
+    assert db.sql("SELECT tenant_id, comment, reopened FROM alert ORDER BY alert_id") == [(1, "theirs", 0), (2, None, 0)]
+
+
 def test_two_collectors_never_open_two_alerts(db):
     """A thousand times both judge the same device at once."""
     put(db, "secure")
