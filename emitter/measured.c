@@ -122,14 +122,16 @@ take_path(void *context, const char *path)
 	}
 	file->seen = true;
 	source_stamp(m->probe->source, path, &now);
-	if (file->read && memcmp(&file->stamp, &now, sizeof now) == 0 && now.changed_s <= time(NULL) - YOUNG_S)
+	if ((file->read || file->missing) && memcmp(&file->stamp, &now, sizeof now) == 0 &&
+	    now.changed_s <= time(NULL) - YOUNG_S)
 		return true;
 	file->read = false;
-	if (now.size > m->left) {
+	/* One that is larger than may be read is refused at once. */
+	if (now.size <= FILE_MAX && now.size > m->left) {
 		m->waiting++;
 		return true;
 	}
-	m->left -= now.size;
+	m->left -= now.size <= FILE_MAX ? now.size : 0;
 	file->stamp = now;
 	digest(m, file);
 	m->stale = true;

@@ -682,6 +682,13 @@ measured_files_are_compared_with_their_package(void **state)
 	assert_fact(document, FACT_INTEGRITY_PACKAGED_ALTERED, "[\"/bin/gone\",\"/usr/bin/other\"]");
 	assert_int_equal(json_array_size(json_object_get(json_object_get(document, "integrity"), "measured_files")), 5);
 	json_decref(document);
+	/* One that is too large keeps nobody from measuring the others. */
+	write_text("usr/bin/large", "");
+	assert_int_equal(truncate(below("usr/bin/large"), (off_t)600 * 1024 * 1024), 0);
+	document = sweep(&declared);
+	assert_fact(document, FACT_INTEGRITY_PACKAGED_ALTERED, "?usr/bin/large is larger than 256 MiB");
+	assert_int_equal(json_array_size(json_object_get(json_object_get(document, "integrity"), "measured_files")), 6);
+	json_decref(document);
 	document = sweep(NULL);
 	assert_fact(document, FACT_INTEGRITY_MEASURED_FILES, "?measured_files is not set");
 	json_decref(document);
