@@ -69,8 +69,10 @@ load(struct log_source *s)
 	_Static_assert(sizeof found == sizeof s->calls, "a name for each call");
 	s->library = dlopen("libsystemd.so.0", RTLD_NOW | RTLD_LOCAL);
 	for (size_t i = 0; s->library != NULL && i < sizeof names / sizeof names[0]; i++)
-		if ((found[i] = dlsym(s->library, names[i])) == NULL)
-			return false;
+		if ((found[i] = dlsym(s->library, names[i])) == NULL) {
+			dlclose(s->library);
+			s->library = NULL;
+		}
 	if (s->library != NULL)
 		memcpy(&s->calls, found, sizeof s->calls);
 	return s->library != NULL;
