@@ -1,5 +1,6 @@
 #include "emitter/witness.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -53,8 +54,8 @@ clock_look(struct witness *w)
 	int64_t offset = seconds_of(CLOCK_REALTIME) - seconds_of(CLOCK_BOOTTIME), by = offset - w->offset_s;
 	uint64_t fired;
 	char text[32];
-	if (w->clock >= 0 &&
-	    read(w->clock, &fired, sizeof fired) < 0) { /* ECANCELED: it was set; armed again by opening it anew */
+	if (w->clock >= 0 && read(w->clock, &fired, sizeof fired) < 0 &&
+	    errno == ECANCELED) { /* it was set; armed again by opening it anew */
 		close(w->clock);
 		w->clock = clock_open();
 	}
@@ -145,23 +146,31 @@ witness_look(struct witness *w, int64_t now)
 		look(w, now);
 }
 
+/* A set that could not be read whole would look like packages gone. */
+static bool
+is_whole(const struct facts *facts, const struct inventory *inventory)
+{
+	return facts_has(facts, FACT_PACKAGES_LISTED) && inventory->components > 0;
+}
+
 void
 witness_sweep(struct witness *w, const struct facts *facts, const struct inventory *inventory, int64_t now)
 {
 	look(w, now);
 	socket_source_sweep(&w->sockets, facts, w->events);
-	if (memcmp(w->inventory, inventory->digest, DIGEST_SIZE) == 0)
+	if (memcmp(w->inventory, inventory->digest, DIGEST_SIZE) == 0 || !is_whole(facts, inventory))
 		return;
 	package_source_sweep(w->dir, inventory, w->events);
 	memcpy(w->inventory, inventory->digest, DIGEST_SIZE);
 }
 
-/* Written after the report, so that a crash in between tells of the same packages again rather than never. */
+/* What was compared is written after the report, so that a crash in between tells of the same packages again rather than never. */
 void
 witness_told(struct witness *w, const struct inventory *inventory)
 {
 	struct positions *p = events_positions(w->events);
-	if (memcmp(p->inventory, inventory->digest, DIGEST_SIZE) == 0)
+	if (memcmp(p->inventory, inventory->digest, DIGEST_SIZE) == 0 ||
+	    memcmp(w->inventory, inventory->digest, DIGEST_SIZE) != 0)
 		return;
 	if (durable_write(w->dir, "packages", (struct slice){inventory->encoded, inventory->len}, true) == 0)
 		memcpy(p->inventory, inventory->digest, DIGEST_SIZE);

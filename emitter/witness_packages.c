@@ -123,11 +123,11 @@ read_saved(int dir)
 	return (struct slice){bytes, (size_t)len};
 }
 
-/* With nothing to compare with, the first time, nothing happened. A set that could not be read whole would look like packages gone. */
+/* With nothing to compare with, the first time, nothing happened. */
 void
 package_source_sweep(int dir, const struct inventory *inventory, struct events *events)
 {
-	struct slice saved = inventory->components > 0 ? read_saved(dir) : (struct slice){NULL, 0};
+	struct slice saved = read_saved(dir);
 	size_t old_n = 0, new_n = 0;
 	struct component *old = saved.at != NULL ? packages_of(saved, &old_n) : NULL;
 	struct component *new =

@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "emitter/events.h"
+#include "emitter/witness.h"
 #include "tests/unit/bytes.h"
 
 /* The accumulator, in a state directory of its own. */
@@ -89,6 +90,71 @@ nth(struct world *w, size_t n)
 	for (size_t i = 0; i <= n; i++)
 		event_decode(&r, &event);
 	return event;
+}
+
+/* ---- packages ---- */
+
+static size_t
+of_kind(struct world *w, unsigned kind)
+{
+	size_t n = check(w), found = 0;
+
+	for (size_t i = 0; i < n; i++)
+		found += nth(w, i).kind == kind;
+	return found;
+}
+
+/* The first `n` of three packages, and whether that is all. */
+static void
+sweep(struct witness *witness, size_t n, bool whole)
+{
+	static const char *const names[] = {"a", "b", "c"};
+	struct facts *facts = facts_new();
+	struct inventory inventory = {.components = n};
+	uint8_t bytes[256];
+	struct cbor_writer writer;
+
+	cbor_writer_init(&writer, bytes, sizeof bytes);
+	cbor_write_array(&writer, n);
+	for (size_t i = 0; i < n; i++) {
+		const struct component one = {.type = COMPONENT_DPKG,
+					      .name = {(const uint8_t *)names[i], 1},
+					      .version = {(const uint8_t *)"1", 1}};
+
+		component_encode(&one, &writer);
+	}
+	inventory.encoded = bytes;
+	inventory.len = writer.len;
+	sha256((struct slice){bytes, writer.len}, inventory.digest);
+	if (whole)
+		facts_set_uint(facts, FACT_PACKAGES_LISTED, n);
+	else
+		facts_unknown(facts, FACT_PACKAGES_LISTED, "the database may not be read");
+	witness_sweep(witness, facts, &inventory, 0);
+	witness_told(witness, &inventory);
+	facts_free(facts);
+}
+
+static void
+what_could_not_be_read_is_not_gone(void **state)
+{
+	static const uint8_t boot_id[BOOT_ID_SIZE];
+	struct world *w = *state;
+	struct witness *witness = witness_new(w->events, w->dir, NULL, boot_id);
+
+	assert_non_null(witness);
+	sweep(witness, 3, true);
+	sweep(witness, 1, false);
+	sweep(witness, 0, true);
+	assert_int_equal(of_kind(w, EVENT_PACKAGE_REMOVED), 0);
+	sweep(witness, 3, true);
+	assert_int_equal(of_kind(w, EVENT_PACKAGE_INSTALLED), 0);
+	sweep(witness, 2, true);
+	assert_int_equal(of_kind(w, EVENT_PACKAGE_REMOVED), 1);
+	sweep(witness, 3, true);
+	assert_int_equal(of_kind(w, EVENT_PACKAGE_INSTALLED), 1);
+	witness_free(witness);
+	assert_int_equal(unlinkat(w->dir, "packages", 0), 0);
 }
 
 static void
@@ -226,6 +292,7 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
+		TEST(what_could_not_be_read_is_not_gone),
 		TEST(the_same_is_counted),
 		TEST(what_there_is_no_room_for_is_counted),
 		TEST(hostile_texts_are_cleaned),
