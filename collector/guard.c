@@ -304,6 +304,7 @@ bound(const struct guard *g, struct guard_call *call, const char *url)
 	SET(CURLOPT_SSL_VERIFYHOST, 2L);
 	SET(CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
 	SET(CURLOPT_NOSIGNAL, 1L);
+	SET(CURLOPT_QUICK_EXIT, 1L); /* a name that nobody resolves is left to the thread that waits for it */
 	SET(CURLOPT_CONNECTTIMEOUT_MS, CONNECT_TIMEOUT_MS);
 	SET(CURLOPT_TIMEOUT_MS, (long)(g->timeout_s * 1000));
 	SET(CURLOPT_OPENSOCKETFUNCTION, open_socket);

@@ -1,14 +1,39 @@
 /* Which addresses and URLs the way out takes, and which not. */
 #include <arpa/inet.h>
+#include <netdb.h>
+#include <semaphore.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <time.h>
 
 #include <cmocka.h>
 
 #include "collector/guard.h"
+
+/* In place of the C library's, for libcurl: a name server that does not answer for ten seconds, or until the end. */
+static sem_t asked, over;
+static atomic_bool answered;
+
+int
+getaddrinfo(const char *host, const char *service, const struct addrinfo *hints, struct addrinfo **out)
+{
+	struct timespec end;
+
+	(void)host;
+	(void)service;
+	(void)hints;
+	(void)out;
+	clock_gettime(CLOCK_REALTIME, &end);
+	end.tv_sec += 10;
+	sem_post(&asked);
+	sem_timedwait(&over, &end);
+	atomic_store(&answered, true);
+	return EAI_AGAIN;
+}
 
 static bool
 allows(const char *networks, const char *address)
@@ -183,6 +208,31 @@ http_is_for_who_may(void **state)
 	guard_free(open);
 }
 
+/* All sinks are served by one thread: one tenant's name server must not hold it up. */
+static void
+a_name_that_nobody_resolves(void **state)
+{
+	char why[GUARD_WHY_SIZE];
+	struct guard *g = guard_new(NULL, false, 1, why);
+	CURLM *multi = curl_multi_init();
+	struct guard_call call;
+	int running;
+
+	(void)state;
+	sem_init(&asked, 0, 0);
+	sem_init(&over, 0, 0);
+	assert_int_equal(guard_open(g, &call, "https://a.example/"), 0);
+	assert_int_equal(curl_multi_add_handle(multi, call.curl), CURLM_OK);
+	assert_int_equal(curl_multi_perform(multi, &running), CURLM_OK);
+	assert_int_equal(sem_wait(&asked), 0);
+	curl_multi_remove_handle(multi, call.curl);
+	guard_close(&call);
+	assert_false(atomic_load(&answered));
+	sem_post(&over);
+	curl_multi_cleanup(multi);
+	guard_free(g);
+}
+
 int
 main(void)
 {
@@ -193,6 +243,7 @@ main(void)
 		cmocka_unit_test(bad_networks),
 		cmocka_unit_test(urls),
 		cmocka_unit_test(http_is_for_who_may),
+		cmocka_unit_test(a_name_that_nobody_resolves),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
