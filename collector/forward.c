@@ -6,8 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "collector/clock.h"
 #include "collector/counters.h"
 #include "collector/lane.h"
 #include "schema/log.h"
@@ -60,15 +60,6 @@ sink_say(struct sink_answer *answer, const char *prefix, const char *text)
 	for (char *at = answer->text; *at != '\0'; at++)
 		if (*at < ' ' || *at > '~')
 			*at = '?';
-}
-
-static int64_t
-clock_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
 /* Which sinks are ours. */

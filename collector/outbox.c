@@ -5,9 +5,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "collector/clock.h"
 #include "collector/counters.h"
 #include "collector/database.h"
 #include "schema/log.h"
@@ -46,15 +46,6 @@ struct outbox {
 	bool leader, told; /* of an event that has no position yet, perhaps */
 	int64_t next_tick_ms, next_trim_ms, numbered_ms;
 };
-
-static int64_t
-clock_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
 
 /* The one number that it says. -1 when the database fails: what was begun on the connection is begun anew. */
 static int64_t

@@ -5,8 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "collector/clock.h"
 #include "schema/log.h"
 
 /* Statements here are planned once, for arrays of any length and tables that grow: all of them look rows up by key. The server ends what takes longer,
@@ -194,15 +194,6 @@ static int
 send_command(PGconn *conn, const char *sql)
 {
 	return PQsendQueryParams(conn, sql, 0, NULL, NULL, NULL, NULL, 1) == 1 ? 0 : -1;
-}
-
-static int64_t
-clock_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
 /* As PQgetResult, but not for ever. */

@@ -108,7 +108,7 @@ CREATE TABLE alert (
 ) WITH (fillfactor = 80);
 CREATE UNIQUE INDEX alert_open ON alert (device_id, policy_id, tenant_id) WHERE resolved_at IS NULL;
 CREATE INDEX alert_device ON alert (device_id, policy_id, alert_id);
-CREATE INDEX alert_id ON alert (alert_id);
+CREATE INDEX alert_id ON alert USING hash (alert_id);	-- one by its number; not a list, which has its own index
 CREATE INDEX alert_list ON alert (tenant_id, alert_id) WHERE group_id IS NULL;
 CREATE INDEX alert_list_open ON alert (tenant_id, alert_id) WHERE group_id IS NULL AND resolved_at IS NULL;
 CREATE INDEX alert_group ON alert (group_id, device_id) WHERE group_id IS NOT NULL;
@@ -208,12 +208,14 @@ CREATE FUNCTION acts_on(tenant int) RETURNS boolean LANGUAGE sql STABLE SET sear
 		ELSE tenant = tenant_context() OR (tenant = 0 AND coalesce(role_context() = 'operator', false)) END
 $$;
 
--- As before, and sets the role too.
+-- As before, and sets the role too, and the token's name: who did it, where something is written.
 CREATE OR REPLACE FUNCTION sign_in(token_hash bytea, wanted text, OUT tenant_id int, OUT tenant text, OUT role text)
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = fleetstate, pg_catalog, pg_temp AS $$
 #variable_conflict use_column
+DECLARE
+	who text;
 BEGIN
-	SELECT k.role, t.tenant_id, t.id INTO sign_in.role, sign_in.tenant_id, sign_in.tenant FROM api_token k LEFT JOIN tenant t
+	SELECT k.role, t.tenant_id, t.id, k.name INTO sign_in.role, sign_in.tenant_id, sign_in.tenant, who FROM api_token k LEFT JOIN tenant t
 		ON t.tenant_id = coalesce(k.tenant_id, (SELECT w.tenant_id FROM tenant w WHERE w.id = wanted)) AND (wanted IS NULL OR t.id = wanted)
 		WHERE k.hash = token_hash AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now());
 	IF NOT FOUND THEN
@@ -225,8 +227,10 @@ BEGIN
 	IF sign_in.tenant_id IS NULL THEN
 		RAISE EXCEPTION 'no such tenant' USING ERRCODE = 'FS404';
 	END IF;
-	PERFORM set_config('fleetstate.tenant', sign_in.tenant_id::text, true), set_config('fleetstate.role', sign_in.role, true);
+	PERFORM set_config('fleetstate.tenant', sign_in.tenant_id::text, true), set_config('fleetstate.role', sign_in.role, true),
+		set_config('fleetstate.who', who, true);
 END $$;
+CREATE FUNCTION who_context() RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS $$ SELECT nullif(current_setting('fleetstate.who', true), '') $$;
 
 -- Policies: what may be said.
 

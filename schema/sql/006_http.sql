@@ -9,38 +9,11 @@ $$;
 REVOKE ALL ON FUNCTION event_tops FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION event_tops TO fleetstate_api;
 
--- As before, and sets the token's name too: who did it, where something is written.
-CREATE OR REPLACE FUNCTION sign_in(token_hash bytea, wanted text, OUT tenant_id int, OUT tenant text, OUT role text)
-	LANGUAGE plpgsql SECURITY DEFINER SET search_path = fleetstate, pg_catalog, pg_temp AS $$
-#variable_conflict use_column
-DECLARE
-	who text;
-BEGIN
-	SELECT k.role, t.tenant_id, t.id, k.name INTO sign_in.role, sign_in.tenant_id, sign_in.tenant, who FROM api_token k LEFT JOIN tenant t
-		ON t.tenant_id = coalesce(k.tenant_id, (SELECT w.tenant_id FROM tenant w WHERE w.id = wanted)) AND (wanted IS NULL OR t.id = wanted)
-		WHERE k.hash = token_hash AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now());
-	IF NOT FOUND THEN
-		RAISE EXCEPTION 'no such token' USING ERRCODE = 'FS401';
-	END IF;
-	IF sign_in.tenant_id IS NULL AND wanted IS NULL THEN
-		RAISE EXCEPTION 'an operator names the tenant' USING ERRCODE = 'FS400';
-	END IF;
-	IF sign_in.tenant_id IS NULL THEN
-		RAISE EXCEPTION 'no such tenant' USING ERRCODE = 'FS404';
-	END IF;
-	PERFORM set_config('fleetstate.tenant', sign_in.tenant_id::text, true), set_config('fleetstate.role', sign_in.role, true),
-		set_config('fleetstate.who', who, true);
-END $$;
-CREATE FUNCTION who_context() RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS $$ SELECT nullif(current_setting('fleetstate.who', true), '') $$;
-
 -- Whether a device violates a policy, held back or not.
 CREATE FUNCTION violates(device bigint, policy text) RETURNS boolean LANGUAGE sql STABLE PARALLEL SAFE AS $$
 	SELECT EXISTS (SELECT FROM device_verdict v, policy p WHERE v.device_id = $1 AND p.id = $2 AND p.deleted_at IS NULL
 		AND substr(CASE WHEN p.tenant_id IS NULL THEN v.outcomes ELSE v.own_outcomes END, p.slot, 1) IN ('1', 'c', 'u', 'h'))
 $$;
--- By one number an alert is looked up; a list by its own index, which this one must not stand in for.
-DROP INDEX alert_id;
-CREATE INDEX alert_id ON alert USING hash (alert_id);
 -- How many alerts are open, of the tenant that is signed in and of the system's own, by severity.
 CREATE INDEX alert_count_open ON alert (tenant_id, policy_id) WHERE group_id IS NULL AND resolved_at IS NULL;
 CREATE FUNCTION open_alerts() RETURNS json LANGUAGE sql STABLE SECURITY DEFINER SET search_path = fleetstate, pg_catalog, pg_temp AS $$
