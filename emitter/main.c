@@ -26,6 +26,7 @@
 
 #define STOP_MS 2000 /* for what can still be published */
 #define STATUS_MS 1000 /* between two status files */
+#define ONCE_MS 10 /* between two looks of --once, for which the next report, that nobody makes, may be due */
 #define LARGE (64 * 1024) /* bytes: what goes back to the system as soon as it is freed */
 #define BOOT_ID_FILE "/proc/sys/kernel/random/boot_id"
 
@@ -440,7 +441,9 @@ run_once(struct emitter *e)
 	uint64_t seq = status.counters[COUNTER_REPORTS] > 0 ? status.seq : 0;
 	bool acked = false, receipted = false;
 	for (int64_t now = begin; seq != 0 && !e->stop && now < until && !receipted; now = monotonic_ms()) {
-		int64_t next = pipeline_tick(e->pipeline, now);
+		int64_t next = pipeline_tick(e->pipeline, now), least = now + ONCE_MS;
+		if (e->witness != NULL)
+			witness_look(e->witness, now); /* what is not read would wake us up again and again */
 		pipeline_status(e->pipeline, &status);
 		receipted = pipeline_receipted(e->pipeline, seq);
 		if (!acked && status.acked >= seq) {
@@ -448,7 +451,7 @@ run_once(struct emitter *e)
 			until = now + wait / 3;
 		}
 		if (!receipted)
-			wait_until(e, next < until ? next : until);
+			wait_until(e, next < least ? least : next < until ? next : until);
 	}
 	tell_status(e, monotonic_ms(), true);
 	if (seq == 0 || (!acked && !receipted)) {

@@ -1,7 +1,9 @@
 """The emitter against a real broker: what it publishes is judged by the second implementation in tests/device.py, which also writes the receipts."""
 
+import contextlib
 import hashlib
 import json
+import os
 import pathlib
 import signal
 import subprocess
@@ -392,6 +394,21 @@ def test_once(collector, emitter):
     assert emitter.call("--once").returncode == 0
     _, second = collector.wait(emitter.ueid, lambda r: seq_of(r) == 2, "the second report")
     assert device.DROPPED not in second.claims
+
+
+@pytest.mark.parametrize("interval", ["1s", "1m"])  # with the first a report would be due, with the second only a file changes
+def test_once_waits_without_turning(emitter, tmp_path, interval):
+    watched = tmp_path / "watched.conf"
+    emitter.configure(broker="ssl://localhost:1", once_timeout="6s", config_files=watched, interval=interval)
+    process = subprocess.Popen([EMITTER, "--config", emitter.config, "--once"], stderr=subprocess.DEVNULL)
+    spent = 0
+    while process.poll() is None:
+        fields = pathlib.Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+        spent = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        watched.write_text(str(spent))
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(0.2)
+    assert process.returncode == 1 and spent < 2
 
 
 def test_once_without_broker(emitter):
