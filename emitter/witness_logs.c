@@ -298,7 +298,8 @@ open_file(const char *path, struct stat *st)
 	return fd;
 }
 
-static void
+/* Whether that was all. */
+static bool
 read_on(int fd, struct place *place, take_bytes *take, struct events *events)
 {
 	static uint8_t buffer[PIECE];
@@ -311,25 +312,28 @@ read_on(int fd, struct place *place, take_bytes *take, struct events *events)
 		place->offset += taken;
 		all += taken;
 	}
+	return taken == 0;
 }
 
-/* What was still added to a file before it was rotated away. */
-static void
+/* What was still added to a file before it was rotated away. Whether that was all. */
+static bool
 read_rotated(const char *path, struct place *place, take_bytes *take, struct events *events)
 {
 	char before[64];
+	bool all = true;
 	struct stat st;
 	int fd;
 
 	snprintf(before, sizeof before, "%s.1", path);
 	fd = open_file(before, &st);
 	if (fd >= 0 && (uint64_t)st.st_ino == place->inode)
-		read_on(fd, place, take, events);
+		all = read_on(fd, place, take, events);
 	else
 		events_say(events, EVENT_LOST, (uint64_t)time(NULL),
 			   (const char *const[]){path, "replaced since it was read"}, 2);
 	if (fd >= 0)
 		close(fd);
+	return all;
 }
 
 /* From where it was read last. */
@@ -342,14 +346,16 @@ look_at_file(const char *path, struct place *place, take_bytes *take, struct eve
 	if (fd < 0)
 		return;
 	if (place->inode != (uint64_t)st.st_ino) {
-		if (place->inode != 0)
-			read_rotated(path, place, take, events);
+		if (place->inode != 0 && !read_rotated(path, place, take, events)) {
+			close(fd);
+			return;
+		}
 		*place = (struct place){(uint64_t)st.st_ino, 0};
 	} else if (place->offset > (uint64_t)st.st_size) {
 		events_say(events, EVENT_LOST, (uint64_t)time(NULL), (const char *const[]){path, "cut short"}, 2);
 		place->offset = 0;
 	}
-	read_on(fd, place, take, events);
+	(void)read_on(fd, place, take, events);
 	close(fd);
 }
 

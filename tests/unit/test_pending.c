@@ -1,4 +1,5 @@
 #include <fcntl.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -6,12 +7,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
 #include "emitter/events.h"
-#include "emitter/witness.h"
+#include "emitter/witness_sources.h"
 #include "tests/unit/bytes.h"
 
 /* The accumulator, in a state directory of its own. */
@@ -157,6 +160,68 @@ what_could_not_be_read_is_not_gone(void **state)
 	assert_int_equal(unlinkat(w->dir, "packages", 0), 0);
 }
 
+/* ---- a log that is rotated away ---- */
+
+#define LINE "Nov 26 10:00:00 device sshd[7]: Failed password for root from 192.0.2.1 port 22 ssh2\n"
+#define LINES (9 * 1024 * 1024 / (sizeof LINE - 1)) /* more than one look reads */
+
+static void
+write_lines(const char *path, size_t n)
+{
+	FILE *log = fopen(path, "ae");
+
+	for (size_t i = 0; log && i < n; i++)
+		(void)fputs(LINE, log);
+	if (!log || fclose(log) != 0)
+		_exit(2);
+}
+
+static int
+rotate(struct world *w)
+{
+	struct log_source *source = log_source_new();
+	uint64_t count = 0;
+	size_t n;
+
+	write_lines("/var/log/auth.log", 1);
+	log_source_look(source, w->events);
+	write_lines("/var/log/auth.log", LINES);
+	if (rename("/var/log/auth.log", "/var/log/auth.log.1") != 0)
+		return 2;
+	write_lines("/var/log/auth.log", 1);
+	for (size_t i = 0; i < 3; i++)
+		log_source_look(source, w->events);
+	n = check(w);
+	for (size_t i = 0; i < n; i++)
+		count += nth(w, i).kind == EVENT_LOGIN_FAILED ? nth(w, i).count : 0;
+	log_source_free(source);
+	return n == 1 && count == LINES + 1 ? 0 : 1;
+}
+
+/* With a /var/log of its own, which nobody else sees. */
+static void
+what_was_rotated_away_is_read_to_its_end(void **state)
+{
+	int status;
+	pid_t pid;
+
+	if (geteuid() != 0)
+		skip();
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		if (unshare(CLONE_NEWNS) != 0 || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
+		    mount("none", "/var/log", "tmpfs", 0, NULL) != 0 || mount("none", "/run", "tmpfs", 0, NULL) != 0)
+			_exit(77);
+		_exit(rotate(*state));
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status));
+	if (WEXITSTATUS(status) == 77)
+		skip();
+	assert_int_equal(WEXITSTATUS(status), 0);
+}
+
 static void
 the_same_is_counted(void **state)
 {
@@ -293,6 +358,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(what_could_not_be_read_is_not_gone),
+		TEST(what_was_rotated_away_is_read_to_its_end),
 		TEST(the_same_is_counted),
 		TEST(what_there_is_no_room_for_is_counted),
 		TEST(hostile_texts_are_cleaned),
