@@ -380,6 +380,7 @@ CREATE FUNCTION own_judged(tenant int, revision bigint, devices bigint[], marks 
 DECLARE
 	changed bigint[]; of_policy int[]; fresh text[];
 BEGIN
+	PERFORM lock_verdicts(devices);
 	SELECT array_agg(device_id), array_agg(policy_id), array_agg(seen) INTO changed, of_policy, fresh FROM (
 		SELECT u.device_id, p.policy_id, substr(f.seen, u.n::int, 1) AS seen
 		FROM unnest(devices) WITH ORDINALITY u (device_id, n) JOIN device_verdict v ON v.device_id = u.device_id

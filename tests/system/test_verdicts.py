@@ -241,6 +241,24 @@ def test_rules_that_change_reach_the_whole_fleet(db):
     assert db.one("SELECT ended_at IS NOT NULL AND done >= total FROM judging WHERE tenant_id = 0")
 
 
+def test_tenants_own_are_judged_in_the_same_order(db):
+    """Only the second device's outcome changes, but both are done with it."""
+    fleet(db, 2)
+    own = json.dumps(SECURE)
+    db.sql("SELECT policy_put('own', %s, 'test') FROM set_config('fleetstate.tenant', '1', true)", (own,))
+    number = db.one("SELECT policy_id FROM policy WHERE id = 'own'")
+    judged = "SELECT own_judged(1, (SELECT revision FROM judging WHERE tenant_id = 1), '{1,2}', '{0,0}', ARRAY[%s], '{-1}', true)"
+    with psycopg2.connect(db.uri("fleetstate_owner")) as other, other.cursor() as cursor:
+        cursor.execute("UPDATE device_verdict SET rev = rev + 1 WHERE device_id = 1")
+        thread = threading.Thread(target=db.sql, args=(judged, (number,)), kwargs={"role": "fleetstate_ingest"})
+        thread.start()
+        await_true(lambda: db.one("SELECT count(*) FROM pg_stat_activity WHERE %s = ANY (pg_blocking_pids(pid))", (other.info.backend_pid,)) == 1, "a wait")
+        cursor.execute("SET LOCAL lock_timeout = '500ms'")
+        cursor.execute("UPDATE device_verdict SET rev = rev + 1 WHERE device_id = 2")
+    thread.join()
+    assert posture(db, 2) == ("degraded", ["own"])
+
+
 def test_what_was_before_a_transfer_is_the_former_tenants(db):
     def preview(tenant, as_of):
         counts = db.one(f"SELECT policy_preview(%s, {as_of}) -> 'counts' FROM set_config('fleetstate.tenant', %s, true)", (SECURE["when"], tenant))
