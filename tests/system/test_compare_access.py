@@ -158,6 +158,7 @@ SHADOW = {"alice": "$y$j9T$F5Jx5fExrKuPp53xLKQ..1$X3DX6M94c7o.9agCG9G317fhZg9SqC
 @pytest.fixture(scope="module")
 def people(ns):
     ns.path("/etc/shadow").chmod(0o640)
+    ns.write("/etc/ssh/sshd_config", "UsePAM yes\n")  # whatever the last of many settings was
     passwd, shadow = ns.path("/etc/passwd"), ns.path("/etc/shadow")
     for i, (name, field) in enumerate(SHADOW.items()):
         with passwd.open("a") as out:
@@ -176,7 +177,9 @@ def test_passwords_are_as_passwd_says(people):
     for line in people.run("passwd", "-S", "-a").stdout.splitlines():
         name, status = line.split()[:2]
         theirs[name] = status
-    access = state(people)["access"]
+    told = state(people)
+    access = told["access"]
+    assert "usable" in access, str(told["unknown"].get("access.usable"))
     assert access["accounts"] == len(theirs)
     assert access["locked"] == sum(s == "L" for s in theirs.values())
     assert access["empty_password"] == [n for n, s in theirs.items() if s == "NP"] == ["carol"]
