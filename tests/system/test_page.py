@@ -163,7 +163,7 @@ def test_pages(page, run):
     go(page, base, "Page 1")
     for number in range(1, 100):
         until(page, lambda: f"Page {number}\n" in text(page) + "\n" or f"Page {number} " in text(page))
-        cells = [r.find_elements(By.TAG_NAME, "td") for r in page.find_elements(By.CSS_SELECTOR, "tbody tr")] if number < 3 else []
+        cells = [r.find_elements(By.TAG_NAME, "td") for r in page.find_elements(By.CSS_SELECTOR, ".tabs ~ section tbody tr")] if number < 3 else []
         seen += [(c[0].text, c[1].text) for c in cells]
         following = page.find_elements(By.CSS_SELECTOR, "a[rel=next]")
         if not following:
@@ -205,6 +205,9 @@ def test_alerts_are_dealt_with(browser, run, alert):
     go(browser, "#/alerts", "ends soon")
     told = run.get(f"/v1/alerts/{alert}")
     assert told["remediation"] in row(browser, alert).text and HOSTILE in row(browser, alert).text
+    other = next(s for s in ("low", "high") if s != told["severity"])
+    go(browser, f"#/alerts?policy=certificate-ending&severity={other}", "No alert is so")
+    go(browser, f"#/alerts?policy=certificate-ending&severity={told['severity']}", "ends soon")  # no other device's may come above it
     top = row(browser, alert).location["y"]
     row(browser, alert).find_element(By.CSS_SELECTOR, "button[aria-label^=Acknowledge]").send_keys("\n")
     until(browser, lambda: "acknowledged" in row(browser, alert).text and "is acknowledged" in text(browser))
@@ -214,7 +217,6 @@ def test_alerts_are_dealt_with(browser, run, alert):
     assert state_of(run, alert) == "silenced"
     row(browser, alert).find_element(By.CSS_SELECTOR, "button[aria-label^='End silence']").click()
     until(browser, lambda: state_of(run, alert) == "acknowledged")
-    go(browser, "#/alerts?severity=low", "No alert is so")
     go(browser, f"#/devices/{run.env['SELF_UEID']}", "Open alerts")
     go(browser, f"#/devices/{run.env['SELF_UEID']}/alerts", "ends soon")
 
@@ -377,7 +379,8 @@ def test_what_is_not_heard_in_time_is_not_called_healthy(page, run):
 
 def test_a_collector_that_does_not_answer(page, run):
     """Last: the system is not whole for a while after it."""
-    go(page, "#/", "devices")
+    # On the fleet, as the sign-in left it: a place that is gone to anew would still be asked for when the collector stops.
+    assert page.find_elements(By.CLASS_NAME, "tile")
     collector = int((run.directory / "pid" / "collector").read_text())
     os.kill(collector, signal.SIGSTOP)
     started = time.monotonic()
