@@ -157,6 +157,9 @@ tell_files(struct probe *p, const struct self *self)
 		if (!self_is_set(files[i]) || !below_root(p, files[i], below))
 			continue;
 		if (source_stat(p->source, below, &st) == 0) {
+			/* A configuration of /dev/null holds nothing that could be read. */
+			if (!S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode))
+				continue;
 			private &= is_private(p, &st);
 			any = true;
 		} else if (!source_missing(p->source)) {
