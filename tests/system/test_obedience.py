@@ -291,3 +291,9 @@ def test_personal_facts_go_by_the_makers_way(tmp_path, way):
     assert told == name if way == "keep" else re.fullmatch("hmac:[0-9a-f]{16}", told) if way == "hash" else told is None
     if way == "omit":
         assert state["unknown"]["device.hostname"] == "personal: left out"
+
+
+def test_a_configuration_of_dev_null_tells_nobody_anything():
+    done = subprocess.run([EMITTER, "--config", "/dev/null", "--print"], capture_output=True, text=True, timeout=60)
+    state = json.loads(done.stdout)["state"]
+    assert state["unknown"]["emitter.private_files"] == "none of its files is there"
