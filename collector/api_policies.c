@@ -15,17 +15,7 @@
 void
 api_policies(struct request *request, struct response *response)
 {
-	struct call call = {.query = QUERY_POLICIES};
-	struct page page;
-	PGresult *rows;
-
-	if (page_open(request, response, &page) < 0)
-		return;
-	page_bind(&page, &call, 1);
-	if (query_run(request, response, &call, 1, &rows) < 0)
-		return;
-	page_answer(request, response, &page, rows, 1, (struct slice){NULL, 0});
-	PQclear(rows);
+	page_list(request, response, QUERY_POLICIES);
 }
 
 static void
@@ -184,17 +174,7 @@ api_policy_preview(struct request *request, struct response *response)
 void
 api_maintenance(struct request *request, struct response *response)
 {
-	struct call call = {.query = QUERY_MAINTENANCE};
-	struct page page;
-	PGresult *rows;
-
-	if (page_open(request, response, &page) < 0)
-		return;
-	page_bind(&page, &call, 1);
-	if (query_run(request, response, &call, 1, &rows) < 0)
-		return;
-	page_answer(request, response, &page, rows, 1, (struct slice){NULL, 0});
-	PQclear(rows);
+	page_list(request, response, QUERY_MAINTENANCE);
 }
 
 void

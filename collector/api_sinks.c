@@ -15,17 +15,7 @@
 void
 api_sinks(struct request *request, struct response *response)
 {
-	struct call call = {.query = QUERY_SINKS};
-	struct page page;
-	PGresult *rows;
-
-	if (page_open(request, response, &page) < 0)
-		return;
-	page_bind(&page, &call, 1);
-	if (query_run(request, response, &call, 1, &rows) < 0)
-		return;
-	page_answer(request, response, &page, rows, 1, (struct slice){NULL, 0});
-	PQclear(rows);
+	page_list(request, response, QUERY_SINKS);
 }
 
 /* ["a", "b"] as "a,b", ended by a zero. */

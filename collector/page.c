@@ -222,3 +222,19 @@ page_csv(struct request *request, struct response *response, const struct page *
 	if (n < PQntuples(rows))
 		(void)make_next(request, response, rows, n - 1, keys, next);
 }
+
+void
+page_list(struct request *request, struct response *response, enum query query)
+{
+	struct call call = {.query = query};
+	struct page page;
+	PGresult *rows;
+
+	if (page_open(request, response, &page) < 0)
+		return;
+	page_bind(&page, &call, 1);
+	if (query_run(request, response, &call, 1, &rows) < 0)
+		return;
+	page_answer(request, response, &page, rows, 1, (struct slice){NULL, 0});
+	PQclear(rows);
+}

@@ -28,7 +28,10 @@ void page_bind(struct page *, struct call *, int keys);
 /* Answers from rows of (item's JSON, keys ...). `head`: members to go before items, as a JSON object; or absent. */
 void page_answer(struct request *, struct response *, const struct page *, const PGresult *, int keys, struct slice head);
 
-/* The same as comma-separated values; `columns` as csv_head takes them. The next page is in the Link header only. */
+/* All of it for a list that has no filter and one key: opens, asks, answers. */
+void page_list(struct request *, struct response *, enum query);
+
+/* page_answer as comma-separated values; `columns` as csv_head takes them. The next page is in the Link header only. */
 void page_csv(struct request *, struct response *, const struct page *, const PGresult *, int keys, const char *columns);
 
 #endif
