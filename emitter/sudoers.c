@@ -83,13 +83,13 @@ sudoers_parse(struct sudoers *s, struct slice text, const struct sudoers_include
 	size_t len = 0;
 
 	while (text_line(&text, &line)) {
+		if (line.len > 0 && memchr(line.at, '\0', line.len)) {
+			s->more = true;
+			continue;
+		}
 		if (len == 0 && is_include(line, path, &directory)) {
 			if (files)
 				files->take(files->context, s, path, directory);
-			continue;
-		}
-		if (line.len > 0 && memchr(line.at, '\0', line.len)) {
-			s->more = true;
 			continue;
 		}
 		goes_on = line.len > 0 && line.at[line.len - 1] == '\\';
