@@ -201,6 +201,7 @@ COLLECTOR := \
 	collector/request.c \
 	collector/body.c \
 	collector/response.c \
+	collector/negotiate.c \
 	collector/auth.c \
 	collector/query.c \
 	collector/query_sql.c \
@@ -235,7 +236,7 @@ CLI := \
 
 SCHEMA_LIBS    := -lcbor -ljansson -lcrypto -linih -lm
 EMITTER_LIBS   := -lseccomp -lcap-ng -lpaho-mqtt3as -lssl -lcrypto -lpthread
-COLLECTOR_LIBS := -lpaho-mqtt3as -lmicrohttpd -lcurl -lpq -lssl -lcrypto -lsystemd -lpthread
+COLLECTOR_LIBS := -lpaho-mqtt3as -lmicrohttpd -lcurl -lpq -lssl -lcrypto -lsystemd -lz -lzstd -lpthread
 
 objects = $(patsubst %.S,$(OUT)/%.o,$(patsubst %.c,$(OUT)/%.o,$(1)))
 

@@ -37,7 +37,8 @@ struct request {
 	const struct readiness *readiness;
 	size_t readiness_len;
 	struct body body;
-	const char *last_event_id, *if_match, *if_none_match;	/* headers; NULL: no such one. They live as long as the connection's request */
+	/* Headers; NULL: no such one. They live as long as the connection's request. */
+	const char *last_event_id, *accept_encoding, *if_match, *if_none_match;
 	/* Where a reader of events stands, from one call of its route's function to the next. */
 	struct {
 		bool begun;

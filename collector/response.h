@@ -12,7 +12,7 @@
 #include "schema/slice.h"
 
 #define RESPONSE_MAX (16 * 1024 * 1024)	/* 1,000 reports or components are far below; two reports of 2 MiB fit */
-#define RESPONSE_HEADERS 4
+#define RESPONSE_HEADERS 8
 
 enum problem {
 	PROBLEM_NONE,

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "collector/negotiate.h"
+
 #define DEVICE "/v1/devices/{ueid}"
 #define POLICY "/v1/policies/{id}"
 #define ALERT "/v1/alerts/{id}"
@@ -202,6 +204,7 @@ routes_begin(const struct arrival *arrival, struct request *request, struct resp
 	}
 	if (request->route->least != ROLE_NONE && !token_parse(arrival->authorization, request->token))
 		return refuse(response, PROBLEM_UNAUTHORIZED, "");
+	request->accept_encoding = arrival->accept_encoding;
 	request->if_match = arrival->if_match;
 	request->if_none_match = arrival->if_none_match;
 	request->last_event_id = arrival->last_event_id;
@@ -223,6 +226,8 @@ routes_finish(struct request *request, struct response *response)
 {
 	if (body_parse(&request->body, response) == 0)
 		request->route->answer(request, response);
+	if (strcmp(request->route->method, "GET") == 0)
+		negotiate(response, request->accept_encoding, request->if_none_match);
 	if (response->failed)
 		response_problem(response, PROBLEM_INTERNAL, "%s", "");
 }

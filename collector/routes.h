@@ -23,7 +23,7 @@ struct route {
 struct arrival {
 	const char *method, *target;
 	const char *authorization, *accept, *content_type, *content_length, *last_event_id;
-	const char *if_match, *if_none_match;	/* NULL: no such header */
+	const char *accept_encoding, *if_match, *if_none_match;	/* NULL: no such header */
 	bool has_body;
 };
 

@@ -395,6 +395,7 @@ begin(struct exchange *exchange, const char *method, bool has_body)
 
 	arrival.authorization = find_header(exchange->connection, MHD_HTTP_HEADER_AUTHORIZATION);
 	arrival.accept = find_header(exchange->connection, MHD_HTTP_HEADER_ACCEPT);
+	arrival.accept_encoding = find_header(exchange->connection, MHD_HTTP_HEADER_ACCEPT_ENCODING);
 	arrival.content_type = find_header(exchange->connection, MHD_HTTP_HEADER_CONTENT_TYPE);
 	arrival.content_length = find_header(exchange->connection, MHD_HTTP_HEADER_CONTENT_LENGTH);
 	arrival.last_event_id = find_header(exchange->connection, "Last-Event-ID");

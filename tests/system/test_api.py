@@ -270,6 +270,35 @@ def test_evidence(api):
         api.problem(404, "not-found", path)
 
 
+def test_an_answer_is_compressed_for_who_wants_it_and_not_sent_to_who_has_it(api):
+    def ask(path, **headers):
+        headers = {"Authorization": "Bearer " + api.tokens["acme"], **{k.replace("_", "-"): v for k, v in headers.items()}}
+        return requests.get(f"http://127.0.0.1:{api.port}{path}", headers=headers, stream=True, timeout=20)
+
+    plain = ask("/v1/devices?limit=500", Accept_Encoding="identity")
+    text = plain.raw.read()
+    assert "Content-Encoding" not in plain.headers and plain.headers["Vary"] == "Accept-Encoding"
+    for coding, unpack in ("gzip", ["gzip", "-dc"]), ("zstd", ["zstd", "-dcq"]):
+        packed = ask("/v1/devices?limit=500", Accept_Encoding=coding)
+        raw = packed.raw.read(decode_content=False)
+        assert packed.headers["Content-Encoding"] == coding and packed.headers["ETag"] == plain.headers["ETag"]
+        assert int(packed.headers["Content-Length"]) == len(raw) < len(text) / 4
+        assert subprocess.run(unpack, input=raw, capture_output=True, check=True).stdout == text
+        again = ask("/v1/devices?limit=500", Accept_Encoding=coding, If_None_Match=f'"x", {plain.headers["ETag"]}')
+        assert again.status_code == 304 and again.raw.read() == b"" and again.headers["ETag"] == plain.headers["ETag"]
+    assert ask("/v1/devices?limit=499", If_None_Match=plain.headers["ETag"]).status_code == 200
+    head = requests.head(f"http://127.0.0.1:{api.port}/v1/devices?limit=500", headers=dict(plain.request.headers), timeout=20)
+    assert (head.status_code, head.headers["ETag"], int(head.headers["Content-Length"])) == (200, plain.headers["ETag"], len(text))
+    # Evidence is sent as it was signed, and need not be fetched twice either.
+    sha256 = api.get(f"/v1/devices/{A}/reports?limit=1")["items"][0]["sha256"]
+    signed = ask("/v1/reports/" + sha256, Accept_Encoding="gzip, zstd")
+    assert hashlib.sha256(signed.raw.read(decode_content=False)).hexdigest() == sha256 and "Content-Encoding" not in signed.headers
+    assert ask("/v1/reports/" + sha256, If_None_Match=f'"{sha256}"').status_code == 304
+    # What is refused is told in full, whoever has what.
+    assert ask("/v1/devices?limit=0", If_None_Match="*").json()["status"] == 400
+    assert requests.get(f"http://127.0.0.1:{api.port}/v1/devices", headers={"If-None-Match": "*"}, timeout=20).status_code == 401
+
+
 def test_refusals(api):
     items = api.pages("/v1/refusals?limit=2&reason=bad-signature&ueid=" + A)
     assert len(items) == 3 and base64.b64decode(items[0]["sample"]) == b"\x00\xff"

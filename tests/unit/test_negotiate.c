@@ -1,0 +1,215 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <zlib.h>
+#include <zstd.h>
+
+#include <cmocka.h>
+
+#include "collector/negotiate.h"
+
+static void
+the_coding_is_the_one_liked_best(void **state)
+{
+	static const struct {
+		const char *accept;
+		enum coding coding;
+	} cases[] = {
+		{"gzip", CODING_GZIP},
+		{"gzip, deflate, br, zstd", CODING_ZSTD},
+		{"GZip", CODING_GZIP},
+		{"zstd;q=0.5, gzip;q=0.8", CODING_GZIP},
+		{"zstd;q=0.5,gzip;q=0.500", CODING_ZSTD},
+		{"*", CODING_ZSTD},
+		{"zstd;q=0, *", CODING_GZIP},
+		{"*;q=0.1, gzip;q=0.05", CODING_ZSTD},
+		{" gzip ; Q=1.000 ", CODING_GZIP},
+		{"gzip,,", CODING_GZIP},
+		{"gzip;q=1.5, zstd;q=0.001", CODING_ZSTD},
+		{NULL, CODING_NONE},
+		{"", CODING_NONE},
+		{",", CODING_NONE},
+		{"identity", CODING_NONE},
+		{"deflate, br", CODING_NONE},
+		{"gzip;q=0", CODING_NONE},
+		{"gzip;q=0.000, zstd;q=0", CODING_NONE},
+		{"gzip;q=", CODING_NONE},
+		{"gzip;q=-1", CODING_NONE},
+		{"gzip;q=2", CODING_NONE},
+		{"gzip;q=1.0001", CODING_NONE},
+		{"gzip;q=.5", CODING_NONE},
+		{"gzip;level=9", CODING_NONE},
+		{"gzip zstd", CODING_NONE},
+		{"gzipped", CODING_NONE},
+		{"gzi", CODING_NONE},
+		{"**", CODING_NONE},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		if (coding_choose(cases[i].accept) != cases[i].coding)
+			fail_msg("\"%s\" gives %d", cases[i].accept, (int)coding_choose(cases[i].accept));
+	}
+}
+
+static void
+tags_are_compared_weakly(void **state)
+{
+	static const char *const listed[] = {"\"a,b\"",          "W/\"a,b\"",     "*", " *", "\"x\", \"a,b\"",
+					     "\"x\",W/\"a,b\" ", "\"\" , \"a,b\""};
+	static const char *const others[] = {"",        "\"a\"", "\"b\"",    "a,b",        "\"a,b", "w/\"a,b\"",
+					     "\"A,b\"", "x, *",  "\"a,b \"", "W/ \"a,b\"", "W/",    "W/W/\"a,b\""};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof listed / sizeof *listed; i++)
+		if (!etag_is_listed(listed[i], "W/\"a,b\""))
+			fail_msg("%s does not name it", listed[i]);
+	for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+		if (etag_is_listed(others[i], "\"a,b\""))
+			fail_msg("%s names it", others[i]);
+	assert_false(etag_is_listed(NULL, "\"a,b\""));
+}
+
+static const char *
+header(const struct response *response, const char *name)
+{
+	for (size_t i = 0; i < response->headers_len; i++)
+		if (strcmp(response->headers[i].name, name) == 0)
+			return response->headers[i].value;
+	return NULL;
+}
+
+static void
+fill(struct response *response, char text[8192])
+{
+	for (size_t i = 0; i < 8191; i++)
+		text[i] = "{\"ueid\": 0123456789}"[i % 20];
+	text[8191] = '\0';
+	response_json(response, (struct slice){(const uint8_t *)text, 8191});
+}
+
+static void
+what_is_compressed_comes_out_as_it_was(void **state)
+{
+	struct response response = {0};
+	char text[8192];
+	uint8_t out[8192];
+	z_stream stream = {.next_out = out, .avail_out = sizeof out};
+
+	(void)state;
+	fill(&response, text);
+	negotiate(&response, "zstd", NULL);
+	assert_string_equal(header(&response, "Content-Encoding"), "zstd");
+	assert_string_equal(header(&response, "Vary"), "Accept-Encoding");
+	assert_true(response.len < 400);
+	assert_int_equal(ZSTD_decompress(out, sizeof out, response.body, response.len), 8191);
+	assert_memory_equal(out, text, 8191);
+
+	fill(&response, text);
+	negotiate(&response, "gzip", NULL);
+	assert_string_equal(header(&response, "Content-Encoding"), "gzip");
+	stream.next_in = response.body;
+	stream.avail_in = (uInt)response.len;
+	assert_int_equal(inflateInit2(&stream, 15 + 16), Z_OK);
+	assert_int_equal(inflate(&stream, Z_FINISH), Z_STREAM_END);
+	inflateEnd(&stream);
+	assert_int_equal(stream.total_out, 8191);
+	assert_memory_equal(out, text, 8191);
+	response_free(&response);
+}
+
+static void
+what_the_client_has_is_not_sent(void **state)
+{
+	struct response response = {0};
+	char text[8192], *tag;
+
+	(void)state;
+	fill(&response, text);
+	negotiate(&response, NULL, "\"other\"");
+	assert_int_equal(response.status, 200);
+	assert_int_equal(response.len, 8191);
+	assert_null(header(&response, "Content-Encoding"));
+	tag = strdup(header(&response, "ETag"));
+	/* The same in another coding. */
+	fill(&response, text);
+	negotiate(&response, "gzip", tag);
+	assert_int_equal(response.status, 304);
+	assert_int_equal(response.len, 0);
+	assert_null(response.type);
+	assert_string_equal(header(&response, "ETag"), tag);
+	/* One byte differs. */
+	fill(&response, text);
+	response.body[4000] ^= 1;
+	negotiate(&response, NULL, tag);
+	assert_int_equal(response.status, 200);
+	free(tag);
+	response_free(&response);
+}
+
+static void
+signed_bytes_problems_streams_and_the_small_stay_as_they_are(void **state)
+{
+	struct response response = {0};
+	char text[8192];
+
+	(void)state;
+	fill(&response, text);
+	response_header(&response, "ETag", "\"%064d\"", 0);
+	negotiate(&response, "gzip", NULL);
+	assert_int_equal(response.len, 8191);
+	assert_int_equal(response.headers_len, 1);
+	negotiate(&response, NULL, "W/\"0000000000000000000000000000000000000000000000000000000000000000\"");
+	assert_int_equal(response.status, 304);
+	assert_int_equal(response.headers_len, 1);
+
+	response_problem(&response, PROBLEM_NOT_FOUND, "%0500d", 0);
+	negotiate(&response, "gzip", "*");
+	assert_int_equal(response.status, 404);
+	assert_null(header(&response, "ETag"));
+
+	fill(&response, text);
+	response.streams = true;
+	negotiate(&response, "gzip", "*");
+	assert_int_equal(response.headers_len, 0);
+
+	response_json(&response, (struct slice){(const uint8_t *)"{}", 2});
+	negotiate(&response, "gzip", NULL);
+	assert_int_equal(response.len, 2);
+	assert_non_null(header(&response, "ETag"));
+	assert_null(header(&response, "Content-Encoding"));
+
+	fill(&response, text);
+	response.type = "application/eat+cwt";
+	negotiate(&response, "gzip", NULL);
+	assert_int_equal(response.len, 8191);
+
+	/* What does not get smaller goes as it is. */
+	fill(&response, text);
+	for (uint32_t i = 0, x = 2463534242; i < response.len; i++) {
+		x ^= x << 13, x ^= x >> 17, x ^= x << 5;
+		response.body[i] = (uint8_t)x;
+	}
+	negotiate(&response, "gzip", NULL);
+	assert_null(header(&response, "Content-Encoding"));
+	assert_int_equal(response.len, 8191);
+	response_free(&response);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(the_coding_is_the_one_liked_best),
+		cmocka_unit_test(tags_are_compared_weakly),
+		cmocka_unit_test(what_is_compressed_comes_out_as_it_was),
+		cmocka_unit_test(what_the_client_has_is_not_sent),
+		cmocka_unit_test(signed_bytes_problems_streams_and_the_small_stay_as_they_are),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
