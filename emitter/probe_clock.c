@@ -5,6 +5,9 @@
 
 #include "emitter/probes.h"
 
+#define UNBOUNDED_US                                                                                                   \
+	16000000 /* the kernel's bound of the error grows up to this, and is this when nothing ever set the clock */
+
 /* Processes that set the clock, by the name the kernel gives them: 15 characters. */
 static const struct {
 	const char *process, *source;
@@ -138,7 +141,8 @@ probe_clock(struct probe *p)
 				facts_unknown(p->facts, (enum fact)fact, "adjtimex is refused");
 		return;
 	}
-	facts_set_bool(p->facts, FACT_CLOCK_SYNCHRONISED, !(now.status & STA_UNSYNC));
+	/* STA_UNSYNC says less: who does not want the kernel to set the hardware's clock sets it as well, as chronyd does without rtcsync. */
+	facts_set_bool(p->facts, FACT_CLOCK_SYNCHRONISED, now.maxerror < UNBOUNDED_US);
 	facts_set_number(p->facts, FACT_CLOCK_OFFSET, (double)now.offset / (now.status & STA_NANO ? 1e9 : 1e6));
 	facts_set_number(p->facts, FACT_CLOCK_MAX_ERROR, (double)now.maxerror / 1e6);
 }

@@ -8,7 +8,7 @@ can do to it what root can do to a machine, but nothing to this one. Needs root 
 		sshd = ns.start("/usr/sbin/sshd", "-D", "-p", "22")
 		s = ns.within(lambda: socket.create_connection(("127.0.0.1", 22)))
 
-`directory` is the same inside and outside. /run, /tmp and /dev are empty at first but for the devices that every program needs.
+`ns.boot()` makes a real systemd its process 1. `directory` is the same inside and outside. /run, /tmp and /dev are empty at first but for the devices that every program needs.
 """
 
 import contextlib
@@ -27,6 +27,8 @@ IDS = "0 0 65536\n"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 PR_SET_PDEATHSIG = 1
+TOLD = {signal.SIGCHLD, signal.SIGTERM, signal.SIGUSR1}
+SYSTEMD = "/lib/systemd/systemd"
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -40,6 +42,21 @@ def why_not():
     return ""
 
 
+def why_no_systemd():
+    """Why none can be booted in one, or nothing."""
+    if not os.path.exists(SYSTEMD):
+        return "systemd is not installed"
+    return "" if unified() else "no cgroup2 is mounted here"
+
+
+def unified():
+    """Where the one hierarchy of cgroups of version 2 is mounted here, or nothing."""
+    for line in pathlib.Path("/proc/self/mounts").read_text().splitlines():
+        if line.split()[2] == "cgroup2":
+            return pathlib.Path(line.split()[1])
+    return None
+
+
 def call(function, *arguments):
     if function(*arguments) != 0:
         error = ctypes.get_errno()
@@ -50,6 +67,7 @@ class Namespace:
     def __init__(self, directory):
         self.directory = pathlib.Path(directory).resolve()
         self.started = []
+        self.cgroup = None
         words = [sys.executable, __file__, str(self.directory)]
         self.init = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         try:
@@ -85,6 +103,16 @@ class Namespace:
             for pipe in (process.stdin, process.stdout, process.stderr):
                 if pipe:
                     pipe.close()
+        if self.cgroup:
+            for directory, _, _ in os.walk(self.cgroup, topdown=False):
+                os.rmdir(directory)
+
+    def boot(self):
+        """Makes systemd its process 1, in a cgroup of its own. It starts what default.target wants."""
+        self.cgroup = unified() / f"namespace-{self.pid}"
+        self.cgroup.mkdir()
+        (self.cgroup / "cgroup.procs").write_text(str(self.pid))
+        os.kill(self.pid, signal.SIGUSR1)
 
     def words(self, words, user):
         enter = ["nsenter", f"--target={self.pid}", "--user", "--mount", "--net", "--pid", "--ipc", "--uts", "--cgroup", "--root", "--wd"]
@@ -231,10 +259,26 @@ def live():
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     socket.sethostname("device")
     print("ready", outside, flush=True)
-    while signal.sigwait({signal.SIGCHLD, signal.SIGTERM}) == signal.SIGCHLD:
+    while (told := signal.sigwait(TOLD)) == signal.SIGCHLD:
         with contextlib.suppress(ChildProcessError):
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
+    if told == signal.SIGUSR1:
+        become_systemd()
+
+
+def become_systemd():
+    """The kernel's settings are this machine's, and a namespace's root may write them where root's own files say so: they are made read-only."""
+    call(libc.unshare, CGROUP)
+    mount("-o", "remount,bind,ro", "/sys")
+    subprocess.run(["umount", "/sys/fs/cgroup"], check=True)
+    mount("-t", "cgroup2", "cgroup2", "/sys/fs/cgroup")
+    for name in ("/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus"):
+        if os.path.exists(name):
+            mount("--bind", name, name)
+            mount("-o", "remount,bind,ro", name)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, TOLD)
+    os.execve(SYSTEMD, [SYSTEMD, "--system", "--log-target=null"], {"PATH": PATH, "container": "namespace"})
 
 
 def main(shared):
@@ -246,7 +290,7 @@ def main(shared):
     assert os.read(0, 16) == b"mapped\n"
     os.setgid(0)
     os.setuid(0)
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD, signal.SIGTERM})
+    signal.pthread_sigmask(signal.SIG_BLOCK, TOLD)
     first = os.fork()
     if first == 0:
         libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

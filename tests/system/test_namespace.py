@@ -5,8 +5,8 @@ import socket
 
 import pytest
 
-from namespace import Namespace, why_not
-from parts import free_port
+from namespace import Namespace, unified, why_no_systemd, why_not
+from parts import await_true, free_port
 
 pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not())
 
@@ -51,3 +51,16 @@ def test_all_ends_with_it(tmp_path):
         process = short.start("sleep", "1000")
         assert short.within(lambda: socket.create_server(("127.0.0.1", port))) is not None
     assert process.poll() is not None
+
+
+@pytest.mark.skipif(bool(why_no_systemd()), reason=why_no_systemd() or "-")
+def test_a_systemd_in_it_sets_nothing_of_the_kernel(tmp_path):
+    before = sorted(unified().iterdir())
+    with Namespace(tmp_path) as booted:
+        booted.write("/etc/systemd/system/default.target", "[Unit]\nRequires=basic.target\nAfter=basic.target\n")
+        booted.boot()
+        await_true(lambda: booted.run("systemctl", "is-active", "default.target", check=False).stdout == "active\n", "the end of the start")
+        assert booted.run("cat", "/proc/1/comm", "/proc/1/cgroup").stdout.split()[0] == "systemd"
+        for name in ("/proc/sys/kernel/domainname", "/sys/kernel/mm/transparent_hugepage/enabled"):
+            assert "Read-only" in booted.run("sh", "-c", f"echo x >{name}", check=False).stderr
+    assert sorted(unified().iterdir()) == before
