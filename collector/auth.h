@@ -17,6 +17,14 @@
 /* From least to most. An operator stands above tenants. */
 enum role { ROLE_NONE, ROLE_VIEWER, ROLE_ANALYST, ROLE_ADMIN, ROLE_OPERATOR };
 
+/* What a token may be narrowed to. ANY: whatever it is narrowed to. */
+enum scope {
+	SCOPE_ANY,
+#define SCOPE(symbol, name, help) SCOPE_##symbol,
+#include "collector/scopes.def"
+#undef SCOPE
+};
+
 bool role_parse(const char *name, enum role *) WARN_UNUSED;
 
 /* From the value of an Authorization header, which may be NULL: the token's hash, or false if it has not the form of one of ours. */

@@ -6,54 +6,11 @@
 
 #include "collector/negotiate.h"
 
-#define DEVICE "/v1/devices/{ueid}"
-#define POLICY "/v1/policies/{id}"
-#define ALERT "/v1/alerts/{id}"
-
 static const struct route routes[] = {
-	{"GET", "/v1/fleet", ROLE_VIEWER, api_fleet, "", ROUTE_READS},
-	{"GET", "/v1/devices", ROLE_VIEWER, api_devices,
-	 "posture lifecycle model firmware component component_version policy q limit cursor", ROUTE_READS},
-	{"GET", DEVICE, ROLE_VIEWER, api_device, "", ROUTE_READS},
-	{"GET", DEVICE "/state", ROLE_VIEWER, api_state, "", ROUTE_READS},
-	{"GET", DEVICE "/inventory", ROLE_VIEWER, api_inventory, "limit cursor", ROUTE_READS},
-	{"GET", DEVICE "/ledger", ROLE_VIEWER, api_ledger, "", ROUTE_READS},
-	{"GET", DEVICE "/alerts", ROLE_VIEWER, api_device_alerts, "state severity policy since format limit cursor",
-	 ROUTE_READS},
-	{"GET", DEVICE "/reports", ROLE_VIEWER, api_reports, "epoch limit cursor", ROUTE_READS},
-	{"GET", DEVICE "/events", ROLE_VIEWER, api_device_events, "limit cursor", ROUTE_READS},
-	{"GET", DEVICE "/reports/{epoch}/{seq}", ROLE_VIEWER, api_report_by_seq, "", ROUTE_READS},
-	{"GET", "/v1/reports/{sha256}", ROLE_VIEWER, api_report_by_digest, "", ROUTE_READS},
-	{"GET", "/v1/refusals", ROLE_VIEWER, api_refusals, "ueid reason limit cursor", ROUTE_READS},
-	{"GET", "/v1/policies", ROLE_VIEWER, api_policies, "limit cursor", ROUTE_READS},
-	{"POST", "/v1/policies/preview", ROLE_VIEWER, api_policy_preview, "", ROUTE_READS},
-	{"GET", POLICY, ROLE_VIEWER, api_policy, "", ROUTE_READS},
-	{"PUT", POLICY, ROLE_ADMIN, api_policy_put, "everyone", ROUTE_WRITES},
-	{"DELETE", POLICY, ROLE_ADMIN, api_policy_delete, "everyone", ROUTE_WRITES},
-	{"GET", "/v1/alerts", ROLE_VIEWER, api_alerts,
-	 "state severity policy ueid model since group format limit cursor", ROUTE_READS},
-	{"POST", "/v1/alerts/acknowledge", ROLE_ANALYST, api_alerts_action, "", ROUTE_WRITES},
-	{"POST", "/v1/alerts/silence", ROLE_ANALYST, api_alerts_action, "", ROUTE_WRITES},
-	{"GET", ALERT, ROLE_VIEWER, api_alert, "", ROUTE_READS},
-	{"POST", ALERT "/acknowledge", ROLE_ANALYST, api_alert_action, "", ROUTE_WRITES},
-	{"POST", ALERT "/silence", ROLE_ANALYST, api_alert_action, "", ROUTE_WRITES},
-	{"POST", ALERT "/resolve", ROLE_ANALYST, api_alert_action, "", ROUTE_WRITES},
-	{"POST", ALERT "/comment", ROLE_ANALYST, api_alert_action, "", ROUTE_WRITES},
-	{"GET", "/v1/maintenance", ROLE_VIEWER, api_maintenance, "limit cursor", ROUTE_READS},
-	{"POST", "/v1/maintenance", ROLE_ANALYST, api_maintenance_add, "", ROUTE_WRITES},
-	{"DELETE", "/v1/maintenance/{id}", ROLE_ANALYST, api_maintenance_delete, "", ROUTE_WRITES},
-	{"GET", "/v1/events", ROLE_VIEWER, api_events, "after cursor wait type ueid limit", ROUTE_READS},
-	{"GET", "/v1/events/stream", ROLE_VIEWER, api_event_stream, "after cursor type ueid", ROUTE_READS},
-	{"GET", "/v1/sinks", ROLE_ADMIN, api_sinks, "limit cursor", ROUTE_READS},
-	{"POST", "/v1/sinks", ROLE_ADMIN, api_sink_add, "", ROUTE_WRITES},
-	{"DELETE", "/v1/sinks/{id}", ROLE_ADMIN, api_sink_delete, "", ROUTE_WRITES},
-	{"GET", "/metrics", ROLE_VIEWER, api_metrics, "", ROUTE_READS},
-	{"GET", "/healthz", ROLE_NONE, api_healthz, "", ROUTE_QUICK},
-	{"GET", "/readyz", ROLE_NONE, api_readyz, "", ROUTE_READS},
-	{"GET", "/openapi.yaml", ROLE_NONE, api_asset, "", ROUTE_QUICK},
-	{"GET", "/", ROLE_NONE, api_asset, "", ROUTE_QUICK},
-	/* The page's own files. */
-	{"GET", "/{file}", ROLE_NONE, api_asset, "", ROUTE_QUICK},
+#define ROUTE(method, path, least, scope, answer, parameters, how)                                                     \
+	{method, path, ROLE_##least, SCOPE_##scope, answer, parameters, ROUTE_##how},
+#include "collector/routes.def"
+#undef ROUTE
 };
 #define ROUTES (sizeof routes / sizeof *routes)
 

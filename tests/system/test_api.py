@@ -135,28 +135,25 @@ OPEN_ROUTES = ["/healthz", "/readyz", "/openapi.yaml", "/", "/app.js"]
 LISTS = ["/v1/devices", f"/v1/devices/{A}/inventory", f"/v1/devices/{A}/reports", "/v1/refusals"]
 
 
+ROUTES = re.findall(r'^ROUTE\("([A-Z]+)", "([^"]+)", (\w+), (\w+), \w+, "([^"]*)", (\w+)\)$', (ROOT / "collector/routes.def").read_text(), re.M)
+
+
 def test_table_and_description_agree(described):
-    source = (ROOT / "collector/routes.c").read_text()
-    table = re.findall(r'\{"([A-Z]+)",\s*((?:[A-Z]+\s*)?(?:"[^"]*")?),\s*(ROLE_\w+),\s*\w+,\s*"([^"]*)",\s*(ROUTE_\w+)\}', source)
-    assert len(table) == source.count("ROLE_") - source.count("least != ROLE_NONE"), "a row that this test can't read"
-    words = dict(re.findall(r'#define ([A-Z]+) "(/v1/[^"]+)"', source))
     rows = {}
-    for method, path, role, parameters, how in table:
-        path = re.sub(r"[A-Z]+", lambda m: words[m[0]], path).replace('"', "").replace(" ", "")
+    for method, path, role, scope, parameters, how in ROUTES:
         assert (method.lower(), path) not in rows
         rows[method.lower(), path] = (role, set(parameters.split()), how)
     assert set(rows) == {(method, path) for path, operations in described["paths"].items() for method in operations}
     for (method, path), (role, parameters, how) in rows.items():
         operation = described["paths"][path][method]
-        assert (operation.get("security") == []) == (role == "ROLE_NONE"), path
-        assert how != "ROUTE_WRITES" or role not in ("ROLE_NONE", "ROLE_VIEWER"), path
+        assert (operation.get("security") == []) == (role == "NONE"), path
+        assert how != "WRITES" or role not in ("NONE", "VIEWER"), path
         assert ("requestBody" not in operation) or method != "get", path
         known = described["components"]["parameters"]
         listed = [known[p["$ref"].rsplit("/", 1)[1]] if "$ref" in p else p for p in operation.get("parameters", [])]
-        assert {p["name"] for p in listed if p["in"] == "query"} == parameters | ({"tenant"} if role != "ROLE_NONE" else set()), path
+        assert {p["name"] for p in listed if p["in"] == "query"} == parameters | ({"tenant"} if role != "NONE" else set()), path
         assert {p["name"] for p in listed if p["in"] == "path"} == set(re.findall(r"\{(\w+)\}", path))
-        least = re.search(r"ROLE_(\w+)", role)[1].lower()
-        assert least in ("none", "viewer") or f"Role {least}" in operation["description"], f"{path} does not say who may"
+        assert role in ("NONE", "VIEWER") or f"Role {role.lower()}" in operation["description"], f"{path} does not say who may"
 
 
 def test_problems_are_described(described):
