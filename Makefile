@@ -212,6 +212,7 @@ COLLECTOR := \
 	collector/api_devices.c \
 	collector/api_reports.c \
 	collector/api_sinks.c \
+	collector/api_tokens.c \
 	collector/api_policies.c \
 	collector/api_alerts.c \
 	collector/api_events.c \

@@ -1,5 +1,6 @@
 /*
- * Bearer tokens (RFC 6750): "fst_" and 256 random bits in base64url. The database knows only their SHA-256.
+ * What callers show: bearer tokens (RFC 6750), "fst_" and 256 random bits in base64url, and browsers' sessions, the same after "fss_". The database
+ * knows only their SHA-256. And what they may be good for: roles and scopes.
  */
 #ifndef FLEETSTATE_COLLECTOR_AUTH_H
 #define FLEETSTATE_COLLECTOR_AUTH_H
@@ -11,8 +12,11 @@
 #include "schema/cose.h"
 #include "schema/slice.h"
 
-#define TOKEN_PREFIX "fst_"
+#define TOKEN_PREFIX "fst_"	/* secret scanners look for it */
+#define SESSION_PREFIX "fss_"
 #define TOKEN_SIZE 48	/* the prefix, 43 characters, the NUL */
+#define SESSION_COOKIE "__Host-fleetstate"
+#define SESSION_SECONDS (8 * 3600)	/* as the database has it */
 
 /* From least to most. An operator stands above tenants. */
 enum role { ROLE_NONE, ROLE_VIEWER, ROLE_ANALYST, ROLE_ADMIN, ROLE_OPERATOR };
@@ -25,13 +29,31 @@ enum scope {
 #undef SCOPE
 };
 
+#define SCOPE_BIT(scope) (1u << (scope))
+#define SCOPES_ALL UINT32_MAX
+
+/* The scope of that name, or SCOPE_ANY: there is none. */
+enum scope scope_parse(const char *name, size_t len) WARN_UNUSED;
+/* Of names with spaces between, their bits. What is no name gives none. */
+uint32_t scopes_parse(const char *names, size_t len) WARN_UNUSED;
+
 bool role_parse(const char *name, enum role *) WARN_UNUSED;
 
 /* From the value of an Authorization header, which may be NULL: the token's hash, or false if it has not the form of one of ours. */
 bool token_parse(const char *authorization, uint8_t hash[DIGEST_SIZE]) WARN_UNUSED;
 
-/* A new one. -1 when the system has no random bytes. */
-int token_make(char token[TOKEN_SIZE], uint8_t hash[DIGEST_SIZE]) WARN_UNUSED;
+/* The same of a session's cookie. */
+bool session_parse(const char *cookie, uint8_t hash[DIGEST_SIZE]) WARN_UNUSED;
+
+/* A new one with this prefix. -1 when the system has no random bytes. */
+int token_make(const char *prefix, char token[TOKEN_SIZE], uint8_t hash[DIGEST_SIZE]) WARN_UNUSED;
+
+/* What a page shows beside its session's cookie when it changes something: another site's page has the cookie sent, but can't know this. */
+void session_csrf(const char *session, char csrf[TOKEN_SIZE]);
+/* Whether `shown`, which may be NULL, is it. */
+bool session_csrf_fits(const char *session, const char *shown) WARN_UNUSED;
+/* Whether the Origin header (NULL: none; RFC 6454) names the host that was asked, by whatever scheme: TLS may end before us. */
+bool origin_is(const char *origin, const char *host) WARN_UNUSED;
 
 /* base64url without padding (RFC 4648 5). encode writes 4 characters for each 3 bytes or part of them, and a NUL. decode wants just `len`
    bytes, and the one spelling of them. */

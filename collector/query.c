@@ -233,10 +233,19 @@ answer_error(struct request *request, struct response *response, enum query quer
 			 "");
 }
 
+/* A session is opened and closed with whatever scopes. */
+static bool
+is_within(const struct request *request, uint32_t scopes)
+{
+	bool own = request->needs == 0;
+
+	return own || (request->route->how != ROUTE_WRITES && (request->needs & ~scopes) == 0);
+}
+
 static int
 check_sign_in(struct request *request, struct response *response, const PGresult *res)
 {
-	struct slice name = query_bytes(res, 0, 1);
+	struct slice name = query_bytes(res, 0, 1), scopes = query_bytes(res, 0, 2);
 	char text[16] = "";
 	int32_t tenant;
 	enum role role;
@@ -246,10 +255,16 @@ check_sign_in(struct request *request, struct response *response, const PGresult
 	request->tenant_id = (int32_t)be32toh((uint32_t)tenant);
 	if (name.len < sizeof text)
 		memcpy(text, name.at, name.len);
-	if (role_parse(text, &role) && role >= request->route->least)
-		return 0;
-	response_problem(response, PROBLEM_FORBIDDEN, "The role is %s.", text);
-	return -1;
+	if (!role_parse(text, &role) || role < request->route->least) {
+		response_problem(response, PROBLEM_FORBIDDEN, "The role is %s.", text);
+		return -1;
+	}
+	if (scopes.at != NULL && !is_within(request, scopes_parse((const char *)scopes.at, scopes.len))) {
+		response_problem(response, PROBLEM_FORBIDDEN, "It reads within its scopes only: %.*s.", (int)scopes.len,
+				 (const char *)scopes.at);
+		return -1;
+	}
+	return 0;
 }
 
 static bool
@@ -305,9 +320,8 @@ converse(PGconn *conn, struct request *request, struct response *response, const
 static struct call
 as_caller(const struct request *request, enum query query)
 {
-	const char *tenant = request_parameter(request, "tenant");
-
-	return (struct call){query, {param_bytes(request->token, sizeof request->token), param_text(tenant)}, 2};
+	return (struct call){
+		query, {param_bytes(request->token, sizeof request->token), param_text(request->tenant)}, 2};
 }
 
 /* Sign-in and the calls at once: a transaction of its own by the protocol, read-only by our settings. */
@@ -320,12 +334,14 @@ read_as(PGconn *conn, struct request *request, struct response *response, const 
 	int outcome;
 
 	all[0] = as_caller(request, QUERY_SIGN_IN);
-	memcpy(&all[1], calls, n * sizeof *calls);
+	for (size_t i = 0; i < n; i++)
+		all[1 + i] = calls[i];
 	outcome = converse(conn, request, response, all, 1 + n, got);
 	if (outcome == 0 && check_sign_in(request, response, got[0]) < 0)
 		outcome = 1;
 	PQclear(got[0]);
-	memcpy(results, &got[1], n * sizeof *results);
+	for (size_t i = 0; i < n; i++)
+		results[i] = got[1 + i];
 	return outcome;
 }
 
@@ -388,6 +404,12 @@ int
 query_run(struct request *request, struct response *response, const struct call *calls, size_t n, PGresult **results)
 {
 	return run(request->route->how == ROUTE_WRITES ? write_as : read_as, request, response, calls, n, results);
+}
+
+bool
+query_may(struct request *request, struct response *response)
+{
+	return run(read_as, request, response, NULL, 0, NULL) == 0;
 }
 
 int

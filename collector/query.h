@@ -27,6 +27,8 @@ void query_pool_free(struct query_pool *);
 /* Signs the request in and runs the calls in order; results[i] (binary) is the caller's to PQclear. On -1 there are no results and the response
    is the problem: token, tenant, role, database. */
 int query_run(struct request *, struct response *, const struct call *, size_t n, PGresult **results) WARN_UNUSED;
+/* Whether the caller's role and scopes allow the route at all. False: the response is the problem. */
+bool query_may(struct request *, struct response *) WARN_UNUSED;
 /* Counts of every tenant that the token may see, or of the one that the request names: rows of (family, tenant, label, value, n). Otherwise as
    query_run. */
 int query_fleet_metrics(struct request *, struct response *, PGresult **result) WARN_UNUSED;

@@ -46,7 +46,12 @@ struct request {
 		int64_t until_ms;	/* when it is told that there is nothing, as clock_ms counts */
 	} reading;
 	bool openmetrics;	/* whether the Accept header names it */
-	uint8_t token[DIGEST_SIZE];	/* its hash; meaningful where the route needs a role */
+	uint8_t token[DIGEST_SIZE];	/* the hash of what the caller showed; meaningful where the route needs a role */
+	bool by_session;	/* it was a browser's session */
+	bool malformed;		/* it was nothing that could be good */
+	const char *session;	/* the session's cookie; NULL: none. Lives as the headers do */
+	const char *tenant;	/* which one the caller wants, by parameter or in the body; NULL: its own */
+	uint32_t needs;		/* scopes, as bits */
 	/* What the database says of the token, once a query ran. */
 	int32_t tenant_id;
 };

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "collector/negotiate.h"
+#include "collector/query.h"
 
 static const struct route routes[] = {
 #define ROUTE(method, path, least, scope, answer, parameters, how)                                                     \
@@ -142,6 +143,49 @@ judge_body(const struct arrival *arrival, const struct route *route)
 	return PROBLEM_NONE;
 }
 
+/* Filters that tell of more than the list does. */
+static const struct {
+	const char *parameter;
+	enum scope scope;
+} telling[] = {
+	{"component", SCOPE_INVENTORY},
+	{"component_version", SCOPE_INVENTORY},
+};
+
+static void
+note_needs(struct request *request)
+{
+	enum scope scope = request->route->scope;
+
+	request->needs = scope == SCOPE_ANY ? 0 : SCOPE_BIT(scope);
+	for (size_t i = 0; i < sizeof telling / sizeof *telling; i++)
+		if (request_parameter(request, telling[i].parameter) != NULL)
+			request->needs |= SCOPE_BIT(telling[i].scope);
+}
+
+/* A browser has the cookie sent whoever's page makes the request, so what changes something has to show more. */
+static bool
+is_forged(const struct arrival *arrival, const struct request *request)
+{
+	return request->by_session && !is_method(request->route, "GET") &&
+	       !(origin_is(arrival->origin, arrival->host) && session_csrf_fits(arrival->session, arrival->csrf));
+}
+
+/* Keeps what the caller shows. What can't be good is refused later, like what is not known: see routes_finish. */
+static enum problem
+judge_credential(const struct arrival *arrival, struct request *request)
+{
+	if (request->route->least == ROLE_NONE)
+		return PROBLEM_NONE;
+	request->by_session = arrival->authorization == NULL && arrival->session != NULL;
+	if (arrival->authorization == NULL && arrival->session == NULL)
+		return PROBLEM_UNAUTHORIZED;
+	request->session = arrival->session;
+	request->malformed = request->by_session ? !session_parse(arrival->session, request->token)
+						 : !token_parse(arrival->authorization, request->token);
+	return !request->malformed && is_forged(arrival, request) ? PROBLEM_FORGED : PROBLEM_NONE;
+}
+
 bool
 routes_begin(const struct arrival *arrival, struct request *request, struct response *response)
 {
@@ -159,8 +203,9 @@ routes_begin(const struct arrival *arrival, struct request *request, struct resp
 		refuse_method(response, first);
 		return true;
 	}
-	if (request->route->least != ROLE_NONE && !token_parse(arrival->authorization, request->token))
-		return refuse(response, PROBLEM_UNAUTHORIZED, "");
+	problem = judge_credential(arrival, request);
+	if (problem != PROBLEM_NONE)
+		return refuse(response, problem, "");
 	request->accept_encoding = arrival->accept_encoding;
 	request->if_match = arrival->if_match;
 	request->if_none_match = arrival->if_none_match;
@@ -170,6 +215,8 @@ routes_begin(const struct arrival *arrival, struct request *request, struct resp
 	unknown = unknown_parameter(request);
 	if (unknown != NULL)
 		return refuse(response, PROBLEM_UNKNOWN_PARAMETER, unknown);
+	request->tenant = request_parameter(request, "tenant");
+	note_needs(request);
 	problem = judge_body(arrival, request->route);
 	if (problem != PROBLEM_NONE)
 		return refuse(response, problem, "");
@@ -178,10 +225,25 @@ routes_begin(const struct arrival *arrival, struct request *request, struct resp
 	return request->route->how == ROUTE_QUICK;
 }
 
+/* Who may not write hears so whatever is in the body. What reads is signed in with its query. */
+static bool
+may_begin(struct request *request, struct response *response)
+{
+	if (request->malformed) {
+		response_problem(response, PROBLEM_UNAUTHORIZED, "It has not the form of one.");
+		return false;
+	}
+	return request->route->how != ROUTE_WRITES || query_may(request, response);
+}
+
 void
 routes_finish(struct request *request, struct response *response)
 {
-	if (body_parse(&request->body, response) == 0)
+	bool good = body_parse(&request->body, response) == 0;
+
+	if (request->tenant == NULL)
+		request->tenant = json_string_value(json_object_get(request->body.json, "tenant"));
+	if (may_begin(request, response) && good)
 		request->route->answer(request, response);
 	if (strcmp(request->route->method, "GET") == 0)
 		negotiate(response, request->accept_encoding, request->if_none_match);

@@ -26,6 +26,8 @@ struct arrival {
 	const char *method, *target;
 	const char *authorization, *accept, *content_type, *content_length, *last_event_id;
 	const char *accept_encoding, *if_match, *if_none_match;	/* NULL: no such header */
+	const char *session;			/* the cookie */
+	const char *csrf, *origin, *host;
 	bool has_body;
 };
 

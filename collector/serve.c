@@ -399,6 +399,10 @@ begin(struct exchange *exchange, const char *method, bool has_body)
 	arrival.content_type = find_header(exchange->connection, MHD_HTTP_HEADER_CONTENT_TYPE);
 	arrival.content_length = find_header(exchange->connection, MHD_HTTP_HEADER_CONTENT_LENGTH);
 	arrival.last_event_id = find_header(exchange->connection, "Last-Event-ID");
+	arrival.session = MHD_lookup_connection_value(exchange->connection, MHD_COOKIE_KIND, SESSION_COOKIE);
+	arrival.csrf = find_header(exchange->connection, "Fleetstate-CSRF");
+	arrival.origin = find_header(exchange->connection, MHD_HTTP_HEADER_ORIGIN);
+	arrival.host = find_header(exchange->connection, MHD_HTTP_HEADER_HOST);
 	arrival.if_match = find_header(exchange->connection, MHD_HTTP_HEADER_IF_MATCH);
 	arrival.if_none_match = find_header(exchange->connection, MHD_HTTP_HEADER_IF_NONE_MATCH);
 	exchange->accepted = true;

@@ -6,32 +6,47 @@
 
 #include "collector/auth.h"
 
+/* Ends the program unless it is a list of scopes, "devices,state". */
+static void
+check_scopes(const char *list)
+{
+	for (const char *at = list; at != NULL; at = strchr(at, ',') == NULL ? NULL : strchr(at, ',') + 1)
+		if (scope_parse(at, strcspn(at, ",")) == SCOPE_ANY)
+			cli_die(CLI_WRONG, "--scopes: there is no scope %.*s", (int)strcspn(at, ","), at);
+}
+
 int
 token_add(const struct command *command, int argc, char **argv)
 {
-	const char *tenant = NULL, *role_name = NULL, *expires = NULL;
-	const struct cli_option options[] = {
-		{"tenant", &tenant, NULL}, {"role", &role_name, NULL}, {"expires", &expires, NULL}};
+	const char *tenant = NULL, *role_name = NULL, *expires = NULL, *scopes = NULL;
+	const struct cli_option options[] = {{"tenant", &tenant, NULL},
+					     {"role", &role_name, NULL},
+					     {"expires", &expires, NULL},
+					     {"scopes", &scopes, NULL}};
 	char token[TOKEN_SIZE], hex[2 + 2 * DIGEST_SIZE + 1] = "\\x";
 	uint8_t hash[DIGEST_SIZE];
 	enum role role;
 	PGresult *res;
 
-	cli_parse(command, argc, argv, options, 3, 1, 1);
+	cli_parse(command, argc, argv, options, 4, 1, 1);
 	if (role_name == NULL || !role_parse(role_name, &role))
 		cli_die(CLI_WRONG, "--role is viewer, analyst, admin or operator");
 	if ((tenant == NULL) != (role == ROLE_OPERATOR))
 		cli_die(CLI_WRONG, "an operator stands above tenants; every other role needs --tenant");
 	if (expires != NULL)
 		cli_check_number(expires, "--expires");
-	if (token_make(token, hash) < 0)
+	if (scopes != NULL)
+		check_scopes(scopes);
+	if (token_make(TOKEN_PREFIX, token, hash) < 0)
 		cli_die(CLI_NO, "the system has no random bytes");
 	hex_print(hash, sizeof hash, hex + 2);
-	res = cli_query("INSERT INTO api_token (tenant_id, role, name, hash, expires_at) SELECT t.tenant_id, $2, $3, "
-			"$4::bytea, "
-			"now() + $5::int * interval '1 day' FROM (SELECT 1) one LEFT JOIN tenant t ON t.id = $1 "
-			"WHERE $1::text IS NULL OR t.id IS NOT NULL RETURNING token_id",
-			5, (const char *const[]){tenant, role_name, argv[1], hex, expires});
+	res = cli_query(
+		"INSERT INTO api_token (tenant_id, role, name, hash, expires_at, scopes) SELECT t.tenant_id, $2, $3, "
+		"$4::bytea, "
+		"now() + $5::int * interval '1 day', string_to_array($6, ',') FROM (SELECT 1) one LEFT JOIN tenant t "
+		"ON t.id = $1 "
+		"WHERE $1::text IS NULL OR t.id IS NOT NULL RETURNING token_id",
+		6, (const char *const[]){tenant, role_name, argv[1], hex, expires, scopes});
 	if (PQntuples(res) == 0)
 		cli_die(CLI_NO, "there is no tenant %s", tenant);
 	PQclear(res);
@@ -48,8 +63,10 @@ token_list(const struct command *command, int argc, char **argv)
 	const struct cli_option options[] = {{"tenant", &tenant, NULL}, {"json", NULL, &json}};
 
 	cli_parse(command, argc, argv, options, 2, 0, 0);
-	cli_list("SELECT a.token_id AS number, t.id AS tenant, a.role, a.name, rfc3339(a.created_at) AS created_at, "
-		 "rfc3339(a.expires_at) AS expires_at, rfc3339(a.revoked_at) AS revoked_at "
+	cli_list("SELECT a.token_id AS number, t.id AS tenant, a.role, array_to_string(a.scopes, ',') AS scopes, "
+		 "a.name, rfc3339(a.created_at) AS created_at, "
+		 "rfc3339(a.expires_at) AS expires_at, rfc3339(a.revoked_at) AS revoked_at, rfc3339(a.last_used_at) AS "
+		 "last_used_at "
 		 "FROM api_token a LEFT JOIN tenant t ON t.tenant_id = a.tenant_id WHERE $1::text IS NULL OR t.id = $1 "
 		 "ORDER BY 1",
 		 1, &tenant, json);

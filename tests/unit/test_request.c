@@ -110,8 +110,8 @@ tokens(void **state)
 	uint8_t made[DIGEST_SIZE], parsed[DIGEST_SIZE];
 
 	(void)state;
-	assert_int_equal(token_make(token, made), 0);
-	assert_int_equal(token_make(other, parsed), 0);
+	assert_int_equal(token_make(TOKEN_PREFIX, token, made), 0);
+	assert_int_equal(token_make(TOKEN_PREFIX, other, parsed), 0);
 	assert_string_not_equal(token, other);
 	assert_int_equal(strlen(token), TOKEN_SIZE - 1);
 	snprintf(header, sizeof header, "bearer  %s", token);

@@ -1,0 +1,282 @@
+"""Who may see and do what: every route with every kind of caller, against the table of routes; tokens, sessions, and what the database's own role can't do."""
+
+import hashlib
+import http.client
+import json
+import re
+import statistics
+import time
+
+import pytest
+import requests
+
+from parts import ROOT
+from test_api import B, EPOCH, ROUTES, A, Api, check, described, ueid  # noqa: F401
+
+ROLES = ["viewer", "analyst", "admin", "operator"]
+SCOPES = re.findall(r'^SCOPE\(\w+, "(\w+)"', (ROOT / "collector/scopes.def").read_text(), re.M)
+LATER = time.strftime("%Y-%m-%dT00:00:00Z", time.gmtime(time.time() + 30 * 86400))
+POLICY = {"title": "x", "severity": "low", "when": "strict $.a == 1"}
+SINK = {"name": "siem", "kind": "syslog", "target": "siem.example:6514"}
+BODIES = {
+    ("POST", "/v1/policies/preview"): {"when": "strict $.a == 1"}, ("PUT", "/v1/policies/{id}"): POLICY,
+    ("POST", "/v1/alerts/acknowledge"): {"ids": [1]}, ("POST", "/v1/alerts/silence"): {"ids": [1], "until": LATER},
+    ("POST", "/v1/alerts/{id}/silence"): {"until": LATER}, ("POST", "/v1/alerts/{id}/comment"): {"comment": "x"},
+    ("POST", "/v1/maintenance"): {"title": "x", "until": LATER}, ("POST", "/v1/sinks"): SINK, ("POST", "/v1/tokens"): {"role": "viewer", "name": "x"},
+}
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("access")
+    directory.chmod(0o777)
+    api = Api(directory, devices=20)
+    for tenant in "acme", "globex":
+        for role in ROLES[:3]:
+            api.tokens[f"{tenant}-{role}"] = api.db.cli("token", "add", "--tenant", tenant, "--role", role, f"{tenant}'s {role}")
+    for name in "expired", "revoked":
+        api.tokens[name] = api.db.cli("token", "add", "--tenant", "acme", "--role", "admin", name)
+    api.db.sql("UPDATE api_token SET expires_at = now() WHERE name = 'expired'; UPDATE api_token SET revoked_at = now() WHERE name = 'revoked'")
+    for scope in SCOPES:
+        api.tokens["scope-" + scope] = api.db.cli("token", "add", "--tenant", "acme", "--role", "admin", "--scopes", scope, scope)
+    api.things = {tenant: things(api, tenant) for tenant in ("acme", "globex")}
+    yield api
+    api.process.terminate()
+    assert api.process.wait(10) == 0
+    api.db.stop()
+
+
+def made(api, tenant, path, body, method="POST"):
+    answer = api.ask(path, f"{tenant}-admin", method=method, json=body)
+    assert answer.status_code in (200, 201), answer.text
+    return str(answer.json().get("id"))
+
+
+def things(api, tenant):
+    """What this tenant has that a path can name."""
+    device = {"acme": A, "globex": B}[tenant]
+    [(alert,)] = api.db.sql("INSERT INTO alert (device_id, tenant_id, policy_id) SELECT device_id, tenant_id, 1 FROM device WHERE ueid = decode(%s, 'hex')"
+                            " RETURNING alert_id", (device,))
+    made(api, tenant, f"/v1/policies/of-{tenant}", POLICY, "PUT")
+    return {"ueid": device, "epoch": EPOCH, "seq": "2", "sha256": hashlib.sha256(f"{device}2".encode()).hexdigest(), "/v1/policies": f"of-{tenant}",
+            "/v1/alerts": str(alert), "/v1/maintenance": made(api, tenant, "/v1/maintenance", {"title": tenant, "until": LATER}),
+            "/v1/sinks": made(api, tenant, "/v1/sinks", SINK), "/v1/tokens": made(api, tenant, "/v1/tokens", {"role": "viewer", "name": f"made by {tenant}"})}
+
+
+def filled(path, named):
+    return re.sub(r"\{(\w+)\}", lambda m: "app.js" if m[1] == "file" else named[path[:path.index("/{")] if m[1] == "id" else m[1]], path)
+
+
+def call(api, method, route, token, named=None, query="", **more):
+    """Status and text; of a stream only its beginning."""
+    body = BODIES.get((method, route))
+    with api.ask(filled(route, named or api.things["acme"]) + query, token, method=method, json=body, stream=True, **more) as answer:
+        return answer.status_code, "" if answer.headers.get("Content-Type", "").startswith("text/event-stream") else answer.text
+
+
+PARAMS = pytest.mark.parametrize("method, route, least, scope, how", [(m, p, r.lower(), s.lower(), h) for m, p, r, s, _, h in ROUTES])
+
+
+@PARAMS
+def test_the_tables_answers(api, method, route, least, scope, how):
+    for nobody in None, "expired", "revoked", "fst_" + "A" * 43:
+        assert (call(api, method, route, nobody)[0] == 401) == (least != "none"), nobody
+    if least == "none":
+        return
+    for role in ROLES[:ROLES.index(least)]:
+        assert call(api, method, route, f"acme-{role}")[0] == 403, role
+    # What would go with it is left alone: an absent one is asked for.
+    named = {**api.things["acme"], **({"/v1/" + w: "999999999" for w in ("policies", "alerts", "maintenance", "sinks", "tokens")} if how == "WRITES" else {})}
+    if route != "/v1/session":
+        for role in ROLES[ROLES.index(least):]:
+            status, text = call(api, method, route, "operator" if role == "operator" else f"acme-{role}", named, "?tenant=acme" if role == "operator" else "")
+            assert status in ((200, 201, 204, 404, 409) if how == "WRITES" else (200,)), (role, status, text)
+            assert B not in text and "globex" not in text.lower() or route == "/metrics" and role == "operator"
+    assert call(api, method, route, "operator")[0] in ((200,) if route == "/metrics" else (400,))
+    assert call(api, method, route, "operator", query="?tenant=nobody")[0] == 404
+    for role in ROLES[ROLES.index(least):3]:
+        assert call(api, method, route, f"globex-{role}", query="?tenant=acme")[0] == 404
+        if "{" in route and method != "PUT":  # a policy's name is each tenant's own
+            assert call(api, method, route, f"globex-{role}")[0] == 404, "another tenant's"
+    for narrow in SCOPES:
+        allowed = scope == "any" or (scope == narrow and how == "READS")
+        if scope != "any":
+            assert (call(api, method, route, "scope-" + narrow, named)[0] in (403,)) == (not allowed), narrow
+
+
+def test_nothing_of_another_tenants_was_touched(api):
+    for tenant in "acme", "globex":
+        token, named = f"{tenant}-admin", api.things[tenant]
+        assert api.get("/v1/policies/" + named["/v1/policies"], token)["title"] == "x"
+        assert api.get("/v1/alerts/" + named["/v1/alerts"], token)["state"] in ("open", "acknowledged", "silenced") or tenant == "acme"
+        for path in "/v1/maintenance", "/v1/sinks":
+            assert named[path] in [str(i["id"]) for i in api.pages(path, token)]
+        assert [t["revoked_at"] for t in api.pages("/v1/tokens", token) if str(t["id"]) == named["/v1/tokens"]] == [None]
+
+
+def test_a_foreign_id_takes_no_longer_than_an_absent_one(api):
+    paths = {"foreign": f"/v1/devices/{B}", "absent": f"/v1/devices/{ueid('nobody', 1)}"}
+    connection, headers = http.client.HTTPConnection("127.0.0.1", api.port), {"Authorization": "Bearer " + api.tokens["acme"]}
+    for _ in range(3):  # others use this machine too
+        times = {name: [] for name in paths}
+        for i in range(1000):
+            for name in sorted(paths, reverse=i % 2 == 1):
+                started = time.perf_counter()
+                connection.request("GET", paths[name], headers=headers)
+                answer = connection.getresponse()
+                assert (answer.status, b"not-found" in answer.read()) == (404, True)
+                times[name].append(time.perf_counter() - started)
+        foreign, absent = (statistics.median(times[n]) for n in ("foreign", "absent"))
+        if abs(foreign / absent - 1) < 0.1:
+            break
+    assert abs(foreign / absent - 1) < 0.1, (foreign, absent)
+
+
+def test_filters_that_tell_more_take_its_scope(api):
+    both = api.db.cli("token", "add", "--tenant", "acme", "--role", "viewer", "--scopes", "devices,inventory", "both")
+    for query in "component=openssl", "component=openssl&component_version=1":
+        assert "devices" in api.problem(403, "forbidden", "/v1/devices?" + query, "scope-devices").json()["detail"]
+        assert api.ask("/v1/devices?" + query, both).status_code == 200
+    api.problem(403, "forbidden", f"/v1/devices/{A}/state", both)
+
+
+# Tokens.
+
+def test_a_tokens_life(api, described):
+    answer = api.ask("/v1/tokens", "acme-admin", method="POST", json={"role": "analyst", "name": "soc", "scopes": ["alerts", "devices"], "expires_at": LATER})
+    assert answer.status_code == 201 and re.fullmatch(r"fst_[A-Za-z0-9_-]{43}", answer.json()["token"])
+    token, number = answer.json()["token"], answer.json()["id"]
+    [listed] = [t for t in api.pages("/v1/tokens", "acme-admin") if t["id"] == number]
+    check(listed, {"$ref": "#/components/schemas/Token"}, described)
+    assert (listed["tenant"], listed["role"], listed["scopes"], listed["revoked_at"]) == ("acme", "analyst", ["alerts", "devices"], None)
+    assert listed["expires_at"][:10] == LATER[:10]
+    assert token not in json.dumps(api.pages("/v1/tokens", "acme-admin")) and api.db.one("SELECT count(*) FROM api_token t WHERE t::text LIKE %s", (f"%{token}%",)) == 0
+    assert api.ask("/v1/alerts", token).status_code == 200
+    assert api.ask(f"/v1/tokens/{number}", "acme-admin", method="DELETE").status_code == 204
+    api.problem(401, "unauthorized", "/v1/alerts", token)
+    assert [t["revoked_at"] is None for t in api.pages("/v1/tokens", "acme-admin") if t["id"] == number] == [False]
+
+
+def test_who_may_give_which_token(api):
+    def give(token, query="", **body):
+        return api.ask("/v1/tokens" + query, token, method="POST", json={"name": "x", **body})
+
+    assert give("acme-admin", role="operator").status_code == 403
+    assert give("acme-admin", role="viewer", tenant="globex").status_code == 404
+    assert give("operator", role="viewer").status_code == 400
+    one = give("operator", role="admin", tenant="globex").json()["token"]
+    assert api.get("/v1/fleet", one)["tenant"] == "globex"
+    assert give("operator", "?tenant=acme", role="viewer", tenant="globex").status_code == 400
+    other = give("operator", "?tenant=acme", role="operator").json()
+    assert api.get("/v1/fleet?tenant=globex", other["token"])["tenant"] == "globex"
+    assert other["id"] in [t["id"] for t in api.pages("/v1/tokens?tenant=acme", "operator")]
+    assert other["id"] not in [t["id"] for t in api.pages("/v1/tokens", "acme-admin")]
+    api.problem(404, "not-found", f"/v1/tokens/{other['id']}", "acme-admin", method="DELETE")
+    assert api.ask(f"/v1/tokens/{other['id']}?tenant=acme", "operator", method="DELETE").status_code == 204
+
+
+@pytest.mark.parametrize("body", [
+    {}, {"role": "viewer"}, {"role": "viewer", "name": ""}, {"role": "root", "name": "x"}, {"role": "viewer", "name": "x" * 256},
+    {"role": "viewer", "name": "x", "scopes": []}, {"role": "viewer", "name": "x", "scopes": ["any"]}, {"role": "viewer", "name": "x", "scopes": ["state", 1]},
+    {"role": "viewer", "name": "x", "scopes": ["state inventory"]}, {"role": "viewer", "name": "x", "expires_at": "tomorrow"},
+    {"role": "viewer", "name": "x", "expires_at": "2001-01-01T00:00:00Z"}, {"role": "viewer", "name": "x", "token": "fst_"}])
+def test_bad_tokens(api, body):
+    api.problem(400, "bad-body", "/v1/tokens", "acme-admin", method="POST", json=body)
+
+
+def test_the_command_line_narrows_too(api):
+    cli = api.db.cli
+    for wrong in "", "any", "state,", "state inventory", "nothing":
+        cli("token", "add", "--tenant", "acme", "--role", "viewer", "--scopes", wrong, "x", status=2)
+    assert {"state"} == {t["scopes"] for t in json.loads(cli("token", "list", "--json")) if t["name"] == "state"}
+
+
+# Sessions.
+
+class Browser:
+    """As one keeps cookies and sends an Origin."""
+
+    def __init__(self, api, token=None):
+        self.url, self.session, self.csrf = f"http://127.0.0.1:{api.port}", requests.Session(), None
+        self.cookie = ""
+        if token:
+            answer = self.session.post(self.url + "/v1/session", headers={"Authorization": "Bearer " + token}, timeout=10)
+            assert answer.status_code == 201, answer.text
+            self.told, self.csrf, self.set_cookie = answer.json(), answer.json()["csrf"], answer.headers["Set-Cookie"]
+            self.cookie = self.set_cookie.split(";")[0]
+            self.session.cookies.clear()
+
+    def ask(self, path, method="GET", **headers):
+        good = {"Cookie": self.cookie} if method == "GET" else {"Cookie": self.cookie, "Origin": self.url, "Fleetstate-CSRF": self.csrf}
+        headers = {k: v for k, v in {**good, **{k.replace("_", "-"): v for k, v in headers.items()}}.items() if v is not None}
+        return self.session.request(method, self.url + path, headers=headers, timeout=10, json={"comment": "x"} if path.endswith("comment") else None)
+
+
+def test_a_session(api, described):
+    browser = Browser(api, api.tokens["acme-analyst"])
+    attributes = set(browser.set_cookie.split("; ")[1:])
+    assert re.fullmatch(r"__Host-fleetstate=fss_[A-Za-z0-9_-]{43}", browser.cookie)
+    assert attributes == {"Path=/", "Secure", "HttpOnly", "SameSite=Strict", "Max-Age=28800"}
+    check(browser.told, {"$ref": "#/components/schemas/Session"}, described)
+    assert browser.ask("/v1/session").json() == browser.told
+    assert (browser.told["role"], browser.told["tenant"]) == ("analyst", "acme") and 28000 < lasts(api) <= 28800
+    assert browser.ask("/v1/fleet").json()["tenant"] == "acme"
+    with browser.session.get(browser.url + "/v1/events/stream", headers={"Cookie": browser.cookie}, stream=True, timeout=10) as stream:
+        assert stream.status_code == 200
+    assert api.db.one("SELECT count(*) FROM api_session s WHERE s::text LIKE %s", (f"%{browser.cookie.split('=')[1]}%",)) == 0
+    path = f"/v1/alerts/{api.things['acme']['/v1/alerts']}/comment"
+    assert browser.ask(path, "POST").status_code == 200
+    closed = browser.ask("/v1/session", "DELETE")
+    assert closed.status_code == 204 and "Max-Age=0" in closed.headers["Set-Cookie"]
+    assert browser.ask("/v1/fleet").status_code == browser.ask("/v1/session", "DELETE").status_code == 401
+
+
+def lasts(api):
+    return float(api.db.one("SELECT extract(epoch FROM max(expires_at) - now()) FROM api_session"))
+
+
+def test_what_another_sites_page_can_send(api):
+    """The cookie goes with it in an old browser; nothing else does."""
+    browser, other = (Browser(api, api.tokens["acme-analyst"]) for _ in range(2))
+    path = f"/v1/alerts/{api.things['acme']['/v1/alerts']}/comment"
+    origin = f"http://127.0.0.1:{api.port}"
+    before = api.db.one("SELECT count(*) FROM alert_note")
+    for wrong in ({"Fleetstate_CSRF": None}, {"Fleetstate_CSRF": ""}, {"Fleetstate_CSRF": other.csrf}, {"Fleetstate_CSRF": browser.csrf[:-1]}, {"Origin": None},
+                  {"Origin": "null"}, {"Origin": "http://evil.example"}, {"Origin": origin + "0"}, {"Origin": origin + ".evil.example"},
+                  {"Origin": "ftp" + origin[4:]}, {"Origin": "http://evil.example://" + origin[7:]}):
+        answer = browser.ask(path, "POST", **wrong)
+        assert (answer.status_code, answer.json()["type"]) == (403, "urn:fleetstate:problem:forged"), wrong
+        assert browser.ask("/v1/session", "DELETE", **wrong).status_code == 403
+    assert api.db.one("SELECT count(*) FROM alert_note") == before
+    assert browser.ask(path, "POST", Origin="https" + origin[4:]).status_code == 200, "TLS may end at a proxy"
+
+
+def test_what_opens_no_session(api):
+    browser = Browser(api, api.tokens["acme-admin"])
+    assert browser.ask("/v1/session", "POST").status_code == 401, "a session makes no session"
+    for cookie in "", "x", "fss_", "fss_" + "A" * 43, api.tokens["acme-admin"], browser.cookie.split("=")[1][:-1]:
+        assert browser.ask("/v1/fleet", Cookie="__Host-fleetstate=" + cookie).status_code == 401
+    secret = browser.cookie.split("=")[1]
+    api.problem(401, "unauthorized", "/v1/fleet", secret)
+    api.problem(404, "not-found", "/v1/session", "acme-admin", method="DELETE")
+    api.problem(400, "tenant-required", "/v1/session", "operator", method="POST")
+
+
+def test_a_session_ends(api):
+    token = api.ask("/v1/tokens", "acme-admin", method="POST", json={"role": "viewer", "name": "short"}).json()
+    by_token, by_time = Browser(api, token["token"]), Browser(api, api.tokens["acme-viewer"])
+    assert by_token.ask("/v1/fleet").status_code == by_time.ask("/v1/fleet").status_code == 200
+    api.ask(f"/v1/tokens/{token['id']}", "acme-admin", method="DELETE")
+    assert by_token.ask("/v1/fleet").status_code == 401
+    api.db.sql("UPDATE api_session SET expires_at = now()")
+    assert by_time.ask("/v1/fleet").status_code == 401
+    for _ in range(101):
+        last = Browser(api, api.tokens["acme-viewer"])
+    assert last.ask("/v1/fleet").status_code == 200
+    assert api.db.one("SELECT count(*) FROM api_session s JOIN api_token k USING (token_id) WHERE k.name = 'acme''s viewer'") == 100
+
+
+def test_a_narrowed_token_opens_a_narrowed_session(api):
+    browser = Browser(api, api.tokens["scope-state"])
+    assert browser.ask(f"/v1/devices/{A}/state").status_code == 200 and browser.ask(f"/v1/devices/{A}/inventory").status_code == 403
+    assert browser.ask("/v1/session", "DELETE").status_code == 204
