@@ -1,9 +1,9 @@
-// The collector's HTTP interface. The token lives in this module's memory only: a reload forgets it.
+// The collector's HTTP interface. A token opens a session and is forgotten; the session's cookie is the browser's, and no script can read it.
 
 const patience = 15000;	// milliseconds until an answer is given up
 
-let token = "";
 let tenant = "";
+let csrf = "";	// what shows that a change comes from this page
 let skew = 0;	// the collector's clock less this computer's, in milliseconds
 
 export class Problem extends Error {
@@ -14,11 +14,6 @@ export class Problem extends Error {
 	}
 }
 
-// An operator's token is good for any tenant, so each question names one.
-export function identify(newToken, ofTenant) {
-	token = newToken;
-	tenant = ofTenant;
-}
 
 export const now = () => Date.now() + skew;
 
@@ -37,14 +32,15 @@ function address(path, parameters) {
 	return query.size ? `${path}?${query}` : path;
 }
 
-// The token travels in a header, never in an address: those end in logs and histories.
-async function send(path, parameters, signal, body) {
-	const headers = { Authorization: `Bearer ${token}` };
+async function send(path, parameters, signal, method = "GET", body = undefined, more = {}) {
+	const headers = { ...more };
+	if (method !== "GET")
+		headers["Fleetstate-CSRF"] = csrf;
 	if (body !== undefined)
 		headers["Content-Type"] = "application/json";
 	let answer;
 	try {
-		answer = await fetch(address(path, parameters), { method: body === undefined ? "GET" : "POST", headers, cache: "no-store", credentials: "omit", signal,
+		answer = await fetch(address(path, parameters), { method, headers, cache: "no-store", credentials: "same-origin", signal,
 			body: body === undefined ? undefined : JSON.stringify(body) });
 	} catch (error) {
 		if (error.name === "AbortError")
@@ -58,12 +54,26 @@ async function send(path, parameters, signal, body) {
 	throw new Problem(answer.status, (problem.type ?? "").split(":").pop(), problem.detail ?? problem.title ?? answer.statusText);
 }
 
-function ask(path, parameters, signal, body) {
+function ask(path, parameters, signal, ...rest) {
 	const limit = AbortSignal.timeout(patience);
-	return send(path, parameters, signal ? AbortSignal.any([signal, limit]) : limit, body);
+	return send(path, parameters, signal ? AbortSignal.any([signal, limit]) : limit, ...rest);
 }
 
-// Calls `tell` with the id of each server-sent event, until the stream ends. EventSource can't send a header.
+// Begins a session with a token, or without one goes on with the one that there is. Resolves to who is signed in. A token travels in a header, never in
+// an address: those end in logs and histories. An operator is of no tenant, so each question names one.
+export async function open(token, ofTenant) {
+	tenant = ofTenant;
+	const more = token ? { Authorization: `Bearer ${token}` } : {};
+	const told = await (await ask("/v1/session", {}, undefined, token ? "POST" : "GET", undefined, more)).json();
+	csrf = told.csrf ?? "";
+	return told;
+}
+
+export function close() {
+	return ask("/v1/session", {}, undefined, "DELETE").catch(() => undefined);	// it ends by itself, too
+}
+
+// Calls `tell` with the id of each server-sent event, until the stream ends. EventSource does not say why it could not begin.
 export async function follow(path, parameters, signal, tell) {
 	const answer = await send(path, parameters, signal);
 	const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
@@ -83,7 +93,17 @@ export async function follow(path, parameters, signal, tell) {
 }
 
 export const get = async (path, parameters, signal) => (await ask(path, parameters, signal)).json();
-export const post = async (path, body) => (await ask(path, {}, undefined, body)).json();
+// Another tab may have begun another session.
+export async function post(path, body) {
+	const change = () => ask(path, {}, undefined, "POST", body);
+	const answer = await change().catch(async (error) => {
+		if (error.type !== "forged")
+			throw error;
+		await open("", tenant);
+		return change();
+	});
+	return answer.json();
+}
 export const download = async (path) => (await ask(path)).blob();
 
 // What of the collector does not work, as one line; empty when all does. Asked without a token.

@@ -1,6 +1,6 @@
-// The analyst's page: a token, then one view at a time, brought up to date with each event, and every few seconds besides, while it is looked at.
+// The analyst's page: a session, then one view at a time, brought up to date with each event, and every few seconds besides, while it is looked at.
 
-import { Problem, follow, get, identify, now, trouble } from "./api.js";
+import { Problem, close, follow, get, now, open, trouble } from "./api.js";
 import { clock, el, span, tick } from "./dom.js";
 import { patch } from "./patch.js";
 import * as fleet from "./fleet.js";
@@ -73,7 +73,7 @@ async function look(fresh) {
 		if (!(error instanceof Problem))
 			console.error(error);
 		if (error.status === 401)
-			return signIn("That token is no longer good: it was revoked, or its time is over. Ask an administrator for another.");
+			return signIn("You are no longer signed in: the session is over, or its token is no longer good.");
 		problem = error;
 		if (!drawn)
 			replace(failure(error), at);
@@ -188,7 +188,6 @@ function signIn(error, token = "", asksTenant = false) {
 	stream?.abort();
 	stream = null;
 	drawn = false;
-	identify("", "");
 	frame(false);
 	document.title = "fleetstate";
 	const input = el("input", { id: "token", type: "password", autocomplete: "current-password", spellcheck: "false", required: true, maxlength: 128, placeholder: "fst_…" });
@@ -207,25 +206,52 @@ function signIn(error, token = "", asksTenant = false) {
 			asksTenant && el("label", { for: "of" }, "Tenant", whose),
 			error && el("p.error", { role: "alert" }, error),
 			el("button.main", { type: "submit" }, "Show the fleet"),
-			el("p.soft", {}, "The token is kept in this tab's memory and forgotten when the page is closed or loaded again.")))]);
+			el("p.soft", {}, "The token opens a session of eight hours and is not kept. Signing out ends it.")))]);
 	(asksTenant ? whose : input).focus();
 }
 
+// Which tenant an operator looks at, for when this tab is loaded again.
+const remembered = "fleetstate.tenant";
+
 async function enter(token, of) {
-	identify(token, of);
+	let opened = false;
 	try {
-		const answer = await get("/v1/fleet");
-		tenant = answer.name || answer.tenant;
+		await open(token, of);
+		opened = true;
+		enterAs(await open("", of), of);	// as every question from now on: by the cookie
 	} catch (error) {
+		if (error.status === 401 && opened)
+			return signIn("This browser keeps no session here: it does so over https, or from the collector's own computer.");
 		if (error.type === "tenant-required")
 			return signIn("This is an operator's token: which tenant?", token, true);
 		if (error.status === 404)
 			return signIn("There is no such tenant.", token, true);
 		return signIn(error.status === 401 ? "That token is not known, or no longer good." : `${error.message} ${advice(error)}`, error.status === 401 ? "" : token, of !== "");
 	}
+}
+
+function enterAs(told, of) {
+	tenant = told.tenant_name || told.tenant;
+	sessionStorage.setItem(remembered, of);
 	frame(true);
 	look(true);
 	listen();
+}
+
+// Whoever is signed in already goes on.
+async function begin() {
+	const of = sessionStorage.getItem(remembered) ?? "";
+	try {
+		enterAs(await open("", of), of);
+	} catch (error) {
+		signIn(error.status === 401 || error.type === "tenant-required" ? "" : `${error.message} ${advice(error)}`);
+	}
+}
+
+async function leave() {
+	await close();
+	sessionStorage.removeItem(remembered);
+	signIn("");
 }
 
 history.scrollRestoration = "manual";
@@ -261,5 +287,5 @@ document.addEventListener("visibilitychange", () => {
 });
 addEventListener("acted", () => tenant !== null && look(false));
 setInterval(() => tenant !== null && tell(), 1000);
-$("leave").addEventListener("click", () => signIn(""));
-signIn("");
+$("leave").addEventListener("click", leave);
+begin();

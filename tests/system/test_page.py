@@ -41,9 +41,18 @@ def text(browser):
     return browser.find_element(By.ID, "main").text
 
 
-def sign_in(browser, run, token):
+def arrive(browser, run):
+    """At the sign-in, whoever was signed in before."""
     browser.get("about:blank")  # a change of the fragment alone would not load it again
+    browser.get(run.env["FLEETSTATE_URL"] + "/healthz")
+    browser.delete_all_cookies()
+    browser.execute_script("sessionStorage.clear()")
     browser.get(run.env["FLEETSTATE_URL"] + "/")
+    until(browser, lambda: browser.find_elements(By.ID, "token"))
+
+
+def sign_in(browser, run, token):
+    arrive(browser, run)
     browser.find_element(By.ID, "token").send_keys(token + "\n")
     until(browser, lambda: browser.find_elements(By.CLASS_NAME, "tile"))
 
@@ -74,7 +83,7 @@ def await_update(page):
 
 
 def test_a_wrong_token_is_told_so(browser, run):
-    browser.get(run.env["FLEETSTATE_URL"] + "/")
+    arrive(browser, run)
     browser.find_element(By.ID, "token").send_keys("fst_wrong\n")
     until(browser, lambda: "not known" in text(browser))
     assert not browser.find_element(By.ID, "nav").is_displayed()
@@ -89,13 +98,30 @@ def test_fleet_counts_are_the_interfaces(page, run):
 
 
 def test_an_operator_names_the_tenant(browser, run):
-    browser.get("about:blank")
-    browser.get(run.env["FLEETSTATE_URL"] + "/")
+    arrive(browser, run)
     browser.find_element(By.ID, "token").send_keys(run.env["FLEETSTATE_OPERATOR_TOKEN"] + "\n")
     until(browser, lambda: browser.find_elements(By.ID, "of"))
     browser.find_element(By.ID, "of").send_keys("globex\n")
     total = run.get("/v1/fleet", "FLEETSTATE_OPERATOR_TOKEN", tenant="globex")["total"]
     until(browser, lambda: f"{total} devices" in text(browser))
+    browser.refresh()
+    until(browser, lambda: f"{total} devices" in text(browser), what="the same tenant when the page is loaded again")
+
+
+def test_a_session_outlives_a_reload_and_ends_with_the_sign_out(page, run):
+    def sessions():
+        return run.sql("SELECT count(*) FROM fleetstate.api_session JOIN fleetstate.api_token USING (token_id) WHERE name = 'run-viewer'")[0][0]
+    before = sessions()
+    page.refresh()
+    until(page, lambda: page.find_elements(By.CLASS_NAME, "tile"))
+    [cookie] = page.get_cookies()
+    assert cookie["name"] == "__Host-fleetstate" and (cookie["httpOnly"], cookie["secure"], cookie["sameSite"]) == (True, True, "Strict")
+    assert page.execute_script("return document.cookie + JSON.stringify(sessionStorage) + JSON.stringify(localStorage)").count("fs") == 0
+    page.find_element(By.ID, "leave").click()
+    until(page, lambda: page.find_elements(By.ID, "token"))
+    assert page.get_cookies() == [] and sessions() == before - 1
+    page.refresh()
+    until(page, lambda: page.find_elements(By.ID, "token"))
 
 
 def test_device_list_and_filter(page, run):
@@ -111,7 +137,6 @@ def test_device_list_and_filter(page, run):
     # The address alone shows the same to whoever gets it.
     page.get("about:blank")
     page.get(shared)
-    page.find_element(By.ID, "token").send_keys(run.env["FLEETSTATE_TOKEN"] + "\n")
     until(page, lambda: {r.get_attribute("data-key") for r in rows(page)} == expected)
     assert page.find_element(By.ID, "f-model").get_attribute("value") == model
 
