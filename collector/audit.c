@@ -1,5 +1,6 @@
 #include "collector/audit.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "collector/verify.h"
@@ -87,14 +88,29 @@ check_report(struct audit *a, const struct audit_row *row, struct report *report
 
 /* What lies between them. */
 
-/* Numbers that nothing accounts for, unless retention may have dropped them: those that came after a report of before `kept_us`, or at the
-   beginning of an epoch that is older. */
+/* The highest number that retention took. */
+static uint64_t
+horizon(const struct audit_epoch *e)
+{
+	uint64_t quiet = e->expired[EXPIRED_QUIET].seq, full = e->expired[EXPIRED_SECTIONS].seq;
+
+	return quiet > full ? quiet : full;
+}
+
+/* Numbers that nothing else accounts for. Retention took so many of them in all, and none above its horizon. What came before `since` is not looked
+   at: those that came after a report of before then, or at the beginning of an epoch that is older. */
 static void
 miss(struct audit *a, enum finding finding, uint64_t first, uint64_t last)
 {
 	const struct audit_epoch *e = a->epoch;
-	bool old = a->any ? a->received_us < a->kept_us : e->first_seen_us < a->kept_us;
+	bool old = a->any ? a->received_us < a->since_us : e->first_seen_us < a->since_us;
+	uint64_t end = horizon(e);
 
+	if (first <= last && first <= end) {
+		end = end < last ? end : last;
+		a->gone += end - first + 1;
+		first = end + 1;
+	}
 	if (first <= last && !old)
 		tell(a, finding, e->epoch, first, last, NULL);
 }
@@ -128,14 +144,77 @@ is_missing(const struct audit_epoch *e, uint64_t seq)
 	return false;
 }
 
+/* The digest of the message with this number, as far as it is known. */
+static const uint8_t *
+digest_of(const struct audit *a, uint64_t seq)
+{
+	if (a->any && a->seq == seq)
+		return a->sha256;
+	for (int i = 0; i < EXPIRED_KINDS; i++)
+		if (seq > 0 && a->epoch->expired[i].seq == seq)
+			return a->epoch->expired[i].sha256;
+	return NULL;
+}
+
+static bool
+is_excused(const struct audit_epoch *e, uint64_t first, uint64_t last)
+{
+	for (size_t i = 0; i < e->excused_len; i++)
+		if (e->excused[i].first <= last && e->excused[i].last >= first)
+			return true;
+	return false;
+}
+
+/* The last one with sections before this, if it is sure which one that was. */
+static const uint8_t *
+digest_of_full(const struct audit *a, uint64_t seq)
+{
+	const struct audit_expired *x = &a->epoch->expired[EXPIRED_SECTIONS];
+	bool expired = x->seq > a->full;
+	uint64_t full = expired ? x->seq : a->full;
+
+	if (a->since_us != INT64_MIN || full == 0 || full >= seq || is_excused(a->epoch, full + 1, seq - 1))
+		return NULL;
+	return expired ? x->sha256 : a->full_sha256;
+}
+
+/* Where retention took the quiet reports before one with sections, the chain goes on from the last one that had some. */
 static void
 follow(struct audit *a, const struct audit_row *row, const struct report *report)
 {
-	bool next = a->any && row->seq == a->seq + 1;
-	bool right = report->has_prev && memcmp(report->prev, a->sha256, DIGEST_SIZE) == 0;
+	bool full = report_has_sections(report);
+	const uint8_t *before = digest_of(a, row->seq - 1), *full_before = NULL;
+	bool right = before == NULL || (report->has_prev && memcmp(report->prev, before, DIGEST_SIZE) == 0);
 
-	if (next && !right && !(row->flags & REPORT_CHAIN_BREAK))
-		tell(a, FINDING_CHAIN, row->epoch, row->seq, row->seq, NULL);
+	if (full && before == NULL && (full_before = digest_of_full(a, row->seq)) != NULL)
+		right = report->has_sections_prev && memcmp(report->sections_prev, full_before, DIGEST_SIZE) == 0;
+	if (!right && !(row->flags & REPORT_CHAIN_BREAK))
+		tell(a, FINDING_CHAIN, row->epoch, row->seq, row->seq, full_before == NULL ? NULL : "with sections");
+	if (full) {
+		a->full = row->seq;
+		sha256(row->message, a->full_sha256);
+	}
+}
+
+static uint64_t
+expired_in(const struct audit_epoch *e)
+{
+	return e->expired[EXPIRED_QUIET].n + e->expired[EXPIRED_SECTIONS].n;
+}
+
+/* Retention says how many it took, so that nobody can hide behind it. */
+static void
+settle_expired(struct audit *a)
+{
+	const struct audit_epoch *e = a->epoch;
+	uint64_t n = expired_in(e);
+	char detail[96];
+
+	if (a->gone <= n || a->since_us != INT64_MIN)
+		return;
+	snprintf(detail, sizeof detail, "%llu of these, and retention took %llu", (unsigned long long)a->gone,
+		 (unsigned long long)n);
+	tell(a, FINDING_MISSING, e->epoch, 1, horizon(e), detail);
 }
 
 static void
@@ -143,14 +222,29 @@ end_epoch(struct audit *a)
 {
 	const struct audit_epoch *e = a->epoch;
 	uint64_t next = a->any ? a->seq + 1 : 1;
-	bool last;
+	const uint8_t *last;
 
-	if (e == NULL || !e->vouched)
+	if (e == NULL)
+		return;
+	a->expired += expired_in(e);
+	if (!e->vouched)
 		return;
 	account_for(a, FINDING_TAIL, next, e->hi);
-	last = a->any && a->seq == e->hi;
-	if (a->any && (a->seq > e->hi || (last && e->has_head && memcmp(e->head, a->sha256, DIGEST_SIZE) != 0)))
+	settle_expired(a);
+	last = digest_of(a, e->hi);
+	if (a->any && a->seq > e->hi)
 		tell(a, FINDING_TAIL, e->epoch, a->seq, a->seq, "another head");
+	else if (last != NULL && e->has_head && memcmp(e->head, last, DIGEST_SIZE) != 0)
+		tell(a, FINDING_TAIL, e->epoch, e->hi, e->hi, "another head");
+}
+
+static void
+begin_epoch(struct audit *a, const struct audit_epoch *e)
+{
+	a->epoch = e;
+	a->any = false;
+	a->full = 0;
+	a->gone = 0;
 }
 
 /* Epochs without rows on the way are ended too. */
@@ -165,8 +259,7 @@ enter_epoch(struct audit *a, uint64_t epoch)
 		if ((int64_t)e->epoch > (int64_t)epoch)
 			break;
 		end_epoch(a);
-		a->epoch = e;
-		a->any = false;
+		begin_epoch(a, e);
 		if (e->epoch == epoch)
 			return true;
 	}
@@ -210,8 +303,7 @@ audit_end(struct audit *a)
 
 	end_epoch(a);
 	for (const struct audit_epoch *e = a->epoch == NULL ? a->epochs : a->epoch + 1; e < end; e++) {
-		a->epoch = e;
-		a->any = false;
+		begin_epoch(a, e);
 		end_epoch(a);
 	}
 }

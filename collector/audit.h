@@ -27,6 +27,14 @@ struct audit_row {
 	struct slice message;
 };
 
+/* What retention took of an epoch: quiet reports, and those with sections. */
+struct audit_expired {
+	uint64_t seq;			/* the highest; 0: nothing went */
+	uint64_t n;			/* numbers that went */
+	uint8_t sha256[DIGEST_SIZE];	/* of message seq */
+};
+enum { EXPIRED_QUIET, EXPIRED_SECTIONS, EXPIRED_KINDS };
+
 /* What the ledger says of an epoch. */
 struct audit_epoch {
 	uint64_t epoch, hi;
@@ -37,6 +45,7 @@ struct audit_epoch {
 	struct seq_range *excused;	/* known to be missing or dropped: ascending; owned */
 	bool *dropped;			/* of each: declared, rather than missing; owned */
 	size_t excused_len;
+	struct audit_expired expired[EXPIRED_KINDS];
 };
 
 /* Told of each finding; `last` is above `first` for a run of numbers. `detail` may be NULL. */
@@ -47,7 +56,7 @@ struct audit {
 	struct key_cache *cache;
 	const struct audit_epoch *epochs;	/* ascending as signed numbers, as PostgreSQL sorts them */
 	size_t epochs_len;
-	int64_t kept_us;		/* quiet reports received before then may have been dropped by retention */
+	int64_t since_us;		/* only reports received since then are given; INT64_MIN: all */
 	audit_tell *tell;
 	void *context;
 	/* While it runs. */
@@ -56,7 +65,11 @@ struct audit {
 	uint64_t seq;			/* the last one's that is no fork */
 	int64_t received_us;
 	uint8_t sha256[DIGEST_SIZE];
+	uint64_t full;			/* the last one's with sections that is no fork; 0: none yet */
+	uint8_t full_sha256[DIGEST_SIZE];
+	uint64_t gone;			/* numbers of this epoch that only retention accounts for */
 	uint64_t reports;		/* looked at */
+	uint64_t expired;		/* by retention, of all epochs */
 };
 
 /* Rows in the order of epoch (signed), seq, reception. The caller has set what stands above "while it runs", the rest is zero. */

@@ -14,9 +14,10 @@
 #include "schema/log.h"
 
 #define LOOK_SECONDS 60 /* between two looks whether it is time, or the interval when that is less */
+#define BUSY_SECONDS 600 /* before a partition that somebody reads is tried again: each try stops others for a second */
 
 /* clang-format off */
-enum { DUE, LEAVES, READ, KEEP, TELL, TRIM };
+enum { DUE, LEAVES, READ, KEEP, TELL, TRIM, EXPIRE };
 static const struct statement statements[] = {
 	/* The lock is this transaction's; whoever does not get it leaves the work to who did. */
 	[DUE] = {"checkpoint_due",
@@ -36,6 +37,7 @@ static const struct statement statements[] = {
 		" 'root', encode($3::bytea, 'hex'), 'sha256', encode($4::bytea, 'hex'), 'message', translate(encode($5::bytea, 'base64'), E'\\n', ''))"
 		" FROM tenant", 5},
 	[TRIM] = {"checkpoint_trim", "DELETE FROM checkpoint_leaf WHERE number <= $1::bigint - 31", 1},
+	[EXPIRE] = {"expire", "SELECT partition, reports, busy FROM expire_reports($1::bool, make_interval(secs => $2::float8), $3::bool)", 3},
 };
 /* clang-format on */
 
@@ -47,6 +49,7 @@ struct checkpointer {
 	pthread_mutex_t lock;
 	pthread_cond_t wake;
 	bool stop;
+	int64_t busy_until; /* seconds of the monotonic clock */
 };
 
 static struct param
@@ -177,6 +180,44 @@ look(struct checkpointer *c)
 		counter_add(COUNTER_CHECKPOINTS, 1);
 }
 
+/* What checkpoints speak for may go when its time is over: a partition of it. False: there is no more to do for now. */
+static bool
+expire_partition(struct checkpointer *c, bool with_sections)
+{
+	const struct settings *s = c->settings;
+	char keep[24];
+	const struct param params[3] = {
+		{with_sections ? "true" : "false", with_sections ? 4 : 5, false},
+		number(keep, with_sections ? s->sections_retention : s->quiet_retention),
+		{s->retention_uncovered ? "true" : "false", s->retention_uncovered ? 4 : 5, false}};
+	PGresult *res = database_run(c->db, statements[EXPIRE].name, params, statements[EXPIRE].params, NULL);
+	bool gone = res != NULL && !result_null(res, 0, 0);
+
+	if (gone) {
+		struct slice name = result_bytes(res, 0, 0);
+
+		log_info("retention: partition dropped name=%.*s reports=%lld", (int)name.len, (const char *)name.at,
+			 (long long)result_int(res, 0, 1));
+		counter_add(COUNTER_EXPIRED, result_int(res, 0, 1));
+	} else if (res != NULL && result_bool(res, 0, 2)) {
+		log_warning("retention: a partition whose time is over is in use");
+		c->busy_until = clock_ms() / 1000 + BUSY_SECONDS;
+	}
+	PQclear(res);
+	return gone;
+}
+
+static void
+expire(struct checkpointer *c)
+{
+	if (!clock_is_right() || clock_ms() / 1000 < c->busy_until)
+		return;
+	while (expire_partition(c, false))
+		;
+	while (expire_partition(c, true))
+		;
+}
+
 static void *
 run(void *argument)
 {
@@ -188,6 +229,7 @@ run(void *argument)
 	while (!c->stop) {
 		pthread_mutex_unlock(&c->lock);
 		look(c);
+		expire(c);
 		clock_gettime(CLOCK_MONOTONIC, &until);
 		until.tv_sec += interval < LOOK_SECONDS ? interval : LOOK_SECONDS;
 		pthread_mutex_lock(&c->lock);

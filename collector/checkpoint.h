@@ -1,5 +1,6 @@
 /*
  * Makes a checkpoint (checkpoint.cddl) whenever the last one is old enough, at one collector at a time, and hands it to every tenant's change feed.
+ * Then drops the partitions of reports whose retention is over, which checkpoints speak for.
  */
 #ifndef FLEETSTATE_COLLECTOR_CHECKPOINT_H
 #define FLEETSTATE_COLLECTOR_CHECKPOINT_H

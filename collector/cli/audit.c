@@ -17,7 +17,7 @@
 #define PROGRESS_MS 500
 
 /* clang-format off */
-enum { DEVICES, COUNT, KEPT, KEYS, EPOCHS, EXCUSED, ROWS };
+enum { DEVICES, COUNT, KEYS, EPOCHS, EXCUSED, EXPIRED, ROWS };
 static const struct statement statements[] = {
 	[DEVICES] = {"audit_devices",
 		"SELECT device_id, ueid FROM device JOIN tenant t USING (tenant_id) WHERE ($1::text IS NULL OR t.id = $1)"
@@ -25,10 +25,6 @@ static const struct statement statements[] = {
 	[COUNT] = {"audit_count",
 		"SELECT count(*) FROM device JOIN tenant t USING (tenant_id) WHERE ($1::text IS NULL OR t.id = $1)"
 		" AND ($2::text IS NULL OR ueid = decode($2, 'hex'))", 2},
-	/* Retention drops whole partitions, so the oldest one's beginning is from when on all must be there. */
-	[KEPT] = {"audit_kept",
-		"SELECT greatest(min((regexp_match(pg_get_expr(c.relpartbound, c.oid), 'FROM \\(''([^'']+)''\\)'))[1]::timestamptz), to_timestamp($1::bigint))"
-		" FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = 'report_quiet'::regclass", 1},
 	[KEYS] = {"audit_keys",
 		"SELECT kid, spki, extract(epoch FROM not_before)::bigint, extract(epoch FROM not_after)::bigint FROM device_key"
 		" WHERE device_id = $1::bigint", 1},
@@ -38,6 +34,7 @@ static const struct statement statements[] = {
 	[EXCUSED] = {"audit_excused",
 		"SELECT epoch, lower(missing), upper(missing) - 1, false FROM report_gap WHERE device_id = $1::bigint"
 		" UNION ALL SELECT epoch, lower(dropped), upper(dropped) - 1, true FROM report_drop WHERE device_id = $1::bigint ORDER BY 1, 2", 1},
+	[EXPIRED] = {"audit_expired", "SELECT epoch, sections, seq, sha256, n FROM report_expired WHERE device_id = $1::bigint", 1},
 	[ROWS] = {"audit_rows",
 		"SELECT epoch, seq, received_at, issued_at, sha256, flags, message FROM report WHERE device_id = $1::bigint"
 		" AND ($2::bigint IS NULL OR received_at >= to_timestamp($2)) ORDER BY epoch, seq, received_at", 2},
@@ -54,7 +51,7 @@ struct target {
 struct campaign {
 	const char *tenant, *ueid, *since; /* seconds since 1970 */
 	bool json;
-	int64_t kept_us;
+	int64_t since_us;
 	int64_t devices; /* in all */
 	pthread_mutex_t lock; /* for what follows and for standard output */
 	struct database *db; /* that the targets are read by */
@@ -63,7 +60,7 @@ struct campaign {
 	int64_t last; /* device of the page; -1: that was the last page */
 	bool failed;
 	uint64_t checkpoints;
-	atomic_llong devices_done, reports, findings;
+	atomic_llong devices_done, reports, expired, findings;
 };
 
 /* One thread's. */
@@ -234,6 +231,22 @@ read_epochs(PGresult *res, PGresult *excused)
 	return epochs;
 }
 
+static void
+take_expired(struct audit_epoch *epochs, size_t n, const PGresult *res)
+{
+	for (int row = 0; row < PQntuples(res); row++)
+		for (size_t i = 0; i < n; i++) {
+			struct audit_expired *x = &epochs[i].expired[result_bool(res, row, 1)];
+			struct slice digest = result_bytes(res, row, 3);
+
+			if (epochs[i].epoch != (uint64_t)result_int(res, row, 0))
+				continue;
+			x->seq = (uint64_t)result_int(res, row, 2);
+			x->n = (uint64_t)result_int(res, row, 4);
+			memcpy(x->sha256, digest.at, digest.len < DIGEST_SIZE ? digest.len : DIGEST_SIZE);
+		}
+}
+
 static bool
 read_row(const PGresult *res, struct audit_row *row)
 {
@@ -280,24 +293,25 @@ walk_rows(struct auditor *a, struct audit *audit)
 static int
 audit_device(struct auditor *a)
 {
-	struct audit audit = {.cache = a->cache, .kept_us = a->campaign->kept_us, .tell = tell_finding, .context = a};
+	struct audit audit = {.cache = a->cache, .since_us = a->campaign->since_us, .tell = tell_finding, .context = a};
 	struct device device = {.ueid = a->target.ueid, .device_id = a->target.device_id};
 	struct audit_epoch *epochs = NULL;
 	struct device_keys *keys = NULL;
-	PGresult *res[3] = {NULL};
+	PGresult *res[4] = {NULL};
 	char id[24];
 	const struct param param = number(id, a->target.device_id);
 	int rc = -1;
 
 	if (database_exec(a->db, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY") < 0)
 		return -1;
-	for (int i = 0; i < 3; i++)
+	for (int i = 0; i < 4; i++)
 		if ((res[i] = run_statement(a->db, KEYS + i, &param)) == NULL)
 			goto out;
 	keys = read_keys(res[0]);
 	epochs = read_epochs(res[1], res[2]);
 	if (keys == NULL || epochs == NULL)
 		goto out;
+	take_expired(epochs, (size_t)PQntuples(res[1]), res[3]);
 	device.keys = keys;
 	audit.device = &device;
 	audit.epochs = epochs;
@@ -308,9 +322,10 @@ audit_device(struct auditor *a)
 	rc = database_exec(a->db, "COMMIT");
 out:
 	atomic_fetch_add(&a->campaign->reports, (long long)audit.reports);
+	atomic_fetch_add(&a->campaign->expired, (long long)audit.expired);
 	free_epochs(epochs, res[1] == NULL ? 0 : (size_t)PQntuples(res[1]));
 	free(keys);
-	for (int i = 0; i < 3; i++)
+	for (int i = 0; i < 4; i++)
 		PQclear(res[i]);
 	return rc;
 }
@@ -401,22 +416,17 @@ watch_progress(struct campaign *c, struct auditor *auditors, size_t n)
 static int
 prepare(struct campaign *c)
 {
-	PGresult *kept, *count;
-	int rc = -1;
+	PGresult *count;
 
 	c->db = database_new(cli_uri(), statements, STATEMENTS);
 	if (c->db == NULL)
 		return -1;
-	kept = run_statement(c->db, KEPT, (const struct param[]){string(c->since)});
 	count = run_statement(c->db, COUNT, (const struct param[]){string(c->tenant), string(c->ueid)});
-	if (kept != NULL && count != NULL) {
-		c->kept_us = result_null(kept, 0, 0) ? INT64_MIN : result_time_us(kept, 0, 0);
-		c->devices = result_int(count, 0, 0);
-		rc = 0;
-	}
-	PQclear(kept);
+	if (count == NULL)
+		return -1;
+	c->devices = result_int(count, 0, 0);
 	PQclear(count);
-	return rc;
+	return 0;
 }
 
 static void
@@ -445,7 +455,7 @@ run_jobs(struct campaign *c, size_t jobs)
 static int
 look_at_checkpoints(struct campaign *c, const struct anchors *anchors, struct slice held)
 {
-	struct checkpoint_audit audit = {c->db, c->tenant, c->ueid, c->kept_us, anchors, held, print_finding, c, 0};
+	struct checkpoint_audit audit = {c->db, c->tenant, c->ueid, c->since_us, anchors, held, print_finding, c, 0};
 	int rc = audit_checkpoints(&audit);
 
 	c->checkpoints = audit.checkpoints;
@@ -455,20 +465,25 @@ look_at_checkpoints(struct campaign *c, const struct anchors *anchors, struct sl
 static void
 print_totals(const struct campaign *c)
 {
-	const char *format = c->json ? "{\"devices\":%lld,\"reports\":%lld,\"checkpoints\":%llu,\"findings\":%lld}\n"
-				     : "%lld devices, %lld reports, %llu checkpoints, %lld findings\n";
+	long long devices = atomic_load(&c->devices_done), reports = atomic_load(&c->reports),
+		  expired = atomic_load(&c->expired), findings = atomic_load(&c->findings);
+	unsigned long long checkpoints = c->checkpoints;
 
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wformat-nonliteral"
-	printf(format, atomic_load(&c->devices_done), atomic_load(&c->reports), (unsigned long long)c->checkpoints,
-	       atomic_load(&c->findings));
-#pragma GCC diagnostic pop
+	if (c->json)
+		printf("{\"devices\":%lld,\"reports\":%lld,\"checkpoints\":%llu,\"findings\":%lld,\"expired\":%lld}\n",
+		       devices, reports, checkpoints, findings, expired);
+	else if (expired > 0)
+		printf("%lld devices, %lld reports, %lld more expired by retention, %llu checkpoints, %lld findings\n",
+		       devices, reports, expired, checkpoints, findings);
+	else
+		printf("%lld devices, %lld reports, %llu checkpoints, %lld findings\n", devices, reports, checkpoints,
+		       findings);
 }
 
 int
 audit_evidence(const struct command *command, int argc, char **argv)
 {
-	struct campaign c = {.lock = PTHREAD_MUTEX_INITIALIZER};
+	struct campaign c = {.since_us = INT64_MIN, .lock = PTHREAD_MUTEX_INITIALIZER};
 	const char *jobs = NULL, *since = NULL, *ca = NULL, *kept = NULL;
 	struct anchors *anchors = NULL;
 	struct slice held = {NULL, 0};
@@ -487,7 +502,8 @@ audit_evidence(const struct command *command, int argc, char **argv)
 		n = atol(jobs);
 	}
 	if (since != NULL) {
-		snprintf(seconds, sizeof seconds, "%lld", (long long)cli_time(since));
+		c.since_us = cli_time(since) * 1000000;
+		snprintf(seconds, sizeof seconds, "%lld", (long long)(c.since_us / 1000000));
 		c.since = seconds;
 	}
 	if (ca != NULL && (anchors = anchors_from_pem(ca, error)) == NULL)

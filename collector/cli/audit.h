@@ -20,7 +20,7 @@ typedef void audit_print(void *context, enum finding, const struct audit_place *
 struct checkpoint_audit {
 	struct database *db;
 	const char *tenant, *ueid;	/* scope, NULL: all */
-	int64_t kept_us;		/* as in struct audit */
+	int64_t since_us;		/* as in struct audit */
 	const struct anchors *anchors;	/* the operator's, that signers must end at; NULL: signatures are not looked at */
 	struct slice held;		/* a checkpoint's message that somebody kept elsewhere, or absent */
 	audit_print *print;

@@ -17,6 +17,8 @@ static const struct statement statements[] = {
 		" LEFT JOIN report r ON r.device_id = l.device_id AND r.epoch = l.epoch AND r.seq = l.seq AND r.sha256 = l.head"
 		" WHERE l.number = (SELECT max(number) FROM checkpoint) AND r.device_id IS NULL"
 		" AND ($1::text IS NULL OR t.id = $1) AND ($2::text IS NULL OR l.ueid = decode($2, 'hex')) AND ($3::bigint IS NULL OR l.received_at >= to_timestamp($3))"
+		" AND NOT EXISTS (SELECT FROM report_expired x WHERE x.device_id = l.device_id AND x.epoch = l.epoch"
+		"  AND (x.seq > l.seq OR (x.seq = l.seq AND x.sha256 = l.head)))"
 		" ORDER BY l.device_id", 3},
 };
 /* clang-format on */
@@ -188,12 +190,12 @@ string(const char *text)
 static int
 check_beyond(struct checkpoint_audit *a)
 {
-	bool all = a->kept_us == INT64_MIN;
+	bool all = a->since_us == INT64_MIN;
 	char since[24];
 	PGresult *res;
 	int n;
 
-	snprintf(since, sizeof since, "%lld", (long long)(all ? 0 : a->kept_us / 1000000));
+	snprintf(since, sizeof since, "%lld", (long long)(all ? 0 : a->since_us / 1000000));
 	res = database_query(a->db, &statements[BEYOND],
 			     (const struct param[]){string(a->tenant), string(a->ueid), string(all ? NULL : since)}, 3,
 			     NULL);

@@ -1,0 +1,151 @@
+"""Retention: days of reports go when their time is over and a checkpoint speaks for them, and an audit still knows what there was."""
+
+import json
+
+import psycopg2
+import pytest
+
+from ingesting import System, await_true
+
+HORIZON = 8  # what the first test ages; the device has twelve reports, with sections are 1, 5 and 10
+FULL = {1, 5, 10}
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory):
+    system = System(tmp_path_factory.mktemp("retention"), postgres=["fsync=off"], checkpoint_interval="1s")
+    yield system
+    system.close()
+
+
+@pytest.fixture(scope="module")
+def device(system):
+    device = system.device()
+    device.other = device.full(meta={"interval": 299}, keep=True)
+    device.messages = {seq: device.full() if seq in FULL else device.quiet() for seq in range(1, 13)}
+    for message in device.messages.values():
+        device.publish(message)
+    await_true(lambda: len(system.stored(device)) == 12, "all reports")
+    return device
+
+
+AGE = """
+    DO $$ BEGIN
+        CREATE TABLE {table}_old PARTITION OF {table} FOR VALUES FROM ('{begin}') TO ('{end}');
+        ALTER TABLE {table}_old ENABLE ROW LEVEL SECURITY;
+        ALTER TABLE {table}_old FORCE ROW LEVEL SECURITY;
+        UPDATE {table} SET received_at = timestamptz '{begin}' + interval '1 hour' + seq * interval '1 second' WHERE seq <= {seq};
+    END $$"""
+
+
+def age(system, table, days, seq, c=None):
+    """As if all up to seq had come that many days ago."""
+    begin, end = system.database.sql("SELECT date_trunc('day', now()) - %s * interval '1 day', date_trunc('day', now()) - %s * interval '1 day'", (days, days - 1))[0]
+    text = AGE.format(table=table, begin=begin, end=end, seq=seq)
+    c.execute(text) if c else system.database.sql(text)
+
+
+def seqs(system, device):
+    return {seq for _, seq, _ in system.stored(device)}
+
+
+def audit(system, status=0):
+    lines = [json.loads(line) for line in system.database.cli("audit", "--json", status=status).splitlines()]
+    total = lines.pop()
+    assert total["findings"] == len(lines)
+    return total, [(line["finding"], line["first"], line["last"]) for line in lines]
+
+
+def test_quiet_reports_go_and_those_with_sections_stay(system, device):
+    age(system, "report_full", 100, HORIZON)
+    age(system, "report_quiet", 100, HORIZON)
+    await_true(lambda: seqs(system, device) == FULL | set(range(HORIZON + 1, 13)), "the quiet ones of that day gone")
+    assert system.database.one("SELECT to_regclass('report_quiet_old') IS NULL AND to_regclass('report_full_old') IS NOT NULL")
+    total, found = audit(system)
+    assert found == [] and total["expired"] == HORIZON - 2 and total["reports"] == 6
+    assert f" {HORIZON - 2} more expired by retention" in system.database.cli("audit")
+
+
+def test_what_is_gone_is_a_duplicate_when_it_comes_again(system, device):
+    before = system.epoch(device)
+    device.publish(device.messages[3])
+    await_true(lambda: system.epoch(device)[0] == before[0] + 1, "the duplicate counted")
+    assert 3 not in seqs(system, device) and system.epoch(device)[2] == 0
+    assert audit(system)[1] == []
+
+
+@pytest.mark.parametrize("change,expected", [
+    ("DELETE FROM report_quiet WHERE seq = 9", [("missing", 9, 9)]),
+    ("DELETE FROM report_full WHERE seq = 5", [("missing", 1, HORIZON)]),
+    ("DELETE FROM report_quiet WHERE seq = 12", [("tail", 12, 12)]),
+    ("UPDATE report_expired SET sha256 = sha256('')", [("chain", HORIZON + 1, HORIZON + 1)]),
+    ("UPDATE report_expired SET n = n - 1", [("missing", 1, HORIZON)]),
+    ("UPDATE report_full SET message = %(other)s, sha256 = sha256(%(other)s) WHERE seq = 1", [("chain", 5, 5)]),  # signed too, and not what 5 follows
+    ("DELETE FROM report_expired", [("missing", 2, 4), ("missing", 6, 8)]),
+])
+def test_nobody_hides_behind_retention(system, device, change, expected):
+    db = psycopg2.connect(system.database.uri("fleetstate_owner"))
+    db.autocommit = True
+    c = db.cursor()
+    tables = ("report_quiet", "report_full", "report_expired")
+    for table in tables:
+        c.execute(f"CREATE TABLE public.{table}_saved AS SELECT * FROM {table}")
+    try:
+        c.execute(change, {"other": device.other})
+        found = [f for f in audit(system, status=1)[1] if f[0] != "beyond"]
+        assert set(expected) <= set(found), found
+    finally:
+        for table in tables:
+            c.execute(f"DELETE FROM {table}; INSERT INTO {table} SELECT * FROM public.{table}_saved; DROP TABLE public.{table}_saved")
+        db.close()
+
+
+def test_a_whole_device_past_its_retention(system):
+    """All of it is gone, and the head that is kept still holds the next report to its predecessor."""
+    device = system.device()
+    for message in (device.full(), device.quiet(), device.quiet()):
+        device.publish(message)
+    await_true(lambda: len(system.stored(device)) == 3, "its reports")
+    row = system.database.sql("SELECT device_id FROM device WHERE ueid = %s", (device.ueid,))[0]
+    with psycopg2.connect(system.database.uri("fleetstate_owner")) as db, db.cursor() as c:
+        for table in ("report_quiet", "report_full"):
+            c.execute(f"CREATE TABLE {table}_older PARTITION OF {table} FOR VALUES FROM ('2010-01-01Z') TO ('2010-01-02Z')")
+            c.execute(f"UPDATE {table} SET received_at = '2010-01-01T12:00Z' WHERE device_id = %s", row)
+    await_true(lambda: not system.stored(device), "all of it gone")
+    total, found = audit(system)
+    assert found == [] and total["expired"] == HORIZON - 2 + 3
+    device.publish(device.quiet())
+    await_true(lambda: len(system.stored(device)) == 1, "its next")
+    assert system.epoch(device)[3] == 0 and audit(system)[1] == []
+
+
+def expire(c, sections, uncovered):
+    c.execute("SELECT partition, busy FROM expire_reports(%s, '90 days', %s)", (sections, uncovered))
+    return c.fetchone()
+
+
+def test_never_without_a_checkpoint_unless_told(system, device):
+    with psycopg2.connect(system.database.uri("fleetstate_owner")) as db, db.cursor() as c:
+        age(system, "report_quiet", 95, 9, c)
+        c.execute("UPDATE checkpoint SET made_at = made_at - interval '200 days'")
+        assert expire(c, False, False) == (None, False)
+        assert expire(c, False, True) == ("report_quiet_old", False)
+        db.rollback()
+
+
+def test_what_is_in_use_waits_and_holds_nobody_up_for_long(system, device):
+    db, reader = (psycopg2.connect(system.database.uri("fleetstate_owner")) for _ in range(2))
+    with db.cursor() as c, reader.cursor() as r:
+        c.execute("SELECT pg_advisory_lock(8259, 15)")  # keeps the collector from it
+        age(system, "report_quiet", 95, 9, c)
+        db.commit()
+        r.execute("SELECT count(*) FROM report_quiet")  # as a dump does, for hours
+        assert expire(c, False, False) == (None, True)
+        db.commit()
+        assert 9 in seqs(system, device)
+        reader.rollback()
+        assert expire(c, False, False) == ("report_quiet_old", False)
+        db.commit()
+    reader.close()
+    db.close()
+    assert 9 not in seqs(system, device) and audit(system)[1] == []
