@@ -210,6 +210,9 @@ COLLECTOR := \
 	collector/page.c \
 	collector/api_fleet.c \
 	collector/api_devices.c \
+	collector/version_range.c \
+	collector/component_search.c \
+	collector/api_components.c \
 	collector/api_reports.c \
 	collector/api_sinks.c \
 	collector/api_tokens.c \

@@ -1,10 +1,13 @@
 /* Devices: the list, and one with its state, inventory and ledger. */
+#include <stdlib.h>
 #include <string.h>
 
+#include "collector/component_search.h"
 #include "collector/page.h"
 #include "collector/routes.h"
 #include "schema/topics.h"
 
+#define FILTER_COMPONENT_VERSION 6 /* its place among the parameters */
 #define QUERY_TEXT 128 /* bytes of q: longer than any serial number */
 
 /* Which filter leads, in this order: the statement then uses its index, and the others narrow what it finds. */
@@ -29,7 +32,7 @@ static const struct {
 	{"firmware", NULL},
 	{"q", NULL},
 	{"component", NULL},
-	{"component_version", NULL},
+	[FILTER_COMPONENT_VERSION] = {"component_version", NULL},
 	{"policy", NULL},
 };
 
@@ -85,21 +88,40 @@ choose(const struct request *request)
 	return QUERY_DEVICES;
 }
 
+/* A range of versions becomes a list of components. -1: the response is the problem. */
+static int
+bind_range(struct request *request, struct response *response, struct call *call, char **list)
+{
+	const char *version = request_parameter(request, "component_version");
+
+	*list = NULL;
+	if (version == NULL || !version_range_is(version))
+		return 0;
+	*list = component_search(request, response, request_parameter(request, "component"), NULL, "component_version");
+	if (*list == NULL)
+		return -1;
+	call->query = QUERY_DEVICES_COMPONENTS;
+	call->params[FILTER_COMPONENT_VERSION] = param_text(*list);
+	return 0;
+}
+
 void
 api_devices(struct request *request, struct response *response)
 {
 	struct call call = {.query = choose(request)};
 	struct page page;
 	PGresult *rows;
+	char *list;
 
 	if (check_filters(request, response) < 0 || bind_filters(request, response, &call) < 0 ||
-	    page_open(request, response, &page) < 0)
+	    page_open(request, response, &page) < 0 || bind_range(request, response, &call, &list) < 0)
 		return;
 	page_bind(&page, &call, 1);
-	if (query_run(request, response, &call, 1, &rows) < 0)
-		return;
-	page_answer(request, response, &page, rows, 1, (struct slice){NULL, 0});
-	PQclear(rows);
+	if (query_run(request, response, &call, 1, &rows) == 0) {
+		page_answer(request, response, &page, rows, 1, (struct slice){NULL, 0});
+		PQclear(rows);
+	}
+	free(list);
 }
 
 /* A name that can't be a device's is one that no device has. */

@@ -18,6 +18,38 @@
 	"SELECT item, device_id FROM device_item WHERE " TENANT " AND " lead " AND " DEVICE_FILTERS                    \
 	"AND ($6::text IS NULL OR $7::text IS NULL OR true) " DEVICE_PAGE
 
+/* Few inventories have a component, each with few devices or many: a page of each by the index, then the first of them all. OFFSET 0: a plan made
+   without the parameters takes a page for a tenth of the fleet, and would join whole tables. */
+#define DEVICES_WITH(component)                                                                                        \
+	"WITH sets AS MATERIALIZED (SELECT i.digest FROM component c "                                                 \
+	"JOIN inventory_component ic ON ic.component_id = c.component_id "                                             \
+	"JOIN inventory i ON i.inventory_id = ic.inventory_id WHERE c." TENANT " AND " component " GROUP BY 1), "      \
+	"found AS MATERIALIZED (SELECT x.device_id FROM sets, LATERAL (SELECT s.device_id FROM device_state " \
+	"s, "                                                                                                          \
+	"LATERAL (SELECT FROM device d WHERE d.device_id = s.device_id AND " DEVICE_FILTERS                            \
+	"OFFSET 0) d WHERE s." TENANT                                                                                  \
+	" AND s.inventory_digest = sets.digest AND s.device_id > $10::int8 ORDER BY s.device_id LIMIT $9::int8) x "    \
+	"ORDER BY 1 LIMIT $9::int8) "                                                                                  \
+	"SELECT v.item, found.device_id FROM found, LATERAL (SELECT item FROM device_item i "                          \
+	"WHERE i.device_id = found.device_id OFFSET 0) v ORDER BY 2"
+
+/* clang-format off */
+#define COMPONENT_MEMBERS \
+	"'id', c.component_id, 'type', c.type, 'name', c.name, 'version', c.version, 'architecture', c.architecture, 'source', c.source," \
+	" 'source_version', c.source_version, 'purl', c.purl"
+/* Devices that have it now, of which no more are counted than a list can afford. */
+#define COMPONENT_DEVICES(most) \
+	"(SELECT count(*) FROM (SELECT FROM inventory_component ic JOIN inventory i ON i.inventory_id = ic.inventory_id" \
+	" JOIN device_state s ON s.tenant_id = i.tenant_id AND s.inventory_digest = i.digest WHERE ic.component_id = c.component_id" most ") x)"
+/* Parameters: name, purl, type, version, list, limit, after. One statement a leading filter, so that each has the plan of its own index. */
+#define COMPONENTS(lead, devices) \
+	"SELECT json_strip_nulls(json_build_object(" COMPONENT_MEMBERS devices "))::text, c.component_id FROM component c" \
+	" WHERE c." TENANT " AND " lead " AND ($1::text IS NULL OR c.name = $1) AND ($2::text IS NULL OR c.purl = $2)" \
+	" AND ($3::text IS NULL OR c.type = $3) AND ($4::text IS NULL OR c.version = $4)" \
+	" AND ($5::text IS NULL OR c.component_id = ANY ($5::int8[])) AND c.component_id > $7::int8 ORDER BY c.component_id LIMIT $6::int8"
+#define COMPONENT_COUNTED ", 'devices', " COMPONENT_DEVICES(" LIMIT 1000")
+/* clang-format on */
+
 #define REPORT_ITEM                                                                                                    \
 	"json_build_object('epoch', epoch_hex(epoch), 'seq', seq, 'issued_at', rfc3339(issued_at), 'received_at', "    \
 	"rfc3339(received_at), 'sha256', encode(sha256, 'hex'), 'sections', section_names(sections), 'size', "         \
@@ -71,24 +103,12 @@ const struct statement query_statements[QUERIES] = {
 	[QUERY_DEVICES_POSTURE] = {"devices_posture", DEVICES("posture = $1::text"), 10},
 	[QUERY_DEVICES_MODEL] = {"devices_model", DEVICES("hwmodel = $3::text"), 10},
 	[QUERY_DEVICES_FIRMWARE] = {"devices_firmware", DEVICES("swversion = $4::text"), 10},
-	[QUERY_DEVICES_COMPONENT] =
-		{"devices_component",
-		 /* Few inventories have a component, each with few devices or many: a page of each by the index, then the first of them all.
-		    OFFSET 0: a plan made without the parameters takes a page for a tenth of the fleet, and would join whole tables. */
-		 "WITH sets AS MATERIALIZED (SELECT i.digest FROM component c "
-		 "JOIN inventory_component ic ON ic.component_id = c.component_id "
-		 "JOIN inventory i ON i.inventory_id = ic.inventory_id WHERE c." TENANT
-		 " AND c.name = $6::text AND ($7::text IS NULL OR c.version = $7) GROUP BY 1), "
-		 "found AS MATERIALIZED (SELECT x.device_id FROM sets, LATERAL (SELECT s.device_id FROM device_state "
-		 "s, "
-		 "LATERAL (SELECT FROM device d WHERE d.device_id = s.device_id AND " DEVICE_FILTERS
-		 "OFFSET 0) d WHERE s." TENANT
-		 " AND s.inventory_digest = sets.digest AND s.device_id > $10::int8 ORDER "
-		 "BY s.device_id LIMIT $9::int8) x "
-		 "ORDER BY 1 LIMIT $9::int8) "
-		 "SELECT v.item, found.device_id FROM found, LATERAL (SELECT item FROM device_item i "
-		 "WHERE i.device_id = found.device_id OFFSET 0) v ORDER BY 2",
-		 10},
+	[QUERY_DEVICES_COMPONENT] = {"devices_component",
+				     DEVICES_WITH("c.name = $6::text AND ($7::text IS NULL OR c.version = $7)"), 10},
+	/* The seventh is a list of components instead. */
+	[QUERY_DEVICES_COMPONENTS] =
+		{"devices_components",
+		 DEVICES_WITH("c.component_id = ANY ($7::text::int8[]) AND ($6::text IS NULL OR c.name = $6)"), 10},
 	[QUERY_DEVICE] =
 		{"device",
 		 /* The view's object with one more member. */
@@ -132,6 +152,33 @@ const struct statement query_statements[QUERIES] = {
 		 "i.tenant_id = s.tenant_id AND i.digest = s.inventory_digest WHERE d.ueid = $1::bytea AND d." TENANT
 		 ") AND ic.component_id > $3::int8 ORDER BY ic.component_id LIMIT $2::int8",
 		 3},
+	/* clang-format off */
+	[QUERY_COMPONENT_VERSIONS] = {"component_versions",
+		"SELECT component_id, type, version FROM component c WHERE c." TENANT " AND ($1::text IS NULL OR c.name = $1)"
+		" AND ($2::text IS NULL OR c.purl = $2) LIMIT $3::int8", 3},
+	[QUERY_COMPONENTS] = {"components", COMPONENTS("true", ""), 7},
+	[QUERY_COMPONENTS_NAME] = {"components_name", COMPONENTS("c.name = $1::text", COMPONENT_COUNTED), 7},
+	[QUERY_COMPONENTS_PURL] = {"components_purl", COMPONENTS("c.purl = $2::text", COMPONENT_COUNTED), 7},
+	[QUERY_COMPONENTS_LISTED] = {"components_listed", COMPONENTS("c.component_id = ANY ($5::text::int8[])", COMPONENT_COUNTED), 7},
+	[QUERY_COMPONENT] = {"component",
+		"SELECT json_strip_nulls(json_build_object(" COMPONENT_MEMBERS ", 'devices', " COMPONENT_DEVICES("") "))::text FROM component c"
+		" WHERE c.component_id = $1::int8 AND c." TENANT, 1},
+	[QUERY_COMPONENT_EXISTS] = {"component_exists", "SELECT 1 FROM component WHERE component_id = $1::int8 AND " TENANT, 1},
+	/* How many of the two devices there are, how many told their inventory, and what differs: by type, name and architecture, since two versions of
+	   one thing have those in common. */
+	[QUERY_DIFF] = {"diff",
+		"WITH d AS (SELECT d.ueid = $1::bytea AS first, i.inventory_id, json_build_object('ueid', encode(d.ueid, 'hex'), 'digest',"
+		" encode(s.inventory_digest, 'hex'), 'components', i.components) AS head FROM device d LEFT JOIN device_state s ON s.device_id = d.device_id"
+		" LEFT JOIN inventory i ON i.tenant_id = s.tenant_id AND i.digest = s.inventory_digest WHERE d.ueid IN ($1::bytea, $2::bytea) AND d." TENANT "),"
+		" x AS (SELECT ic.component_id, bool_and(d.first) AS first, count(*) AS n FROM d JOIN inventory_component ic USING (inventory_id) GROUP BY 1),"
+		" i AS (SELECT c.type, c.name, c.architecture, json_agg(c.version ORDER BY c.version) FILTER (WHERE x.first) AS a,"
+		" json_agg(c.version ORDER BY c.version) FILTER (WHERE NOT x.first) AS b FROM x JOIN component c USING (component_id) WHERE x.n = 1"
+		" GROUP BY 1, 2, 3)"
+		" SELECT json_build_object('a', (SELECT head FROM d WHERE first), 'b', (SELECT head FROM d WHERE NOT first), 'same',"
+		" (SELECT count(*) FROM x WHERE n = 2), 'items', (SELECT coalesce(json_agg(json_strip_nulls(json_build_object('type', type, 'name', name,"
+		" 'architecture', architecture, 'a', a, 'b', b)) ORDER BY name, type, architecture), '[]') FROM i))::text,"
+		" (SELECT count(*) FROM d), (SELECT count(inventory_id) FROM d)", 2},
+	/* clang-format on */
 	[QUERY_LEDGER] =
 		{"ledger",
 		 "SELECT json_build_object('ueid', encode(d.ueid, 'hex'), 'epochs', coalesce((SELECT "

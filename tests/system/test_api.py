@@ -59,7 +59,7 @@ EPOCH = "0123456789abcdef"
 
 
 class Api:
-    def __init__(self, directory, devices=DEVICES):
+    def __init__(self, directory, devices=DEVICES, told=True):
         self.db = Database(directory, "fsync=off")
         self.db.cli("migrate")
         self.tokens = {}
@@ -67,7 +67,8 @@ class Api:
             self.db.cli("tenant", "add", tenant, tenant.title())
             self.tokens[tenant] = self.db.cli("token", "add", "--tenant", tenant, "--role", "viewer", "test")
             self.db.sql(SEED, ([ueid(tenant, i) for i in range(devices)], tenant))
-            self.db.sql(TOLD, {"ueid": ueid(tenant, 0)})
+            if told:
+                self.db.sql(TOLD, {"ueid": ueid(tenant, 0)})
         self.tokens["operator"] = self.db.cli("token", "add", "--role", "operator", "test")
         self.start()
 

@@ -1,0 +1,163 @@
+/* Components: which there are, who runs them, and in what two devices differ. */
+#include <endian.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "collector/component_search.h"
+#include "collector/page.h"
+#include "collector/routes.h"
+#include "schema/report.h"
+#include "schema/topics.h"
+
+static bool
+is_type(const char *text)
+{
+	if (text == NULL)
+		return true;
+	for (int i = 0; i < COMPONENT_TYPES; i++)
+		if (strcmp(component_type_name((enum component_type)i), text) == 0)
+			return true;
+	return false;
+}
+
+void
+api_components(struct request *request, struct response *response)
+{
+	const char *name = request_parameter(request, "name"), *purl = request_parameter(request, "purl");
+	const char *type = request_parameter(request, "type"), *version = request_parameter(request, "version");
+	struct call call = {.query = QUERY_COMPONENTS};
+	bool is_range = version != NULL && version_range_is(version);
+	char *list = NULL;
+	struct page page;
+	PGresult *rows;
+
+	if (!is_type(type))
+		response_problem(response, PROBLEM_BAD_PARAMETER, "type has no such value.");
+	else if (version != NULL && name == NULL && purl == NULL)
+		response_problem(response, PROBLEM_BAD_PARAMETER, "version goes with name or purl.");
+	if (response->status != 0 || page_open(request, response, &page) < 0)
+		return;
+	if (name != NULL)
+		call.query = QUERY_COMPONENTS_NAME;
+	else if (purl != NULL)
+		call.query = QUERY_COMPONENTS_PURL;
+	if (is_range) {
+		list = component_search(request, response, name, purl, "version");
+		if (list == NULL)
+			return;
+		call.query = QUERY_COMPONENTS_LISTED;
+	}
+	call.params[call.n++] = param_text(name);
+	call.params[call.n++] = param_text(purl);
+	call.params[call.n++] = param_text(type);
+	call.params[call.n++] = param_text(is_range ? NULL : version);
+	call.params[call.n++] = param_text(list);
+	page_bind(&page, &call, 1);
+	if (query_run(request, response, &call, 1, &rows) == 0) {
+		page_answer(request, response, &page, rows, 1, (struct slice){NULL, 0});
+		PQclear(rows);
+	}
+	free(list);
+}
+
+/* The path's number; 0: that is none. */
+static uint64_t
+component_id(const struct request *request)
+{
+	const char *text = request->variables[0];
+	size_t digits = strspn(text, "0123456789");
+
+	return digits > 0 && digits <= 18 && text[digits] == '\0' && text[0] != '0' ? strtoull(text, NULL, 10) : 0;
+}
+
+static void
+bind_id(struct call *call, uint64_t *wire, uint64_t id)
+{
+	*wire = htobe64(id);
+	call->params[call->n++] = param_bytes(wire, sizeof *wire);
+}
+
+void
+api_component(struct request *request, struct response *response)
+{
+	struct call call = {.query = QUERY_COMPONENT};
+	struct slice document;
+	PGresult *rows;
+	uint64_t wire;
+
+	bind_id(&call, &wire, component_id(request));
+	if (query_run(request, response, &call, 1, &rows) < 0)
+		return;
+	document = query_bytes(rows, 0, 0);
+	if (document.at != NULL)
+		response_json(response, document);
+	else
+		response_problem(response, PROBLEM_NOT_FOUND, "There is no such component.");
+	PQclear(rows);
+}
+
+void
+api_component_devices(struct request *request, struct response *response)
+{
+	struct call calls[2] = {{.query = QUERY_COMPONENT_EXISTS}, {.query = QUERY_DEVICES_COMPONENTS, .n = 8}};
+	char list[32];
+	struct page page;
+	PGresult *results[2];
+	uint64_t wire, id = component_id(request);
+
+	if (page_open(request, response, &page) < 0)
+		return;
+	bind_id(&calls[0], &wire, id);
+	snprintf(list, sizeof list, "{%" PRIu64 "}", id);
+	calls[1].params[6] = param_text(list);
+	page_bind(&page, &calls[1], 1);
+	if (query_run(request, response, calls, 2, results) < 0)
+		return;
+	if (PQntuples(results[0]) == 1)
+		page_answer(request, response, &page, results[1], 1, (struct slice){NULL, 0});
+	else
+		response_problem(response, PROBLEM_NOT_FOUND, "There is no such component.");
+	PQclear(results[0]);
+	PQclear(results[1]);
+}
+
+static int
+bind_device(const struct request *request, struct response *response, const char *name, struct ueid *ueid,
+	    struct call *call)
+{
+	const char *text = request_parameter(request, name);
+
+	if (text == NULL || !ueid_parse((struct slice){(const uint8_t *)text, strlen(text)}, ueid)) {
+		response_problem(response, PROBLEM_BAD_PARAMETER, "%s is a device's name: 34 hexadecimal digits.",
+				 name);
+		return -1;
+	}
+	call->params[call->n++] = param_bytes(ueid->bytes, sizeof ueid->bytes);
+	return 0;
+}
+
+void
+api_diff(struct request *request, struct response *response)
+{
+	struct call call = {.query = QUERY_DIFF};
+	struct ueid a, b;
+	PGresult *rows;
+
+	if (bind_device(request, response, "a", &a, &call) < 0 || bind_device(request, response, "b", &b, &call) < 0)
+		return;
+	if (memcmp(&a, &b, sizeof a) == 0) {
+		response_problem(response, PROBLEM_BAD_PARAMETER, "a and b are the same device.");
+		return;
+	}
+	if (query_run(request, response, &call, 1, &rows) < 0)
+		return;
+	if (query_int8(rows, 0, 1) < 2)
+		response_problem(response, PROBLEM_NOT_FOUND, "There is no such device.");
+	else if (query_int8(rows, 0, 2) < 2)
+		response_problem(response, PROBLEM_NOT_FOUND, "One of the devices has not reported its inventory yet.");
+	else
+		response_json(response, query_bytes(rows, 0, 0));
+	PQclear(rows);
+}

@@ -1,0 +1,121 @@
+"""Who runs what: components by name, purl and range of versions, their devices, and in what two devices differ. On a real PostgreSQL."""
+
+import subprocess
+
+import pytest
+
+from test_api import Api, check, described, ueid  # noqa: F401
+
+# Device i of acme has the openssl of its place; so have five more each, but for the last. All have the busybox of globex's devices too.
+VERSIONS = ["3.0.9-1", "3.0.11-1~deb12u1", "3.0.11-1~deb12u2", "3.0.11-1", "1:0.1"]
+DEVICES = 6 * len(VERSIONS)
+SEED = """
+WITH d AS (SELECT device_id, tenant_id, row_number() OVER (ORDER BY device_id) - 1 AS i FROM device WHERE tenant_id = (SELECT tenant_id FROM tenant
+	WHERE id = %(tenant)s)),
+i AS (INSERT INTO inventory (tenant_id, digest, components) SELECT tenant_id, sha256(('set' || i)::bytea), 3 FROM d WHERE i < %(sets)s
+	RETURNING inventory_id, tenant_id, digest),
+c AS (INSERT INTO component (tenant_id, digest, type, name, version, architecture, purl)
+	SELECT tenant_id, sha256(('openssl' || i)::bytea), 'dpkg', 'openssl', (%(versions)s::text[])[i + 1], 'amd64',
+		'pkg:deb/debian/openssl@' || (%(versions)s::text[])[i + 1] FROM d WHERE i < %(sets)s
+	UNION ALL SELECT tenant_id, sha256('busybox'), 'dpkg', 'busybox', '1.35.0-4', NULL, NULL FROM d WHERE i = 0
+	UNION ALL SELECT tenant_id, sha256('rpm'), 'rpm', 'openssl', '3.0.9-1', NULL, NULL FROM d WHERE i = 0 RETURNING component_id, tenant_id, digest),
+ic AS (INSERT INTO inventory_component SELECT i.inventory_id, c.component_id, i.tenant_id FROM i, c, d
+	WHERE i.digest = sha256(('set' || d.i)::bytea) AND c.digest IN (sha256(('openssl' || d.i)::bytea), sha256('busybox')))
+INSERT INTO device_state SELECT device_id, tenant_id, 1, 1, now(), now(), sha256('state'), sha256(('set' || i %% %(sets)s)::bytea), '{}' FROM d
+WHERE i < %(sets)s * 5
+"""
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("components")
+    directory.chmod(0o777)
+    api = Api(directory, DEVICES, told=False)
+    for tenant in "acme", "globex":
+        api.db.sql(SEED, {"tenant": tenant, "sets": len(VERSIONS), "versions": VERSIONS})
+    yield api
+    api.process.terminate()
+    assert api.process.wait(10) == 0
+    api.db.stop()
+
+
+def check_answer(described, value, path):  # noqa: F811
+    check(value, described["paths"][path]["get"]["responses"]["200"]["content"]["application/json"]["schema"], described, path)
+
+
+def older(a, b):
+    return subprocess.run(["dpkg", "--compare-versions", a, "lt", b]).returncode == 0
+
+
+def test_components_by_name_and_purl(api, described):  # noqa: F811
+    items = api.pages("/v1/components?name=openssl&limit=2")
+    assert [i["version"] for i in items if i["type"] == "dpkg"] == VERSIONS and [i["type"] for i in items].count("rpm") == 1
+    assert {i["devices"] for i in items if i["type"] == "dpkg"} == {5} and {i["devices"] for i in items if i["type"] == "rpm"} == {0}
+    check_answer(described, {"items": items, "next": None}, "/v1/components")
+    [one] = api.get("/v1/components?purl=pkg:deb/debian/openssl@3.0.11-1")["items"]
+    assert one["version"] == "3.0.11-1"
+    assert api.get(f"/v1/components/{one['id']}") == one
+    check_answer(described, one, "/v1/components/{id}")
+    assert api.get("/v1/components?name=openssl&version=3.0.11-1")["items"] == [one]
+    assert api.get("/v1/components?name=openssl&type=rpm")["items"] == [i for i in items if i["type"] == "rpm"]
+    assert api.get("/v1/components?name=openss")["items"] == []
+    everything = api.pages("/v1/components?limit=3")
+    assert len(everything) == len(VERSIONS) + 2 and all("devices" not in c for c in everything)
+
+
+@pytest.mark.parametrize("bound", [*VERSIONS, "3.0.10", "0"])
+def test_a_range_is_in_dpkgs_own_order(api, bound):
+    for sign, fits in ("%3C", lambda v: older(v, bound)), ("%3E%3D", lambda v: not older(v, bound)):
+        query = f"vers:deb/{sign}{bound.replace(':', '%253A').replace('~', '%7E')}"
+        got = api.pages(f"/v1/components?name=openssl&limit=2&version={query}")
+        assert [i["version"] for i in got] == [v for v in VERSIONS if fits(v)] and {i["type"] for i in got} <= {"dpkg"}
+        devices = api.pages(f"/v1/devices?component=openssl&limit=4&component_version={query}")
+        assert {d["ueid"] for d in devices} == {ueid("acme", i) for i in range(len(VERSIONS) * 5) if fits(VERSIONS[i % len(VERSIONS)])}
+        assert len(devices) == len({d["ueid"] for d in devices})
+
+
+def test_devices_of_a_component(api):
+    [busybox] = api.get("/v1/components?name=busybox")["items"]
+    devices = api.pages(f"/v1/components/{busybox['id']}/devices?limit=7")
+    assert [d["ueid"] for d in devices] == [ueid("acme", i) for i in range(len(VERSIONS) * 5)] and busybox["devices"] == len(devices)
+    other = api.get(f"/v1/devices?component=openssl&component_version=vers:deb/*&limit=3&posture={devices[0]['posture']}")["items"]
+    assert other and {d["posture"] for d in other} == {devices[0]["posture"]}
+
+
+def test_what_differs(api, described):  # noqa: F811
+    a, b, same, silent = (ueid("acme", i) for i in (0, 1, 5, DEVICES - 1))
+    diff = api.get(f"/v1/diff?a={a}&b={b}")
+    check_answer(described, diff, "/v1/diff")
+    assert (diff["a"]["ueid"], diff["b"]["ueid"], diff["same"]) == (a, b, 1)
+    assert diff["items"] == [{"type": "dpkg", "name": "openssl", "architecture": "amd64", "a": [VERSIONS[0]], "b": [VERSIONS[1]]}]
+    assert api.get(f"/v1/diff?a={b}&b={a}")["items"][0]["a"] == [VERSIONS[1]]
+    assert (api.get(f"/v1/diff?a={a}&b={same}")["items"], api.get(f"/v1/diff?a={a}&b={same}")["same"]) == ([], 2)
+    api.problem(404, "not-found", f"/v1/diff?a={a}&b={silent}")
+    api.problem(404, "not-found", f"/v1/diff?a={a}&b={ueid('globex', 0)}")
+    for query in f"a={a}&b={a}", f"a={a}", f"b={a}", "", f"a={a}&b=01", f"a={a}&b={b}0", f"a=&b={b}":
+        api.problem(400, "bad-parameter", "/v1/diff?" + query)
+
+
+def test_what_is_no_question_is_refused(api):
+    for query in "version=1", "version=vers:deb/*", "type=deb", "type=", "name=openssl&version=vers:deb/", "name=x&version=vers:pip/1", \
+            "name=x&version=vers:deb/%3C1|%3C2", "limit=0":
+        api.problem(400, "bad-parameter", "/v1/components?" + query)
+    assert "character 12" in api.problem(400, "bad-parameter", "/v1/devices?component=x&component_version=vers:deb/1||2").json()["detail"]
+    api.problem(400, "bad-parameter", "/v1/devices?component_version=vers:deb/*")
+    api.problem(400, "unknown-parameter", "/v1/components?nam=openssl")
+    for path in "0", "-1", "1x", "01", "99999999999999999999", "9" * 18:
+        api.problem(404, "not-found", f"/v1/components/{path}")
+        api.problem(404, "not-found", f"/v1/components/{path}/devices")
+
+
+def test_another_tenants_components_are_not_there(api):
+    theirs = api.pages("/v1/components", "globex")
+    mine = {c["id"] for c in api.pages("/v1/components")}
+    assert theirs and not mine & {c["id"] for c in theirs}
+    for c in theirs:
+        api.problem(404, "not-found", f"/v1/components/{c['id']}")
+        api.problem(404, "not-found", f"/v1/components/{c['id']}/devices")
+    # A cursor of another list, of the same list with another filter, and of another tenant.
+    cursor = api.get("/v1/components?name=openssl&limit=1")["next"]
+    api.problem(400, "bad-cursor", f"/v1/components?name=busybox&limit=1&cursor={cursor}")
+    api.problem(400, "bad-cursor", f"/v1/components?name=openssl&limit=1&cursor={cursor}", "globex")
