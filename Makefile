@@ -315,11 +315,12 @@ FUZZERS      := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 $(FUZZ_OUT)/%.o: %.c
 	@mkdir -p $(@D)
 	$(FUZZ_CC) $(CPPFLAGS) $(FUZZ_FLAGS) -fsanitize=fuzzer-no-link,address,undefined -MMD -MP -c -o $@ $<
-$(FUZZ_OUT)/libparsers.a: $(patsubst %.c,$(FUZZ_OUT)/%.o,$(EMITTER) $(SCHEMA))
+FUZZ_PARSERS := $(EMITTER) $(SCHEMA) $(addprefix collector/,request.c body.c response.c auth.c cursor.c negotiate.c version_range.c)
+$(FUZZ_OUT)/libparsers.a: $(patsubst %.c,$(FUZZ_OUT)/%.o,$(FUZZ_PARSERS))
 	@rm -f $@
 	ar rcs $@ $^
 $(FUZZ_OUT)/fuzz_%: $(FUZZ_OUT)/tests/fuzz/fuzz_%.o $(FUZZ_OUT)/libparsers.a
-	$(FUZZ_CC) -fsanitize=fuzzer,address,undefined -o $@ $^ $(EMITTER_LIBS) $(SCHEMA_LIBS)
+	$(FUZZ_CC) -fsanitize=fuzzer,address,undefined -o $@ $^ $(EMITTER_LIBS) -lz -lzstd $(SCHEMA_LIBS)
 
 run-fuzz_%: $(FUZZ_OUT)/fuzz_%
 	@mkdir -p $(FUZZ_OUT)/corpus/$* $(FUZZ_OUT)/artifacts tests/fuzz/corpus/$*

@@ -24,7 +24,7 @@
 	"WITH sets AS MATERIALIZED (SELECT i.digest FROM component c "                                                 \
 	"JOIN inventory_component ic ON ic.component_id = c.component_id "                                             \
 	"JOIN inventory i ON i.inventory_id = ic.inventory_id WHERE c." TENANT " AND " component " GROUP BY 1), "      \
-	"found AS MATERIALIZED (SELECT x.device_id FROM sets, LATERAL (SELECT s.device_id FROM device_state " \
+	"found AS MATERIALIZED (SELECT x.device_id FROM sets, LATERAL (SELECT s.device_id FROM device_state "          \
 	"s, "                                                                                                          \
 	"LATERAL (SELECT FROM device d WHERE d.device_id = s.device_id AND " DEVICE_FILTERS                            \
 	"OFFSET 0) d WHERE s." TENANT                                                                                  \

@@ -55,10 +55,15 @@ def made(api, tenant, path, body, method="POST"):
 def things(api, tenant):
     """What this tenant has that a path can name."""
     device = {"acme": A, "globex": B}[tenant]
+    # A second device that runs what the first does, to compare.
+    api.db.sql("INSERT INTO device_state SELECT d.device_id, s.tenant_id, s.epoch, s.seq, s.received_at, s.issued_at, s.state_digest, s.inventory_digest,"
+               " s.state FROM device_state s, device d WHERE s.device_id = (SELECT device_id FROM device WHERE ueid = decode(%s, 'hex'))"
+               " AND d.ueid = decode(%s, 'hex')", (device, ueid(tenant, 1)))
+    component = str(api.get("/v1/components?name=openssl", f"{tenant}-viewer")["items"][0]["id"])
     [(alert,)] = api.db.sql("INSERT INTO alert (device_id, tenant_id, policy_id) SELECT device_id, tenant_id, 1 FROM device WHERE ueid = decode(%s, 'hex')"
                             " RETURNING alert_id", (device,))
     made(api, tenant, f"/v1/policies/of-{tenant}", POLICY, "PUT")
-    return {"ueid": device, "epoch": EPOCH, "seq": "2", "sha256": hashlib.sha256(f"{device}2".encode()).hexdigest(), "/v1/policies": f"of-{tenant}",
+    return {"ueid": device, "epoch": EPOCH, "seq": "2", "/v1/components": component, "sha256": hashlib.sha256(f"{device}2".encode()).hexdigest(), "/v1/policies": f"of-{tenant}",
             "/v1/alerts": str(alert), "/v1/maintenance": made(api, tenant, "/v1/maintenance", {"title": tenant, "until": LATER}),
             "/v1/sinks": made(api, tenant, "/v1/sinks", SINK), "/v1/tokens": made(api, tenant, "/v1/tokens", {"role": "viewer", "name": f"made by {tenant}"})}
 
@@ -70,7 +75,10 @@ def filled(path, named):
 def call(api, method, route, token, named=None, query="", **more):
     """Status and text; of a stream only its beginning."""
     body = BODIES.get((method, route))
-    with api.ask(filled(route, named or api.things["acme"]) + query, token, method=method, json=body, stream=True, **more) as answer:
+    named = named or api.things["acme"]
+    if route == "/v1/diff":
+        query += f"{'&' if query else '?'}a={named['ueid']}&b={ueid('acme', 1)}"
+    with api.ask(filled(route, named) + query, token, method=method, json=body, stream=True, **more) as answer:
         return answer.status_code, "" if answer.headers.get("Content-Type", "").startswith("text/event-stream") else answer.text
 
 
