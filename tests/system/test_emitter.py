@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import signal
+import struct
 import subprocess
 import time
 
@@ -145,6 +146,51 @@ def test_publishes_a_chain_of_reports(collector, emitter):
         previous = sha256(message)
     assert [line[3] for line in emitter.lines()] == [sha256(m).hex() for m, _ in reports]
     assert {m.properties.ContentType for m in collector.client.messages} == {"application/eat+cwt"}
+
+
+def crc32c(data):
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
+    return crc ^ 0xFFFFFFFF
+
+
+def records(segment):
+    """(epoch, [(seq, flags, message)]) of a segment, as schema/spool.cddl has it."""
+    assert segment[:8] == b"FSPOOL1\n"
+    at, out = 16, []
+    while at < len(segment):
+        magic, size, seq, flags, crc = struct.unpack_from(">4sIQII", segment, at)
+        message = segment[at + 24:at + 24 + size]
+        assert magic == b"FSR1" and len(message) == size and crc == crc32c(segment[at:at + 20] + message)
+        out.append((seq, flags, message))
+        at += 24 + size
+    return segment[8:16], out
+
+
+def test_its_files_are_as_described(collector, emitter):
+    emitter.start()
+    message, first = collector.wait(emitter.ueid, lambda r: seq_of(r) == 1, "a report")
+    collector.receipt(emitter.ueid, epoch_of(first), 1, sha256(message))
+    await_true(lambda: emitter.status()["up_to"] == 1, "the receipt's effect")
+    collector.wait(emitter.ueid, lambda r: seq_of(r) == 3, "three reports")
+    assert emitter.stop() == 0
+    sent = {seq_of(opened): message for message, opened in collector.reports(emitter.ueid)}
+    [(name, (epoch, kept))] = [(f.name, records(f.read_bytes())) for f in (emitter.state / "spool").glob("*.seg")]
+    assert epoch == epoch_of(first) and int(name[:16], 16) <= min(seq for seq, _, _ in kept)
+    assert [seq for seq, _, _ in kept] == list(range(1, len(kept) + 1)) and sent.items() <= {seq: message for seq, _, message in kept}.items()
+    for seq, flags, message in kept:
+        claims = device.decode(device.decode(message).value.value[2])
+        assert bool(flags & 1) == bool({device.STATE, device.INVENTORY} & set(claims)) and bool(flags & 4) == (33 in header_of(message)), seq
+    signer = device.decode((emitter.state / "signer").read_bytes())
+    assert signer[0] == 1 and signer[1].to_bytes(8, "big") == epoch and signer[2] == len(kept) <= signer[3] and signer[4] is True
+    assert signer[8] == [len(kept), sha256(kept[-1][2])]
+    assert signer[9] == next([seq, sha256(message)] for seq, flags, message in reversed(kept) if flags & 1)
+    account = device.decode((emitter.state / "spool/account").read_bytes())
+    leaf = device.der(device.certificates((collector.pki / f"devices/{emitter.ueid}.crt").read_bytes())[0])
+    assert account == [2, collector.iat, 1, collector.iat, 1, sha256(leaf), 0, [], []]
 
 
 def test_receipts_are_heeded(collector, emitter):
