@@ -179,6 +179,7 @@ COLLECTOR := \
 	collector/gaps.c \
 	collector/seal.c \
 	collector/answer.c \
+	collector/challenge.c \
 	collector/evaluate.c \
 	collector/watch.c \
 	collector/outbox.c \
@@ -213,6 +214,7 @@ COLLECTOR := \
 	collector/version_range.c \
 	collector/component_search.c \
 	collector/api_components.c \
+	collector/api_challenges.c \
 	collector/api_reports.c \
 	collector/api_sinks.c \
 	collector/api_tokens.c \

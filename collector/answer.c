@@ -25,6 +25,7 @@
 struct item {
 	struct item *next;
 	struct receipt receipt;
+	uint8_t nonce[LIMIT_NONCE]; /* what the receipt's points to */
 };
 
 struct answer {
@@ -78,6 +79,10 @@ enqueue(struct answer *a, const struct receipt *receipt)
 		return;
 	}
 	item->receipt = *receipt;
+	if (receipt->nonce.at != NULL) {
+		memcpy(item->nonce, receipt->nonce.at, receipt->nonce.len);
+		item->receipt.nonce.at = item->nonce;
+	}
 	item->next = NULL;
 	*a->end = item;
 	a->end = &item->next;
@@ -337,6 +342,17 @@ answer_want_chain(struct answer *a, const struct message *m)
 		a->asked[at].when = now;
 		enqueue(a, &r);
 	}
+	pthread_mutex_unlock(&a->lock);
+}
+
+void
+answer_challenge(struct answer *a, const struct ueid *ueid, const struct ledger *l, struct slice nonce)
+{
+	struct receipt r = {.ueid = *ueid, .nonce = nonce};
+
+	give_account(&r, l);
+	pthread_mutex_lock(&a->lock);
+	enqueue(a, &r);
 	pthread_mutex_unlock(&a->lock);
 }
 

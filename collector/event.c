@@ -18,6 +18,7 @@ static const struct {
 	{"device.posture", "posture", "silent", SEVERITY_MEDIUM},
 	{"device.posture", "posture", "unknown", SEVERITY_LOW},
 	{"device.lifecycle", "lifecycle", "revoked", SEVERITY_HIGH},
+	{"challenge.unanswered", NULL, NULL, SEVERITY_HIGH},
 	{"device.refused", NULL, NULL, SEVERITY_MEDIUM},
 	{"device.rekeyed", NULL, NULL, SEVERITY_LOW},
 	{"device.reprovision", NULL, NULL, SEVERITY_LOW},

@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "collector/answer.h"
+#include "collector/challenge.h"
 #include "collector/checkpoint.h"
 #include "collector/clock.h"
 #include "collector/counters.h"
@@ -37,6 +38,7 @@ struct pipeline {
 	struct evaluate *evaluate;
 	struct lease *lease;
 	struct watch *watch;
+	struct challenger *challenger;
 	struct outbox *outbox;
 	struct checkpointer *checkpointer;
 	struct forward *forward;
@@ -51,6 +53,7 @@ static int start_verify(struct pipeline *);
 static int start_store(struct pipeline *);
 static int start_evaluate(struct pipeline *);
 static int start_watch(struct pipeline *);
+static int start_challenge(struct pipeline *);
 static int start_outbox(struct pipeline *);
 static int start_forward(struct pipeline *);
 static int start_lease(struct pipeline *);
@@ -62,6 +65,7 @@ static void stop_verify(struct pipeline *);
 static void stop_store(struct pipeline *);
 static void stop_evaluate(struct pipeline *);
 static void stop_watch(struct pipeline *);
+static void stop_challenge(struct pipeline *);
 static void stop_outbox(struct pipeline *);
 static void stop_forward(struct pipeline *);
 static void stop_lease(struct pipeline *);
@@ -69,7 +73,8 @@ static void stop_checkpoint(struct pipeline *);
 
 /*
  * A report comes in at `subscribe`, which copies it into the queue; `verify` finishes it there, in any order; `store` takes the longest finished
- * run from the front and commits it, judged by the operator's policies; then `answer` sends receipts. `evaluate` judges what no report brings up.
+ * run from the front and commits it, judged by the operator's policies; then `answer` sends receipts. `evaluate` judges what no report brings up, and
+ * `challenge` has questions asked.
  * `lease` says which shards we subscribe to, and so sets it all going: it starts
  * after all of these and stops before them.
  */
@@ -87,6 +92,7 @@ static const struct stage {
 	{"evaluate", start_evaluate, stop_evaluate},
 	{"lease", start_lease, stop_lease},
 	{"watch", start_watch, stop_watch},
+	{"challenge", start_challenge, stop_challenge},
 	{"outbox", start_outbox, stop_outbox},
 	{"checkpoint", start_checkpoint, stop_checkpoint},
 	{"forward", start_forward, stop_forward},
@@ -324,6 +330,33 @@ static void
 stop_watch(struct pipeline *p)
 {
 	watch_stop(p->watch);
+}
+
+/* challenge */
+
+static bool
+is_up(void *context, unsigned shard)
+{
+	return subscribe_is_up(((struct pipeline *)context)->subscribe, shard);
+}
+
+static void
+send_challenge(void *context, const struct ueid *ueid, const struct ledger *ledger, struct slice nonce)
+{
+	answer_challenge(((struct pipeline *)context)->answer, ueid, ledger, nonce);
+}
+
+static int
+start_challenge(struct pipeline *p)
+{
+	p->challenger = challenger_start(p->settings, &(struct challenge_events){is_up, send_challenge, p});
+	return p->challenger == NULL ? -1 : 0;
+}
+
+static void
+stop_challenge(struct pipeline *p)
+{
+	challenger_stop(p->challenger);
 }
 
 /* outbox */

@@ -111,8 +111,10 @@ const struct statement query_statements[QUERIES] = {
 		 DEVICES_WITH("c.component_id = ANY ($7::text::int8[]) AND ($6::text IS NULL OR c.name = $6)"), 10},
 	[QUERY_DEVICE] =
 		{"device",
-		 /* The view's object with one more member. */
-		 "SELECT left(item, -1) || ', \"ledger\" : ' || (SELECT json_build_object('duplicates', "
+		 /* The view's object with two more members. */
+		 "SELECT left(item, -1) || ', \"challenge\" : ' || coalesce((SELECT c.item FROM challenge_item c WHERE "
+		 "c.device_id = v.device_id ORDER BY c.challenge_id DESC LIMIT 1), 'null') || ', \"ledger\" : ' || "
+		 "(SELECT json_build_object('duplicates', "
 		 "coalesce(sum(duplicates), 0)::int8, "
 		 "'late', coalesce(sum(late), 0)::int8, 'forks', coalesce(sum(forks), 0)::int8, 'chain_breaks', "
 		 "coalesce(sum(chain_breaks), 0)::int8, 'missing', (SELECT coalesce(sum(upper(missing) - "
@@ -242,6 +244,13 @@ const struct statement query_statements[QUERIES] = {
 			    "AND refusal_id > $4::int8 ORDER BY refusal_id LIMIT $3::int8",
 			    4},
 	/* clang-format off */
+	[QUERY_CHALLENGE_ASK] = {"challenge_ask", "SELECT item::text, created::int::int8 FROM challenge_ask($1::bytea, $2::int8::int, who_context())", 2},
+	[QUERY_CHALLENGES_HEAD] = {"challenges_head",
+		"SELECT json_build_object('stray_nonces', coalesce((SELECT n FROM challenge_stray s WHERE s.device_id = d.device_id AND s." TENANT "), 0))::text"
+		" FROM device d WHERE d.ueid = $1::bytea AND d." TENANT, 1},
+	[QUERY_CHALLENGES] = {"challenges",
+		"SELECT item, challenge_id FROM challenge_item WHERE " TENANT " AND device_id = (SELECT device_id FROM device d WHERE d.ueid = $1::bytea AND d." TENANT ")"
+		" AND challenge_id < CASE WHEN $3::int8 = 0 THEN 9223372036854775807 ELSE $3::int8 END ORDER BY challenge_id DESC LIMIT $2::int8", 3},
 	[QUERY_SINKS] = {"sinks", "SELECT item, sink_id FROM tenant_sinks() WHERE sink_id > $2::int8 ORDER BY sink_id LIMIT $1::int8", 2},
 	[QUERY_SINK_TENANT] = {"sink_tenant", "SELECT id FROM tenant WHERE " TENANT, 0},
 	[QUERY_SINK_ADD] = {"sink_add",

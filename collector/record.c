@@ -366,6 +366,24 @@ add_mark(struct transaction *t, const struct device *device, const char *policy,
 	row_text(r, violated ? "1" : "0");
 }
 
+/* Only a report that stands in the device's own ledger can prove anything. */
+static void
+add_answer(struct transaction *t, const struct message *m)
+{
+	struct rows *r;
+
+	if (m->report.nonce.at == NULL || m->verdict > LEDGER_LATE)
+		return;
+	row_int(transaction_row(t, LOCK_VERDICT), m->device->device_id);
+	r = transaction_row(t, ANSWER_CHALLENGE);
+	row_int(r, m->device->device_id);
+	row_int(r, m->device->tenant_id);
+	row_slice(r, m->report.nonce);
+	row_int(r, (int64_t)m->report.epoch);
+	row_int(r, (int64_t)m->report.seq);
+	row_bytes(r, m->sha256, DIGEST_SIZE);
+}
+
 /* One event a batch is enough to say that a key is in two places. */
 static int
 add_distrust(struct transaction *t, const struct docket *d)
@@ -396,6 +414,7 @@ add_docket(struct transaction *t, const struct docket *d)
 	for (size_t i = 0; i < d->n; i++)
 		if (message_is_stored(d->messages[i])) {
 			add_report(t, d->messages[i]);
+			add_answer(t, d->messages[i]);
 			if (add_device_events(t, d->messages[i]) < 0)
 				return -1;
 		}

@@ -57,6 +57,8 @@ static const struct option table[] = {
 		.help = "reports stored of a device that waits for approval"},
 	{.name = "checkpoint_interval", .type = OPTION_SECONDS, .offset = AT(checkpoint_interval), .initial = "1d", .min = 1, .max = 2678400,
 		.help = "time between two signed checkpoints of all devices' reports"},
+	{.name = "challenge_timeout", .type = OPTION_SECONDS, .offset = AT(challenge_timeout), .initial = "60", .min = 1, .max = 86400,
+		.help = "a device that is heard and has not answered a challenge for so long is told of"},
 	{.name = "silence_min", .type = OPTION_SECONDS, .offset = AT(silence_min), .initial = "60", .min = 1, .max = 86400,
 		.help = "nobody is called silent sooner than this, however short the interval"},
 	{.name = "event_retention", .type = OPTION_SECONDS, .offset = AT(event_retention), .initial = "30d", .min = 1, .max = 315360000,

@@ -33,6 +33,7 @@ struct settings {
 	int64_t park_seconds, park_max;	/* reports without a known key */
 	int64_t pending_max;	/* reports stored of a device on hold */
 	int64_t checkpoint_interval;	/* seconds */
+	int64_t challenge_timeout;	/* seconds that a device which is heard may take to answer */
 	int64_t silence_min;	/* seconds: nobody is silent sooner */
 	int64_t event_retention;	/* seconds */
 	int64_t quiet_retention, sections_retention;	/* seconds that reports are kept */

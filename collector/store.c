@@ -118,6 +118,8 @@ resolve(struct store *s)
 	return fate == FATE_COMMITTED ? DONE : AGAIN;
 }
 
+static void count_nonces(const struct store *, struct message **, size_t n);
+
 static enum outcome
 attempt(struct store *s, struct message **messages, size_t n)
 {
@@ -139,10 +141,32 @@ attempt(struct store *s, struct message **messages, size_t n)
 	now = clock_us(CLOCK_REALTIME); /* as received_us */
 	for (size_t i = 0; i < n; i++)
 		count_message(messages[i], now);
+	count_nonces(s, messages, n);
 	counter_add(COUNTER_BATCHES, 1);
 	counter_add(COUNTER_STORE_US, clock_us(CLOCK_MONOTONIC) - begun);
 	s->committed(s->context, &s->judge, messages, n);
 	return DONE;
+}
+
+static bool
+has_nonce(const struct message *m)
+{
+	return m->reason == REASON_OK && m->report.nonce.at != NULL && m->verdict <= LEDGER_LATE;
+}
+
+/* What the transaction says of them; of one whose COMMIT was in doubt nothing is known but that it is in. */
+static void
+count_nonces(const struct store *s, struct message **messages, size_t n)
+{
+	int64_t nonces = 0, answered;
+
+	for (size_t i = 0; i < n; i++)
+		nonces += has_nonce(messages[i]);
+	if (nonces == 0)
+		return;
+	answered = transaction_affected(s->transaction, ANSWER_CHALLENGE);
+	counter_add(COUNTER_CHALLENGES_ANSWERED, answered);
+	counter_add(COUNTER_NONCES_STRAY, nonces - answered);
 }
 
 static void

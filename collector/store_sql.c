@@ -129,6 +129,8 @@ const struct store_statement store_writes[WRITES] = {
 		" WHERE d.device_id = u.device_id AND"
 		" (d.serial, d.vendor, d.hwmodel, d.hwversion, d.oemid, d.swname, d.swversion, d.kernel) IS DISTINCT FROM"
 		" (u.serial, u.vendor, u.hwmodel, u.hwversion, u.oemid, u.swname, u.swversion, u.kernel)"},
+	[ANSWER_CHALLENGE] = {"answer_challenge", "84b88b",
+		"SELECT answer_challenges($1::bigint[], $2::int[], $3::bytea[], $4::bigint[], $5::bigint[], $6::bytea[])"},
 	/* Verdicts, see 005_judgement.sql. array_agg unpacks a state once for all policies. */
 	[MARK_DEVICE] = {"mark_device", "8tt", "SELECT mark_devices($1::bigint[], $2::text[], $3::text[])"},
 	[JUDGE_STATE] = {"judge_state", "888",

@@ -474,6 +474,18 @@ subscribe_heard(struct subscribe *s, unsigned shard, int64_t *since_ms, int64_t 
 	return since != 0 && until > since;
 }
 
+bool
+subscribe_is_up(struct subscribe *s, unsigned shard)
+{
+	struct client *c = &s->clients[shard];
+	bool up;
+
+	pthread_mutex_lock(&s->lock);
+	up = c->handle != NULL && atomic_load(&c->link) == LINK_UP;
+	pthread_mutex_unlock(&s->lock);
+	return up;
+}
+
 int
 subscribe_publish(struct subscribe *s, const struct ueid *ueid, struct slice receipt)
 {

@@ -32,6 +32,9 @@ bool subscribe_deaf(struct subscribe *, char *why);
    connection and a broker that did not answer for ten seconds begin it anew. Any thread. */
 bool subscribe_heard(struct subscribe *, unsigned shard, int64_t *since_ms, int64_t *until_ms);
 
+/* Whether we hold the shard and are connected, so that a receipt can go out. Any thread. */
+bool subscribe_is_up(struct subscribe *, unsigned shard);
+
 /* Hands a receipt to the shard's connection, QoS 1. -1: not held, not connected, or too many are on their way. */
 int subscribe_publish(struct subscribe *, const struct ueid *, struct slice receipt) WARN_UNUSED;
 

@@ -107,8 +107,22 @@ composer_told(struct composer *c, const struct composed *composed, bool with_cha
 		c->answered_at = now;
 	}
 	c->wants &= ~answers;
-	if (r->nonce.at != NULL)
+	if (r->nonce.at != NULL) {
+		memcpy(c->nonce_told, c->nonce, c->nonce_len);
+		c->nonce_told_len = c->nonce_len;
 		c->nonce_len = 0;
+	}
+}
+
+/* One at a time: a later one takes the place of one that waits. */
+static void
+hear_nonce(struct composer *c, struct slice nonce)
+{
+	if (nonce.at == NULL || nonce.len > sizeof c->nonce ||
+	    (nonce.len == c->nonce_told_len && memcmp(nonce.at, c->nonce_told, nonce.len) == 0))
+		return;
+	memcpy(c->nonce, nonce.at, nonce.len);
+	c->nonce_len = nonce.len;
 }
 
 bool
@@ -120,9 +134,6 @@ composer_heard(struct composer *c, const struct receipt *receipt, int64_t now)
 	c->heard = true;
 	c->heard_at = now;
 	c->wants |= wants;
-	if (receipt->nonce.at != NULL && receipt->nonce.len <= sizeof c->nonce) {
-		memcpy(c->nonce, receipt->nonce.at, receipt->nonce.len);
-		c->nonce_len = receipt->nonce.len;
-	}
+	hear_nonce(c, receipt->nonce);
 	return c->wants != 0 || c->nonce_len != 0;
 }

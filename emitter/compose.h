@@ -17,6 +17,8 @@ struct composer {
 	unsigned wants;		/* of enum receipt_want, not yet answered */
 	uint8_t nonce[LIMIT_NONCE];
 	size_t nonce_len;	/* 0: no challenge waits */
+	uint8_t nonce_told[LIMIT_NONCE];	/* the last one answered: its report is in the spool, and need not be made again */
+	size_t nonce_told_len;
 	unsigned answered;	/* what the report answered_seq brought; a receipt that does not know of it yet asks in vain for a while */
 	uint64_t answered_seq;
 	int64_t answered_at;

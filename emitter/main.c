@@ -302,13 +302,11 @@ report_now(struct emitter *e, int64_t now)
 		witness_told(e->witness, &inventory);
 }
 
-/* Written when something changed, and not more than once a second; unsynced, so an idle device's flash is left alone. */
-static void
+/* Written when something changed, and not more than once a second; unsynced, so an idle device's flash is left alone. Returns when to come again. */
+static int64_t
 tell_status(struct emitter *e, int64_t now, bool last)
 {
 	struct pipeline_status status;
-	if (now < e->status_at && !last)
-		return;
 	pipeline_status(e->pipeline, &status);
 	if (last)
 		status.connected = false;
@@ -317,11 +315,14 @@ tell_status(struct emitter *e, int64_t now, bool last)
 	told[COUNTERS] = status.connected;
 	told[COUNTERS + 1] = status.up_to;
 	if (memcmp(told, e->status_told, sizeof told) == 0)
-		return;
+		return INT64_MAX;
+	if (now < e->status_at && !last)
+		return e->status_at;
 	e->status_at = now + STATUS_MS;
 	memcpy(e->status_told, told, sizeof told);
 	if (status_write(e->settings.state_dir, &status, (uint32_t)e->settings.interval, wall_seconds()) != 0)
 		log_debug("status not written error=\"%s\"", strerror(errno));
+	return INT64_MAX;
 }
 
 /* New settings hold only when all of them do; identity, state and what is observed need a restart. */
@@ -417,8 +418,8 @@ turn(struct emitter *e, int64_t now)
 		report_now(e, now);
 		next = pipeline_tick(e->pipeline, now);
 	}
-	tell_status(e, now, false);
-	return next;
+	int64_t again = tell_status(e, now, false);
+	return again < next ? again : next;
 }
 
 static int
@@ -426,7 +427,7 @@ run(struct emitter *e)
 {
 	while (!e->stop)
 		wait_until(e, turn(e, monotonic_ms()));
-	tell_status(e, monotonic_ms(), true);
+	(void)tell_status(e, monotonic_ms(), true);
 	return 0;
 }
 
@@ -453,7 +454,7 @@ run_once(struct emitter *e)
 		if (!receipted)
 			wait_until(e, next < least ? least : next < until ? next : until);
 	}
-	tell_status(e, monotonic_ms(), true);
+	(void)tell_status(e, monotonic_ms(), true);
 	if (seq == 0 || (!acked && !receipted)) {
 		log_error("no report was taken over; it stays in the spool seq=%" PRIu64, seq);
 		return 1;

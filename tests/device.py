@@ -470,6 +470,10 @@ class Device:
     def quiet(self, meta=None, **wrong):
         return self.report(self.quiet_claims(**(meta or {})), **wrong)
 
+    def answer(self, receipt, nonce=None, **wrong):
+        """What a challenge asks for: its nonce in the next report, at once."""
+        return self.report(self.quiet_claims(receipt=True), change={NONCE: nonce or receipt.nonce}, **wrong)
+
     def full(self, inventory_set=True, meta=None, readings=DEFAULT_READINGS, **wrong):
         claims = self.full_claims(inventory_set, **(meta or {}))
         if readings:
@@ -563,6 +567,14 @@ class Device:
             receipt = self.receipt(max(0.0, end - time.monotonic()))
             missing = any(first <= seq <= last for first, last in receipt.missing)
             if receipt.epoch == self.epoch and receipt.up_to >= seq and not missing:
+                return receipt
+
+    def challenge(self, timeout=10):
+        """Waits for a receipt that has a nonce."""
+        end = time.monotonic() + timeout
+        while True:
+            receipt = self.receipt(max(0.0, end - time.monotonic()))
+            if receipt.nonce:
                 return receipt
 
     def close(self):

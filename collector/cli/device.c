@@ -1,7 +1,9 @@
 #include "collector/cli/cli.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 int
 device_list(const struct command *command, int argc, char **argv)
@@ -88,6 +90,68 @@ device_retire(const struct command *command, int argc, char **argv)
 	return change("WITH changed AS (UPDATE device SET lifecycle = 'retired' WHERE ueid = decode($1, 'hex') "
 		      "AND lifecycle IN ('pending', 'active') " CHANGED ")" TELL("device.lifecycle"),
 		      1, (const char *const[]){argv[1]}, "no such device is pending or active");
+}
+
+#define EXPIRES "86400" /* seconds that the question stays open */
+#define LOOK_MS 100
+
+static bool
+is_answered(const char *ueid, const char *nonce)
+{
+	PGresult *res =
+		cli_query("SELECT FROM challenge c JOIN device d USING (device_id) WHERE d.ueid = decode($1, 'hex') "
+			  "AND c.nonce = decode($2, 'hex') AND c.outcome = 'answered'",
+			  2, (const char *const[]){ueid, nonce});
+	bool answered = PQntuples(res) > 0;
+
+	PQclear(res);
+	return answered;
+}
+
+/* A question that is open already is waited for as well. */
+int
+device_challenge(const struct command *command, int argc, char **argv)
+{
+	static const char told[] = "SELECT key AS field, value FROM json_each_text((SELECT challenge_json(c) FROM "
+				   "challenge c JOIN device d "
+				   "USING (device_id) WHERE d.ueid = decode($1, 'hex') AND c.nonce = decode($2, "
+				   "'hex'))) WHERE value IS NOT NULL";
+	static const char all[] =
+		"SELECT challenge_json(c) FROM challenge c JOIN device d USING (device_id) WHERE d.ueid = "
+		"decode($1, 'hex') AND c.nonce = decode($2, 'hex')";
+	const char *wait = NULL;
+	bool json = false, answered = false;
+	const struct cli_option options[] = {{"wait", &wait, NULL}, {"json", NULL, &json}};
+	PGresult *res;
+	char *nonce;
+
+	cli_parse(command, argc, argv, options, 2, 1, 1);
+	cli_check_ueid(argv[1]);
+	if (wait != NULL)
+		cli_check_number(wait, "--wait");
+	res = cli_query("SELECT item ->> 'nonce' FROM challenge_ask(decode($1, 'hex'), " EXPIRES ", $2)", 2,
+			(const char *const[]){argv[1], cli_who()});
+	if (PQntuples(res) == 0 || PQgetisnull(res, 0, 0))
+		cli_die(CLI_NO, "there is no device %s", argv[1]);
+	nonce = strdup(PQgetvalue(res, 0, 0));
+	PQclear(res);
+	if (nonce == NULL)
+		cli_die(CLI_WRONG, "out of memory");
+	for (int64_t left = wait == NULL ? 0 : atoll(wait) * 1000; left > 0 && !answered; left -= LOOK_MS) {
+		nanosleep(&(struct timespec){0, LOOK_MS * 1000000}, NULL);
+		answered = is_answered(argv[1], nonce);
+	}
+	const char *const which[] = {argv[1], nonce};
+
+	if (json) {
+		res = cli_query(all, 2, which);
+		puts(PQgetvalue(res, 0, 0));
+		PQclear(res);
+	} else {
+		cli_list(told, 2, which, false);
+	}
+	free(nonce);
+	return wait == NULL || answered ? CLI_YES : CLI_NO;
 }
 
 int

@@ -29,6 +29,8 @@ static const struct command commands[] = {
 	{"device", "show", device_show, "UEID [--json]", "one device"},
 	{"device", "approve", device_approve, "UEID", "admit a device that waits"},
 	{"device", "retire", device_retire, "UEID", "refuse its reports from now on"},
+	{"device", "challenge", device_challenge, "UEID [--wait SECONDS] [--json]",
+	 "ask a device to prove now that it holds its key"},
 	{"device", "reprovision", device_reprovision, "UEID [--hours N]",
 	 "vouch for the next epoch that it begins, after its storage was renewed"},
 	{"sink", "add", sink_add,

@@ -18,7 +18,7 @@ export function load(parameters, match, signal) {
 	return get("/v1/alerts", { state: unresolved, ...pick(parameters), cursor: parameters.cursor, limit }, signal);
 }
 
-async function act(event, path, body, done) {
+export async function act(event, path, body, done) {
 	const button = event.currentTarget;
 	button.disabled = true;
 	try {

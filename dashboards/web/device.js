@@ -1,7 +1,7 @@
 // One device: who it is, its facts, its inventory, its reports, and what the ledger says is missing.
 
 import { download, get } from "./api.js";
-import { list, outcome } from "./alerts.js";
+import { act, list, outcome } from "./alerts.js";
 import { address, ago, bar, bytes, clock, count, el, heard, nameOf, pages, reasons, since, span, standing, table } from "./dom.js";
 
 const limit = 100;
@@ -51,6 +51,19 @@ function evidence(d) {
 	const told = losses.filter(([name]) => d.ledger?.[name] > 0);
 	return el("p.evidence", {}, "Reports: ", told.length ? told.map(([name, word, tone], i) =>
 		[i > 0 && ", ", el(`a.${tone}.posture`, { href: `#/devices/${d.ueid}/ledger` }, `${count(d.ledger[name])} ${word}`)]) : "none missing, none forked");
+}
+
+// A challenge: whether the device could show, when it was asked, that it holds its key.
+const proofs = {
+	waiting: (c) => [el("span.unknown.posture", {}, "? Asked, and waited for"), ", ", ago(c.asked_at)],
+	unanswered: (c) => [el("span.degraded.posture", {}, "▲ Heard, but has not proved itself"), " since it was asked ", ago(c.asked_at)],
+	answered: (c) => [el("span.operational.posture", {}, "✔ Proved itself"), ` in ${count(c.round_trip_ms)} ms, `, ago(c.answered_at), ", by report ", count(c.seq)],
+	expired: (c) => [el("span.unknown.posture", {}, "? Not heard in time"), " since it was asked ", ago(c.asked_at)],
+};
+function proof(d) {
+	return el("p.evidence", { "data-key": "proof" }, el("button", { type: "button", onclick: (event) =>
+		act(event, `/v1/devices/${d.ueid}/challenge`, {}, (c) => c.state === "answered" ? "" : "The device is asked to prove that it holds its key now.") }, "Prove it now"), " ",
+		d.challenge ? proofs[d.challenge.state]?.(d.challenge) : el("span.soft", {}, "This device was not yet asked to prove itself."));
 }
 
 // What leads a list of names; the others follow by the alphabet.
@@ -110,11 +123,11 @@ function elements(told, why) {
 }
 
 function alerts(answer, device, here, parameters) {
-	return [outcome(), el("section.card", {}, list(answer?.items ?? [], "There has been no alert about this device.", "About"), answer && pages(answer, parameters, here))];
+	return [el("section.card", {}, list(answer?.items ?? [], "There has been no alert about this device.", "About"), answer && pages(answer, parameters, here))];
 }
 
 function openAlerts(open, device) {
-	return open?.items.length > 0 && [outcome(), el("section.card", { "data-key": "open" }, el("h2", {}, "Open alerts"), list(open.items, "", "About"),
+	return open?.items.length > 0 && [el("section.card", { "data-key": "open" }, el("h2", {}, "Open alerts"), list(open.items, "", "About"),
 		open.next && el("p.pages", {}, el("a", { href: `#/devices/${device.ueid}/alerts` }, "All alerts of this device")))];
 }
 
@@ -222,8 +235,9 @@ export function draw({ device, part, open }, parameters, match) {
 	return [
 		el("div.headline", {}, el("h1", {}, nameOf(device)), standing(device), el("span", {}, reasons(device)),
 			el("span.soft", {}, "since ", since(device.posture_since))),
+		outcome(),
 		...[openAlerts(open, device)].flat().filter(Boolean),
-		el("section.card", {}, identity(device), evidence(device)),
+		el("section.card", {}, identity(device), evidence(device), proof(device)),
 		el("nav.tabs", { "aria-label": "About the device" }, Object.entries(tabs).map(([name, { title }]) =>
 			el("a", { href: `#/devices/${device.ueid}/${name}`, "aria-current": name === tab && "page" }, title))),
 		...tabs[tab].draw(part, device, here, parameters),

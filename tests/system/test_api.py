@@ -49,6 +49,9 @@ p AS (INSERT INTO report_drop SELECT device_id, 81985529216486895, '[7,8)', tena
 r AS (INSERT INTO refusal_count SELECT device_id, 'bad-signature', tenant_id, 3 FROM d),
 f AS (INSERT INTO refusal (received_at, tenant_id, device_id, ueid, reason, size, sha256, sample)
 	SELECT now(), tenant_id, device_id, decode(%(ueid)s, 'hex'), 'bad-signature', 5, sha256('x'), '\\x00ff' FROM d, generate_series(1, 3)),
+ch AS (INSERT INTO challenge (device_id, tenant_id, nonce, asked_at, asked_by, expires_at, answered_at, round_trip_ms, report_sha256, epoch, seq, outcome)
+	SELECT device_id, tenant_id, '\\x0011223344556677', now(), 'test', now(), now(), 12, sha256('x'), 81985529216486895, 2, 'answered' FROM d),
+st AS (INSERT INTO challenge_stray SELECT device_id, tenant_id, 3 FROM d),
 v AS (INSERT INTO event (tenant_id, type) SELECT tenant_id, 'test' FROM d),
 q AS (INSERT INTO report_quiet SELECT device_id, 81985529216486895, n, now() + n * interval '1 ms', tenant_id, now(),
 	sha256((%(ueid)s || n)::bytea), 0, 0, (%(ueid)s || n)::bytea FROM d, unnest('{2,3,6,8,9}'::int[]) n)
@@ -129,7 +132,7 @@ def described():
 
 
 A, B = ueid("acme", 0), ueid("globex", 0)
-DEVICE_ROUTES = ["", "/state", "/inventory", "/ledger", "/reports", f"/reports/{EPOCH}/2"]
+DEVICE_ROUTES = ["", "/state", "/inventory", "/ledger", "/challenges", "/reports", f"/reports/{EPOCH}/2"]
 TENANT_ROUTES = ["/v1/fleet", "/v1/devices", *(f"/v1/devices/{A}{r}" for r in DEVICE_ROUTES), "/v1/refusals", "/v1/events",
                  "/v1/reports/" + hashlib.sha256(f"{A}2".encode()).hexdigest()]
 OPEN_ROUTES = ["/healthz", "/readyz", "/openapi.yaml", "/", "/app.js"]

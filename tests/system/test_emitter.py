@@ -229,15 +229,37 @@ def test_other_receipts_only_count(collector, emitter):
         "receipts_replayed": dict(iat=collector.iat - 50),
     }
     for counter, how in wrong.items():
-        collector.receipt(emitter.ueid, epoch, 1, sha256(collector.reports(emitter.ueid)[0][0]), wants=7, **how)
+        collector.receipt(emitter.ueid, epoch, 1, sha256(collector.reports(emitter.ueid)[0][0]), wants=7, nonce=bytes(8), **how)
         await_true(lambda: emitter.counter(counter) == 1, counter)
     collector.receipt(emitter.ueid, bytes(8), 2, digest)
     await_true(lambda: emitter.counter("receipts_epoch") == 1, "a foreign epoch")
-    collector.receipt(emitter.ueid, epoch, 2, bytes(32))
+    collector.receipt(emitter.ueid, epoch, 2, bytes(32), nonce=bytes(8))
     await_true(lambda: emitter.counter("receipts_digest") == 1, "a wrong digest")
-    collector.receipt(emitter.ueid, epoch, 1 << 40, bytes(32))
+    collector.receipt(emitter.ueid, epoch, 1 << 40, bytes(32), nonce=bytes(8))
     await_true(lambda: emitter.counter("receipts_ahead") == 1, "a number not used")
     assert emitter.status()["up_to"] == 2 and emitter.counter("receipts") == 1
+    last = seq_of(collector.reports(emitter.ueid)[-1][1])
+    collector.wait(emitter.ueid, lambda r: seq_of(r) > last + 1, "two reports more")
+    assert not [r for _, r in collector.reports(emitter.ueid) if device.NONCE in r.claims]
+
+
+def test_a_challenge_is_answered_at_once_and_once(collector, emitter):
+    emitter.configure(interval="1h")
+    emitter.start()
+    message, first = collector.wait(emitter.ueid, lambda r: seq_of(r) == 1, "a report")
+    epoch, nonces = epoch_of(first), [bytes([i]) * size for i, size in enumerate((8, 64), 1)]
+    collector.iat += 100  # an older receipt is still one of its certificate's time
+    for i, nonce in enumerate(nonces):
+        collector.receipt(emitter.ueid, epoch, 1, sha256(message), nonce=nonce)
+        _, answer = collector.wait(emitter.ueid, lambda r: r.claims.get(device.NONCE) == nonce, "the answer")
+        assert answer.claims[device.META][5] is True
+        collector.receipt(emitter.ueid, epoch, 1, sha256(message), nonce=nonce)  # as brokers repeat and collectors ask again
+        collector.receipt(emitter.ueid, epoch, 1, sha256(message), nonce=nonces[0], iat=collector.iat - 50)
+        await_true(lambda: (emitter.counter("receipts"), emitter.counter("receipts_replayed")) == (2 * i + 2, i + 1), "both receipts")
+    assert [r.claims[device.NONCE] for _, r in sorted(collector.reports(emitter.ueid), key=lambda one: seq_of(one[1])) if device.NONCE in r.claims] == nonces
+    for nonce in bytes(7), bytes(65):
+        collector.receipt(emitter.ueid, epoch, 1, sha256(message), nonce=nonce)
+    await_true(lambda: emitter.counter("receipts_untrusted") == 2, "a nonce of another size is none")
 
 
 def renew(emitter, pki):

@@ -253,6 +253,16 @@ def test_a_viewer_is_told_whose_that_is(page, run, alert):
     assert state_of(run, alert) == "open"
 
 
+def test_a_device_is_asked_to_prove_itself(browser, run):
+    sign_in(browser, run, run.env["FLEETSTATE_ANALYST_TOKEN"])
+    device = next(d for d in run.items("/v1/devices") if d["posture"] in ("operational", "degraded") and d["ueid"] != run.env["SELF_UEID"])
+    go(browser, f"#/devices/{device['ueid']}", "Prove it now")
+    browser.find_element(By.XPATH, "//button[.='Prove it now']").click()
+    until(browser, lambda: "Proved itself in" in text(browser), what="the answer on the page")
+    told = run.get(f"/v1/devices/{device['ueid']}")["challenge"]
+    assert told["state"] == "answered" and f"{told['round_trip_ms']:,} ms" in text(browser)
+
+
 def test_key_elements(page, run):
     me = run.env["SELF_UEID"]
     go(page, f"#/devices/{me}", "Key elements of NISTIR 8259")
