@@ -204,6 +204,8 @@ COLLECTOR := \
 	collector/response.c \
 	collector/negotiate.c \
 	collector/auth.c \
+	collector/source.c \
+	collector/guess.c \
 	collector/query.c \
 	collector/query_sql.c \
 	collector/cursor.c \

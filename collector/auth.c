@@ -109,13 +109,18 @@ secret_parse(const char *text, const char *prefix, uint8_t hash[DIGEST_SIZE])
 	return true;
 }
 
+const char *
+bearer(const char *authorization)
+{
+	return strncasecmp(authorization, "Bearer ", 7) == 0 ? authorization + 7 + strspn(authorization + 7, " ")
+							     : authorization;
+}
+
 bool
 token_parse(const char *authorization, uint8_t hash[DIGEST_SIZE])
 {
-	if (authorization == NULL || strncasecmp(authorization, "Bearer ", 7) != 0)
-		return false;
-	authorization += 7;
-	return secret_parse(authorization + strspn(authorization, " "), TOKEN_PREFIX, hash);
+	return authorization != NULL && bearer(authorization) != authorization &&
+	       secret_parse(bearer(authorization), TOKEN_PREFIX, hash);
 }
 
 bool

@@ -42,6 +42,8 @@ bool role_parse(const char *name, enum role *) WARN_UNUSED;
 /* From the value of an Authorization header, which may be NULL: the token's hash, or false if it has not the form of one of ours. */
 bool token_parse(const char *authorization, uint8_t hash[DIGEST_SIZE]) WARN_UNUSED;
 
+/* The token in it, whatever it looks like: what stands behind "Bearer", or all. */
+const char *bearer(const char *authorization);
 /* The same of a session's cookie. */
 bool session_parse(const char *cookie, uint8_t hash[DIGEST_SIZE]) WARN_UNUSED;
 

@@ -16,6 +16,7 @@
 #define REQUEST_TARGET 4096	/* bytes as sent; a cursor has 75 */
 #define REQUEST_SEGMENTS 8	/* our longest path has 6 */
 #define REQUEST_PARAMETERS 16	/* more than any list has */
+#define HINT_SIZE 11	/* the prefix and six more, which is too little to be of use to anybody */
 #define TIME_MAX 40		/* bytes of an RFC 3339 time, with more digits than anybody needs */
 #define REQUEST_VARIABLES 4	/* the most is 3, and a NULL behind them */
 
@@ -48,6 +49,7 @@ struct request {
 	bool openmetrics;	/* whether the Accept header names it */
 	uint8_t token[DIGEST_SIZE];	/* the hash of what the caller showed; meaningful where the route needs a role */
 	bool by_session;	/* it was a browser's session */
+	char hint[HINT_SIZE];	/* how it begins; "": nothing was shown */
 	bool malformed;		/* it was nothing that could be good */
 	const char *session;	/* the session's cookie; NULL: none. Lives as the headers do */
 	const char *tenant;	/* which one the caller wants, by parameter or in the body; NULL: its own */

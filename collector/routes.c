@@ -171,6 +171,17 @@ is_forged(const struct arrival *arrival, const struct request *request)
 	       !(origin_is(arrival->origin, arrival->host) && session_csrf_fits(arrival->session, arrival->csrf));
 }
 
+/* Printable, whatever it is. */
+static void
+note_hint(const char *shown, char hint[HINT_SIZE])
+{
+	size_t len = strnlen(shown, HINT_SIZE - 1);
+
+	for (size_t i = 0; i < len; i++)
+		hint[i] = (char)(shown[i] > ' ' && shown[i] <= '~' ? shown[i] : '?');
+	hint[len] = '\0';
+}
+
 /* Keeps what the caller shows. What can't be good is refused later, like what is not known: see routes_finish. */
 static enum problem
 judge_credential(const struct arrival *arrival, struct request *request)
@@ -181,6 +192,7 @@ judge_credential(const struct arrival *arrival, struct request *request)
 	if (arrival->authorization == NULL && arrival->session == NULL)
 		return PROBLEM_UNAUTHORIZED;
 	request->session = arrival->session;
+	note_hint(request->by_session ? arrival->session : bearer(arrival->authorization), request->hint);
 	request->malformed = request->by_session ? !session_parse(arrival->session, request->token)
 						 : !token_parse(arrival->authorization, request->token);
 	return !request->malformed && is_forged(arrival, request) ? PROBLEM_FORGED : PROBLEM_NONE;

@@ -13,7 +13,9 @@
 #include "collector/clock.h"
 #include "collector/counters.h"
 #include "collector/feed.h"
+#include "collector/guess.h"
 #include "collector/routes.h"
+#include "collector/source.h"
 #include "collector/vault.h"
 #include "schema/log.h"
 
@@ -25,6 +27,7 @@
 #define STREAMS 256 /* of events, open at once: the other connections are left to everyone else */
 #define STREAM_BLOCK (16 * 1024)
 #define BACKLOG 256
+#define FORWARDED_SIZE 1024 /* of X-Forwarded-For; the end of it counts */
 
 /* One request, from its first line to the last byte of its answer. */
 struct exchange {
@@ -36,6 +39,8 @@ struct exchange {
 	struct response response; /* of a stream: the piece that is being sent */
 	size_t sent; /* of the piece */
 	int64_t body_until_ms;
+	int64_t kept_until_ms; /* the response is whole, and kept back; 0: it is not */
+	char source[SOURCE_SIZE];
 	bool begun; /* libmicrohttpd has called for it once */
 	bool accepted; /* nothing is wrong with its headers */
 	bool done; /* the response is whole */
@@ -49,6 +54,8 @@ struct serve {
 	struct MHD_Daemon *daemon;
 	struct query_pool *pool;
 	struct feed *feed;
+	struct guesses *guesses;
+	int64_t proxies;
 	struct vault_key vault;
 	bool has_vault;
 	const struct readiness *readiness;
@@ -228,8 +235,13 @@ enqueue(struct serve *serve, struct exchange *exchange)
 }
 
 static void
-wait_for_events(struct exchange *exchange)
+wait_aside(struct exchange *exchange)
 {
+	if (exchange->kept_until_ms > 0) {
+		exchange->waiter = (struct waiter){.after = INT64_MAX, .until_ms = exchange->kept_until_ms};
+		feed_wait(exchange->serve->feed, &exchange->waiter);
+		return;
+	}
 	exchange->waiter.tenant_id = exchange->request.tenant_id;
 	exchange->waiter.after = exchange->request.reading.after;
 	exchange->waiter.until_ms = exchange->request.reading.until_ms;
@@ -245,7 +257,7 @@ keep_waiting(struct serve *serve, struct exchange *exchange)
 	pthread_mutex_lock(&serve->lock);
 	taken = !serve->stopping;
 	if (taken)
-		wait_for_events(exchange);
+		wait_aside(exchange);
 	pthread_mutex_unlock(&serve->lock);
 	return taken;
 }
@@ -262,7 +274,7 @@ put_aside(struct serve *serve, struct exchange *exchange, bool waits)
 		/* Before others can see it: they may be done with it at once. */
 		MHD_suspend_connection(exchange->connection);
 		if (waits)
-			wait_for_events(exchange);
+			wait_aside(exchange);
 		else
 			enqueue(serve, exchange);
 	}
@@ -347,6 +359,23 @@ continue_stream(struct exchange *exchange)
 		response_free(&exchange->response);
 }
 
+/* Whether the answer to what may be a guess is kept back. */
+static bool
+keep_back(struct serve *serve, struct exchange *exchange)
+{
+	int64_t ms;
+
+	if (exchange->response.problem != PROBLEM_UNAUTHORIZED || exchange->request.hint[0] == '\0')
+		return false;
+	counter_add(COUNTER_SIGN_INS_REFUSED, 1);
+	ms = guesses_failed(serve->guesses, exchange->source, exchange->request.hint, clock_ms());
+	if (ms == 0)
+		return false;
+	counter_add(COUNTER_SIGN_INS_DELAYED, 1);
+	exchange->kept_until_ms = clock_ms() + ms;
+	return keep_waiting(serve, exchange);
+}
+
 /* True if it is put aside once more. */
 static bool
 begin_answer(struct serve *serve, struct exchange *exchange)
@@ -354,6 +383,8 @@ begin_answer(struct serve *serve, struct exchange *exchange)
 	struct response *response = &exchange->response;
 
 	routes_finish(&exchange->request, response);
+	if (keep_back(serve, exchange))
+		return true;
 	if (response->waits && !response->streams) {
 		response_free(response);
 		if (keep_waiting(serve, exchange))
@@ -381,11 +412,55 @@ work(void *context)
 	while ((exchange = next_exchange(context)) != NULL) {
 		if (exchange->streaming)
 			continue_stream(exchange);
+		else if (exchange->kept_until_ms > 0)
+			exchange->done = true;
 		else if (begin_answer(context, exchange))
 			continue;
 		MHD_resume_connection(exchange->connection);
 	}
 	return NULL;
+}
+
+struct forwarded {
+	char text[FORWARDED_SIZE];
+	size_t len;
+};
+
+/* A proxy may append a line of its own. Of what does not fit the beginning is lost, which nobody vouches for. */
+static enum MHD_Result
+collect_forwarded(void *context, enum MHD_ValueKind kind, const char *name, const char *value)
+{
+	struct forwarded *f = context;
+	size_t len = value == NULL ? 0 : strlen(value);
+
+	(void)kind;
+	if (strcasecmp(name, "X-Forwarded-For") != 0 || len == 0)
+		return MHD_YES;
+	if (len > sizeof f->text - 2) {
+		value += len - (sizeof f->text - 2);
+		len = sizeof f->text - 2;
+	}
+	if (f->len + len + 2 > sizeof f->text)
+		f->len = 0;
+	if (f->len > 0)
+		f->text[f->len++] = ',';
+	memcpy(f->text + f->len, value, len);
+	f->len += len;
+	f->text[f->len] = '\0';
+	return MHD_YES;
+}
+
+static void
+find_source(struct exchange *exchange)
+{
+	const union MHD_ConnectionInfo *info =
+		MHD_get_connection_info(exchange->connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+	struct forwarded forwarded = {.len = 0};
+
+	if (exchange->serve->proxies > 0)
+		MHD_get_connection_values(exchange->connection, MHD_HEADER_KIND, collect_forwarded, &forwarded);
+	source_find(info == NULL ? NULL : info->client_addr, forwarded.len > 0 ? forwarded.text : NULL,
+		    exchange->serve->proxies, exchange->source);
 }
 
 static bool
@@ -405,6 +480,7 @@ begin(struct exchange *exchange, const char *method, bool has_body)
 	arrival.host = find_header(exchange->connection, MHD_HTTP_HEADER_HOST);
 	arrival.if_match = find_header(exchange->connection, MHD_HTTP_HEADER_IF_MATCH);
 	arrival.if_none_match = find_header(exchange->connection, MHD_HTTP_HEADER_IF_NONE_MATCH);
+	find_source(exchange);
 	exchange->accepted = true;
 	exchange->done = routes_begin(&arrival, &exchange->request, &exchange->response);
 	return exchange->done;
@@ -529,6 +605,7 @@ open_vault(struct serve *serve, const struct settings *settings)
 struct serve *
 serve_start(const struct settings *settings, const struct readiness *readiness, size_t n)
 {
+	const struct guess_limits limits = {settings->guess_free, settings->guess_delay, settings->guess_window};
 	struct serve *serve = calloc(1, sizeof *serve);
 	struct sockaddr_storage address;
 
@@ -539,7 +616,9 @@ serve_start(const struct settings *settings, const struct readiness *readiness, 
 	serve->last = &serve->first;
 	serve->readiness = readiness;
 	serve->readiness_len = n;
-	if (parse_address(settings, &address) < 0 || open_vault(serve, settings) < 0)
+	serve->proxies = settings->http_proxies;
+	serve->guesses = guesses_new(&limits);
+	if (serve->guesses == NULL || parse_address(settings, &address) < 0 || open_vault(serve, settings) < 0)
 		goto fail;
 	/* One connection for each worker, and one for the feed. */
 	serve->pool = query_pool_new(settings->database_api, (size_t)settings->http_threads + 1);
@@ -577,6 +656,7 @@ serve_stop(struct serve *serve)
 	if (serve->daemon != NULL)
 		MHD_stop_daemon(serve->daemon);
 	query_pool_free(serve->pool);
+	guesses_free(serve->guesses);
 	OPENSSL_cleanse(&serve->vault, sizeof serve->vault);
 	pthread_cond_destroy(&serve->filled);
 	pthread_mutex_destroy(&serve->lock);

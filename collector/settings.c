@@ -83,6 +83,14 @@ static const struct option table[] = {
 		.help = "port of the HTTP interface"},
 	{.name = "http_threads", .type = OPTION_NUMBER, .offset = AT(http_threads), .initial = "2", .min = 1, .max = 64,
 		.help = "threads that answer HTTP requests, each with a database connection"},
+	{.name = "http_proxies", .type = OPTION_NUMBER, .offset = AT(http_proxies), .initial = "0", .min = 0, .max = 16,
+		.help = "proxies in front, each of which appends to X-Forwarded-For whom it heard; 0: the header is not believed"},
+	{.name = "guess_free", .type = OPTION_NUMBER, .offset = AT(guess_free), .initial = "10", .min = 0, .max = 1000000,
+		.help = "failed sign-ins from one address, or with one token's first ten characters, before answers are delayed; 0: none is"},
+	{.name = "guess_delay", .type = OPTION_SECONDS, .offset = AT(guess_delay), .initial = "10", .min = 1, .max = 60,
+		.help = "the longest of these delays; the first is a quarter of a second, each further one twice as long"},
+	{.name = "guess_window", .type = OPTION_SECONDS, .offset = AT(guess_window), .initial = "15m", .min = 1, .max = 86400,
+		.help = "after so long without another failure they are forgotten"},
 };
 /* clang-format on */
 #define OPTIONS (sizeof table / sizeof table[0])

@@ -1,4 +1,4 @@
-/* The HTTP interface without a pipeline, for tests that put rows into the database themselves: serve-alone URI PORT. SIGUSR1 makes its one own
+/* The HTTP interface without a pipeline, for tests that put rows into the database themselves: serve-alone URI PORT [NAME VALUE ...] with numbers for some settings. SIGUSR1 makes its one own
    check of /readyz fail. */
 #include <signal.h>
 #include <stdatomic.h>
@@ -20,6 +20,22 @@ is_ready(void *context, char *why)
 	return !failing;
 }
 
+static void
+set(struct settings *settings, const char *name, const char *value)
+{
+	const struct {
+		const char *name;
+		int64_t *at;
+	} rows[] = {{"http_proxies", &settings->http_proxies},
+		    {"guess_free", &settings->guess_free},
+		    {"guess_delay", &settings->guess_delay},
+		    {"guess_window", &settings->guess_window}};
+
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+		if (strcmp(rows[i].name, name) == 0)
+			*rows[i].at = atoll(value);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -29,8 +45,10 @@ main(int argc, char **argv)
 	sigset_t signals;
 	int got;
 
-	if (argc != 3)
+	if (argc < 3 || argc % 2 == 0)
 		return 2;
+	for (int i = 3; i < argc; i += 2)
+		set(&settings, argv[i], argv[i + 1]);
 	settings.database_api = argv[1];
 	settings.http_port = atoi(argv[2]);
 	sigemptyset(&signals);

@@ -4,6 +4,7 @@ import hashlib
 import http.client
 import json
 import re
+import socket
 import statistics
 import time
 
@@ -30,7 +31,7 @@ BODIES = {
 def api(tmp_path_factory):
     directory = tmp_path_factory.mktemp("access")
     directory.chmod(0o777)
-    api = Api(directory, devices=20)
+    api = Api(directory, devices=20, http_proxies=1, guess_free=1000, guess_delay=2)
     for tenant in "acme", "globex":
         for role in ROLES[:3]:
             api.tokens[f"{tenant}-{role}"] = api.db.cli("token", "add", "--tenant", tenant, "--role", role, f"{tenant}'s {role}")
@@ -288,3 +289,79 @@ def test_a_narrowed_token_opens_a_narrowed_session(api):
     browser = Browser(api, api.tokens["scope-state"])
     assert browser.ask(f"/v1/devices/{A}/state").status_code == 200 and browser.ask(f"/v1/devices/{A}/inventory").status_code == 403
     assert browser.ask("/v1/session", "DELETE").status_code == 204
+
+
+# Guessing.
+
+def attempt(api, source, token):
+    """Status, and how long it took. `source` as the proxy in front tells it."""
+    started = time.monotonic()
+    status = requests.get(f"http://127.0.0.1:{api.port}/v1/fleet", headers={"Authorization": "Bearer " + token, "X-Forwarded-For": source}, timeout=30).status_code
+    return status, time.monotonic() - started
+
+
+@pytest.fixture
+def guarded(api):
+    """With few failures allowed."""
+    kept, api.settings = api.settings, ["http_proxies", "1", "guess_free", "3", "guess_delay", "1", "guess_window", "600"]
+    restart(api)
+    yield api
+    api.settings = kept
+    restart(api)
+
+
+def restart(api):
+    api.process.terminate()
+    assert api.process.wait(10) == 0
+    api.start()
+
+
+def guesses(n):
+    return ["fst_" + hashlib.sha256(str(i).encode()).hexdigest()[:42] + "A" for i in range(n)]
+
+
+def test_guesses_are_kept_waiting(guarded):
+    api = guarded
+    for tokens in guesses(6), ["x" * i for i in range(1, 7)]:  # such as could be good, and others
+        source = f"2001:db8:{len(tokens[1])}::1"
+        took = [attempt(api, source, token) for token in tokens]
+        assert {status for status, _ in took} == {401}
+        waits = [seconds for _, seconds in took]
+        assert max(waits[:3]) < 0.25 < waits[3] < 1.5 and waits[4] > 0.45 and waits[5] > 0.9
+    # What is good is not kept waiting, nor is anybody else; nor does the header tell what the proxy did not hear.
+    assert attempt(api, "2001:db8:47::1", api.tokens["acme"])[1] < 0.5
+    assert attempt(api, "2001:db8:99::1", guesses(9)[8])[1] < 0.5
+    assert attempt(api, "192.0.2.7, 2001:db8:47::2", guesses(10)[9])[1] > 0.9, "the same network"
+    assert attempt(api, "2001:db8:47::1, 192.0.2.7", guesses(11)[10])[1] < 0.5
+
+
+def test_one_token_guessed_at_from_everywhere(guarded):
+    waits = [attempt(guarded, f"203.0.113.{i}", "fst_AbCdEf" + token[10:])[1] for i, token in enumerate(guesses(6))]
+    assert max(waits[:3]) < 0.25 < waits[3] and waits[5] > 0.9
+
+
+def test_who_waits_holds_up_nobody_and_the_end(guarded):
+    api = guarded
+    for token in guesses(6):
+        attempt(api, "198.51.100.1", token)
+    sockets = []
+    for token in guesses(40):
+        s = socket.create_connection(("127.0.0.1", api.port), 10)
+        s.sendall(f"GET /v1/fleet HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 198.51.100.1\r\nAuthorization: Bearer {token}\r\n\r\n".encode())
+        sockets.append(s)
+    started = time.monotonic()
+    assert api.ask("/v1/fleet").status_code == 200 and time.monotonic() - started < 0.9
+    metrics = api.ask("/metrics").text
+    assert int(re.search(r"^fleetstate_sign_ins_delayed_total (\d+)$", metrics, re.M)[1]) >= 3
+    api.process.terminate()
+    assert api.process.wait(0.9) == 0, "the end waits for nobody"
+    for s in sockets:
+        s.close()
+    api.start()
+
+
+def test_no_credential_is_no_guess(guarded):
+    for _ in range(8):
+        started = time.monotonic()
+        guarded.problem(401, "unauthorized", "/v1/fleet", None)
+        assert time.monotonic() - started < 0.25

@@ -62,7 +62,8 @@ EPOCH = "0123456789abcdef"
 
 
 class Api:
-    def __init__(self, directory, devices=DEVICES, told=True):
+    def __init__(self, directory, devices=DEVICES, told=True, **settings):
+        self.settings = [str(word) for pair in settings.items() for word in pair]
         self.db = Database(directory, "fsync=off")
         self.db.cli("migrate")
         self.tokens = {}
@@ -77,7 +78,7 @@ class Api:
 
     def start(self):
         self.port = free_port()
-        self.process = subprocess.Popen([BIN / "serve-alone", self.db.uri("fleetstate_api"), str(self.port)])
+        self.process = subprocess.Popen([BIN / "serve-alone", self.db.uri("fleetstate_api"), str(self.port), *self.settings])
         await_true(self.is_up, "the server")
         self.session = requests.Session()
 

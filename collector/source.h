@@ -1,0 +1,20 @@
+/*
+ * Where a request comes from: the peer's address, or with trusted proxies in front the one that they tell of. Pure.
+ */
+#ifndef FLEETSTATE_COLLECTOR_SOURCE_H
+#define FLEETSTATE_COLLECTOR_SOURCE_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+
+#define SOURCE_SIZE 46	/* INET6_ADDRSTRLEN */
+
+/* Its text; an IPv4 address that is mapped into IPv6 is written as IPv4. `forwarded` is what X-Forwarded-For says in all, NULL: nothing. Each proxy has
+   appended whom it heard, so with n proxies the n-th from the end is whom the outermost heard: what stands before it anybody may have written. The
+   peer's own when there is no such address. "-": not known. */
+void source_find(const struct sockaddr *peer, const char *forwarded, int64_t proxies, char out[SOURCE_SIZE]);
+/* What one customer of a provider has: of an IPv6 address the first 64 bits, else the address. */
+void source_network(const char *source, char out[SOURCE_SIZE]);
+
+#endif
