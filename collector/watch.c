@@ -329,6 +329,15 @@ static const struct chore {
 };
 #define CHORES (sizeof chores / sizeof chores[0])
 
+/* Who wants to be told of silence sooner than it is looked for has it looked for sooner. */
+static int64_t
+period(const struct watch *w, const struct chore *chore)
+{
+	if (chore->run == look_for_silence && w->settings->silence_min < chore->period)
+		return w->settings->silence_min;
+	return chore->period;
+}
+
 static void *
 run(void *argument)
 {
@@ -338,7 +347,7 @@ run(void *argument)
 	while (!atomic_load(&w->stop)) {
 		for (size_t i = 0; i < CHORES && !atomic_load(&w->stop); i++)
 			if (clock_s() >= due[i]) {
-				due[i] = clock_s() + chores[i].period;
+				due[i] = clock_s() + period(w, &chores[i]);
 				chores[i].run(w);
 			}
 		nanosleep(&(struct timespec){0, 200000000}, NULL);

@@ -1,5 +1,8 @@
 """What tests stand on: the programs of a build, a private PostgreSQL, a private mosquitto, free ports, and waiting for a condition."""
 
+import contextlib
+import copy
+import itertools
 import os
 import pathlib
 import signal
@@ -66,6 +69,7 @@ class Database:
         self.start()
         with psycopg2.connect(self.uri("postgres", "postgres")) as db, db.cursor() as c:
             c.execute((ROOT / "schema/sql/roles.sql").read_text())
+        self.name, self.copies = "fleetstate", itertools.count(1)
         db = psycopg2.connect(self.uri("postgres", "postgres"))
         db.autocommit = True
         db.cursor().execute("CREATE DATABASE fleetstate OWNER fleetstate_owner")
@@ -77,8 +81,23 @@ class Database:
     def stop(self):
         subprocess.run([*self.control, "-m", "immediate", "stop"], check=True, capture_output=True)
 
-    def uri(self, role, database="fleetstate"):
-        return f"postgresql://{role}@127.0.0.1:{self.port}/{database}"
+    def copy(self):
+        """Another database in the same cluster, as this one is now. Nobody may be connected to this one."""
+        other = copy.copy(self)
+        other.name = f"copy{next(self.copies)}"
+        with contextlib.closing(psycopg2.connect(self.uri("postgres", "postgres"))) as db:
+            db.autocommit = True
+            cursor = db.cursor()
+            cursor.execute(f"CREATE DATABASE {other.name} TEMPLATE {self.name} OWNER fleetstate_owner")
+            # Settings of a database are not copied with it.
+            cursor.execute("SELECT unnest(setconfig) FROM pg_db_role_setting JOIN pg_database d ON d.oid = setdatabase WHERE datname = %s", (self.name,))
+            for setting, in cursor.fetchall():
+                name, _, value = setting.partition("=")
+                cursor.execute(f"ALTER DATABASE {other.name} SET {name} = %s", (value,))
+        return other
+
+    def uri(self, role, database=None):
+        return f"postgresql://{role}@127.0.0.1:{self.port}/{database or self.name}"
 
     def sql(self, text, parameters=(), role="fleetstate_owner"):
         with psycopg2.connect(self.uri(role)) as db, db.cursor() as c:

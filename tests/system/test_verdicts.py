@@ -32,13 +32,18 @@ def events(db, kind="alert.%"):
 # --- the rules alone, in the database
 
 
-@pytest.fixture
-def db(tmp_path_factory):
+@pytest.fixture(scope="module")
+def migrated(tmp_path_factory):
     database = Database(tmp_path_factory.mktemp("verdicts"), "fsync=off")
     database.cli("migrate")
     database.cli("tenant", "add", "acme", "Acme")
     yield database
     database.stop()
+
+
+@pytest.fixture
+def db(migrated):
+    return migrated.copy()
 
 
 def fleet(db, n, interval=30):
@@ -492,9 +497,9 @@ def test_silence_outages_and_a_restart(system):
     db = system.database
     db.sql("INSERT INTO device (tenant_id, ueid, lifecycle) SELECT tenant_id, decode('01ff' || lpad(to_hex(i), 30, '0'), 'hex'), 'active'"
            " FROM generate_series(1, 1000) i, tenant")
-    db.sql("INSERT INTO device_hot (device_id, tenant_id, hi, epoch, interval_s, last_seen) SELECT d.device_id, d.tenant_id, 1, 1, 4, now() FROM device d"
+    db.sql("INSERT INTO device_hot (device_id, tenant_id, hi, epoch, interval_s, last_seen) SELECT d.device_id, d.tenant_id, 1, 1, 3, now() FROM device d"
            " WHERE NOT EXISTS (SELECT FROM device_hot h WHERE h.device_id = d.device_id)")
-    db.sql("UPDATE device_hot SET interval_s = 86400 WHERE interval_s <> 4")
+    db.sql("UPDATE device_hot SET interval_s = 86400 WHERE interval_s <> 3")
     many, number = "d.ueid BETWEEN '\\x01ff0000' AND '\\x01ff0001'", "get_byte(d.ueid, 15) * 256 + get_byte(d.ueid, 16)"
     heard = f"UPDATE device_hot h SET last_seen = now() FROM device d WHERE d.device_id = h.device_id AND {many}"
     stop, lull = threading.Event(), threading.Event()
@@ -516,7 +521,7 @@ def test_silence_outages_and_a_restart(system):
         lull.set()
         system.broker.stop()
         await_true(lambda: opened() != [], "the outage's alert", 30)
-        await_true(lambda: db.one("SELECT now() > max(last_seen) + interval '20 s' FROM device_hot WHERE interval_s = 4"), "five intervals", 40)
+        await_true(lambda: db.one("SELECT now() > max(last_seen) + interval '15 s' FROM device_hot WHERE interval_s = 3"), "five intervals", 40)
         assert [row[:2] for row in opened()] == [("alert.opened", "broker")]
         assert db.one("SELECT count(*) FROM device WHERE posture = 'silent'") == 0
         system.broker.start()
@@ -530,9 +535,9 @@ def test_silence_outages_and_a_restart(system):
                                                                             if k in ("silence_min", "policy_ms")}).start()
         await_true(system.collector.is_ready, "readiness", 60)
         await_true(lambda: db.one("SELECT count(*) FROM collector") == 1, "the lease")
-        # Until it has looked for silence with all of them heard for three intervals.
+        # Until it has looked for silence with all of them heard for three intervals, between two of our own messages.
         restarted = db.one("SELECT now()")
-        await_true(lambda: db.one("SELECT now() > %s + interval '25 s'", (restarted,)), "looks for silence", 60)
+        await_true(lambda: db.one("SELECT now() > %s + interval '18 s'", (restarted,)), "looks for silence", 60)
         assert opened() == []
 
         quiet[0] = 50
