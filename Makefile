@@ -160,6 +160,7 @@ COLLECTOR := \
 	collector/counters.c \
 	collector/clock.c \
 	collector/lease.c \
+	collector/budget.c \
 	collector/subscribe.c \
 	collector/queue.c \
 	collector/workers.c \

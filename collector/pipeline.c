@@ -28,6 +28,7 @@
 struct pipeline {
 	const struct settings *settings;
 	struct queue *queue;
+	struct budget *budget;
 	struct keyring *keyring;
 	struct subscribe *subscribe;
 	struct answer *answer;
@@ -145,7 +146,8 @@ start_queue(struct pipeline *p)
 	p->keyring = keyring_new();
 	p->queue = queue_new((size_t)p->settings->queue_slots, (size_t)p->settings->queue_bytes,
 			     (unsigned)p->settings->workers);
-	if (p->keyring != NULL && p->queue != NULL)
+	p->budget = budget_new(p->settings->refusals_per_second);
+	if (p->keyring != NULL && p->queue != NULL && p->budget != NULL)
 		return 0;
 	stop_queue(p);
 	return -1;
@@ -154,6 +156,7 @@ start_queue(struct pipeline *p)
 static void
 stop_queue(struct pipeline *p)
 {
+	budget_free(p->budget);
 	queue_free(p->queue);
 	keyring_free(p->keyring);
 }
@@ -163,7 +166,7 @@ stop_queue(struct pipeline *p)
 static int
 start_subscribe(struct pipeline *p)
 {
-	p->subscribe = subscribe_start(p->settings, p->queue);
+	p->subscribe = subscribe_start(p->settings, p->queue, p->budget);
 	return p->subscribe == NULL ? -1 : 0;
 }
 
@@ -199,7 +202,7 @@ start_verify(struct pipeline *p)
 	database_free(db);
 	if (anchors == NULL)
 		return -1;
-	p->workers = workers_start(p->settings, p->queue, p->keyring, p->answer, anchors);
+	p->workers = workers_start(p->settings, p->queue, p->keyring, p->answer, p->budget, anchors);
 	return p->workers == NULL ? -1 : 0;
 }
 

@@ -53,6 +53,8 @@ static const struct option table[] = {
 		.help = "how long a report without a known key waits for its device's certificate"},
 	{.name = "park_max", .type = OPTION_NUMBER, .offset = AT(park_max), .initial = "4096", .min = 0, .max = 1048576,
 		.help = "reports that may wait so"},
+	{.name = "refusals_per_second", .type = OPTION_NUMBER, .offset = AT(refusals_per_second), .initial = "100", .min = 0, .max = 1000000,
+		.help = "messages of one device that may be refused, with twenty seconds' worth at once; what it sends beyond is given up unread; 0: any number"},
 	{.name = "pending_max", .type = OPTION_NUMBER, .offset = AT(pending_max), .initial = "1000", .min = 0, .max = 1000000,
 		.help = "reports stored of a device that waits for approval"},
 	{.name = "checkpoint_interval", .type = OPTION_SECONDS, .offset = AT(checkpoint_interval), .initial = "1d", .min = 1, .max = 2678400,

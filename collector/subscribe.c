@@ -49,11 +49,12 @@ struct client {
 struct subscribe {
 	const struct settings *settings;
 	struct queue *queue;
+	struct budget *budget;
 	struct client clients[SHARDS];
 	pthread_mutex_t lock; /* over the clients' handles */
 	pthread_t thread;
 	atomic_bool stop;
-	int64_t last_us; /* the last message's; of the receiving thread */
+	int64_t last_us, last_worked_us; /* the last message's, by the wall and by the receiving thread's own time */
 };
 
 static int64_t
@@ -188,13 +189,26 @@ on_canary(struct client *c, const MQTTAsync_message *message)
 	atomic_store(&c->heard_until, sent);
 }
 
-/* Called at the end of each message, in paho's receiving thread. */
+static int64_t
+thread_us(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+	return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
+}
+
+/* Called at the end of each message, in paho's receiving thread. A pause is time in which the thread did nothing: where a message takes long to come
+   in, as under a sanitizer, a nap after each of them would be all that it does. */
 static void
 gather(struct subscribe *s)
 {
-	if (clock_us() - s->last_us > PAUSE_US)
+	int64_t worked = thread_us() - s->last_worked_us;
+
+	if (clock_us() - s->last_us - worked > PAUSE_US)
 		nanosleep(&(struct timespec){0, GATHER_US * 1000}, NULL);
 	s->last_us = clock_us();
+	s->last_worked_us = thread_us();
 }
 
 /* paho acknowledges when this returns, and would bring the message back for ever if it returned 0. */
@@ -203,7 +217,7 @@ on_message(void *context, char *topic, int topic_len, MQTTAsync_message *message
 {
 	struct client *c = context;
 	size_t len = topic_len > 0 ? (size_t)topic_len : strlen(topic);
-	struct slice payload = {message->payload, (size_t)message->payloadlen};
+	struct slice name = {(uint8_t *)topic, len}, payload = {message->payload, (size_t)message->payloadlen};
 	/* Half the keep-alive: a longer wait would lose the connections of all shards. */
 	unsigned wait = (unsigned)c->subscribe->settings->keep_alive * 500;
 
@@ -212,8 +226,9 @@ on_message(void *context, char *topic, int topic_len, MQTTAsync_message *message
 	} else {
 		counter_add(COUNTER_MESSAGES, 1);
 		counter_add(COUNTER_MESSAGE_BYTES, message->payloadlen);
-		if (queue_put(c->subscribe->queue, c->shard, (struct slice){(uint8_t *)topic, len}, payload,
-			      atomic_load(&c->full) ? 0 : wait) < 0)
+		if (!budget_allows(c->subscribe->budget, name, clock_ms()))
+			counter_add(COUNTER_OVER_BUDGET, 1);
+		else if (queue_put(c->subscribe->queue, c->shard, name, payload, atomic_load(&c->full) ? 0 : wait) < 0)
 			hang_up(c);
 	}
 	MQTTAsync_freeMessage(&message);
@@ -503,7 +518,7 @@ subscribe_publish(struct subscribe *s, const struct ueid *ueid, struct slice rec
 }
 
 struct subscribe *
-subscribe_start(const struct settings *settings, struct queue *queue)
+subscribe_start(const struct settings *settings, struct queue *queue, struct budget *budget)
 {
 	struct subscribe *s = calloc(1, sizeof *s);
 
@@ -511,6 +526,7 @@ subscribe_start(const struct settings *settings, struct queue *queue)
 		return NULL;
 	s->settings = settings;
 	s->queue = queue;
+	s->budget = budget;
 	/* It would format a line for every packet and keep it for nobody. */
 	MQTTAsync_setTraceLevel(MQTTASYNC_TRACE_ERROR);
 	pthread_mutex_init(&s->lock, NULL);

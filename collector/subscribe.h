@@ -7,13 +7,14 @@
 
 #include <stdbool.h>
 
+#include "collector/budget.h"
 #include "collector/queue.h"
 #include "collector/settings.h"
 
 struct subscribe;
 
 /* Connects to nothing yet; starts the thread that connects, reconnects and sends canaries. NULL, logged, on failure. */
-struct subscribe *subscribe_start(const struct settings *, struct queue *) WARN_UNUSED;
+struct subscribe *subscribe_start(const struct settings *, struct queue *, struct budget *) WARN_UNUSED;
 /* Lets all shards go and ends. */
 void subscribe_stop(struct subscribe *);
 

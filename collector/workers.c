@@ -6,6 +6,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "collector/clock.h"
 #include "collector/counters.h"
 #include "collector/verify.h"
 #include "schema/log.h"
@@ -38,6 +39,7 @@ struct workers {
 	struct queue *queue;
 	struct keyring *keyring;
 	struct answer *answer;
+	struct budget *budget;
 	pthread_rwlock_t anchors_lock;
 	struct anchors *anchors;
 	int64_t park_us;
@@ -218,12 +220,15 @@ verify_run(struct worker *w, struct message **run, size_t n)
 {
 	struct message *finished[RUN_MAX];
 	size_t finished_n = 0, verified = 0;
+	int64_t now = clock_ms();
 
 	pthread_rwlock_rdlock(&w->all->anchors_lock);
 	for (size_t i = 0; i < n; i++) {
 		if (run[i]->reason == REASON_OK)
 			verify_message(run[i], w->cache, w->all->anchors);
 		verified += run[i]->reason == REASON_OK && !run[i]->parked;
+		if (run[i]->reason != REASON_OK && run[i]->reason != REASON_TOPIC_MALFORMED)
+			budget_refused(w->all->budget, &run[i]->ueid, now);
 	}
 	pthread_rwlock_unlock(&w->all->anchors_lock);
 	counter_add(COUNTER_VERIFIED, (int64_t)verified);
@@ -307,7 +312,7 @@ start_worker(struct workers *all, unsigned index, const struct settings *setting
 
 struct workers *
 workers_start(const struct settings *settings, struct queue *queue, struct keyring *keyring, struct answer *answer,
-	      struct anchors *anchors)
+	      struct budget *budget, struct anchors *anchors)
 {
 	unsigned n = (unsigned)settings->workers;
 	struct workers *all = calloc(1, sizeof *all + n * sizeof all->worker[0]);
@@ -317,6 +322,7 @@ workers_start(const struct settings *settings, struct queue *queue, struct keyri
 	all->queue = queue;
 	all->keyring = keyring;
 	all->answer = answer;
+	all->budget = budget;
 	all->anchors = anchors;
 	all->park_us = settings->park_seconds * 1000000;
 	all->park_max = (size_t)settings->park_max;

@@ -6,6 +6,7 @@
 #define FLEETSTATE_COLLECTOR_WORKERS_H
 
 #include "collector/answer.h"
+#include "collector/budget.h"
 #include "collector/enrol.h"
 #include "collector/keyring.h"
 #include "collector/queue.h"
@@ -14,7 +15,7 @@
 struct workers;
 
 /* NULL, logged, when the threads can't be made. The anchors are taken over. */
-struct workers *workers_start(const struct settings *, struct queue *, struct keyring *, struct answer *, struct anchors *) WARN_UNUSED;
+struct workers *workers_start(const struct settings *, struct queue *, struct keyring *, struct answer *, struct budget *, struct anchors *) WARN_UNUSED;
 /* The queue was closed: waits until they have finished what is in it. */
 void workers_join(struct workers *);
 void workers_free(struct workers *);	/* after workers_join, which it does if need be */
