@@ -8,6 +8,10 @@
 #include "schema/topics.h"
 
 #define FILTER_COMPONENT_VERSION 6 /* its place among the parameters */
+#define DEVICE_COLUMNS                                                                                                 \
+	"ueid tenant serial vendor hwmodel hwversion oemid swname swversion kernel lifecycle posture reasons "         \
+	"posture_since first_seen last_seen epoch seq interval_s support_until end_of_life state_digest "              \
+	"inventory_digest unknowns labels"
 #define QUERY_TEXT 128 /* bytes of q: longer than any serial number */
 
 /* Which filter leads, in this order: the statement then uses its index, and the others narrow what it finds. */
@@ -105,14 +109,43 @@ bind_range(struct request *request, struct response *response, struct call *call
 	return 0;
 }
 
+/* All that match. -1: the response is the problem. */
+static int
+check_export(const struct request *request, struct response *response, const char *format)
+{
+	if (strcmp(format, "csv") != 0 && strcmp(format, "ndjson") != 0)
+		response_problem(response, PROBLEM_BAD_PARAMETER, "format is json, csv or ndjson.");
+	else if (request_parameter(request, "limit") != NULL || request_parameter(request, "cursor") != NULL)
+		response_problem(response, PROBLEM_BAD_PARAMETER,
+				 "%s is the whole list: limit and cursor go with json.", format);
+	return response->status != 0 ? -1 : 0;
+}
+
+static void
+export_devices(struct request *request, struct response *response, struct call *call, const char *format)
+{
+	char *list;
+
+	if (check_export(request, response, format) < 0 || check_filters(request, response) < 0 ||
+	    bind_filters(request, response, call) < 0 || bind_range(request, response, call, &list) < 0)
+		return;
+	page_export(request, response, call, strcmp(format, "csv") == 0 ? DEVICE_COLUMNS : NULL);
+	free(list);
+}
+
 void
 api_devices(struct request *request, struct response *response)
 {
 	struct call call = {.query = choose(request)};
 	struct page page;
 	PGresult *rows;
+	const char *format = request_parameter(request, "format");
 	char *list;
 
+	if (format != NULL && strcmp(format, "json") != 0) {
+		export_devices(request, response, &call, format);
+		return;
+	}
 	if (check_filters(request, response) < 0 || bind_filters(request, response, &call) < 0 ||
 	    page_open(request, response, &page) < 0 || bind_range(request, response, &call, &list) < 0)
 		return;

@@ -8,6 +8,9 @@
 #include "collector/csv.h"
 #include "collector/routes.h"
 
+#define CSV_TYPE "text/csv; charset=utf-8; header=present"
+#define EXPORT_PIECE 1000 /* rows: at 700 bytes each far below what an answer may have */
+
 /* What a cursor is bound to: the route, its variables, and its filters in the route's order, each text ended by a NUL. */
 struct list {
 	uint8_t text[REQUEST_TARGET + 512];
@@ -215,12 +218,48 @@ page_csv(struct request *request, struct response *response, const struct page *
 	if (n < 0)
 		return;
 	response_json(response, (struct slice){NULL, 0});
-	response->type = "text/csv; charset=utf-8; header=present";
+	response->type = CSV_TYPE;
 	csv_head(response, columns);
 	for (int i = 0; i < n; i++)
 		csv_row(response, query_bytes(rows, i, 0), columns);
 	if (n < PQntuples(rows))
 		(void)make_next(request, response, rows, n - 1, keys, next);
+}
+
+void
+page_export(struct request *request, struct response *response, struct call *call, const char *columns)
+{
+	struct page page = {.limit = EXPORT_PIECE - 1, .cursor = {.keys = {request->reading.after}}};
+	bool first = !request->reading.begun;
+	PGresult *rows;
+	int n;
+
+	if (request->reading.ended)
+		return;
+	page_bind(&page, call, 1);
+	if (query_run(request, response, call, 1, &rows) < 0)
+		return;
+	response_json(response, (struct slice){NULL, 0});
+	response->type = columns != NULL ? CSV_TYPE : "application/x-ndjson";
+	response->streams = true;
+	if (first && columns != NULL)
+		csv_head(response, columns);
+	n = PQntuples(rows);
+	for (int i = 0; i < n; i++) {
+		struct slice item = query_bytes(rows, i, 0);
+
+		if (columns != NULL) {
+			csv_row(response, item, columns);
+		} else {
+			response_append(response, item.at, item.len);
+			response_text(response, "\n");
+		}
+	}
+	request->reading.begun = true;
+	request->reading.ended = n < EXPORT_PIECE;
+	if (n > 0)
+		request->reading.after = query_int8(rows, n - 1, 1);
+	PQclear(rows);
 }
 
 void

@@ -31,6 +31,10 @@ void page_answer(struct request *, struct response *, const struct page *, const
 /* All of it for a list that has no filter and one key: opens, asks, answers. */
 void page_list(struct request *, struct response *, enum query);
 
+/* The whole list instead of a page, in pieces of one transaction each: rows of (item's JSON, key). To be called for every piece with the call's filters
+   bound. As lines of JSON, or with `columns` as page_csv. */
+void page_export(struct request *, struct response *, struct call *, const char *columns);
+
 /* page_answer as comma-separated values; `columns` as csv_head takes them. The next page is in the Link header only. */
 void page_csv(struct request *, struct response *, const struct page *, const PGresult *, int keys, const char *columns);
 

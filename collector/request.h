@@ -40,10 +40,11 @@ struct request {
 	struct body body;
 	/* Headers; NULL: no such one. They live as long as the connection's request. */
 	const char *last_event_id, *accept_encoding, *if_match, *if_none_match;
-	/* Where a reader of events stands, from one call of its route's function to the next. */
+	/* Where a reader of events or of a whole list stands, from one call of its route's function to the next. */
 	struct {
 		bool begun;
-		int64_t after;		/* the position up to which it was told */
+		bool ended;		/* nothing is left of the list */
+		int64_t after;		/* the position or key up to which it was told */
 		int64_t until_ms;	/* when it is told that there is nothing, as clock_ms counts */
 	} reading;
 	bool openmetrics;	/* whether the Accept header names it */

@@ -45,6 +45,7 @@ struct exchange {
 	bool accepted; /* nothing is wrong with its headers */
 	bool done; /* the response is whole */
 	bool streaming; /* its answer has begun, and goes on piece by piece */
+	bool broken; /* and can't go on */
 	char target[]; /* as it came; libmicrohttpd's own is decoded already */
 };
 
@@ -299,7 +300,7 @@ read_stream(void *context, uint64_t position, char *to, size_t max)
 		return (ssize_t)len;
 	}
 	if (!piece->streams)
-		return MHD_CONTENT_READER_END_OF_STREAM;
+		return exchange->broken ? MHD_CONTENT_READER_END_WITH_ERROR : MHD_CONTENT_READER_END_OF_STREAM;
 	response_free(piece);
 	exchange->sent = 0;
 	return put_aside(exchange->serve, exchange, waits) ? 0 : MHD_CONTENT_READER_END_OF_STREAM;
@@ -350,13 +351,15 @@ on_wake(void *context, struct waiter *waiter)
 	pthread_mutex_unlock(&serve->lock);
 }
 
-/* The next piece of a stream. A problem ends it: what is on its way is no place to tell of it. */
+/* The next piece of a stream. A problem breaks the connection: what is on its way is no place to tell of it, and is not to look whole. */
 static void
 continue_stream(struct exchange *exchange)
 {
 	routes_finish(&exchange->request, &exchange->response);
-	if (!exchange->response.streams)
-		response_free(&exchange->response);
+	if (exchange->response.streams)
+		return;
+	exchange->broken = exchange->response.problem != PROBLEM_NONE;
+	response_free(&exchange->response);
 }
 
 /* Whether the answer to what may be a guess is kept back. */

@@ -1,7 +1,9 @@
 """The HTTP interface and the command line on a real PostgreSQL: what each route answers, what it refuses, and that no tenant sees another's."""
 
 import base64
+import csv
 import hashlib
+import io
 import json
 import re
 import signal
@@ -301,6 +303,37 @@ def test_an_answer_is_compressed_for_who_wants_it_and_not_sent_to_who_has_it(api
     assert requests.get(f"http://127.0.0.1:{api.port}/v1/devices", headers={"If-None-Match": "*"}, timeout=20).status_code == 401
 
 
+def test_the_whole_list_as_a_stream(api):
+    listed = api.pages("/v1/devices?limit=1000")
+    answer = api.ask("/v1/devices?format=ndjson")
+    assert answer.headers["Content-Type"] == "application/x-ndjson" and "Content-Length" not in answer.headers
+    assert [json.loads(line) for line in answer.text.splitlines()] == listed and len(listed) == DEVICES
+    answer = api.ask("/v1/devices?format=csv")
+    assert answer.headers["Content-Type"] == "text/csv; charset=utf-8; header=present" and answer.text.endswith("\r\n")
+    rows = list(csv.DictReader(io.StringIO(answer.text, newline="")))
+    assert [r["ueid"] for r in rows] == [d["ueid"] for d in listed]
+    assert set(rows[0]) == set(listed[0]) and all(r["posture"] == d["posture"] and r["seq"] == str(d["seq"]) for r, d in zip(rows, listed))
+    silent = [json.loads(line) for line in api.ask("/v1/devices?format=ndjson&posture=silent&model=model-1").text.splitlines()]
+    assert silent == [d for d in listed if (d["posture"], d["hwmodel"]) == ("silent", "model-1")]
+    assert api.ask("/v1/devices?format=ndjson&model=none").text == "" and api.ask("/v1/devices?format=csv&model=none").text.count("\r\n") == 1
+    for query in "format=xml", "format=", "format=csv&limit=10", "format=ndjson&cursor=x", "format=csv&posture=fine":
+        api.problem(400, "bad-parameter", "/v1/devices?" + query)
+    api.problem(401, "unauthorized", "/v1/devices?format=csv", "nobody's")
+
+
+def test_a_stream_that_is_not_whole_does_not_look_whole(api):
+    """Its token is revoked while it is read: what has come is no list of all devices, and the client is told."""
+    token = api.db.cli("token", "add", "--tenant", "acme", "--role", "viewer", "short-lived")
+    with socket.create_connection(("127.0.0.1", api.port), 10) as s:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        s.sendall(f"GET /v1/devices?format=ndjson HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n".encode())
+        got = s.recv(4096)
+        assert got.startswith(b"HTTP/1.1 200")
+        api.db.sql("UPDATE api_token SET revoked_at = now() WHERE name = 'short-lived'")
+        got += b"".join(iter(lambda: s.recv(65536), b""))
+    assert 0 < got.count(b'"ueid"') < DEVICES and not got.endswith(b"0\r\n\r\n")
+
+
 def test_refusals(api):
     items = api.pages("/v1/refusals?limit=2&reason=bad-signature&ueid=" + A)
     assert len(items) == 3 and base64.b64decode(items[0]["sample"]) == b"\x00\xff"
@@ -543,6 +576,7 @@ JUDGED = """
     SELECT alert_acknowledge(NULL, '{}', 'test');
     INSERT INTO verdict_pending (device_id, policy_id, tenant_id, epoch, seq, reports, due_at)
         SELECT device_id, 1, tenant_id, 1, 1, 1, now() FROM device WHERE tenant_id = %(tenant)s::int LIMIT 2;
+    INSERT INTO report_expired SELECT device_id, 1, false, tenant_id, 1, sha256('x'), 1 FROM device WHERE tenant_id = %(tenant)s::int LIMIT 2;
 """
 
 
