@@ -289,6 +289,11 @@ $(OUT)/unit/%: $(OUT)/tests/unit/%.o $(OUT)/libcollector.a $(OUT)/libemitter.a $
 $(OUT)/fleetstate-sim: $(call objects,$(wildcard tests/sim/*.c)) $(OUT)/libemitter.a $(OUT)/libschema.a
 	$(CC) $(LDFLAGS) -o $@ $^ $(EMITTER_LIBS) $(SCHEMA_LIBS)
 
+# The wall clock that `make chaos` sets for one program.
+$(OUT)/chaos-clock.so: tests/chaos/clock.c
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) -std=c11 $(WARN) -fPIC -shared -o $@ $<
+
 # The HTTP interface without a pipeline, for its tests.
 $(OUT)/serve-alone: $(OUT)/tests/system/serve_alone.o $(OUT)/libcollector.a $(OUT)/libschema.a
 	$(CC) $(LDFLAGS) -o $@ $^ $(COLLECTOR_LIBS) $(SCHEMA_LIBS)
@@ -349,6 +354,11 @@ bench:
 	@deploy/deps all
 	@tests/bench/run
 
+## make chaos    faults of all kinds under load, for 20 minutes; SHORT=1: for three; SEED=n: as that time
+chaos: all $(OUT)/fleetstate-sim $(OUT)/chaos-clock.so
+	@deploy/deps all
+	@FLEETSTATE_BIN=$(OUT) tests/chaos/run $(if $(SHORT),--short) $(if $(SEED),--seed $(SEED)) $(if $(ROUNDS),--rounds $(ROUNDS))
+
 ## make install  programs, manual pages, units and examples into DESTDIR and PREFIX; nothing is started
 BINDIR   := $(PREFIX)/bin
 MANDIR   := $(PREFIX)/share/man
@@ -375,7 +385,7 @@ install: all
 clean:
 	rm -rf $(BUILD)
 
-.PHONY: all help run unit-programs unit check bench install lint fuzz clean
+.PHONY: all help run unit-programs unit check bench chaos install lint fuzz clean
 .DELETE_ON_ERROR:
 .SECONDARY:
 -include $(shell find $(OUT) -name '*.d' 2>/dev/null)

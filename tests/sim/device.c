@@ -162,6 +162,8 @@ live_insecure(struct device *d)
 static void
 live_silent(struct device *d)
 {
+	if (d->fleet->awake)
+		return;
 	int64_t intervals = 4 + (int64_t)(world_random(&d->random) % 4);
 	d->wakes_at += intervals * (int64_t)d->fleet->interval * 1000;
 }
@@ -211,7 +213,8 @@ come_up(struct device *d, int64_t now)
 		.sign_key = d->sign_key,
 		.sign_certificate = d->sign_certificate,
 		.interval = d->fleet->interval,
-		.publish = {d->fleet->broker, d->fleet->ca, d->certificate, d->key, 30, 500, 30000},
+		.publish = {d->fleet->broker, d->fleet->ca, d->certificate, d->key, d->fleet->keep_alive, 500,
+			    d->fleet->backoff_max_ms},
 		.trust = d->fleet->trust,
 		.journal = d->fleet->journal,
 	};

@@ -13,6 +13,8 @@ struct fleet {
 	size_t spool_size;
 	uint64_t seed;
 	unsigned life;			/* changes per thousand reports of one device */
+	bool awake;			/* silence is none of them */
+	unsigned keep_alive, backoff_max_ms;	/* seconds; towards the broker */
 	struct receipt_trust *trust;
 	struct journal *journal;
 };

@@ -24,9 +24,9 @@
 #define DEVICES_MAX 4096
 
 struct settings {
-	int64_t devices, interval, seed, life, spool_size;
+	int64_t devices, interval, seed, life, spool_size, keep_alive, backoff_max;
 	char *pki, *state, *broker, *ca, *receipt_ca, *journal, *ueids, *log_level;
-	bool once_each, receipts;
+	bool once_each, receipts, awake;
 };
 
 #define AT(field) offsetof(struct settings, field)
@@ -49,6 +49,11 @@ static const struct option table[] = {
 		.help = "time between two reports of a device"},
 	{.name = "life", .type = OPTION_NUMBER, .offset = AT(life), .initial = "40", .min = 0, .max = 1000,
 		.help = "changes per thousand reports: updates, drift, silence; 0: nothing ever happens"},
+	{.name = "awake", .type = OPTION_FLAG, .offset = AT(awake), .initial = "no", .help = "no device ever falls silent"},
+	{.name = "keep_alive", .type = OPTION_SECONDS, .offset = AT(keep_alive), .initial = "30s", .min = 5, .max = 3600,
+		.help = "the broker is pinged when nothing else was sent for so long"},
+	{.name = "backoff_max", .type = OPTION_SECONDS, .offset = AT(backoff_max), .initial = "30s", .min = 1, .max = 3600,
+		.help = "the longest wait between two attempts to connect"},
 	{.name = "seed", .type = OPTION_NUMBER, .offset = AT(seed), .initial = "1", .min = 0, .max = INT64_MAX,
 		.help = "what models, firmware and lives follow from"},
 	{.name = "spool_size", .type = OPTION_BYTES, .offset = AT(spool_size), .initial = "2M", .min = 65536, .max = INT64_C(1) << 30,
@@ -197,6 +202,9 @@ open_fleet(struct sim *sim)
 		.spool_size = (size_t)s->spool_size,
 		.seed = (uint64_t)s->seed,
 		.life = (unsigned)s->life,
+		.awake = s->awake,
+		.keep_alive = (unsigned)s->keep_alive,
+		.backoff_max_ms = (unsigned)s->backoff_max * 1000,
 	};
 	if (mkdir(s->state, 0700) != 0 && errno != EEXIST) {
 		log_error("can't make %s: %s", s->state, strerror(errno));
