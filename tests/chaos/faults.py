@@ -196,6 +196,22 @@ def postgres_full(f):
 RECORD_HEAD = 24
 
 
+def crc32c(data):
+    """RFC 3720 B.4"""
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = (crc >> 1) ^ (0x82F63B78 if crc & 1 else 0)
+    return crc ^ 0xFFFFFFFF
+
+
+def is_sound(data):
+    """Whether a whole record begins there."""
+    end = RECORD_HEAD + int.from_bytes(data[4:8], "big")
+    return RECORD_HEAD < end <= len(data) and crc32c(data[:20] + data[24:end]) == int.from_bytes(data[20:24], "big")
+
+
 def torn(random, segment):
     """What a write that the machine's end cut off can leave behind the last whole record: a part of the next one, or its length in zeros."""
     data = segment.read_bytes()
@@ -226,7 +242,7 @@ def torn_tail(f):
             size = segment.stat().st_size
             with open(segment, "ab") as file:
                 file.write(tail)
-            torn_files.append((segment, size, bytes(tail)))
+            torn_files.append((segment, size))
     f.tell("torn", len(torn_files))
     if not torn_files:
         raise Failure("no spool had a record")
@@ -234,12 +250,13 @@ def torn_tail(f):
     for part in (system.emitter, system.sim):
         part.start()
 
-    def is_mended(segment, size, tail):
-        with contextlib.suppress(FileNotFoundError):
-            with open(segment, "rb") as file:
-                file.seek(size)
-                return file.read(len(tail)) != tail
-        return True
+    def is_mended(segment, size):
+        """The tail is cut off, and what stands there now is nothing or a record."""
+        try:
+            data = segment.read_bytes()[size:]
+        except FileNotFoundError:  # room was needed
+            return True
+        return not data or is_sound(data)
     await_true(lambda: all(is_mended(*one) for one in torn_files), "the torn tails to be cut off", EVIDENCE)
     await_true(lambda: system.emitter.status().get("pid") == system.emitter.pid and system.emitter.status()["spool"]["damaged"] > 0,
                "the emitter to tell of damage", EVIDENCE)
