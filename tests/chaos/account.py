@@ -1,5 +1,5 @@
-"""What was signed, by the journals, against what is stored and what was declared dropped. A journal is a file outside the emitter's state; a line is synced
-to it when the report is signed and before it is published: "ueid epoch seq sha256"."""
+"""What was signed, by the journals, against what is stored and what was declared dropped. A journal is a file outside the emitter's state; a line
+is synced to it when the report is signed and before it is published: "ueid epoch seq sha256"."""
 
 import collections
 import queue
@@ -16,7 +16,8 @@ SELECT encode(d.ueid, 'hex'), fleetstate.epoch_hex(h.epoch), h.hi,
  (SELECT min(lower(g.missing)) FROM fleetstate.report_gap g WHERE g.device_id = h.device_id AND g.epoch = h.epoch)
 FROM fleetstate.device d JOIN fleetstate.device_hot h USING (device_id)"""
 STORED = """
-SELECT encode(d.ueid, 'hex'), fleetstate.epoch_hex(r.epoch), r.seq, encode(r.sha256, 'hex') FROM fleetstate.report r JOIN fleetstate.device d USING (device_id)"""
+SELECT encode(d.ueid, 'hex'), fleetstate.epoch_hex(r.epoch), r.seq, encode(r.sha256, 'hex')
+FROM fleetstate.report r JOIN fleetstate.device d USING (device_id)"""
 DROPPED = """
 SELECT encode(d.ueid, 'hex'), fleetstate.epoch_hex(r.epoch), lower(r.dropped), upper(r.dropped)
 FROM fleetstate.report_drop r JOIN fleetstate.device d USING (device_id)"""

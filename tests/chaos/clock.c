@@ -1,6 +1,7 @@
 /*
- * A wall clock that can be set for one program, preloaded: the seconds in the file CHAOS_CLOCK are added to what the kernel says. The file is mapped, so
- * that a jump shows at once and costs no system call, which a confined emitter could not make. Only the wall clock jumps, as when somebody sets it.
+ * A wall clock that can be set for one program, preloaded: the seconds in the file CHAOS_CLOCK are added to what the kernel says. The file is
+ * mapped, so that a jump shows at once and costs no system call, which a confined emitter could not make. Only the wall clock jumps, as when
+ * somebody sets it.
  */
 #include <dlfcn.h>
 #include <errno.h>
@@ -90,7 +91,8 @@ of_the_kernel(const struct timespec *end)
 }
 
 int
-pthread_cond_timedwait(pthread_cond_t *restrict cond, pthread_mutex_t *restrict lock, const struct timespec *restrict end)
+pthread_cond_timedwait(pthread_cond_t *restrict cond, pthread_mutex_t *restrict lock,
+		       const struct timespec *restrict end)
 {
 	static int (*real)(pthread_cond_t *, pthread_mutex_t *, const struct timespec *);
 	struct timespec then = (cond->__data.__wrefs & ON_MONOTONIC) != 0 ? *end : of_the_kernel(end);

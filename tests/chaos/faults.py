@@ -1,5 +1,5 @@
-"""The faults, a row each of a table. A fault does harm, shows by evidence of its own that the harm was real, and takes it back when its generator goes on:
-from then on the time to recover is measured. What it draws it draws from the run's own random numbers, and tells."""
+"""The faults, a row each of a table. A fault does harm, shows by evidence of its own that the harm was real, and takes it back when its generator
+goes on: from then on the time to recover is measured. What it draws it draws from the run's own random numbers, and tells."""
 
 import contextlib
 import os
@@ -43,9 +43,11 @@ def kill_collector(f):
     names = f.draw("which", [["one"], ["two"], ["one"], ["two"], ["one", "two"]])
     for name in names:
         f.system.collectors[name].kill()
-    if len(names) == 1 and f.draw("until", ["at once", "at once", "at once", "taken over"]) == "taken over":
+    if len(names) == 1 and f.draw("until", ["soon", "soon", "soon", "taken over"]) == "taken over":
         other = f.system.other(names[0])
         await_true(lambda: sum(n for _, n in f.system.shards_of(other.name)) == 16, "the other collector to lead all shards", 60)
+    else:
+        f.sleep(0, 3)
     yield
     for name in names:
         f.system.collectors[name].start()
@@ -57,6 +59,7 @@ def kill_emitter(f):
         parts.append(f.system.sim)
     for part in parts:
         part.kill()
+    f.sleep(0, 2)
     yield
     for part in parts:
         part.start()
@@ -72,6 +75,7 @@ def kill_broker(f):
     broker.kill()
     if persistence == "none":
         broker.saved.unlink()
+    f.sleep(0, 3)
     yield
     since = broker.log_size()
     broker.start()
@@ -84,6 +88,7 @@ def kill_postgres(f):
     database = f.system.database
     if f.draw("what", ["all", "all", "one backend"]) == "all":
         database.kill()
+        f.sleep(0, 3)
         yield
         database.start()
         return
@@ -333,8 +338,8 @@ def duplicates(f):
 
 
 def lease_lost(f):
-    """The connection that holds a collector's locks ends while a transaction of the same collector is under way; or the whole collector stands still, others
-    take its shards, and it goes on as if nothing had been."""
+    """The connection that holds a collector's locks ends while a transaction of the same collector is under way; or the whole collector stands
+    still, the other takes its shards, and it goes on as if nothing had been."""
     system = f.system
     name = f.draw("whose", ["one", "two"])
     how = f.draw("how", ["connection", "standstill"])
