@@ -97,11 +97,16 @@ prepare(struct database *db, const struct statement *s)
 	return good ? 0 : -1;
 }
 
-/* No statement here is worth compiling, though the planner may hold it for dear because it was told to avoid something. */
+/* No statement here is worth compiling, though the planner may hold it for dear because it was told to avoid something. And the server looks whether
+   we are still there: of a machine or a network that is gone it would else learn nothing for hours, and keep our locks, the leases among them. */
+#define SESSION                                                                                                        \
+	"SET jit = off; SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 3; SET tcp_keepalives_count = 3;"   \
+	" SET tcp_user_timeout = 15000"
+
 static int
 prepare_all(struct database *db)
 {
-	if (database_exec(db, "SET jit = off") < 0)
+	if (database_exec(db, SESSION) < 0)
 		return -1;
 	for (size_t i = 0; i < db->n; i++)
 		if (prepare(db, &db->statements[i]) < 0)

@@ -30,11 +30,14 @@ class Faults:
 
 
 def signs(part):
-    """Signs a report within the next seconds: what works while the others do not."""
-    def signed():
-        return part.journal.stat().st_size if part.journal.exists() else 0
-    before = signed()
-    await_true(lambda: signed() > before, f"{part.name} to sign", EVIDENCE)
+    """Each of its devices signs a report within the next seconds: what works while the others do not, and what a start is over with."""
+    before = part.journal.stat().st_size if part.journal.exists() else 0
+
+    def signers():
+        with open(part.journal, "rb") as journal:
+            journal.seek(before)
+            return {line[:34] for line in journal.read().splitlines() if len(line) > 34}
+    await_true(lambda: part.journal.exists() and len(signers()) == part.devices, f"{part.name} to sign", EVIDENCE)
 
 
 # ---- kill -9
@@ -176,12 +179,31 @@ def full(directory):
 
 
 def spool_full(f):
-    sim = f.system.sim
-    since = sim.log_size()
-    with full(f.system.spools):
-        await_true(lambda: sim.logged("report not made: observed again next time stage=spool", since), "a report that is not made", EVIDENCE)
-        f.sleep(0, 3)
+    """A report that needs room gets it from receipted ones, or is not made. What starts can't reserve its numbers, so it does not start."""
+    system = f.system
+    signers = [system.emitter, system.sim]
+    since = {part: part.log_size() for part in signers}
+    starting = f.draw("while", ["running", "running", "starting"]) == "starting"
+    spools = set(system.spools.rglob("*.seg"))
+    with full(system.spools):
+        if starting:
+            for part in signers:
+                part.kill()
+                part.start()
+            await_true(lambda: not any(part.is_alive() for part in signers), "the emitters to give up their start", EVIDENCE)
+        else:
+            await_true(lambda: system.sim.logged("report not made: observed again next time stage=spool", since[system.sim])
+                       or any(not file.exists() for file in spools), "a report that needs room", EVIDENCE)
+            f.sleep(0, 4)
         yield
+    for part in signers:
+        if not part.is_alive():
+            if not part.logged("No space left on device", since[part]):
+                raise Failure(f"{part.name} ended for another reason: {part.tail()}")
+            part.start()
+    if starting:
+        for part in signers:
+            signs(part)
 
 
 def postgres_full(f):
@@ -262,6 +284,8 @@ def torn_tail(f):
         except FileNotFoundError:  # room was needed
             return True
         return not data or is_sound(data)
+    for part in (system.emitter, system.sim):
+        signs(part)
     await_true(lambda: all(is_mended(*one) for one in torn_files), "the torn tails to be cut off", EVIDENCE)
     await_true(lambda: system.emitter.status().get("pid") == system.emitter.pid and system.emitter.status()["spool"]["damaged"] > 0,
                "the emitter to tell of damage", EVIDENCE)

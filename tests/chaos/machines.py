@@ -306,6 +306,7 @@ class Emitters(Part):
 
     def __init__(self, name, directory, program, state, machine, clock, settings):
         self.state, self.settings = state, settings
+        self.devices = settings.get("devices", 1)
         self.program = BIN / program
         self.journal = directory / "signed" / name
         super().__init__(name, directory, [], machine, clock)
@@ -354,7 +355,7 @@ class System:
             "tls_certificate": f"{own}.crt", "tls_key": f"{own}.key", "sign_certificate": f"{own}.crt", "sign_key": f"{own}.key"})
         self.sim = Emitters("sim", directory, "fleetstate-sim", self.spools / "sim", self.machines["devices"], self.clocks["devices"], {
             **common, "devices": devices, "pki": self.pki, "ueids": self.pki / "fleet", "state": self.spools / "sim", "life": 15, "awake": True,
-            "seed": seed, "spool_size": "256K"})
+            "seed": seed, "spool_size": "64K"})
         self.parts = [self.database, self.broker, *self.collectors.values(), self.emitter, self.sim]
 
     def make_keys(self, devices):

@@ -739,3 +739,15 @@ def test_the_samples_of_refusals_and_the_events_have_their_order(system):
     positions = await_true(lambda: (system.database.one("SELECT count(*) FROM event WHERE position IS NULL") == 0) and
                            system.database.sql("SELECT position FROM event ORDER BY 1"), "all events numbered")
     assert [p for p, in positions] == list(range(1, len(positions) + 1))
+
+
+def test_the_database_looks_whether_a_collector_is_still_there(system):
+    """A machine that is gone says no goodbye: without this the server would keep its session, and with it the leases, for hours."""
+    def is_looked_at():
+        ours = {port for port, in system.database.sql("SELECT client_port FROM pg_stat_activity WHERE usename IN ('fleetstate_ingest',"
+                                                      " 'fleetstate_api')", role="postgres")}
+        told = subprocess.run(["ss", "-Htno", "state", "established", f"sport = :{system.database.port}"], capture_output=True, text=True).stdout
+        # ss writes seconds as 4.160ms, and what is further away in minutes.
+        looks = re.findall(r":(\d+) +timer:\(keepalive,(?:[0-5]\.\d+|\d+)(?:ms|sec),", told)
+        return len(ours) >= 4 and ours <= {int(port) for port in looks}
+    await_true(is_looked_at, "keep-alives on all connections")
