@@ -32,6 +32,9 @@ function address(path, parameters) {
 	return query.size ? `${path}?${query}` : path;
 }
 
+// For a link that the browser follows by itself, with the session's cookie.
+export const link = address;
+
 async function send(path, parameters, signal, method = "GET", body = undefined, more = {}) {
 	const headers = { ...more };
 	if (method !== "GET")

@@ -1,6 +1,6 @@
 // The device list: filters in the address, so that a view can be passed on; pages by cursor.
 
-import { get } from "./api.js";
+import { get, link } from "./api.js";
 import { address, el, heard, nameOf, pages, postures, reasons, standing, table } from "./dom.js";
 
 const limit = 50;
@@ -54,7 +54,8 @@ export function draw(list, parameters) {
 			field("component", "Has component", parameters), field("component_version", "in version", parameters),
 			parameters.policy && field("policy", "Violates policy", parameters),
 			el("button.main", { type: "submit" }, "Filter"),
-			chosen && el("a", { href: here }, "Show all")),
+			chosen && el("a", { href: here }, "Show all"),
+			el("a", { href: link("/v1/devices", { ...filtered, format: "csv" }), download: "devices.csv", title: "All that match, not only this page" }, "Export as CSV")),
 		el("section.card", {},
 			table(columns, list.items, chosen ? "No device matches. Model, firmware and component are compared whole; the first field finds parts." : "No device has enrolled yet.", (d) => d.ueid),
 			pages(list, parameters, here, filtered) || el("p.pages.soft", {}, list.items.length === 1 ? "1 device" : `${list.items.length} devices`)),

@@ -1,5 +1,6 @@
 """The analyst's page in a real browser: what is on it is what the interface says, it disturbs nobody, and nothing is asked of anyone else."""
 
+import csv
 import json
 import os
 import signal
@@ -139,6 +140,17 @@ def test_device_list_and_filter(page, run):
     page.get(shared)
     until(page, lambda: {r.get_attribute("data-key") for r in rows(page)} == expected)
     assert page.find_element(By.ID, "f-model").get_attribute("value") == model
+
+
+def test_the_list_is_exported_as_it_is_filtered(page, run, tmp_path):
+    devices = list(run.items("/v1/devices"))
+    model = next(d["hwmodel"] for d in devices if d["ueid"] != run.env["SELF_UEID"] and d["hwmodel"])
+    page.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)})
+    go(page, f"#/devices?model={model}", "Last heard")
+    page.find_element(By.CSS_SELECTOR, f"a[download][href*='model={model}']").click()
+    until(page, lambda: (tmp_path / "devices.csv").exists())
+    rows = list(csv.DictReader(open(tmp_path / "devices.csv", newline="")))
+    assert {r["ueid"] for r in rows} == {d["ueid"] for d in devices if d["hwmodel"] == model} and len(rows) < len(devices)
 
 
 def test_a_half_typed_filter_is_left_alone(page):
