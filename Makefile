@@ -182,6 +182,7 @@ COLLECTOR := \
 	collector/answer.c \
 	collector/challenge.c \
 	collector/evaluate.c \
+	collector/upkeep.c \
 	collector/watch.c \
 	collector/outbox.c \
 	collector/checkpoint.c \

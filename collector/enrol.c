@@ -312,15 +312,14 @@ copy_slice(struct slice from, struct slice *to)
 }
 
 static int
-read_validity(X509 *leaf, struct enrolment *e)
+read_validity(const X509 *x, int64_t *not_before, int64_t *not_after)
 {
 	struct tm begins, ends;
 
-	if (ASN1_TIME_to_tm(X509_get0_notBefore(leaf), &begins) != 1 ||
-	    ASN1_TIME_to_tm(X509_get0_notAfter(leaf), &ends) != 1)
+	if (ASN1_TIME_to_tm(X509_get0_notBefore(x), &begins) != 1 || ASN1_TIME_to_tm(X509_get0_notAfter(x), &ends) != 1)
 		return -1;
-	e->not_before = timegm(&begins);
-	e->not_after = timegm(&ends);
+	*not_before = timegm(&begins);
+	*not_after = timegm(&ends);
 	return 0;
 }
 
@@ -355,7 +354,7 @@ read_enrolment(struct enrolment *e, X509 *leaf, const struct slice *chain, size_
 {
 	enum reason reason;
 
-	if (read_spki(leaf, &e->spki) < 0 || read_validity(leaf, e) < 0)
+	if (read_spki(leaf, &e->spki) < 0 || read_validity(leaf, &e->not_before, &e->not_after) < 0)
 		return REASON_CERTIFICATE_MALFORMED;
 	reason = check_key(e->spki, kid);
 	if (reason != REASON_OK)
@@ -419,6 +418,65 @@ enrol_chain(const struct anchors *anchors, const struct slice *chain, size_t n, 
 
 	ueid_print(ueid, hex);
 	return enrol_named(anchors, chain, n, hex, kid, now, out);
+}
+
+static void
+print_name(const X509_NAME *name, char out[RENEWAL_NAME])
+{
+	BIO *bio = BIO_new(BIO_s_mem());
+	char *text = NULL;
+	long len = 0;
+
+	if (bio != NULL && X509_NAME_print_ex(bio, name, 0, XN_FLAG_RFC2253) >= 0)
+		len = BIO_get_mem_data(bio, &text);
+	snprintf(out, RENEWAL_NAME, "%.*s", (int)(len < RENEWAL_NAME ? len : RENEWAL_NAME - 1), len > 0 ? text : "");
+	BIO_free(bio);
+}
+
+/* Of it and what was found so far. One whose times can't be read is long due. */
+static void
+renew_sooner(const X509 *x, int64_t warning, bool first, struct renewal *r)
+{
+	int64_t not_before = 0, not_after = 0, before;
+
+	if (read_validity(x, &not_before, &not_after) < 0)
+		not_before = not_after = 0;
+	before = (not_after - not_before) / 4;
+	if (before > warning)
+		before = warning;
+	if (!first && not_after - before >= r->due)
+		return;
+	r->due = not_after - before;
+	r->not_after = not_after;
+	print_name(X509_get_subject_name(x), r->name);
+}
+
+int
+renewal_of_pem(const char *name, int64_t warning, struct renewal *r)
+{
+	FILE *file = fopen(name, "re");
+	bool some = false;
+	X509 *x;
+
+	if (file == NULL)
+		return -1;
+	while ((x = PEM_read_X509(file, NULL, NULL, NULL)) != NULL) {
+		renew_sooner(x, warning, !some, r);
+		some = true;
+		X509_free(x);
+	}
+	some = some && at_pem_end();
+	fclose(file);
+	ERR_clear_error();
+	return some ? 0 : -1;
+}
+
+bool
+renewal_of_anchors(const struct anchors *anchors, int64_t warning, struct renewal *r)
+{
+	for (size_t i = 0; i < anchors->len; i++)
+		renew_sooner(anchors->at[i].certificate, warning, i == 0, r);
+	return anchors->len > 0;
 }
 
 bool

@@ -36,6 +36,17 @@ enum reason enrol_chain(const struct anchors *, const struct slice *chain, size_
 /* The same for another common name: of who signs receipts and checkpoints. */
 enum reason enrol_named(const struct anchors *, const struct slice *chain, size_t n, const char *name, struct slice kid, int64_t now,
 	struct enrolment **out) WARN_UNUSED;
+/* Of several certificates the one that is to be renewed first. */
+#define RENEWAL_NAME 128
+struct renewal {
+	int64_t due;			/* seconds since 1970: `warning` before its end, or in its last quarter when it lives less than four of these */
+	int64_t not_after;
+	char name[RENEWAL_NAME];	/* its subject as RFC 2253 writes it, in ASCII; cut off */
+};
+/* -1: the PEM file can't be read, or holds no certificate. `warning` is in seconds. */
+int renewal_of_pem(const char *file, int64_t warning, struct renewal *) WARN_UNUSED;
+/* False: there are no anchors. */
+bool renewal_of_anchors(const struct anchors *, int64_t warning, struct renewal *) WARN_UNUSED;
 /* Whether it is a certificate whose time begins after `then`; nothing else of it is looked at. */
 bool certificate_begins_after(struct slice der, int64_t then);
 void enrolment_free(struct enrolment *);

@@ -25,7 +25,7 @@
 /* clang-format off */
 enum { SINKS, TAKE, FETCH_ALL, FETCH_TENANT, STORE, BURY, TESTED };
 #define FETCH_SQL(mine) \
-	"SELECT h.top, h.oldest, e.position, e.event_id, e.time, t.id, e.type, e.ueid, e.data::text FROM event_head h" \
+	"SELECT h.top, h.oldest, e.position, e.event_id, e.time, coalesce(t.id, 'operator'), e.type, e.ueid, e.data::text FROM event_head h" \
 	" LEFT JOIN LATERAL (SELECT * FROM event WHERE position > $1::int8 AND position <= h.top" mine " ORDER BY position LIMIT $2::int8) e ON true" \
 	" LEFT JOIN tenant t ON t.tenant_id = e.tenant_id ORDER BY e.position"
 const struct statement lane_statements[] = {

@@ -36,6 +36,10 @@ struct settings {
 	int64_t checkpoint_interval;	/* seconds */
 	int64_t challenge_timeout;	/* seconds that a device which is heard may take to answer */
 	int64_t silence_min;	/* seconds: nobody is silent sooner */
+	int64_t certificate_warning, certificate_urgent;	/* seconds before its end */
+	char *disks;		/* paths with spaces between; NULL: the usual */
+	int64_t disk_free;	/* bytes; 0: disks are not looked at */
+	int64_t database_size;	/* bytes; 0: it may grow */
 	int64_t event_retention;	/* seconds */
 	int64_t quiet_retention, sections_retention;	/* seconds that reports are kept */
 	bool retention_uncovered;	/* also reports that no checkpoint speaks for may go */

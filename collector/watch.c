@@ -10,19 +10,20 @@
 #include "collector/counters.h"
 #include "collector/database.h"
 #include "collector/store_sql.h"
+#include "collector/upkeep.h"
 #include "schema/log.h"
 #include "schema/topics.h"
 
 #define CHANNEL "fleetstate_device" /* NOTIFY with a ueid in hex */
 #define MARKS_MAX 5000 /* devices marked in one transaction */
-#define TROUBLES 4
+#define TROUBLES 6
 #define TELL_SECONDS 15 /* a word of ours that is a minute old is no longer believed */
-#define WHY_SIZE 256
+#define WHY_SIZE UPKEEP_WHY
 #define TEXT_OF(x) #x
 #define TEXT(x) TEXT_OF(x)
 
 /* clang-format off */
-enum { PARTITIONS, SILENCE, RETURN, ENDING, TROUBLE, GONE, RUN_OUT, LAG, REFUSALS, TRIM, ANCHORS };
+enum { PARTITIONS, SILENCE, RETURN, ENDING, TROUBLE, GONE, RUN_OUT, LAG, SIZE, REFUSALS, TRIM, ANCHORS };
 static const struct statement statements[] = {
 	[PARTITIONS] = {"partitions", "SELECT make_partitions(3)", 0},
 	/* $1: nobody is silent sooner; $2 to $4: our shards, from when and till when we heard each without a break. A device is not silent for what we
@@ -32,8 +33,8 @@ static const struct statement statements[] = {
 		"  FROM unnest($2::int[], $3::bigint[], $4::bigint[]) AS s (shard, since, until)),"
 		" late AS (SELECT d.device_id FROM device_hot h JOIN device d ON d.device_id = h.device_id"
 		"  JOIN s ON s.shard = get_byte(sha256(d.ueid), 0) >> 4 JOIN device_verdict v ON v.device_id = h.device_id"
-		"  WHERE h.interval_s > 0 AND d.lifecycle = 'active'"
-		"  AND outcome_at(v.outcomes, (SELECT slot FROM policy WHERE builtin AND id = 'silent')) NOT IN ('1', 'h', 'p')"
+		"  JOIN policy p ON p.builtin AND p.enabled AND p.id = 'silent'"
+		"  WHERE h.interval_s > 0 AND d.lifecycle = 'active' AND outcome_at(v.outcomes, p.slot) NOT IN ('1', 'h', 'p')"
 		"  AND h.last_seen < (SELECT max(until) FROM s) - make_interval(secs => greatest(3 * h.interval_s, $1::int))"
 		"  AND greatest(h.last_seen, s.since) < s.until - make_interval(secs => greatest(3 * h.interval_s, $1::int))"
 		"  ORDER BY d.device_id LIMIT " TEXT(MARKS_MAX) ")"
@@ -42,17 +43,20 @@ static const struct statement statements[] = {
 	[RETURN] = {"return",
 		"SELECT count(*), mark_devices(array_agg(device_id), array_agg('silent'::text), array_agg('0'::text)) FROM ("
 		" SELECT d.device_id FROM device d JOIN device_hot h ON h.device_id = d.device_id JOIN device_verdict v ON v.device_id = d.device_id"
-		" WHERE d.posture IN ('silent', 'untrusted')"
-		" AND outcome_at(v.outcomes, (SELECT slot FROM policy WHERE builtin AND id = 'silent')) IN ('1', 'h', 'p')"
+		" JOIN policy p ON p.builtin AND p.enabled AND p.id = 'silent'"
+		" WHERE d.posture IN ('silent', 'untrusted') AND outcome_at(v.outcomes, p.slot) IN ('1', 'h', 'p')"
 		" AND h.last_seen >= now() - make_interval(secs => greatest(3 * h.interval_s, $1::int)) ORDER BY d.device_id LIMIT " TEXT(MARKS_MAX) ") x", 1},
-	/* A month before, or in the last quarter of a certificate that lives less than four. */
+	/* $1, $2: seconds before a certificate's end, for the one and the other; or the last quarter, and sixteenth, of one that lives less than as many
+	   of these. */
 	[ENDING] = {"ending",
-		"SELECT count(*), mark_devices(array_agg(device_id), array_agg('certificate-ending'::text), array_agg(ends)) FROM ("
-		" SELECT * FROM (SELECT k.device_id, v.outcomes, CASE WHEN max(k.not_after - least(interval '30 days', (k.not_after - k.not_before) / 4)) < now()"
-		"   THEN '1' ELSE '0' END AS ends FROM device_key k JOIN device_verdict v ON v.device_id = k.device_id"
-		"  JOIN device d ON d.device_id = k.device_id WHERE k.status = 'active' AND d.lifecycle = 'active' GROUP BY k.device_id, v.outcomes) k"
-		" WHERE (ends = '1') <> (outcome_at(outcomes, (SELECT slot FROM policy WHERE builtin AND id = 'certificate-ending')) IN ('1', 'h', 'p'))"
-		" ORDER BY device_id LIMIT " TEXT(MARKS_MAX) ") x", 0},
+		"SELECT count(*), mark_devices(array_agg(device_id), array_agg(id), array_agg(ends)) FROM ("
+		" SELECT k.device_id, p.id, CASE WHEN k.ends THEN '1' ELSE '0' END AS ends"
+		" FROM (SELECT k.device_id, m.id, max(k.not_after - least(make_interval(secs => m.before), (k.not_after - k.not_before) / m.share)) < now() AS ends"
+		"  FROM device_key k, (VALUES ('certificate-ending', $1::int, 4), ('certificate-urgent', $2::int, 16)) m (id, before, share)"
+		"  WHERE k.status = 'active' GROUP BY k.device_id, m.id) k"
+		" JOIN policy p ON p.builtin AND p.enabled AND p.id = k.id JOIN device d ON d.device_id = k.device_id AND d.lifecycle = 'active'"
+		" JOIN device_verdict v ON v.device_id = k.device_id WHERE k.ends <> (outcome_at(v.outcomes, p.slot) IN ('1', 'h', 'p'))"
+		" ORDER BY k.device_id LIMIT " TEXT(MARKS_MAX) ") x", 2},
 	/* The system's own troubles: what there is to say of each, no row or NULL when there is none. $1: this collector. */
 	[TROUBLE] = {"trouble", "SELECT count(*) FROM report_trouble($1, $2, $3)", 3},
 	[GONE] = {"gone",
@@ -65,6 +69,7 @@ static const struct statement statements[] = {
 	[LAG] = {"lag",
 		"SELECT 'the oldest has waited since ' || rfc3339(time) FROM event WHERE position IS NULL AND time < now() - interval '1 minute'"
 		" ORDER BY event_id LIMIT 1", 0},
+	[SIZE] = {"size", "SELECT pg_database_size(current_database())", 0},
 	/* What was refused since the last event about it, once the window is over. */
 	[REFUSALS] = {"refusals",
 		"WITH r AS (UPDATE refusal_count r SET told_at = now(), told = r.untold, untold = 0 FROM"
@@ -85,6 +90,8 @@ struct watch {
 	const struct settings *settings;
 	struct watch_events events;
 	struct database *db;
+	struct upkeep *upkeep;
+	char disk_why[WHY_SIZE]; /* empty: nothing */
 	pthread_t thread;
 	atomic_bool stop;
 	int backend; /* the connection that listens */
@@ -158,6 +165,12 @@ mark_all(struct watch *w, int statement, const struct param *params, int n)
 	return sum;
 }
 
+static struct param
+number_param(char text[24], int64_t n)
+{
+	return (struct param){text, snprintf(text, 24, "%lld", (long long)n), false};
+}
+
 static void
 look_for_silence(struct watch *w)
 {
@@ -166,8 +179,7 @@ look_for_silence(struct watch *w)
 	struct param params[4];
 	int64_t from, to;
 
-	params[0] = (struct param){least, snprintf(least, sizeof least, "%lld", (long long)w->settings->silence_min),
-				   false};
+	params[0] = number_param(least, w->settings->silence_min);
 	(void)mark_all(w, RETURN, params, 1);
 	for (unsigned i = 0; i < SHARDS; i++)
 		if (w->events.heard(w->events.context, i, &from, &to)) {
@@ -186,7 +198,20 @@ look_for_silence(struct watch *w)
 static void
 look_for_endings(struct watch *w)
 {
-	(void)mark_all(w, ENDING, NULL, 0);
+	char warning[24], urgent[24];
+	const struct param params[2] = {number_param(warning, w->settings->certificate_warning),
+					number_param(urgent, w->settings->certificate_urgent)};
+
+	(void)mark_all(w, ENDING, params, 2);
+}
+
+/* The database's size is not asked for as often as the troubles are told. */
+static void
+look_at_disks(struct watch *w)
+{
+	int64_t size = w->settings->database_size > 0 ? run_statement(w, SIZE, NULL, 0) : -1;
+
+	(void)!upkeep_disks(w->upkeep, size, w->disk_why);
 }
 
 /* The system's own troubles. Each is told again while it lasts, and once that it is over; at first too, for what an earlier run of ours may have said. */
@@ -231,14 +256,25 @@ outbox_trouble(struct watch *w, char *why)
 	return ask_trouble(w, LAG, why);
 }
 
+static bool
+certificate_trouble(struct watch *w, char *why)
+{
+	return upkeep_certificates(w->upkeep, time(NULL), why);
+}
+
+static bool
+disk_trouble(struct watch *w, char *why)
+{
+	memcpy(why, w->disk_why, WHY_SIZE);
+	return why[0] != '\0';
+}
+
 static const struct trouble {
 	const char *policy;
 	bool (*is)(struct watch *, char *why);
 } troubles[TROUBLES] = {
-	{"broker", broker_trouble},
-	{"collector", collector_trouble},
-	{"partitions", partition_trouble},
-	{"outbox-lag", outbox_trouble},
+	{"broker", broker_trouble},     {"collector", collector_trouble},     {"partitions", partition_trouble},
+	{"outbox-lag", outbox_trouble}, {"certificate", certificate_trouble}, {"disk", disk_trouble},
 };
 
 static void
@@ -291,6 +327,7 @@ look_for_anchors(struct watch *w)
 	if (anchors == NULL)
 		return;
 	memcpy(w->anchors_mark, mark, sizeof mark);
+	upkeep_set_anchors(w->upkeep, anchors);
 	log_info("watch: trust anchors read");
 	w->events.anchors(w->events.context, anchors);
 }
@@ -324,8 +361,9 @@ static const struct chore {
 	void (*run)(struct watch *);
 	int64_t period;
 } chores[] = {
-	{listen_to_changes, 1}, {look_for_anchors, 2}, {look_for_troubles, 2},  {look_for_silence, 10},
-	{tell_refusals, 10},    {trim_samples, 60},    {look_for_endings, 600}, {make_partitions, 3600},
+	{listen_to_changes, 1}, {look_for_anchors, 2},   {look_at_disks, 4},
+	{look_for_troubles, 2}, {look_for_silence, 10},  {tell_refusals, 10},
+	{trim_samples, 60},     {look_for_endings, 600}, {make_partitions, 3600},
 };
 #define CHORES (sizeof chores / sizeof chores[0])
 
@@ -364,12 +402,14 @@ watch_start(const struct settings *settings, const struct watch_events *events)
 		return NULL;
 	w->settings = settings;
 	w->events = *events;
+	w->upkeep = upkeep_new(settings);
 	w->db = database_new(settings->database, statements, sizeof statements / sizeof statements[0]);
-	if (w->db != NULL && run_statement(w, PARTITIONS, NULL, 0) >= 0 &&
+	if (w->upkeep != NULL && w->db != NULL && run_statement(w, PARTITIONS, NULL, 0) >= 0 &&
 	    pthread_create(&w->thread, NULL, run, w) == 0)
 		return w;
 	log_error("watch: can't start");
 	database_free(w->db);
+	upkeep_free(w->upkeep);
 	free(w);
 	return NULL;
 }
@@ -382,5 +422,6 @@ watch_stop(struct watch *w)
 	atomic_store(&w->stop, true);
 	pthread_join(w->thread, NULL);
 	database_free(w->db);
+	upkeep_free(w->upkeep);
 	free(w);
 }

@@ -25,13 +25,14 @@ class Collector:
             name="one", database=database.uri("fleetstate_ingest"), database_api=database.uri("fleetstate_api"),
             database_owner=database.uri("fleetstate_owner"), broker=f"ssl://127.0.0.1:{broker.collector_port}", ca=pki / "operator-ca.crt",
             certificate=pki / "collectors/collector.crt", key=pki / "collectors/collector.key", receipt_certificate=pki / "receipt.crt",
-            receipt_key=pki / "receipt.key", http_port=self.http, park_seconds="2s", batch_window_ms=20)
+            receipt_key=pki / "receipt.key", http_port=self.http, park_seconds="2s", batch_window_ms=20, disk_free=0)
         self.settings.update(settings)
+        self.before = []  # words before the program's: what runs it
         self.process = None
 
     def start(self, wait=True):
         words = [f"--{name.replace('_', '-')}={value}" for name, value in self.settings.items()]
-        self.process = subprocess.Popen([BIN / "fleetstate-collector", *words], stderr=open(self.log_file, "ab"))
+        self.process = subprocess.Popen([*self.before, BIN / "fleetstate-collector", *words], stderr=open(self.log_file, "ab"))
         if wait:
             await_true(self.is_ready, "the collector being ready:\n" + self.log())
         return self

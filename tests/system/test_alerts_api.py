@@ -24,7 +24,8 @@ def api(tmp_path_factory):
     [(api.group,)] = api.db.sql("INSERT INTO alert (tenant_id, policy_id, devices, devices_most) SELECT t.tenant_id, p.policy_id, 2, 5"
                                 " FROM tenant t, policy p WHERE t.id = 'acme' AND p.id = 'verification' RETURNING alert_id")
     api.members = [opened(api, "acme", i, "verification", api.group) for i in (14, 15)]
-    [(api.system,)] = api.db.sql("INSERT INTO alert (tenant_id, policy_id) SELECT 0, policy_id FROM policy WHERE id = 'disk' RETURNING alert_id")
+    api.system, api.operators = [api.db.one("INSERT INTO alert (tenant_id, policy_id, reasons) SELECT 0, policy_id, '{\"a secret\"}' FROM policy"
+                                            " WHERE id = %s RETURNING alert_id", (policy,)) for policy in ("broker", "disk")]
     yield api
     api.process.terminate()
     assert api.process.wait(10) == 0
@@ -106,12 +107,27 @@ def test_what_is_not_there(api, path):
     api.problem(404, "not-found", f"/v1/devices/{B}/alerts")
 
 
-def test_the_systems_are_seen_by_all_and_an_operators_to_deal_with(api):
+def test_the_systems_own_are_an_operators(api):
+    """A tenant hears that the service is impaired: not why, nor who deals with it, nor of what does not touch it."""
     for action, body in (("acknowledge", {}), ("silence", {"until": LATER}), ("resolve", {}), ("comment", {"comment": "x"})):
         api.problem(403, "forbidden", f"/v1/alerts/{api.system}/{action}", "acme-admin", method="POST", json=body)
-    assert do(api, "acknowledge", {"ids": [api.system]}, "acme-admin").json() == {"ids": [], "changed": 0}
-    assert do(api, f"{api.system}/acknowledge?tenant=acme", {}, "operator").json()["state"] == "acknowledged"
-    assert api.get(f"/v1/alerts/{api.system}", "globex")["state"] == "acknowledged"
+        api.problem(404, "not-found", f"/v1/alerts/{api.operators}/{action}", "acme-admin", method="POST", json=body)
+    assert do(api, "acknowledge", {"ids": [api.system, api.operators]}, "acme-admin").json() == {"ids": [], "changed": 0}
+    everything = api.get("/v1/alerts?tenant=globex", "operator")["items"]
+    assert [(a["id"], a["reasons"]) for a in everything] == [(api.operators, ["a secret"]), (api.system, ["a secret"]), (api.foreign, ["because"])]
+    critical = api.get("/v1/fleet?tenant=globex", "operator")["alerts"]["critical"]
+    assert api.get("/v1/fleet", "globex")["alerts"]["critical"] == critical - 1
+    told = do(api, f"{api.system}/acknowledge?tenant=acme", {"comment": "mine"}, "operator").json()
+    assert (told["state"], told["acknowledged_by"], told["comment"], len(told["notes"])) == ("acknowledged", "test", "mine", 1)
+    seen = api.get(f"/v1/alerts/{api.system}", "globex")
+    assert (seen["state"], seen["scope"], seen["policy"], seen["title"]) == ("acknowledged", "system", "broker", told["title"])
+    assert (seen["acknowledged_by"], seen["comment"], seen["reasons"], seen["notes"]) == (None, None, [], [])
+    api.problem(404, "not-found", f"/v1/alerts/{api.operators}", "globex")
+    assert "secret" not in api.ask("/v1/alerts?format=csv", "globex").text
+    api.db.sql("SELECT number_events()", role="fleetstate_ingest")
+    for tenant in "acme", "globex":
+        events = [e for e in api.get("/v1/events?limit=1000", tenant)["items"] if e["data"].get("alert") in (api.system, api.operators)]
+        assert [(e["type"], e["data"]["reasons"], e["data"].get("by")) for e in events] == [("alert.acknowledged", [], None)]
 
 
 @pytest.mark.parametrize("action, body", [

@@ -553,6 +553,52 @@ test_begins_after(void **unused)
 	assert_false(certificate_begins_after((struct slice){NULL, 0}, 0));
 }
 
+/* In what is left of a certificate's life, a quarter is soon enough. */
+static void
+test_what_is_to_be_renewed_first(void **unused)
+{
+	static const struct {
+		const char *ids[2];
+		int64_t warning, due; /* days; from now */
+		const char *name;
+	} cases[] = {
+		{{"root", NULL}, 1, 29, "CN=root"},
+		{{"root", NULL}, 365, 15, "CN=root"},
+		{{"middle", "old-root"}, 1, -2, "CN=old-root"},
+		{{"old-root", "middle"}, 1, -2, "CN=old-root"},
+		{{"coming", "root"}, 1, 19, "CN=coming"},
+	};
+	static const char *const bad[] = {"", "no PEM at all\n",
+					  "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"};
+	char file[] = "/tmp/test_enrol.XXXXXX";
+	struct renewal r;
+
+	(void)unused;
+	close(mkstemp(file));
+	for (size_t i = 0; i < LENGTH(cases); i++) {
+		X509 *certificates[2] = {authority(cases[i].ids[0])->certificate, NULL};
+		size_t n = cases[i].ids[1] == NULL ? 1 : 2;
+
+		if (n == 2)
+			certificates[1] = authority(cases[i].ids[1])->certificate;
+		write_certificates(file, certificates, n);
+		assert_int_equal(renewal_of_pem(file, cases[i].warning * CHAINS_DAY, &r), 0);
+		assert_int_equal((r.due - NOW) / CHAINS_DAY, cases[i].due);
+		assert_string_equal(r.name, cases[i].name);
+	}
+	for (size_t i = 0; i < LENGTH(bad); i++) {
+		FILE *out = fopen(file, "w");
+
+		fputs(bad[i], out);
+		fclose(out);
+		assert_int_equal(renewal_of_pem(file, 1, &r), -1);
+	}
+	unlink(file);
+	assert_int_equal(renewal_of_pem(file, 1, &r), -1);
+	assert_true(renewal_of_anchors(anchors, CHAINS_DAY, &r));
+	assert_string_equal(r.name, "CN=old-root");
+}
+
 static void
 test_bad_pem_is_refused(void **unused)
 {
@@ -589,6 +635,7 @@ main(void)
 		cmocka_unit_test(test_no_bit_may_change),
 		cmocka_unit_test(test_without_anchors_nobody_is_trusted),
 		cmocka_unit_test(test_begins_after),
+		cmocka_unit_test(test_what_is_to_be_renewed_first),
 		cmocka_unit_test(test_bad_pem_is_refused),
 	};
 
