@@ -1,6 +1,7 @@
 """`fleetstate audit` on evidence that real devices sent: silent on what is whole, loud on each way to tamper with it."""
 
 import base64
+import copy
 import hashlib
 import json
 
@@ -178,10 +179,10 @@ def test_a_wrong_call_is_told(system, words):
 CHECKPOINT = -65560
 
 
-@pytest.fixture
-def marked(tmp_path):
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
     """A system that has just made checkpoints of a device's four reports; and the device."""
-    system = System(tmp_path, postgres=["fsync=off"], checkpoint_interval="1s")
+    system = System(tmp_path_factory.mktemp("checkpoints"), postgres=["fsync=off"], checkpoint_interval="1s")
     try:
         device = system.device()
         for message in (device.full(), device.quiet(), device.quiet(), device.quiet()):
@@ -191,6 +192,14 @@ def marked(tmp_path):
         yield system, device
     finally:
         system.close()
+
+
+@pytest.fixture
+def marked(stopped):
+    """The same, with a database to tamper with."""
+    system = copy.copy(stopped[0])
+    system.database = system.database.copy()
+    return system, stopped[1]
 
 
 def findings(system, *words, status=1):
