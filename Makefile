@@ -208,6 +208,7 @@ COLLECTOR := \
 	collector/auth.c \
 	collector/source.c \
 	collector/guess.c \
+	collector/journal.c \
 	collector/query.c \
 	collector/query_sql.c \
 	collector/cursor.c \
@@ -222,6 +223,7 @@ COLLECTOR := \
 	collector/api_reports.c \
 	collector/api_sinks.c \
 	collector/api_tokens.c \
+	collector/api_audit.c \
 	collector/api_policies.c \
 	collector/api_alerts.c \
 	collector/api_events.c \

@@ -345,14 +345,24 @@ read_as(PGconn *conn, struct request *request, struct response *response, const 
 	return outcome;
 }
 
-/* Nothing is written before the caller's role is known, and nothing stays if a call fails. */
+static struct call
+as_change(const struct request *request)
+{
+	return (struct call){QUERY_AUDIT_CHANGED,
+			     {param_bytes(request->token, sizeof request->token), param_text(request->route->method),
+			      param_text(request->noted), param_text(request->source)},
+			     4};
+}
+
+/* Nothing is written before the caller's role is known, nothing without an entry in the audit log, and nothing stays if a call fails. The entry comes
+   last: from it to the commit nobody else writes one. */
 static int
 write_as(PGconn *conn, struct request *request, struct response *response, const struct call *calls, size_t n,
 	 PGresult **results)
 {
 	const struct call rollback = {.query = QUERY_ROLLBACK}, commit = {.query = QUERY_COMMIT};
-	struct call begin[2] = {{.query = QUERY_BEGIN}, as_caller(request, QUERY_SIGN_IN)}, all[QUERY_CALLS + 1];
-	PGresult *got[2] = {NULL}, *end = NULL, *done[QUERY_CALLS + 1] = {NULL};
+	struct call begin[2] = {{.query = QUERY_BEGIN}, as_caller(request, QUERY_SIGN_IN)}, all[QUERY_CALLS + 2];
+	PGresult *got[2] = {NULL}, *end = NULL, *done[QUERY_CALLS + 2] = {NULL};
 	int outcome = converse(conn, request, response, begin, 2, got);
 
 	if (outcome == 0 && check_sign_in(request, response, got[1]) < 0)
@@ -360,9 +370,11 @@ write_as(PGconn *conn, struct request *request, struct response *response, const
 	clear_all(got, 2);
 	if (outcome == 0) {
 		memcpy(all, calls, n * sizeof *calls);
-		all[n] = commit;
-		outcome = converse(conn, request, response, all, n + 1, done);
+		all[n] = as_change(request);
+		all[n + 1] = commit;
+		outcome = converse(conn, request, response, all, n + 2, done);
 		PQclear(done[n]);
+		PQclear(done[n + 1]);
 		memcpy(results, done, n * sizeof *results);
 	}
 	if (outcome == 1 && converse(conn, request, response, &rollback, 1, &end) < 0)
@@ -455,6 +467,24 @@ query_event_tops(struct query_pool *pool, const int32_t *tenants, size_t n, int6
 		tops[i] = query_int8(res, i, 0);
 	PQclear(res);
 	pg_array_free(&list);
+}
+
+int
+query_note(struct query_pool *pool, const struct param *params, int n)
+{
+	struct connection *c = take(pool);
+	PGresult *res = NULL;
+	int rc = -1;
+
+	if (connect_api(c) != NULL && database_exec(c->db, "BEGIN READ WRITE") == 0) {
+		res = database_run(c->db, query_statements[QUERY_AUDIT_NOTED].name, params, n, NULL);
+		rc = res != NULL && database_exec(c->db, "COMMIT") == 0 ? 0 : -1;
+		if (rc < 0)
+			database_drop(c->db);
+	}
+	give_back(pool, c);
+	PQclear(res);
+	return rc;
 }
 
 /* Read once: it never changes in a database's life. */

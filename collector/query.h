@@ -38,6 +38,9 @@ bool query_ready(struct query_pool *, char *why);
 /* The last position of an event of each tenant; 0: none, or no answer. */
 void query_event_tops(struct query_pool *, const int32_t *tenants, size_t n, int64_t *tops);
 
+/* Adds to the audit log what came together; the parameters are audit_noted's. -1: the database does not take it. */
+int query_note(struct query_pool *, const struct param *, int n) WARN_UNUSED;
+
 /* What signs cursors: one for each database. -1 when the database does not answer. */
 int query_secret(struct query_pool *, uint8_t secret[QUERY_SECRET]) WARN_UNUSED;
 

@@ -260,6 +260,16 @@ const struct statement query_statements[QUERIES] = {
 	[QUERY_TOKENS] = {"tokens", "SELECT item, token_id FROM tenant_tokens() WHERE token_id > $2::int8 ORDER BY token_id LIMIT $1::int8", 2},
 	[QUERY_TOKEN_ADD] = {"token_add", "SELECT add_token($1::bytea, $2::bytea, $3::text, $4::text, $5::text, $6::text::timestamptz)", 6},
 	[QUERY_TOKEN_REVOKE] = {"token_revoke", "SELECT revoke_token($1::bytea, $2::int8)::int::int8", 2},
+	/* Newest first. */
+	[QUERY_AUDIT] = {"audit",
+		"SELECT left(line, -1) || ', \"hash\": \"' || encode(hash, 'hex') || '\"}', number FROM audit"
+		" WHERE (tenant_id = (SELECT tenant_context()) OR (tenant_id IS NULL AND (SELECT role_context()) = 'operator'))"
+		" AND ($1::text IS NULL OR line::jsonb ->> 'kind' = $1) AND ($2::text IS NULL OR time >= $2::timestamptz) AND ($3::text IS NULL OR time < $3::timestamptz)"
+		" AND number < CASE WHEN $5::int8 = 0 THEN 9223372036854775807 ELSE $5 END ORDER BY number DESC LIMIT $4::int8", 5},
+	[QUERY_AUDIT_CHANGED] = {"audit_changed", "SELECT audit_changed($1::bytea, $2::text, $3::text, $4::text)", 4},
+	[QUERY_AUDIT_NOTED] = {"audit_noted",
+		"SELECT audit_noted($1::bytea[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::int[], $9::int8[], $10::timestamptz[],"
+		" $11::timestamptz[])", 11},
 	[QUERY_SESSION] = {"session", "SELECT session_item($1::bytea)", 1},
 	[QUERY_SESSION_OPEN] = {"session_open", "SELECT open_session($1::bytea, $2::bytea)", 2},
 	[QUERY_SESSION_CLOSE] = {"session_close", "SELECT close_session($1::bytea)::int::int8", 1},

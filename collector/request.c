@@ -119,6 +119,43 @@ request_parse(const char *target, struct request *request)
 	return problem;
 }
 
+/* The parameter that begins there says only where a reader stands. */
+static bool
+is_place(const char *at)
+{
+	return strncmp(at, "cursor=", 7) == 0 || strncmp(at, "after=", 6) == 0;
+}
+
+static size_t
+note(const char *from, size_t len, char *to, size_t room)
+{
+	size_t n = 0;
+
+	for (; n < len && n < room; n++)
+		to[n] = (char)(from[n] > ' ' && from[n] <= '~' ? from[n] : '?');
+	return n;
+}
+
+void
+request_note(const char *target, char noted[NOTED_SIZE])
+{
+	const char *at = target + strcspn(target, "?");
+	size_t len = note(target, (size_t)(at - target), noted, NOTED_SIZE - 1);
+	bool first = true;
+
+	while (*at != '\0') {
+		size_t n = strcspn(++at, "&");
+
+		if (!is_place(at)) {
+			len += note(first ? "?" : "&", 1, noted + len, NOTED_SIZE - 1 - len);
+			len += note(at, n, noted + len, NOTED_SIZE - 1 - len);
+			first = false;
+		}
+		at += n;
+	}
+	noted[len] = '\0';
+}
+
 /* As far as the text is like the pattern, in which 0 stands for any digit: what is behind it. NULL: it is not like it. */
 static const char *
 skip_like(const char *text, const char *pattern)

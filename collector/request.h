@@ -16,6 +16,7 @@
 #define REQUEST_TARGET 4096	/* bytes as sent; a cursor has 75 */
 #define REQUEST_SEGMENTS 8	/* our longest path has 6 */
 #define REQUEST_PARAMETERS 16	/* more than any list has */
+#define NOTED_SIZE 256
 #define HINT_SIZE 11	/* the prefix and six more, which is too little to be of use to anybody */
 #define TIME_MAX 40		/* bytes of an RFC 3339 time, with more digits than anybody needs */
 #define REQUEST_VARIABLES 4	/* the most is 3, and a NULL behind them */
@@ -50,7 +51,9 @@ struct request {
 	bool openmetrics;	/* whether the Accept header names it */
 	uint8_t token[DIGEST_SIZE];	/* the hash of what the caller showed; meaningful where the route needs a role */
 	bool by_session;	/* it was a browser's session */
-	char hint[HINT_SIZE];	/* how it begins; "": nothing was shown */
+	char noted[NOTED_SIZE];	/* the target, for the audit log */
+	const char *source;	/* where it comes from */
+	char hint[HINT_SIZE];	/* how it begins; "-": not as ours do; "": nothing was shown */
 	bool malformed;		/* it was nothing that could be good */
 	const char *session;	/* the session's cookie; NULL: none. Lives as the headers do */
 	const char *tenant;	/* which one the caller wants, by parameter or in the body; NULL: its own */
@@ -61,6 +64,8 @@ struct request {
 
 /* Takes a target ("/a/b?c=d") apart. Every text is UTF-8 without control characters afterwards. PROBLEM_NONE, or what is wrong. */
 enum problem request_parse(const char *target, struct request *) WARN_UNUSED;
+/* A target as the audit log has it: printable, of bounded length, and without where a reader stands in a list, since the list is one. */
+void request_note(const char *target, char noted[NOTED_SIZE]);
 /* Frees what it owns. */
 void request_free(struct request *);
 /* Whether it is a time as RFC 3339 5.6 writes it, in its form; that its month has as many days is the database's to judge. */

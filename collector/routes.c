@@ -171,12 +171,17 @@ is_forged(const struct arrival *arrival, const struct request *request)
 	       !(origin_is(arrival->origin, arrival->host) && session_csrf_fits(arrival->session, arrival->csrf));
 }
 
-/* Printable, whatever it is. */
+/* Printable, whatever it is. What is none of ours may be somebody's password. */
 static void
 note_hint(const char *shown, char hint[HINT_SIZE])
 {
-	size_t len = strnlen(shown, HINT_SIZE - 1);
+	bool ours = strncmp(shown, TOKEN_PREFIX, strlen(TOKEN_PREFIX)) == 0 ||
+		    strncmp(shown, SESSION_PREFIX, strlen(SESSION_PREFIX)) == 0;
+	size_t len;
 
+	if (!ours)
+		shown = "-";
+	len = strnlen(shown, HINT_SIZE - 1);
 	for (size_t i = 0; i < len; i++)
 		hint[i] = (char)(shown[i] > ' ' && shown[i] <= '~' ? shown[i] : '?');
 	hint[len] = '\0';

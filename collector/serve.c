@@ -14,6 +14,7 @@
 #include "collector/counters.h"
 #include "collector/feed.h"
 #include "collector/guess.h"
+#include "collector/journal.h"
 #include "collector/routes.h"
 #include "collector/source.h"
 #include "collector/vault.h"
@@ -56,6 +57,7 @@ struct serve {
 	struct query_pool *pool;
 	struct feed *feed;
 	struct guesses *guesses;
+	struct journal *journal;
 	int64_t proxies;
 	struct vault_key vault;
 	bool has_vault;
@@ -311,6 +313,7 @@ answer(struct exchange *exchange, const char *method)
 {
 	const struct response *response = &exchange->response;
 
+	journal_note(exchange->serve->journal, &exchange->request, response->status);
 	log_debug("serve: method=%s target=%s status=%u bytes=%zu", method, exchange->target, response->status,
 		  response->fixed.at != NULL ? response->fixed.len : response->len);
 	if (response->status >= 500)
@@ -484,6 +487,8 @@ begin(struct exchange *exchange, const char *method, bool has_body)
 	arrival.if_match = find_header(exchange->connection, MHD_HTTP_HEADER_IF_MATCH);
 	arrival.if_none_match = find_header(exchange->connection, MHD_HTTP_HEADER_IF_NONE_MATCH);
 	find_source(exchange);
+	exchange->request.source = exchange->source;
+	request_note(exchange->target, exchange->request.noted);
 	exchange->accepted = true;
 	exchange->done = routes_begin(&arrival, &exchange->request, &exchange->response);
 	return exchange->done;
@@ -623,10 +628,11 @@ serve_start(const struct settings *settings, const struct readiness *readiness, 
 	serve->guesses = guesses_new(&limits);
 	if (serve->guesses == NULL || parse_address(settings, &address) < 0 || open_vault(serve, settings) < 0)
 		goto fail;
-	/* One connection for each worker, and one for the feed. */
-	serve->pool = query_pool_new(settings->database_api, (size_t)settings->http_threads + 1);
+	/* One connection for each worker, and one each for the feed and the journal. */
+	serve->pool = query_pool_new(settings->database_api, (size_t)settings->http_threads + 2);
+	serve->journal = serve->pool == NULL ? NULL : journal_start(serve->pool);
 	serve->feed = serve->pool == NULL ? NULL : feed_start(serve->pool, on_wake, serve);
-	if (serve->feed == NULL || start_workers(serve, (size_t)settings->http_threads) < 0)
+	if (serve->feed == NULL || serve->journal == NULL || start_workers(serve, (size_t)settings->http_threads) < 0)
 		goto fail;
 	serve->daemon = start_daemon(serve, settings, &address);
 	if (serve->daemon == NULL) {
@@ -658,6 +664,7 @@ serve_stop(struct serve *serve)
 		pthread_join(serve->workers[i], NULL);
 	if (serve->daemon != NULL)
 		MHD_stop_daemon(serve->daemon);
+	journal_stop(serve->journal);
 	query_pool_free(serve->pool);
 	guesses_free(serve->guesses);
 	OPENSSL_cleanse(&serve->vault, sizeof serve->vault);

@@ -19,7 +19,7 @@ struct readiness {
 struct serve;
 
 /* Listens on http_listen:http_port with one thread for the sockets, and http_threads that wait for database_api, each with a connection of its
-   own, made when first needed, and one more thread and connection for all that wait for events. The checks must outlive it. NULL after logging why. */
+   own, made when first needed, and one more thread and connection each for all that wait for events and for the audit log. The checks must outlive it. NULL after logging why. */
 struct serve *serve_start(const struct settings *, const struct readiness *, size_t n) WARN_UNUSED;
 /* Answers what has begun, then stops. NULL is fine. */
 void serve_stop(struct serve *);

@@ -365,3 +365,82 @@ def test_no_credential_is_no_guess(guarded):
         started = time.monotonic()
         guarded.problem(401, "unauthorized", "/v1/fleet", None)
         assert time.monotonic() - started < 0.25
+
+
+# The audit log.
+
+def written(api):
+    """All that was noted is in the log then."""
+    restart(api)
+    return [json.loads(line) for (line,) in api.db.sql("SELECT line FROM audit ORDER BY number")]
+
+
+def test_who_read_what_and_from_where(api, described):
+    started = len(written(api))
+    for _ in range(5):
+        api.ask(f"/v1/devices/{A}", "acme-viewer", source="198.51.100.9")
+    api.ask("/v1/devices?limit=1&cursor=" + api.get("/v1/devices?limit=1", "acme-viewer")["next"], "acme-viewer")
+    api.ask(f"/v1/devices/{B}/state", "acme-viewer")
+    api.ask("/v1/fleet?tenant=globex", "operator")
+    api.ask("/v1/sinks", "acme-viewer")
+    for token in "revoked", "fst_QrStUv" + "A" * 37, "secret words":
+        api.ask("/v1/fleet", token)
+    api.ask("/v1/fleet", None)
+    browser = Browser(api, api.tokens["acme-analyst"])
+    browser.ask("/v1/policies")
+    log = [e for e in written(api)[started:]]
+    number = {t["name"]: t["number"] for t in json.loads(api.db.cli("token", "list", "--json"))}
+
+    def of(**wanted):
+        return [e for e in log if all(e.get(k) == v for k, v in wanted.items())]
+
+    [one] = of(target=f"/v1/devices/{A}")
+    assert (one["who"], one["role"], one["token"], one["tenant"]) == ("acme's viewer", "viewer", number["acme's viewer"], "acme")
+    assert (one["kind"], one["method"], one["status"], one["times"], one["address"]) == ("read", "GET", 200, 5, "198.51.100.9")
+    assert of(target="/v1/devices?limit=1", times=2) and of(target=f"/v1/devices/{B}/state", status=404, tenant="acme")
+    assert of(target="/v1/fleet?tenant=globex", tenant="globex", role="operator")
+    assert of(target="/v1/sinks", kind="refused", status=403, who="acme's viewer")
+    assert of(kind="refused", status=401, who="revoked", tenant="acme")
+    assert [(e["tenant"], e["credential"]) for e in of(kind="refused", status=401) if "who" not in e] == [(None, "fst_QrStUv"), (None, "-")]
+    assert of(target="/v1/policies", who="acme's analyst")[0]["session"] > 0
+    assert len(log) == 10, log  # the session's opening is one; no credential, no entry
+    assert [t["last_used_at"] is not None for t in api.pages("/v1/tokens", "acme-admin") if t["name"] in ("acme's viewer", "revoked")] == [True, False]
+    text = json.dumps(log)
+    assert not any(secret in text for secret in api.tokens.values()) and browser.cookie[18:30] not in text
+    items = api.pages("/v1/audit", "acme-admin")
+    for item in items:
+        check(item, {"$ref": "#/components/schemas/AuditEntry"}, described)
+    assert {i["tenant"] for i in items} == {"acme"} and [i["number"] for i in items] == sorted((i["number"] for i in items), reverse=True)
+    assert {i["tenant"] for i in api.pages("/v1/audit?tenant=globex", "operator")} == {"globex", None}
+    assert {i["kind"] for i in api.pages("/v1/audit?kind=refused", "acme-admin")} == {"refused"}
+    assert api.get("/v1/audit?since=2099-01-01T00:00:00Z", "acme-admin")["items"] == []
+    for wrong in "kind=x", "since=yesterday", "until=1":
+        api.problem(400, "bad-parameter", "/v1/audit?" + wrong, "acme-admin")
+
+
+def test_a_change_is_there_with_its_entry(api):
+    name = "logged"
+    number = api.ask("/v1/tokens", "acme-admin", method="POST", json={"role": "viewer", "name": name}).json()["id"]
+    entry = api.get("/v1/audit?limit=1", "acme-admin")["items"][0]  # at once
+    assert (entry["kind"], entry["method"], entry["target"], entry["who"], entry["address"]) == ("change", "POST", "/v1/tokens", "acme's admin", "127.0.0.1")
+    told = api.db.sql("SELECT data FROM event WHERE type = 'audit.change' ORDER BY event_id DESC LIMIT 1")[0][0]
+    assert (told["number"], told["who"], told["target"]) == (entry["number"], "acme's admin", "/v1/tokens")
+    before = api.db.one("SELECT number FROM audit_head")
+    api.db.sql("ALTER TABLE audit ADD CONSTRAINT no CHECK (number <= %s)", (before,))
+    try:
+        api.problem(500, "internal", f"/v1/tokens/{number}", "acme-admin", method="DELETE")
+    finally:
+        api.db.sql("ALTER TABLE audit DROP CONSTRAINT no")
+    assert api.db.one("SELECT revoked_at IS NULL FROM api_token WHERE token_id = %s", (number,)) and api.db.one("SELECT number FROM audit_head") == before
+    assert api.ask(f"/v1/tokens/{number}", "acme-admin", method="DELETE").status_code == 204
+
+
+def test_more_than_can_be_kept_is_said_so(api):
+    written(api)
+    connection = http.client.HTTPConnection("127.0.0.1", api.port)
+    for i, token in enumerate(guesses(300)):
+        connection.request("GET", "/v1/fleet", headers={"Authorization": "Bearer " + token, "X-Forwarded-For": f"203.0.113.{i % 250}"})
+        connection.getresponse().read()
+    log = written(api)
+    assert sum(e["times"] if "times" in e else 1 for e in log if e["kind"] == "lost") >= 1
+    assert "audit_entries_lost" in api.ask("/metrics").text

@@ -88,8 +88,10 @@ class Api:
         assert self.process.poll() is None
         return is_open(self.port)
 
-    def ask(self, path, token="acme", method="GET", **more):
+    def ask(self, path, token="acme", method="GET", source=None, **more):
         headers = {"Authorization": "Bearer " + self.tokens.get(token, token)} if token else {}
+        if source is not None:
+            headers["X-Forwarded-For"] = source
         return self.session.request(method, f"http://127.0.0.1:{self.port}{path}", headers=headers, timeout=20, **more)
 
     def get(self, path, token="acme"):

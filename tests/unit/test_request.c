@@ -75,6 +75,48 @@ refuses(void **state)
 }
 
 static void
+what_the_audit_log_has(void **state)
+{
+	static const char *const rows[] = {
+		"/v1/fleet",
+		"/v1/fleet",
+		"/v1/devices?cursor=x",
+		"/v1/devices",
+		"/v1/devices?cursor=x&q=1",
+		"/v1/devices?q=1",
+		"/v1/devices?q=1&cursor=x",
+		"/v1/devices?q=1",
+		"/v1/devices?q=1&cursor=x&limit=2",
+		"/v1/devices?q=1&limit=2",
+		"/v1/events?after=7&cursor=8&after=9&wait=3",
+		"/v1/events?wait=3",
+		"/v1/devices?xcursor=x",
+		"/v1/devices?xcursor=x",
+		"/?",
+		"/?",
+		"/?&&",
+		"/?&&",
+		"/\n\xff\x7f \"",
+		"/????\"",
+		"",
+		"",
+	};
+	char noted[NOTED_SIZE], longest[2 * NOTED_SIZE];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i += 2) {
+		request_note(rows[i], noted);
+		assert_string_equal(noted, rows[i + 1]);
+	}
+	for (size_t n = NOTED_SIZE - 4; n < NOTED_SIZE + 4; n++) {
+		memset(longest, 'a', sizeof longest);
+		memcpy(longest + n, "?q=1&r=2", 9);
+		request_note(longest, noted);
+		assert_true(strlen(noted) < NOTED_SIZE && strncmp(noted, longest, strlen(noted)) == 0);
+	}
+}
+
+static void
 base64url_has_one_spelling(void **state)
 {
 	/* RFC 4648 10, without padding. */
@@ -167,8 +209,12 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(parses), cmocka_unit_test(refuses), cmocka_unit_test(base64url_has_one_spelling),
-		cmocka_unit_test(tokens), cmocka_unit_test(cursors),
+		cmocka_unit_test(parses),
+		cmocka_unit_test(refuses),
+		cmocka_unit_test(what_the_audit_log_has),
+		cmocka_unit_test(base64url_has_one_spelling),
+		cmocka_unit_test(tokens),
+		cmocka_unit_test(cursors),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
