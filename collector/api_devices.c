@@ -38,6 +38,7 @@ static const struct {
 	{"component", NULL},
 	[FILTER_COMPONENT_VERSION] = {"component_version", NULL},
 	{"policy", NULL},
+	{"label", NULL},
 };
 
 static bool
@@ -196,6 +197,32 @@ void
 api_device(struct request *request, struct response *response)
 {
 	answer_document(request, response, QUERY_DEVICE);
+}
+
+/* Labels alone, as RFC 7396 merges them; what they may be is the database's to judge. */
+void
+api_device_patch(struct request *request, struct response *response)
+{
+	static const struct member members[] = {{"labels", MEMBER_OBJECT, true, 0}};
+	struct call calls[2] = {{.query = QUERY_DEVICE_LABEL}, {.query = QUERY_DEVICE}};
+	PGresult *results[2];
+	struct ueid ueid;
+	char *labels;
+
+	if (bind_ueid(request, response, &ueid, &calls[0]) < 0 || bind_ueid(request, response, &ueid, &calls[1]) < 0 ||
+	    body_check(request->body.json, response, members, 1) < 0)
+		return;
+	labels = json_dumps(json_object_get(request->body.json, "labels"), JSON_COMPACT);
+	calls[0].params[calls[0].n++] = param_text(labels);
+	if (query_run(request, response, calls, 2, results) == 0) {
+		if (query_int8(results[0], 0, 0) != 0)
+			response_json(response, query_bytes(results[1], 0, 0));
+		else
+			response_problem(response, PROBLEM_NOT_FOUND, "There is no such device.");
+		PQclear(results[0]);
+		PQclear(results[1]);
+	}
+	free(labels);
 }
 
 void

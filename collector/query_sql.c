@@ -10,10 +10,10 @@
 	"AND ($4::text IS NULL OR swversion = $4) AND ($5::text IS NULL OR starts_with(encode(ueid, 'hex'), "          \
 	"lower($5)) "                                                                                                  \
 	"OR strpos(lower(concat_ws(' ', serial, hwmodel, swname, swversion)), lower($5)) > 0) "                        \
-	"AND ($8::text IS NULL OR violates(device_id, $8)) "
-#define DEVICE_PAGE "AND device_id > $10::int8 ORDER BY device_id LIMIT $9::int8"
+	"AND ($8::text IS NULL OR violates(device_id, $8)) AND ($9::text IS NULL OR has_label(labels, $9)) "
+#define DEVICE_PAGE "AND device_id > $11::int8 ORDER BY device_id LIMIT $10::int8"
 /* One statement a leading filter, so that each has the plan of its own index. All take the same parameters: posture, lifecycle, model, firmware,
-   q, component, component version, policy, limit, after. */
+   q, component, component version, policy, label, limit, after. */
 #define DEVICES(lead)                                                                                                  \
 	"SELECT item, device_id FROM device_item WHERE " TENANT " AND " lead " AND " DEVICE_FILTERS                    \
 	"AND ($6::text IS NULL OR $7::text IS NULL OR true) " DEVICE_PAGE
@@ -28,8 +28,8 @@
 	"s, "                                                                                                          \
 	"LATERAL (SELECT FROM device d WHERE d.device_id = s.device_id AND " DEVICE_FILTERS                            \
 	"OFFSET 0) d WHERE s." TENANT                                                                                  \
-	" AND s.inventory_digest = sets.digest AND s.device_id > $10::int8 ORDER BY s.device_id LIMIT $9::int8) x "    \
-	"ORDER BY 1 LIMIT $9::int8) "                                                                                  \
+	" AND s.inventory_digest = sets.digest AND s.device_id > $11::int8 ORDER BY s.device_id LIMIT $10::int8) x "   \
+	"ORDER BY 1 LIMIT $10::int8) "                                                                                 \
 	"SELECT v.item, found.device_id FROM found, LATERAL (SELECT item FROM device_item i "                          \
 	"WHERE i.device_id = found.device_id OFFSET 0) v ORDER BY 2"
 
@@ -99,16 +99,16 @@ const struct statement query_statements[QUERIES] = {
 			 "'alerts', open_alerts())::text "
 			 "FROM tenant t WHERE t." TENANT,
 			 0},
-	[QUERY_DEVICES] = {"devices", DEVICES("true"), 10},
-	[QUERY_DEVICES_POSTURE] = {"devices_posture", DEVICES("posture = $1::text"), 10},
-	[QUERY_DEVICES_MODEL] = {"devices_model", DEVICES("hwmodel = $3::text"), 10},
-	[QUERY_DEVICES_FIRMWARE] = {"devices_firmware", DEVICES("swversion = $4::text"), 10},
+	[QUERY_DEVICES] = {"devices", DEVICES("true"), 11},
+	[QUERY_DEVICES_POSTURE] = {"devices_posture", DEVICES("posture = $1::text"), 11},
+	[QUERY_DEVICES_MODEL] = {"devices_model", DEVICES("hwmodel = $3::text"), 11},
+	[QUERY_DEVICES_FIRMWARE] = {"devices_firmware", DEVICES("swversion = $4::text"), 11},
 	[QUERY_DEVICES_COMPONENT] = {"devices_component",
-				     DEVICES_WITH("c.name = $6::text AND ($7::text IS NULL OR c.version = $7)"), 10},
+				     DEVICES_WITH("c.name = $6::text AND ($7::text IS NULL OR c.version = $7)"), 11},
 	/* The seventh is a list of components instead. */
 	[QUERY_DEVICES_COMPONENTS] =
 		{"devices_components",
-		 DEVICES_WITH("c.component_id = ANY ($7::text::int8[]) AND ($6::text IS NULL OR c.name = $6)"), 10},
+		 DEVICES_WITH("c.component_id = ANY ($7::text::int8[]) AND ($6::text IS NULL OR c.name = $6)"), 11},
 	[QUERY_DEVICE] =
 		{"device",
 		 /* The view's object with two more members. */
@@ -123,6 +123,8 @@ const struct statement query_statements[QUERIES] = {
 		 "v.device_id) || '}' "
 		 "FROM device_item v WHERE ueid = $1::bytea AND " TENANT,
 		 1},
+	[QUERY_DEVICE_LABEL] = {"device_label",
+				"SELECT device_label($1::bytea, $2::text::jsonb, who_context())::int::int8", 2},
 	[QUERY_STATE] = {"state",
 			 "SELECT CASE WHEN s.device_id IS NOT NULL THEN json_build_object('ueid', encode(d.ueid, "
 			 "'hex'), 'epoch', "

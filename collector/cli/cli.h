@@ -69,6 +69,7 @@ int device_approve(const struct command *, int, char **);
 int device_retire(const struct command *, int, char **);
 int device_challenge(const struct command *, int, char **);
 int device_reprovision(const struct command *, int, char **);
+int device_label(const struct command *, int, char **);
 int sink_add(const struct command *, int, char **);
 int sink_list(const struct command *, int, char **);
 int sink_status(const struct command *, int, char **);

@@ -1,21 +1,25 @@
 #include "collector/cli/cli.h"
 
+#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
+#define LABELS_AT_ONCE 32 /* all that it has taken away, and as many others */
+
 int
 device_list(const struct command *command, int argc, char **argv)
 {
-	const char *tenant = NULL, *posture = NULL, *lifecycle = NULL;
+	const char *tenant = NULL, *posture = NULL, *lifecycle = NULL, *label = NULL;
 	bool json = false;
 	const struct cli_option options[] = {{"tenant", &tenant, NULL},
 					     {"posture", &posture, NULL},
 					     {"lifecycle", &lifecycle, NULL},
+					     {"label", &label, NULL},
 					     {"json", NULL, &json}};
 
-	cli_parse(command, argc, argv, options, 4, 0, 0);
+	cli_parse(command, argc, argv, options, 5, 0, 0);
 	if (posture != NULL)
 		cli_check_word(posture, "untrusted|silent|degraded|unknown|operational", "--posture");
 	if (lifecycle != NULL)
@@ -24,9 +28,9 @@ device_list(const struct command *command, int argc, char **argv)
 		 "d.swversion, "
 		 "rfc3339(h.last_seen) AS last_seen FROM device d JOIN tenant t ON t.tenant_id = d.tenant_id "
 		 "LEFT JOIN device_hot h ON h.device_id = d.device_id WHERE ($1::text IS NULL OR t.id = $1) "
-		 "AND ($2::text IS NULL OR d.posture = $2) AND ($3::text IS NULL OR d.lifecycle = $3) ORDER BY "
-		 "d.device_id",
-		 3, (const char *const[]){tenant, posture, lifecycle}, json);
+		 "AND ($2::text IS NULL OR d.posture = $2) AND ($3::text IS NULL OR d.lifecycle = $3) "
+		 "AND ($4::text IS NULL OR has_label(d.labels, $4)) ORDER BY d.device_id",
+		 4, (const char *const[]){tenant, posture, lifecycle, label}, json);
 	return CLI_YES;
 }
 
@@ -166,4 +170,48 @@ device_reprovision(const struct command *command, int argc, char **argv)
 		      "WHERE ueid = decode($1, 'hex') AND lifecycle IN ('pending', 'active') " CHANGED
 		      ")" TELL("device.reprovision"),
 		      2, (const char *const[]){argv[1], hours}, "no such device is pending or active");
+}
+
+/* "key=value" or "key-" as a member of the change. What keys and values may be is the database's to judge. */
+static void
+add_label(json_t *change, char *word)
+{
+	char *value = strchr(word, '=');
+	size_t len = strlen(word);
+	bool gone = value == NULL && len > 1 && word[len - 1] == '-';
+
+	if (value == NULL && !gone)
+		cli_die(CLI_WRONG, "%s: key=value, or key- to take one away", word);
+	if (gone)
+		word[len - 1] = '\0';
+	else
+		*value++ = '\0';
+	if (json_object_get(change, word) != NULL)
+		cli_die(CLI_WRONG, "%s: twice", word);
+	if (json_object_set_new(change, word, gone ? json_null() : json_string(value)) != 0)
+		cli_die(CLI_WRONG, "%s: a label is text in UTF-8", word);
+}
+
+int
+device_label(const struct command *command, int argc, char **argv)
+{
+	int n = cli_parse(command, argc, argv, NULL, 0, 2, LABELS_AT_ONCE + 1);
+	json_t *change = json_object();
+	PGresult *res;
+	bool found;
+	char *text;
+
+	cli_check_ueid(argv[1]);
+	for (int i = 2; i <= n; i++)
+		add_label(change, argv[i]);
+	text = json_dumps(change, JSON_COMPACT);
+	res = cli_query("SELECT device_label(decode($1, 'hex'), $2::jsonb, $3)", 3,
+			(const char *const[]){argv[1], text, cli_who()});
+	found = PQgetvalue(res, 0, 0)[0] == 't';
+	PQclear(res);
+	free(text);
+	json_decref(change);
+	if (!found)
+		cli_die(CLI_NO, "there is no device %s", argv[1]);
+	return CLI_YES;
 }

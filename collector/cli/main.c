@@ -24,8 +24,8 @@ static const struct command commands[] = {
 	 "make an API token, and print it this once"},
 	{"token", "list", token_list, "[--tenant ID] [--json]", "all tokens, without their secrets"},
 	{"token", "revoke", token_revoke, "NUMBER", "end a token now"},
-	{"device", "list", device_list, "[--tenant ID] [--posture POSTURE] [--lifecycle LIFECYCLE] [--json]",
-	 "devices"},
+	{"device", "list", device_list,
+	 "[--tenant ID] [--posture POSTURE] [--lifecycle LIFECYCLE] [--label KEY[:VALUE]] [--json]", "devices"},
 	{"device", "show", device_show, "UEID [--json]", "one device"},
 	{"device", "approve", device_approve, "UEID", "admit a device that waits"},
 	{"device", "retire", device_retire, "UEID", "refuse its reports from now on"},
@@ -33,6 +33,7 @@ static const struct command commands[] = {
 	 "ask a device to prove now that it holds its key"},
 	{"device", "reprovision", device_reprovision, "UEID [--hours N]",
 	 "vouch for the next epoch that it begins, after its storage was renewed"},
+	{"device", "label", device_label, "UEID KEY=VALUE|KEY- ...", "set labels of a device, or take them away"},
 	{"sink", "add", sink_add,
 	 "--kind webhook|syslog --tenant ID|--all-tenants [--types LIST] [--severity LEAST] [--batch N] [--ca FILE] "
 	 "[--secret FILE] "

@@ -146,7 +146,8 @@ def test_methods(api):
     assert allowed("/v1/policies", "DELETE") == allowed("/v1/alerts", "POST") == "GET, HEAD"
     assert allowed("/v1/maintenance", "PUT") == "GET, HEAD, POST"
     assert allowed("/v1/maintenance/1", "GET") == "DELETE"
-    for path in [*OPEN_ROUTES, "/v1/fleet", *(f"/v1/devices/{A}{r}" for r in DEVICE_ROUTES)]:
+    assert allowed(f"/v1/devices/{A}", "PUT") == "GET, HEAD, PATCH"
+    for path in [*OPEN_ROUTES, "/v1/fleet", *(f"/v1/devices/{A}{r}" for r in DEVICE_ROUTES if r)]:
         for method in "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW":
             assert api.problem(405, "method-not-allowed", path, method=method).headers["Allow"] == "GET, HEAD"
     api.problem(404, "not-found", "/v1/policies/p/q", "acme-admin", method="PUT", json=GOOD)
@@ -184,6 +185,36 @@ def test_a_policys_life(api, described):
 def number(api):
     api.db.sql("SELECT number_events()", role="fleetstate_ingest")
     return api.get("/v1/events?limit=1000")["items"]
+
+
+def label(api, labels, token="acme-admin", device=A, query=""):
+    return api.ask(f"/v1/devices/{device}{query}", token, method="PATCH", json={"labels": labels})
+
+
+def test_labels(api, described):
+    answer = label(api, {"site": "berlin", "rack": "7"})
+    schema = described["paths"]["/v1/devices/{ueid}"]["patch"]["responses"]["200"]["content"]["application/json"]["schema"]
+    assert answer.status_code == 200 and set(answer.json()) >= check(answer.json(), schema, described)
+    assert answer.json()["labels"] == ["rack=7", "site=berlin"] == api.get(f"/v1/devices/{A}")["labels"]
+    assert label(api, {"rack": None, "nothing": None, "door": "A"}).json()["labels"] == ["door=A", "site=berlin"]
+    assert label(api, {}).json()["labels"] == ["door=A", "site=berlin"]
+    assert label(api, {"b": "c"}, "operator", B, "?tenant=globex").json()["labels"] == ["b=c"]
+    for query, found in (("site:berlin", [A]), ("site", [A]), ("site:bonn", []), ("sit", []), ("b", []), ("site%3Dberlin", []), ("%27", []), (":", [])):
+        assert [d["ueid"] for d in api.get("/v1/devices?label=" + query)["items"]] == found, query
+    assert [d["ueid"] for d in api.get("/v1/devices?label=site:berlin&component=openssl")["items"]] == [A]
+    assert api.get("/v1/devices?label=site:berlin&posture=" + next(p for p in ("silent", "untrusted") if p != answer.json()["posture"]))["items"] == []
+    assert [e["data"] for e in number(api) if e["type"] == "device.labels"][-1] == {"labels": ["door=A", "site=berlin"], "by": "acme's admin"}
+    many = label(api, {f"k{i}": "v" for i in range(17)})
+    assert many.status_code == 400 and many.json()["detail"] == "labels: at most 16"
+    for labels in ([], None, "site", {"Site": "x"}, {"": "x"}, {"site": ""}, {"site": 1}, {"site": ["x"]}, {"site": "a b"}, {"site": "-x"}, {"site": "x="},
+                   {"a" * 64: "x"}, {"site": "x" * 64}, {"site": "\u00e4"}, {"site": "x\n"}, {"site\n": "x"}):
+        assert label(api, labels).status_code == 400, labels
+    for body in ({}, {"labels": {}, "lifecycle": "active"}, []):
+        assert api.ask(f"/v1/devices/{A}", "acme-admin", method="PATCH", json=body).status_code == 400
+    assert api.get(f"/v1/devices/{A}")["labels"] == ["door=A", "site=berlin"]
+    for device, token, status in ((B, "acme-admin", 404), ("01" + "f" * 32, "acme-admin", 404), ("x", "acme-admin", 404), (A, "acme", 403), (A, None, 401)):
+        assert label(api, {"a": "b"}, token, device).status_code == status
+    assert api.get(f"/v1/devices/{B}", "globex")["labels"] == ["b=c"]
 
 
 def test_only_if_it_is_as_expected(api):

@@ -212,6 +212,61 @@ def test_maintenance_holds_alerts_back(db):
     assert due(db) == 1 and len(alerts(db)) == 2 and outcome(db, 1) == "1" and outcome(db, 3) == "0"
 
 
+def test_labels_decide_whom_a_policy_is_for(db):
+    """As they come and go, in the very transaction."""
+    put(db, "secure", scope={"label": ["site=berlin", "site=bonn"]})
+    put(db, "other", severity="low", when="strict $.boot.verity == false")
+    fleet(db, 2)
+    report(db, [1, 2], False)
+    ueid = db.one("SELECT encode(ueid, 'hex') FROM device WHERE device_id = 1")
+    assert alerts(db) == [] and outcome(db) == "-"
+    for label in "rack=7", "site=bern":
+        db.cli("device", "label", ueid, label)
+        assert alerts(db) == []
+    db.cli("device", "label", ueid, "site=berlin", "rack-", "door=A.1")
+    assert [a[:3] for a in alerts(db)] == [("secure", "open", ueid)] and posture(db) == ("degraded", ["secure"])
+    assert db.sql("SELECT data -> 'labels', xmin FROM event WHERE type = 'device.labels' ORDER BY event_id DESC LIMIT 1")[0] == (
+        ["door=A.1", "site=berlin"], db.one("SELECT xmin FROM event WHERE type = 'alert.opened'"))
+    db.cli("device", "label", ueid, "site=bonn")
+    assert [a[1] for a in alerts(db)] == ["open"] and len(events(db)) == 1
+    db.cli("device", "label", ueid, "site-")
+    assert [a[1] for a in alerts(db)] == ["resolved"] and posture(db)[0] == "operational" and outcome(db) == "-"
+    told = db.one("SELECT count(*) FROM event")
+    db.cli("device", "label", ueid, "site-", "door=A.1")  # as it is
+    assert db.one("SELECT count(*) FROM event") == told
+    assert db.cli("device", "list", "--label", "door:A.1").count(ueid) == db.cli("device", "list", "--label", "door").count(ueid) == 1
+    assert ueid not in db.cli("device", "list", "--label", "door:A") + db.cli("device", "list", "--label", "doo")
+    for wrong in "Site=x", "=x", "site=", "site=a b", "-x=y", "site=" + "x" * 64, "s" * 64 + "=x", "site=ä":
+        db.cli("device", "label", "--", ueid, wrong, status=1)
+    for wrong in ("site",), ("a=1", "a-"), ():
+        db.cli("device", "label", ueid, *wrong, status=2)
+    db.cli("device", "label", ueid, *(f"n{i}=x" for i in range(15)))
+    db.cli("device", "label", ueid, "one.more=x", status=1)
+    db.cli("device", "label", "01" + "f" * 32, "a=b", status=1)
+    assert db.one("SELECT cardinality(labels) FROM device WHERE device_id = 1") == 16 and judge_all(db) is None
+
+
+def test_a_label_ends_what_maintenance_holds_and_nothing_else(db):
+    put(db, "secure")
+    put(db, "slow", when="strict $.boot.secure == false", **{"for": {"seconds": 600}})
+    fleet(db, 2)
+    for device, label in (1, "roll-out=now"), (2, "roll-out=later"):
+        db.cli("device", "label", db.one("SELECT encode(ueid, 'hex') FROM device WHERE device_id = %s", (device,)), label)
+    db.sql("SELECT maintenance_put(NULL, %s, 'test') FROM set_config('fleetstate.tenant', '1', true)",
+           (json.dumps({"title": "x", "until": "2099-01-01T00:00:00Z", "from": "2098-12-01T00:00:00Z", "scope": {"label": "roll-out=now"}}),))
+    db.sql("UPDATE maintenance SET from_at = now() - interval '1 day', until_at = now() + interval '1 day'")
+    report(db, [1, 2], False)
+    assert [outcome(db, d, p) for d in (1, 2) for p in ("secure", "slow")] == ["h", "h", "1", "p"]
+    db.cli("device", "label", db.one("SELECT encode(ueid, 'hex') FROM device WHERE device_id = 1"), "roll-out-")
+    db.sql("SELECT judge_due(1000)", role="fleetstate_ingest")
+    assert [outcome(db, d) for d in (1, 2)] == ["1", "1"]
+    # Another window does not shorten what waits for time.
+    db.sql("SELECT maintenance_put(NULL, %s, 'test') FROM set_config('fleetstate.tenant', '1', true)",
+           (json.dumps({"title": "y", "until": "2099-01-01T00:00:00Z", "from": "2098-12-01T00:00:00Z"}),))
+    db.sql("SELECT judge_due(1000)", role="fleetstate_ingest")
+    assert outcome(db, 2, "slow") == "p"
+
+
 def test_who_waits_or_left_has_no_alert(db):
     put(db, "secure")
     fleet(db, 2)
