@@ -46,6 +46,7 @@ SCHEMA := \
 	schema/receipt.c \
 	schema/merkle.c \
 	schema/checkpoint.c \
+	schema/proof.c \
 	schema/options.c \
 	schema/log.c \
 	schema/program.c
@@ -221,6 +222,7 @@ COLLECTOR := \
 	collector/api_components.c \
 	collector/api_challenges.c \
 	collector/api_reports.c \
+	collector/api_proofs.c \
 	collector/api_sinks.c \
 	collector/api_tokens.c \
 	collector/api_audit.c \
@@ -243,6 +245,7 @@ CLI := \
 	collector/cli/policy.c \
 	collector/cli/alert.c \
 	collector/cli/verify.c \
+	collector/cli/verify_proof.c \
 	collector/cli/baseline.c \
 	collector/cli/migrate.c
 

@@ -17,7 +17,7 @@
 #define BUSY_SECONDS 600 /* before a partition that somebody reads is tried again: each try stops others for a second */
 
 /* clang-format off */
-enum { DUE, LEAVES, READ, KEEP, TELL, TRIM, EXPIRE };
+enum { DUE, LEAVES, READ, NODES, KEEP, TELL, TRIM, EXPIRE };
 static const struct statement statements[] = {
 	/* The lock is this transaction's; whoever does not get it leaves the work to who did. */
 	[DUE] = {"checkpoint_due",
@@ -26,17 +26,25 @@ static const struct statement statements[] = {
 		" (SELECT c.sha256 FROM checkpoint c ORDER BY c.number DESC LIMIT 1) AS sha256 FROM checkpoint) n"
 		" WHERE l.ours AND n.made_at <= now() - make_interval(secs => $1::float8)", 1},
 	[LEAVES] = {"checkpoint_leaves",
-		"INSERT INTO checkpoint_leaf SELECT $1::bigint, row_number() OVER (ORDER BY h.device_id) - 1, h.device_id, h.tenant_id, d.ueid, h.epoch,"
-		" h.hi, h.head, h.last_seen FROM device_hot h JOIN device d ON d.device_id = h.device_id WHERE h.hi > 0 AND h.head IS NOT NULL", 1},
-	[READ] = {"checkpoint_read", "SELECT ueid, epoch, seq, head FROM checkpoint_leaf WHERE number = $1::bigint ORDER BY place", 1},
+		"INSERT INTO checkpoint_leaf (number, place, device_id, tenant_id, ueid, epoch, seq, head, received_at, sections_head)"
+		" SELECT $1::bigint, row_number() OVER (ORDER BY h.device_id) - 1, h.device_id, h.tenant_id, d.ueid, h.epoch, h.hi, h.head, h.last_seen, h.sections_head FROM device_hot h JOIN device d ON d.device_id = h.device_id WHERE h.hi > 0 AND h.head IS NOT NULL", 1},
+	[READ] = {"checkpoint_read", "SELECT ueid, epoch, seq, head, sections_head FROM checkpoint_leaf WHERE number = $1::bigint ORDER BY place", 1},
+	[NODES] = {"checkpoint_nodes",
+		"INSERT INTO checkpoint_node (number, place, hash) SELECT $1::bigint, n - 1, hash FROM unnest($2::bytea[]) WITH ORDINALITY AS u (hash, n)", 2},
 	[KEEP] = {"checkpoint_keep",
-		"INSERT INTO checkpoint (number, made_at, devices, root, sha256, message) VALUES ($1::bigint, to_timestamp($2::bigint), $3::bigint, $4::bytea,"
-		" $5::bytea, $6::bytea)", 6},
+		"INSERT INTO checkpoint (number, made_at, devices, root, sha256, message, next_due) VALUES ($1::bigint, to_timestamp($2::bigint), $3::bigint,"
+		" $4::bytea, $5::bytea, $6::bytea, now() + make_interval(secs => $7::float8))", 7},
 	[TELL] = {"checkpoint_tell",
 		"INSERT INTO event (tenant_id, type, data) SELECT tenant_id, 'ledger.checkpoint', jsonb_build_object('number', $1::bigint, 'devices', $2::bigint,"
 		" 'root', encode($3::bytea, 'hex'), 'sha256', encode($4::bytea, 'hex'), 'message', translate(encode($5::bytea, 'base64'), E'\\n', ''))"
 		" FROM tenant", 5},
-	[TRIM] = {"checkpoint_trim", "DELETE FROM checkpoint_leaf WHERE number <= $1::bigint - 31", 1},
+	/* The last 31 are kept, and of those before one in thirty for as long as there are reports that it speaks for: the way from any report to a leaf
+	   stays short. */
+	[TRIM] = {"checkpoint_trim",
+		"WITH o AS MATERIALIZED (SELECT array_agg(number) AS numbers FROM checkpoint WHERE number <= $1::bigint - 31"
+		"  AND CASE WHEN number % 30 = 0 THEN made_at < now() - make_interval(secs => $2::float8) ELSE number > $1::bigint - 331 END),"
+		" n AS (DELETE FROM checkpoint_node WHERE number = ANY ((SELECT numbers FROM o)::bigint[]))"
+		" DELETE FROM checkpoint_leaf WHERE number = ANY ((SELECT numbers FROM o)::bigint[])", 2},
 	[EXPIRE] = {"expire", "SELECT partition, reports, busy FROM expire_reports($1::bool, make_interval(secs => $2::float8), $3::bool)", 3},
 };
 /* clang-format on */
@@ -73,12 +81,40 @@ run_statement(struct checkpointer *c, int statement, const struct param *params)
 	return res == NULL ? -1 : 0;
 }
 
-/* Row by row: a million leaves need not stand in memory. */
+static void
+read_leaf(const PGresult *res, merkle_hash hash)
+{
+	struct checkpoint_leaf leaf = {.epoch = (uint64_t)result_int(res, 0, 1),
+				       .seq = (uint64_t)result_int(res, 0, 2)};
+	struct slice sections = result_bytes(res, 0, 4);
+
+	memcpy(leaf.ueid.bytes, result_bytes(res, 0, 0).at, UEID_SIZE);
+	memcpy(leaf.head, result_bytes(res, 0, 3).at, DIGEST_SIZE);
+	leaf.has_sections = sections.len == DIGEST_SIZE;
+	if (leaf.has_sections)
+		memcpy(leaf.sections, sections.at, DIGEST_SIZE);
+	checkpoint_leaf_hash(&leaf, hash);
+}
+
+/* The root of the leaves so far is one of the nodes that are kept, and another begins. */
+static void
+end_node(struct merkle *node, struct pg_array *nodes)
+{
+	merkle_hash root;
+
+	if (node->leaves == 0)
+		return;
+	merkle_root(node, root);
+	pg_array_bytes(nodes, (struct slice){root, DIGEST_SIZE});
+	node->leaves = 0;
+}
+
+/* Row by row: a million leaves need not stand in memory, only a thousand nodes. */
 static int
-read_root(struct checkpointer *c, struct param number_param, struct checkpoint *out)
+read_root(struct checkpointer *c, struct param number_param, struct checkpoint *out, struct pg_array *nodes)
 {
 	const char *values[1] = {number_param.at};
-	struct merkle tree = {.leaves = 0};
+	struct merkle tree = {.leaves = 0}, node = {.leaves = 0};
 	PGconn *conn = database_connect(c->db);
 	merkle_hash leaf;
 	PGresult *res;
@@ -89,17 +125,34 @@ read_root(struct checkpointer *c, struct param number_param, struct checkpoint *
 		return -1;
 	while ((res = PQgetResult(conn)) != NULL) {
 		if (PQresultStatus(res) == PGRES_SINGLE_TUPLE) {
-			checkpoint_leaf((const struct ueid *)result_bytes(res, 0, 0).at,
-					(uint64_t)result_int(res, 0, 1), (uint64_t)result_int(res, 0, 2),
-					result_bytes(res, 0, 3).at, leaf);
+			read_leaf(res, leaf);
 			merkle_add(&tree, leaf);
+			merkle_add(&node, leaf);
+			if (node.leaves == CHECKPOINT_FAN)
+				end_node(&node, nodes);
 		} else if (PQresultStatus(res) != PGRES_TUPLES_OK) {
 			rc = -1;
 		}
 		PQclear(res);
 	}
+	end_node(&node, nodes);
 	out->devices = tree.leaves;
 	merkle_root(&tree, out->root);
+	return rc;
+}
+
+/* -1: the database fails. */
+static int
+build_tree(struct checkpointer *c, struct param number_param, struct checkpoint *out)
+{
+	struct pg_array nodes = {0};
+	int rc;
+
+	pg_array_begin(&nodes, ARRAY_BYTEA);
+	rc = read_root(c, number_param, out, &nodes);
+	if (rc == 0 && nodes.items > 0)
+		rc = run_statement(c, NODES, (const struct param[]){number_param, pg_array_param(&nodes)});
+	pg_array_free(&nodes);
 	return rc;
 }
 
@@ -107,7 +160,7 @@ static int
 sign_and_keep(struct checkpointer *c, struct checkpoint *checkpoint)
 {
 	uint8_t payload[256], message[LIMIT_CHECKPOINT], digest[DIGEST_SIZE];
-	char n[24], at[24], devices[24];
+	char n[24], at[24], devices[24], interval[24], keep[24];
 	struct cbor_writer w;
 	size_t len;
 
@@ -121,16 +174,17 @@ sign_and_keep(struct checkpointer *c, struct checkpoint *checkpoint)
 	sha256((struct slice){message, len}, digest);
 	const struct param number_param = number(n, (int64_t)checkpoint->number),
 			   devices_param = number(devices, (int64_t)checkpoint->devices);
-	const struct param kept[6] = {number_param,
+	const struct param kept[7] = {number_param,
 				      number(at, (int64_t)checkpoint->iat),
 				      devices_param,
 				      bytes(checkpoint->root, DIGEST_SIZE),
 				      bytes(digest, DIGEST_SIZE),
-				      bytes(message, len)};
+				      bytes(message, len),
+				      number(interval, c->settings->checkpoint_interval)};
+	const struct param trimmed[2] = {number_param, number(keep, c->settings->sections_retention)};
 	const struct param told[5] = {number_param, devices_param, kept[3], kept[4], kept[5]};
 
-	if (run_statement(c, KEEP, kept) < 0 || run_statement(c, TELL, told) < 0 ||
-	    run_statement(c, TRIM, &number_param) < 0)
+	if (run_statement(c, KEEP, kept) < 0 || run_statement(c, TELL, told) < 0 || run_statement(c, TRIM, trimmed) < 0)
 		return -1;
 	return 0;
 }
@@ -157,7 +211,7 @@ make_checkpoint(struct checkpointer *c)
 		memcpy(checkpoint.previous, previous.at, DIGEST_SIZE);
 	PQclear(res);
 	number_param = number(n, (int64_t)checkpoint.number);
-	if (run_statement(c, LEAVES, &number_param) < 0 || read_root(c, number_param, &checkpoint) < 0 ||
+	if (run_statement(c, LEAVES, &number_param) < 0 || build_tree(c, number_param, &checkpoint) < 0 ||
 	    sign_and_keep(c, &checkpoint) < 0)
 		return -1;
 	log_info("checkpoint made number=%llu devices=%llu", (unsigned long long)checkpoint.number,

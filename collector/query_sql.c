@@ -246,6 +246,9 @@ const struct statement query_statements[QUERIES] = {
 			    "AND refusal_id > $4::int8 ORDER BY refusal_id LIMIT $3::int8",
 			    4},
 	/* clang-format off */
+	[QUERY_PROOF_PARTS] = {"proof_parts",
+		"SELECT message, covered, ended, due_s, checkpoint, ueid, epoch, seq, head, sections_head, place, leaves, nodes FROM proof_parts($1::bytea)", 1},
+	[QUERY_PROOF_CHAIN] = {"proof_chain", "SELECT message FROM proof_chain($1::bytea, $2::int8, $3::int8)", 3},
 	[QUERY_CHALLENGE_ASK] = {"challenge_ask", "SELECT item::text, created::int::int8 FROM challenge_ask($1::bytea, $2::int8::int, who_context())", 2},
 	[QUERY_CHALLENGES_HEAD] = {"challenges_head",
 		"SELECT json_build_object('stray_nonces', coalesce((SELECT n FROM challenge_stray s WHERE s.device_id = d.device_id AND s." TENANT "), 0))::text"

@@ -73,13 +73,18 @@ checkpoint_encode(const struct checkpoint *checkpoint, struct cbor_writer *w)
 }
 
 void
-checkpoint_leaf(const struct ueid *ueid, uint64_t epoch, uint64_t seq, const uint8_t head[DIGEST_SIZE], merkle_hash out)
+checkpoint_leaf_hash(const struct checkpoint_leaf *leaf, merkle_hash out)
 {
-	uint64_t numbers[2] = {htobe64(epoch), htobe64(seq)};
-	uint8_t leaf[CHECKPOINT_LEAF];
+	const uint64_t numbers[2] = {htobe64(leaf->epoch), htobe64(leaf->seq)};
+	uint8_t bytes[CHECKPOINT_LEAF], *at = bytes;
 
-	memcpy(leaf, ueid->bytes, UEID_SIZE);
-	memcpy(leaf + UEID_SIZE, numbers, sizeof numbers);
-	memcpy(leaf + UEID_SIZE + sizeof numbers, head, DIGEST_SIZE);
-	merkle_leaf((struct slice){leaf, sizeof leaf}, out);
+	memcpy(at, leaf->ueid.bytes, UEID_SIZE);
+	memcpy(at += UEID_SIZE, numbers, sizeof numbers);
+	memcpy(at += sizeof numbers, leaf->head, DIGEST_SIZE);
+	at += DIGEST_SIZE;
+	if (leaf->has_sections) {
+		memcpy(at, leaf->sections, DIGEST_SIZE);
+		at += DIGEST_SIZE;
+	}
+	merkle_leaf((struct slice){bytes, (size_t)(at - bytes)}, out);
 }

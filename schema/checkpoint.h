@@ -7,7 +7,8 @@
 #include "schema/merkle.h"
 #include "schema/report.h"
 
-#define CHECKPOINT_LEAF (UEID_SIZE + 8 + 8 + DIGEST_SIZE)
+#define CHECKPOINT_LEAF (UEID_SIZE + 8 + 8 + 2 * DIGEST_SIZE)	/* the longest */
+#define CHECKPOINT_FAN 1024	/* leaves below a node whose hash is kept: a power of two */
 #define LIMIT_CHECKPOINT (LIMIT_CHAIN + 512)	/* the whole message */
 
 struct checkpoint {
@@ -22,7 +23,15 @@ struct checkpoint {
 enum reason checkpoint_decode(struct slice payload, struct checkpoint *out) WARN_UNUSED;
 void checkpoint_encode(const struct checkpoint *, struct cbor_writer *);
 
-/* The hash of a device's leaf: its highest report. */
-void checkpoint_leaf(const struct ueid *, uint64_t epoch, uint64_t seq, const uint8_t head[DIGEST_SIZE], merkle_hash out);
+/* How far a device's reports had come. */
+struct checkpoint_leaf {
+	struct ueid ueid;
+	uint64_t epoch, seq;
+	uint8_t head[DIGEST_SIZE];	/* SHA-256 of the highest report */
+	bool has_sections;
+	uint8_t sections[DIGEST_SIZE];	/* and of the highest that has sections */
+};
+
+void checkpoint_leaf_hash(const struct checkpoint_leaf *, merkle_hash out);
 
 #endif

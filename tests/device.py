@@ -115,7 +115,7 @@ def decode(data):
     """Takes only the one spelling: what cbor2 reads must be written again as it was."""
     try:
         x = cbor2.loads(data)
-    except (cbor2.CBORDecodeError, ValueError, UnicodeDecodeError) as error:
+    except (cbor2.CBORDecodeError, ValueError, UnicodeDecodeError, MemoryError) as error:
         raise Refused(f"not CBOR: {error}") from error
     if encode(x) != data:
         raise Refused("not the one spelling")

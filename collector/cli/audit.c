@@ -509,7 +509,7 @@ audit_evidence(const struct command *command, int argc, char **argv)
 	if (ca != NULL && (anchors = anchors_from_pem(ca, error)) == NULL)
 		cli_die(CLI_WRONG, "%s", error);
 	if (kept != NULL)
-		held.at = cli_read(kept, &held.len);
+		held.at = cli_read(kept, LIMIT_CHECKPOINT, &held.len);
 	if (prepare(&c) < 0)
 		cli_die(CLI_WRONG, "the database does not answer");
 	if (c.devices == 0 && (c.ueid != NULL || c.tenant != NULL))

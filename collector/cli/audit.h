@@ -6,6 +6,7 @@
 
 #include "collector/audit.h"
 #include "collector/enrol.h"
+#include "schema/checkpoint.h"
 
 /* Where a finding is: a device's reports, or a checkpoint. */
 struct audit_place {
@@ -28,6 +29,8 @@ struct checkpoint_audit {
 	uint64_t checkpoints;		/* how many were looked at */
 };
 
+/* Whether the receipts' signer made it, by a certificate that was good then. */
+enum reason checkpoint_signed(const struct anchors *, const struct cose_sign1 *, const struct checkpoint *) WARN_UNUSED;
 /* Every checkpoint, the way from each to the one before, the leaves that are kept, and that what they name is stored. -1: the database fails. */
 int audit_checkpoints(struct checkpoint_audit *) WARN_UNUSED;
 

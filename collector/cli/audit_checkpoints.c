@@ -10,7 +10,7 @@
 enum { ALL, LEAVES, BEYOND };
 static const struct statement statements[] = {
 	[ALL] = {"audit_checkpoints", "SELECT number, devices, root, sha256, message FROM checkpoint ORDER BY number", 0},
-	[LEAVES] = {"audit_leaves", "SELECT number, ueid, epoch, seq, head FROM checkpoint_leaf ORDER BY number, place", 0},
+	[LEAVES] = {"audit_leaves", "SELECT number, ueid, epoch, seq, head, sections_head FROM checkpoint_leaf ORDER BY number, place", 0},
 	/* The newest one speaks for all before it: each report names the one before. */
 	[BEYOND] = {"audit_beyond",
 		"SELECT l.number, l.ueid, l.epoch, l.seq FROM checkpoint_leaf l JOIN tenant t USING (tenant_id)"
@@ -29,13 +29,13 @@ tell(struct checkpoint_audit *a, uint64_t number, const char *detail)
 	a->print(a->context, FINDING_CHECKPOINT, &(struct audit_place){.checkpoint = number}, detail);
 }
 
-static enum reason
-check_signature(const struct checkpoint_audit *a, const struct cose_sign1 *cose, const struct checkpoint *c)
+enum reason
+checkpoint_signed(const struct anchors *anchors, const struct cose_sign1 *cose, const struct checkpoint *c)
 {
 	struct enrolment *signer = NULL;
 	struct cose_key *key;
-	enum reason reason = enrol_named(a->anchors, cose->chain, cose->chain_len, RECEIPT_NAME, cose->kid,
-					 (int64_t)c->iat, &signer);
+	enum reason reason =
+		enrol_named(anchors, cose->chain, cose->chain_len, RECEIPT_NAME, cose->kid, (int64_t)c->iat, &signer);
 
 	if (reason != REASON_OK)
 		return reason;
@@ -65,7 +65,7 @@ check_message(const struct checkpoint_audit *a, const PGresult *res, int row, st
 	if ((int64_t)c->number != result_int(res, row, 0) || (int64_t)c->devices != result_int(res, row, 1) ||
 	    root.len != DIGEST_SIZE || memcmp(root.at, c->root, DIGEST_SIZE) != 0)
 		return "the message says another number, root or count than stands beside it";
-	reason = a->anchors == NULL ? REASON_OK : check_signature(a, &cose, c);
+	reason = a->anchors == NULL ? REASON_OK : checkpoint_signed(a->anchors, &cose, c);
 	return reason == REASON_OK ? NULL : reason_name(reason);
 }
 
@@ -142,6 +142,28 @@ check_root(struct checkpoint_audit *a, const PGresult *all, int64_t number, cons
 		tell(a, (uint64_t)number, "its leaves give another root");
 }
 
+/* What somebody wrote there may have another length than it should. */
+static void
+copy_bytes(uint8_t *to, size_t size, struct slice from)
+{
+	if (from.len > 0)
+		memcpy(to, from.at, from.len < size ? from.len : size);
+}
+
+static void
+read_leaf(const PGresult *res, merkle_hash hash)
+{
+	struct checkpoint_leaf leaf = {.epoch = (uint64_t)result_int(res, 0, 2),
+				       .seq = (uint64_t)result_int(res, 0, 3)};
+
+	copy_bytes(leaf.ueid.bytes, UEID_SIZE, result_bytes(res, 0, 1));
+	copy_bytes(leaf.head, DIGEST_SIZE, result_bytes(res, 0, 4));
+	leaf.has_sections = !result_null(res, 0, 5);
+	if (leaf.has_sections)
+		copy_bytes(leaf.sections, DIGEST_SIZE, result_bytes(res, 0, 5));
+	checkpoint_leaf_hash(&leaf, hash);
+}
+
 /* Row by row: a million leaves need not stand in memory. */
 static int
 check_leaves(struct checkpoint_audit *a, const PGresult *all)
@@ -157,9 +179,6 @@ check_leaves(struct checkpoint_audit *a, const PGresult *all)
 		return -1;
 	while ((res = PQgetResult(conn)) != NULL) {
 		if (PQresultStatus(res) == PGRES_SINGLE_TUPLE) {
-			struct slice ueid = result_bytes(res, 0, 1), head = result_bytes(res, 0, 4);
-			struct ueid name = {{0}};
-			uint8_t digest[DIGEST_SIZE] = {0};
 			merkle_hash leaf;
 
 			if (number != result_int(res, 0, 0)) {
@@ -167,10 +186,7 @@ check_leaves(struct checkpoint_audit *a, const PGresult *all)
 				tree.leaves = 0;
 				number = result_int(res, 0, 0);
 			}
-			memcpy(name.bytes, ueid.at, ueid.len < UEID_SIZE ? ueid.len : UEID_SIZE);
-			memcpy(digest, head.at, head.len < DIGEST_SIZE ? head.len : DIGEST_SIZE);
-			checkpoint_leaf(&name, (uint64_t)result_int(res, 0, 2), (uint64_t)result_int(res, 0, 3), digest,
-					leaf);
+			read_leaf(res, leaf);
 			merkle_add(&tree, leaf);
 		} else if (PQresultStatus(res) != PGRES_TUPLES_OK) {
 			rc = -1;

@@ -42,8 +42,8 @@ void cli_list(const char *sql, int n, const char *const *params, bool json);
 void cli_check_ueid(const char *);
 /* Ends the program unless it is a number from 1 to 999999999; `what` names it. */
 void cli_check_number(const char *, const char *what);
-/* A report or the like, - is standard input: at most one byte more than a message may have. free() it. Ends the program when it can't be read. */
-uint8_t *cli_read(const char *name, size_t *len);
+/* A report or the like, - is standard input: at most one byte more than it may have. free() it. Ends the program when it can't be read. */
+uint8_t *cli_read(const char *name, size_t most, size_t *len);
 /* Seconds since 1970 of "2026-01-31T23:59:59Z", or of @ and seconds; else ends the program. */
 int64_t cli_time(const char *);
 /* Ends the program unless it is one of the words, "admit|hold". */

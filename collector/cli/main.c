@@ -56,8 +56,9 @@ static const struct command commands[] = {
 	{"alert", "silence", alert_silence, "[--hours N] [--comment TEXT] NUMBER", "let it be silent for a while"},
 	{"alert", "resolve", alert_resolve, "[--comment TEXT] NUMBER", "say that it is dealt with"},
 	{"alert", "comment", alert_comment, "NUMBER TEXT", "add a comment to it"},
-	{"verify", NULL, verify_file, "FILE [--ca FILE] [--chain FILE] [--time TIME] [--json]",
-	 "verify one report (- is standard input), without a database"},
+	{"verify", NULL, verify_file,
+	 "FILE [--ca FILE] [--chain FILE] [--time TIME] [--proof FILE --operator-ca FILE] [--json]",
+	 "verify one report (- is standard input) and that a checkpoint covers it, without a database"},
 	{"baseline", "make", baseline_make, "[--root DIR] --key KEY [--out FILE] PATTERN...",
 	 "sign what a device's configuration is now, as its secure baseline"},
 	{"baseline", "show", baseline_show, "FILE --key FILE", "verify a secure baseline, and list its files"},
@@ -289,17 +290,17 @@ cli_check_number(const char *text, const char *what)
 }
 
 uint8_t *
-cli_read(const char *name, size_t *len)
+cli_read(const char *name, size_t most, size_t *len)
 {
 	FILE *in = strcmp(name, "-") == 0 ? stdin : fopen(name, "rb");
-	uint8_t *bytes = malloc(LIMIT_MESSAGE + 1);
+	uint8_t *bytes = malloc(most + 1);
 
 	if (in == NULL)
 		cli_die(CLI_WRONG, "%s: %m", name);
 	if (bytes == NULL)
 		cli_die(CLI_WRONG, "out of memory");
 	/* One byte more than allowed tells a message that is too large. */
-	*len = fread(bytes, 1, LIMIT_MESSAGE + 1, in);
+	*len = fread(bytes, 1, most + 1, in);
 	if (ferror(in))
 		cli_die(CLI_WRONG, "%s: %m", name);
 	if (in != stdin)

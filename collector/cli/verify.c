@@ -9,6 +9,8 @@
 #include <time.h>
 
 #include "collector/cli/cli.h"
+#include "collector/cli/verify_proof.h"
+#include "schema/claims.h"
 
 static size_t
 read_chain(const char *file, struct slice chain[LIMIT_CHAIN_CERTS])
@@ -88,16 +90,51 @@ print_text(const json_t *json)
 	free(text);
 }
 
+/* What there is to say, once all is looked at. */
+struct outcome {
+	const char *why; /* NULL: verified */
+	bool claims; /* they can be shown */
+	const struct coverage *coverage; /* NULL: no proof was named */
+};
+
 static void
-print_outcome(const struct message *m, const char *why, bool json, bool claims)
+print_coverage(const struct coverage *c)
+{
+	char at[24];
+	time_t t = (time_t)c->checkpoint.iat;
+	struct tm tm;
+
+	if (c->wrong != NULL) {
+		printf("not covered: %s%s%s\n", c->wrong, c->detail == NULL ? "" : ": ",
+		       c->detail == NULL ? "" : c->detail);
+		return;
+	}
+	strftime(at, sizeof at, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&t, &tm));
+	printf("covered by checkpoint %llu of %s\n", (unsigned long long)c->checkpoint.number, at);
+}
+
+static json_t *
+coverage_json(const struct coverage *c)
+{
+	if (c == NULL)
+		return NULL;
+	if (c->wrong != NULL)
+		return json_pack("{s:b, s:s, s:s*}", "covered", 0, "fault", c->wrong, "detail", c->detail);
+	return json_pack("{s:b, s:I, s:o}", "covered", 1, "checkpoint", (json_int_t)c->checkpoint.number, "made_at",
+			 claim_json_time(c->checkpoint.iat));
+}
+
+static void
+print_outcome(const struct message *m, const struct outcome *o, bool json)
 {
 	char digest[2 * DIGEST_SIZE + 1];
-	json_t *report = claims ? report_json(&m->report) : NULL;
+	json_t *report = o->claims ? report_json(&m->report) : NULL;
+	const char *why = o->why;
 
 	hex_print(m->sha256, DIGEST_SIZE, digest);
 	if (json) {
-		json_t *all = json_pack("{s:b, s:s*, s:s, s:o*}", "verified", why == NULL, "reason", why, "sha256",
-					digest, "claims", report);
+		json_t *all = json_pack("{s:b, s:s*, s:s, s:o*, s:o*}", "verified", why == NULL, "reason", why,
+					"sha256", digest, "proof", coverage_json(o->coverage), "claims", report);
 
 		print_text(all);
 		json_decref(all);
@@ -105,6 +142,8 @@ print_outcome(const struct message *m, const char *why, bool json, bool claims)
 	}
 	printf("%s%s%s\nsha256 %s\n", why == NULL ? "verified" : "not verified", why == NULL ? "" : ": ",
 	       why == NULL ? "" : why, digest);
+	if (o->coverage != NULL)
+		print_coverage(o->coverage);
 	if (report != NULL)
 		print_text(report);
 	json_decref(report);
@@ -113,10 +152,12 @@ print_outcome(const struct message *m, const char *why, bool json, bool claims)
 int
 verify_file(const struct command *command, int argc, char **argv)
 {
-	const char *ca = NULL, *chain = NULL, *at = NULL, *why = NULL;
+	const char *ca = NULL, *chain = NULL, *at = NULL, *why = NULL, *proof = NULL, *operator_ca = NULL;
 	bool json = false;
-	const struct cli_option options[] = {
-		{"ca", &ca, NULL}, {"chain", &chain, NULL}, {"time", &at, NULL}, {"json", NULL, &json}};
+	const struct cli_option options[] = {{"ca", &ca, NULL},       {"chain", &chain, NULL},
+					     {"time", &at, NULL},     {"json", NULL, &json},
+					     {"proof", &proof, NULL}, {"operator-ca", &operator_ca, NULL}};
+	struct coverage coverage;
 	struct device device = {0};
 	struct message m = {0};
 	struct anchors *anchors = NULL;
@@ -126,11 +167,11 @@ verify_file(const struct command *command, int argc, char **argv)
 	char error[256];
 	bool decoded;
 
-	cli_parse(command, argc, argv, options, 4, 1, 1);
+	cli_parse(command, argc, argv, options, 6, 1, 1);
 	m.received_us = (at == NULL ? time(NULL) : cli_time(at)) * 1000000;
 	if (ca != NULL && (anchors = anchors_from_pem(ca, error)) == NULL)
 		cli_die(CLI_WRONG, "%s", error);
-	m.bytes.at = bytes = cli_read(argv[1], &m.bytes.len);
+	m.bytes.at = bytes = cli_read(argv[1], LIMIT_MESSAGE, &m.bytes.len);
 	sha256(m.bytes, m.sha256);
 	decoded = read_ueid(&m);
 	if (decoded && anchors == NULL) {
@@ -146,12 +187,17 @@ verify_file(const struct command *command, int argc, char **argv)
 	}
 	if (why == NULL && m.reason != REASON_OK)
 		why = reason_name(m.reason);
-	print_outcome(&m, why, json, decoded && (m.reason == REASON_OK) && !m.parked);
+	if (proof != NULL)
+		verify_proof(proof, operator_ca, m.bytes, &coverage);
+	print_outcome(
+		&m,
+		&(struct outcome){why, decoded && m.reason == REASON_OK && !m.parked, proof == NULL ? NULL : &coverage},
+		json);
 	enrolment_free(m.enrolment);
 	enrolment_free(known); /* whose key device.keys points to */
 	free(device.keys);
 	anchors_free(anchors);
 	key_cache_free(keys);
 	free(bytes);
-	return why == NULL ? CLI_YES : CLI_NO;
+	return why == NULL && (proof == NULL || coverage.wrong == NULL) ? CLI_YES : CLI_NO;
 }

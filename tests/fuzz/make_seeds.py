@@ -1,16 +1,18 @@
 #!/usr/bin/python3
-"""Writes the seeds of fuzz_report and fuzz_receipt: payloads that are right, of every kind. A mutation can't find a matching facts digest by itself,
+"""Writes the seeds of fuzz_report, fuzz_receipt and fuzz_proof: payloads that are right, of every kind. A mutation can't find a matching facts digest by itself,
 so that there is one report for each shape of its sections."""
 
 import hashlib
 import pathlib
 import sys
 
+from cryptography.hazmat.primitives.asymmetric import ed25519
+
 HERE = pathlib.Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
 from device import (ACCOUNT, BOOTCOUNT, BOOT_ID, DEFAULT_EVENTS, DEFAULT_INVENTORY, DEFAULT_READINGS, DEFAULT_STATE, DROPPED, EAT_PROFILE, EVENTS, IAT, INVENTORY,  # noqa: E402
-                    META, NONCE, PROFILE, READINGS, RECEIPT_NONCE, SECTIONS_PREV, STATE, UEID, encode, facts_digest, in_order)
+                    META, NONCE, PROFILE, READINGS, RECEIPT_NONCE, SECTIONS_PREV, STATE, UEID, encode, facts_digest, in_order, sign1)
 
 OURS = bytes.fromhex("01000102030405060708090a0b0c0d0e0f")
 ALL_KINDS = {0: {1026: "no efivars"}, 1: {1: "SN"}, 2: {3: 4}, 4: {2: True, 6: ["init="]},
@@ -56,6 +58,35 @@ SEEDS = {
     },
 }
 
+KEY = ed25519.Ed25519PrivateKey.from_private_bytes(bytes(32))
+
+
+def chain_of(*claims):
+    """Signed reports, each with the digest of the one before."""
+    messages = []
+    for one in claims:
+        if messages:
+            one[META][2] = sha256(messages[-1])
+        messages.append(sign1(KEY, encode(one)))
+    return messages
+
+
+def proof(messages, index, devices, path, sections=None):
+    """Of the first of the messages; it holds when there is only one device."""
+    leaf = [OURS, bytes(8), 40 + len(messages), sha256(messages[-1]), sections]
+    root = sha256(b"\0" + OURS + bytes(8) + (40 + len(messages)).to_bytes(8, "big") + leaf[3] + (sections or b""))
+    checkpoint = sign1(KEY, encode({IAT: 1790000300, EAT_PROFILE: PROFILE, -65560: [1, None, devices, root]}))
+    return [PROFILE, checkpoint, leaf, index, path, messages]
+
+
+QUIET = chain_of(report(seq=41), report(seq=42), report(seq=43))
+SEEDS["proof"] = {
+    "alone": proof(QUIET[:1], 0, 1, []),
+    "chain": proof(QUIET, 0, 1, []),
+    "path": proof(QUIET, 2, 5, [bytes(32), bytes([1]) * 32, bytes([2]) * 32], sections=bytes(32)),
+}
+
 for kind, seeds in SEEDS.items():
     for name, claims in seeds.items():
+        (HERE / "corpus" / kind).mkdir(exist_ok=True)
         (HERE / "corpus" / kind / name).write_bytes(encode(claims))

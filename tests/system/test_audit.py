@@ -227,8 +227,8 @@ def test_a_checkpoint_is_what_it_says(marked):
     for number, message in rows:
         message = bytes(message)
         claims = wire.open_message(message, (system.broker.pki / "operator-ca.crt").read_bytes())[0]
-        leaves = system.database.sql("SELECT ueid, epoch, seq, head FROM checkpoint_leaf WHERE number = %s ORDER BY place", (number,))
-        plain = [bytes(ueid) + (epoch % 2 ** 64).to_bytes(8, "big") + seq.to_bytes(8, "big") + bytes(head) for ueid, epoch, seq, head in leaves]
+        leaves = system.database.sql("SELECT ueid, epoch, seq, head, sections_head FROM checkpoint_leaf WHERE number = %s ORDER BY place", (number,))
+        plain = [bytes(ueid) + (epoch % 2 ** 64).to_bytes(8, "big") + seq.to_bytes(8, "big") + bytes(head) + bytes(sections or b"") for ueid, epoch, seq, head, sections in leaves]
         assert claims[CHECKPOINT] == [number, previous, len(leaves), root_of(plain)]
         previous = hashlib.sha256(message).digest()
     told = system.database.sql("SELECT data FROM event WHERE type = 'ledger.checkpoint' ORDER BY event_id")
