@@ -166,6 +166,7 @@ COLLECTOR := \
 	collector/queue.c \
 	collector/workers.c \
 	collector/keyring.c \
+	collector/crl.c \
 	collector/enrol.c \
 	collector/verify.c \
 	collector/ledger.c \
@@ -239,6 +240,7 @@ CLI := \
 	collector/cli/trust_anchor.c \
 	collector/cli/token.c \
 	collector/cli/device.c \
+	collector/cli/key.c \
 	collector/cli/sink.c \
 	collector/cli/audit.c \
 	collector/cli/audit_checkpoints.c \
@@ -331,7 +333,7 @@ FUZZERS      := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 $(FUZZ_OUT)/%.o: %.c
 	@mkdir -p $(@D)
 	$(FUZZ_CC) $(CPPFLAGS) $(FUZZ_FLAGS) -fsanitize=fuzzer-no-link,address,undefined -MMD -MP -c -o $@ $<
-FUZZ_PARSERS := $(EMITTER) $(SCHEMA) $(addprefix collector/,request.c body.c response.c auth.c cursor.c negotiate.c version_range.c)
+FUZZ_PARSERS := $(EMITTER) $(SCHEMA) $(addprefix collector/,request.c body.c response.c auth.c cursor.c negotiate.c version_range.c crl.c)
 $(FUZZ_OUT)/libparsers.a: $(patsubst %.c,$(FUZZ_OUT)/%.o,$(FUZZ_PARSERS))
 	@rm -f $@
 	ar rcs $@ $^

@@ -49,14 +49,17 @@ add_enrolment(struct transaction *t, const struct message *m)
 	row_time(r, e->not_after * 1000000);
 	row_time(r, m->received_us);
 	row_int(r, (int64_t)m->report.epoch);
+	row_int(r, (int64_t)m->report.seq);
 }
 
 /* What the database made of it: under another tenant a device does not take the key. */
 static enum reason
 enrolled(const struct message *m)
 {
-	if (m->device->lifecycle > LIFECYCLE_ACTIVE)
-		return REASON_DEVICE_RETIRED;
+	enum reason gone = lifecycle_reason(m->device->lifecycle);
+
+	if (gone != REASON_OK)
+		return gone;
 	if (m->enrolment->tenant_id != m->device->tenant_id ||
 	    device_find_key(m->device, (struct slice){m->enrolment->kid, KID_SIZE}) == NULL)
 		return REASON_UEID_OWNED_ELSEWHERE;

@@ -33,6 +33,20 @@ tell(struct audit *a, enum finding finding, uint64_t epoch, uint64_t first, uint
 
 /* One report by itself. */
 
+/* By the recorded time of reception. A renewal moves the beginning that is kept with the key, so only the end can be held against an older report; and a
+   revocation is heard of a moment after it was written. */
+static enum reason
+judge_time(const struct audit_row *row, const struct device_key *key)
+{
+	int64_t received = row->received_us / 1000000;
+
+	if (key->revoked_at != 0 && received - key->revoked_at > AUDIT_REVOKED_GRACE)
+		return REASON_KEY_REVOKED;
+	if (key->superseded_seq != 0 && row->epoch == key->superseded_epoch && row->seq >= key->superseded_seq)
+		return REASON_KEY_RETIRED;
+	return received - key->not_after > VERIFY_GRACE ? REASON_CERTIFICATE_EXPIRED : REASON_OK;
+}
+
 static const char *
 check_signature(struct audit *a, const struct cose_sign1 *cose, const struct audit_row *row, enum finding *finding)
 {
@@ -43,10 +57,9 @@ check_signature(struct audit *a, const struct cose_sign1 *cose, const struct aud
 	*finding = FINDING_BAD_SIGNATURE;
 	if (reason != REASON_OK)
 		return reason_name(reason);
-	/* A renewal moves the beginning that is kept with the key, so only the end can be held against an older report. */
 	*finding = FINDING_KEY_OUT_OF_TIME;
-	return row->received_us / 1000000 - key->not_after > VERIFY_GRACE ? reason_name(REASON_CERTIFICATE_EXPIRED)
-									  : NULL;
+	reason = judge_time(row, key);
+	return reason == REASON_OK ? NULL : reason_name(reason);
 }
 
 static bool

@@ -8,6 +8,8 @@
 #include "collector/keyring.h"
 #include "collector/message.h"
 
+#define AUDIT_REVOKED_GRACE 60	/* seconds: of clocks that differ, and of reports on their way to the commit */
+
 enum finding {
 #define FINDING(symbol, name, help) FINDING_##symbol,
 #include "collector/audit_findings.def"

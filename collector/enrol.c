@@ -10,6 +10,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "collector/crl.h"
 #include "schema/log.h"
 
 #define DOCUMENT_SIGNING "1.3.6.1.5.5.7.3.36" /* RFC 9336 */
@@ -22,6 +23,7 @@ struct anchor {
 	X509_STORE *store;
 	int32_t tenant_id;
 	bool hold;
+	bool lists; /* of revoked certificates are in the store */
 };
 
 struct anchors {
@@ -36,6 +38,7 @@ static const struct {
 } verify_errors[] = {
 	{X509_V_ERR_CERT_HAS_EXPIRED, REASON_CERTIFICATE_EXPIRED},
 	{X509_V_ERR_CERT_NOT_YET_VALID, REASON_CERTIFICATE_NOT_YET_VALID},
+	{X509_V_ERR_CERT_REVOKED, REASON_CERTIFICATE_REVOKED},
 	{X509_V_ERR_ERROR_IN_CERT_NOT_BEFORE_FIELD, REASON_CERTIFICATE_MALFORMED},
 	{X509_V_ERR_ERROR_IN_CERT_NOT_AFTER_FIELD, REASON_CERTIFICATE_MALFORMED},
 	{X509_V_ERR_UNABLE_TO_DECODE_ISSUER_PUBLIC_KEY, REASON_CERTIFICATE_MALFORMED},
@@ -71,7 +74,7 @@ certificate_read(struct slice der)
 static int
 add_anchor(struct anchors *anchors, X509 *certificate, int32_t tenant_id, bool hold)
 {
-	struct anchor a = {certificate, X509_STORE_new(), tenant_id, hold};
+	struct anchor a = {certificate, X509_STORE_new(), tenant_id, hold, false};
 	struct anchor *grown = NULL;
 
 	if (a.store != NULL && X509_STORE_add_cert(a.store, certificate) == 1)
@@ -104,18 +107,55 @@ read_anchor(struct anchors *anchors, const PGresult *res, int row)
 	return add_anchor(anchors, x, (int32_t)result_int(res, row, 1), result_bool(res, row, 2));
 }
 
+static const struct statement select_lists = {"crls",
+					      "SELECT a.tenant_id, a.certificate, c.crl FROM crl c JOIN trust_anchor a "
+					      "ON a.trust_anchor_id = c.trust_anchor_id",
+					      0};
+
+/* A list that was good when it was taken in goes on revoking what it names when its time is over; it is told then. */
+static int
+read_list(struct anchors *anchors, const PGresult *res, int row)
+{
+	X509 *certificate = certificate_read(result_bytes(res, row, 1));
+	char why[CRL_WHY_SIZE];
+	X509_CRL *crl = crl_read(result_bytes(res, row, 2), why);
+	int rc = 0;
+
+	for (size_t i = 0; certificate != NULL && crl != NULL && i < anchors->len; i++) {
+		struct anchor *a = &anchors->at[i];
+
+		if (a->tenant_id != result_int(res, row, 0) || X509_cmp(a->certificate, certificate) != 0)
+			continue;
+		if (crl_ends(crl) < time(NULL))
+			log_warning("trust anchor %zu: a list of revoked certificates is past its time", i + 1);
+		rc = X509_STORE_add_crl(a->store, crl) == 1 ? 0 : -1;
+		a->lists = true;
+	}
+	if (crl == NULL)
+		log_error("a list of revoked certificates can't be read: %s", why);
+	X509_CRL_free(crl);
+	X509_free(certificate);
+	return rc;
+}
+
 struct anchors *
 anchors_load(struct database *db)
 {
 	PGresult *res = database_query(db, &select_anchors, NULL, 0, NULL);
-	struct anchors *anchors = res == NULL ? NULL : calloc(1, sizeof *anchors);
+	PGresult *lists = database_query(db, &select_lists, NULL, 0, NULL);
+	struct anchors *anchors = res == NULL || lists == NULL ? NULL : calloc(1, sizeof *anchors);
+	int rc = 0;
 
-	for (int i = 0; anchors != NULL && i < PQntuples(res); i++)
-		if (read_anchor(anchors, res, i) < 0) {
-			anchors_free(anchors);
-			anchors = NULL;
-		}
+	for (int i = 0; anchors != NULL && rc == 0 && i < PQntuples(res); i++)
+		rc = read_anchor(anchors, res, i);
+	for (int i = 0; anchors != NULL && rc == 0 && i < PQntuples(lists); i++)
+		rc = read_list(anchors, lists, i);
+	if (rc < 0) {
+		anchors_free(anchors);
+		anchors = NULL;
+	}
 	PQclear(res);
+	PQclear(lists);
 	return anchors;
 }
 
@@ -258,6 +298,18 @@ check_name(X509 *leaf, const char *name)
 	return same ? REASON_OK : REASON_CERTIFICATE_NAME;
 }
 
+/* An issuer without a list revoked nothing that we know of. */
+static int
+pass_over(int ok, X509_STORE_CTX *context)
+{
+	int error = X509_STORE_CTX_get_error(context);
+
+	if (ok == 1 || (error != X509_V_ERR_UNABLE_TO_GET_CRL && error != X509_V_ERR_CRL_HAS_EXPIRED))
+		return ok;
+	X509_STORE_CTX_set_error(context, X509_V_OK);
+	return 1;
+}
+
 static enum reason
 check_path(const struct anchor *anchor, STACK_OF(X509) * chain, int64_t now)
 {
@@ -270,6 +322,10 @@ check_path(const struct anchor *anchor, STACK_OF(X509) * chain, int64_t now)
 	param = X509_STORE_CTX_get0_param(context);
 	X509_VERIFY_PARAM_set_time(param, (time_t)now);
 	X509_VERIFY_PARAM_set_auth_level(param, AUTH_LEVEL);
+	if (anchor->lists) {
+		X509_VERIFY_PARAM_set_flags(param, X509_V_FLAG_CRL_CHECK | X509_V_FLAG_CRL_CHECK_ALL);
+		X509_STORE_CTX_set_verify_cb(context, pass_over);
+	}
 	reason = X509_verify_cert(context) == 1 ? REASON_OK : reason_of(X509_STORE_CTX_get_error(context));
 out:
 	X509_STORE_CTX_free(context);

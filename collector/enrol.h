@@ -1,5 +1,5 @@
 /*
- * Enrolment: from a certificate chain to a device that a trust anchor vouches for. The only user of X.509. Pure: chain, anchors and a time in,
+ * Enrolment: from a certificate chain to a device that a trust anchor vouches for. The only user of X.509 beside crl.h. Pure: chain, anchors and a time in,
  * enrolment or reason out.
  */
 #ifndef FLEETSTATE_COLLECTOR_ENROL_H
@@ -11,7 +11,7 @@
 
 struct anchors;	/* trust anchors as loaded; safe for many readers */
 
-/* Reads all trust anchors; one that is not a self-signed certificate is logged and vouches for nobody. NULL when the database fails. */
+/* Reads all trust anchors and the lists of what they revoked; an anchor that is not a self-signed certificate is logged and vouches for nobody. NULL when the database fails. */
 struct anchors *anchors_load(struct database *) WARN_UNUSED;
 /* The same from PEM, for `fleetstate verify`: all admit, tenant 0. NULL with a line in error[256]. */
 struct anchors *anchors_from_pem(const char *file, char *error) WARN_UNUSED;

@@ -21,6 +21,8 @@ static const struct {
 	{"challenge.unanswered", NULL, NULL, SEVERITY_HIGH},
 	{"device.refused", NULL, NULL, SEVERITY_MEDIUM},
 	{"device.rekeyed", NULL, NULL, SEVERITY_LOW},
+	{"device.key-revoked", NULL, NULL, SEVERITY_HIGH},
+	{"device.key-retired", NULL, NULL, SEVERITY_LOW},
 	{"device.reprovision", NULL, NULL, SEVERITY_LOW},
 };
 

@@ -396,17 +396,34 @@ judge_standing(const struct docket *d, const struct message *m)
 {
 	const struct device_key *key = device_find_key(d->device, m->cose.kid);
 
-	if (d->device->lifecycle > LIFECYCLE_ACTIVE)
-		return REASON_DEVICE_RETIRED;
-	if (key == NULL || key->status != KEY_ACTIVE)
+	enum reason gone = lifecycle_reason(d->device->lifecycle);
+
+	if (gone != REASON_OK)
+		return gone;
+	if (key == NULL || key->status == KEY_REVOKED)
 		return REASON_KEY_REVOKED;
 	return d->allowance > 0 ? REASON_OK : REASON_PENDING_FULL;
+}
+
+/* A key that has a successor is good below the number that the successor began at, and for what an earlier epoch still lacks. */
+static bool
+is_superseded(const struct device_key *key, const struct account *a, const struct message *m)
+{
+	if (key->status != KEY_RETIRED)
+		return false;
+	if (key->superseded_seq == 0)
+		return true;
+	if (m->report.epoch == key->superseded_epoch)
+		return m->report.seq >= key->superseded_seq;
+	return a == NULL || m->report.seq > a->ledger.hi;
 }
 
 /* `a` is NULL for an epoch that would be new. Where one begins is the device's to say; within it no device and no spool leaves so many out. */
 static enum reason
 judge_place(const struct docket *d, const struct account *a, const struct message *m)
 {
+	if (is_superseded(device_find_key(d->device, m->cose.kid), a, m))
+		return REASON_KEY_RETIRED;
 	if (a == NULL && d->unvouched >= JUDGE_EPOCHS_MAX && !is_vouched(d, device_find_key(d->device, m->cose.kid)))
 		return REASON_EPOCH_FULL;
 	if (a != NULL && a->ledger.hi > 0 && m->report.seq > a->ledger.hi + JUDGE_LEAP_MAX)

@@ -29,7 +29,8 @@ static const struct statement select_devices = {
 	" h.rev, h.epoch, h.hi, h.head, h.sections_head, h.facts, h.last_seen, h.last_iat, h.interval_s,"
 	" s.state_digest, s.inventory_digest,"
 	" EXISTS (SELECT FROM inventory i WHERE i.tenant_id = d.tenant_id AND i.digest = s.inventory_digest),"
-	" k.kid, k.status, k.not_before, k.not_after, k.spki, lower(g.missing), upper(g.missing)"
+	" k.kid, k.status, k.not_before, k.not_after, k.revoked_at, k.superseded_epoch, k.superseded_seq, k.spki, "
+	"lower(g.missing), upper(g.missing)"
 	" FROM device d"
 	" LEFT JOIN device_hot h ON h.device_id = d.device_id"
 	" LEFT JOIN device_state s ON s.device_id = d.device_id"
@@ -60,6 +61,9 @@ enum column {
 	STATUS,
 	NOT_BEFORE,
 	NOT_AFTER,
+	REVOKED_AT,
+	SUPERSEDED_EPOCH,
+	SUPERSEDED_SEQ,
 	SPKI,
 	MISSING_FROM,
 	MISSING_TO,
@@ -171,6 +175,22 @@ device_find_key(const struct device *d, struct slice kid)
 		if (memcmp(keys->at[i].kid, kid.at, KID_SIZE) == 0)
 			return &keys->at[i];
 	return NULL;
+}
+
+enum reason
+lifecycle_reason(enum lifecycle lifecycle)
+{
+	switch (lifecycle) {
+	case LIFECYCLE_PENDING:
+	case LIFECYCLE_ACTIVE:
+		return REASON_OK;
+	case LIFECYCLE_REVOKED:
+		return REASON_DEVICE_REVOKED;
+	case LIFECYCLE_RETIRED:
+	case LIFECYCLE_TRANSFERRED:
+		break;
+	}
+	return REASON_DEVICE_RETIRED;
 }
 
 size_t
@@ -298,6 +318,9 @@ read_key(const PGresult *res, int row, struct device_key *key, uint8_t *spki_at)
 	key->status = (enum key_status)name_index(result_bytes(res, row, STATUS), statuses, LENGTH(statuses));
 	key->not_before = result_time_us(res, row, NOT_BEFORE) / 1000000;
 	key->not_after = result_time_us(res, row, NOT_AFTER) / 1000000;
+	key->revoked_at = result_time_us(res, row, REVOKED_AT) / 1000000;
+	key->superseded_epoch = (uint64_t)result_int(res, row, SUPERSEDED_EPOCH);
+	key->superseded_seq = (uint64_t)result_int(res, row, SUPERSEDED_SEQ);
 	memcpy(spki_at, spki.at, spki.len);
 	key->spki = (struct slice){spki_at, spki.len};
 }
@@ -438,7 +461,8 @@ same_keys(const struct device_keys *a, const struct device_keys *b)
 		const struct device_key *x = &a->at[i], *y = &b->at[i];
 
 		if (memcmp(x->kid, y->kid, KID_SIZE) != 0 || x->status != y->status || x->not_before != y->not_before ||
-		    x->not_after != y->not_after || x->spki.len != y->spki.len ||
+		    x->not_after != y->not_after || x->superseded_epoch != y->superseded_epoch ||
+		    x->superseded_seq != y->superseded_seq || x->spki.len != y->spki.len ||
 		    memcmp(x->spki.at, y->spki.at, x->spki.len) != 0)
 			return false;
 	}

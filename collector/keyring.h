@@ -1,7 +1,7 @@
 /*
  * Who we know: devices by ueid, each with its keys and its ledger head, read from the database once and kept warm by the holder of the shard.
  * Any thread may find, and read a device's keys, tenant and lifecycle; `ledger` is the store stage's, and so is reloading. A healthy device with
- * one P-256 key takes 432 bytes and its place in the table.
+ * one P-256 key takes 456 bytes and its place in the table.
  */
 #ifndef FLEETSTATE_COLLECTOR_KEYRING_H
 #define FLEETSTATE_COLLECTOR_KEYRING_H
@@ -20,6 +20,8 @@ struct device_key {
 	uint8_t kid[KID_SIZE];
 	enum key_status status;
 	int64_t not_before, not_after;	/* seconds since 1970 */
+	int64_t revoked_at;		/* likewise; 0: it is not */
+	uint64_t superseded_epoch, superseded_seq;	/* its successor signs from this number on; 0: there is none, or no number is known */
 	struct slice spki;		/* DER; in the same allocation */
 };
 
@@ -51,6 +53,8 @@ void keyring_free(struct keyring *);
 /* The pointer is good until the device's shard is forgotten. NULL if it is not in memory; it may still be in the database. */
 struct device *keyring_find(struct keyring *, const struct ueid *);
 const struct device_key *device_find_key(const struct device *, struct slice kid);
+/* Why nothing is taken of a device that is gone; OK if it is not. */
+enum reason lifecycle_reason(enum lifecycle);
 
 /* Reads those of the ueids that the database knows and memory does not, in one statement. -1 when the database fails: try again later. */
 int keyring_load(struct keyring *, struct database *, const struct ueid *, size_t n) WARN_UNUSED;

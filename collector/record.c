@@ -471,8 +471,10 @@ add_refusal(struct transaction *t, const struct message *m, struct sampler *samp
 		row_int(r, m->device->device_id);
 		row_text(r, reason_name(m->reason));
 		row_int(r, m->device->tenant_id);
-		if (m->reason == REASON_BAD_SIGNATURE || m->reason == REASON_KEY_REVOKED)
-			add_mark(t, m->device, m->reason == REASON_KEY_REVOKED ? "revoked-key" : "verification", true);
+		if (m->reason == REASON_KEY_REVOKED || m->reason == REASON_KEY_RETIRED)
+			add_mark(t, m->device, "revoked-key", true);
+		if (m->reason == REASON_BAD_SIGNATURE)
+			add_mark(t, m->device, "verification", true);
 	}
 	if (may_sample(sampler, m->reason))
 		add_sample(t, m);

@@ -17,20 +17,34 @@ const struct store_statement store_writes[WRITES] = {
 		" SELECT d.device_id, d.tenant_id FROM unnest($1::bytea[]) AS u (ueid) JOIN device d ON d.ueid = u.ueid"
 		" ON CONFLICT (device_id) DO NOTHING"},
 	/* A trust anchor vouches for devices of its own tenant only, registered beforehand or not: of another tenant's device it takes nothing in. What
-	   the certificate vouches for stands with its key at once: the report that brought it may never be stored. */
-	[ENROL_KEY] = {"enrol_key", "b4bbbbbzzz8",
+	   the certificate vouches for stands with its key at once: the report that brought it may never be stored. A new key whose certificate begins
+	   later takes the place of the old ones, which stay good below this report's number; one that begins earlier is an old one itself. */
+	[ENROL_KEY] = {"enrol_key", "b4bbbbbzzz88",
 		"WITH u AS (SELECT d.device_id, d.tenant_id, u.kid, u.spki, array_remove(ARRAY[u.c1, u.c2, u.c3], NULL) AS chain, u.not_before,"
-		"  u.not_after, u.at, u.epoch"
+		"  u.not_after, u.at, u.epoch, u.seq"
 		"  FROM unnest($1::bytea[], $2::int[], $3::bytea[], $4::bytea[], $5::bytea[], $6::bytea[], $7::bytea[], $8::timestamptz[],"
-		"  $9::timestamptz[], $10::timestamptz[], $11::bigint[]) AS u (ueid, tenant_id, kid, spki, c1, c2, c3, not_before, not_after, at, epoch)"
+		"  $9::timestamptz[], $10::timestamptz[], $11::bigint[], $12::bigint[])"
+		"  AS u (ueid, tenant_id, kid, spki, c1, c2, c3, not_before, not_after, at, epoch, seq)"
 		"  JOIN device d ON d.ueid = u.ueid WHERE d.tenant_id IS NOT DISTINCT FROM u.tenant_id AND d.lifecycle IN ('pending', 'active')),"
 		" e AS (UPDATE device_epoch e SET certified = u.not_before"
 		"  FROM (SELECT device_id, epoch, max(not_before) AS not_before FROM u GROUP BY 1, 2) u"
 		"  WHERE e.device_id = u.device_id AND e.epoch = u.epoch AND (e.certified IS NULL OR e.certified < u.not_before)),"
-		" k AS (INSERT INTO device_key (device_id, kid, tenant_id, spki, chain, not_before, not_after, enrolled_at)"
-		"  SELECT DISTINCT ON (device_id, kid) device_id, kid, tenant_id, spki, chain, not_before, not_after, at FROM u"
-		"  ORDER BY device_id, kid, not_before DESC"
-		" ON CONFLICT (device_id, kid) DO UPDATE SET chain = EXCLUDED.chain, not_before = EXCLUDED.not_before, not_after = EXCLUDED.not_after"
+		" r AS (UPDATE device_key o SET status = 'retired', superseded_epoch = f.epoch, superseded_seq = f.seq"
+		"  FROM (SELECT DISTINCT ON (u.device_id) u.* FROM u WHERE NOT EXISTS (SELECT FROM device_key k WHERE k.device_id = u.device_id AND k.kid = u.kid)"
+		"   ORDER BY u.device_id, u.not_before DESC, u.seq) f"
+		"  WHERE o.device_id = f.device_id AND o.status = 'active' AND o.not_before <= f.not_before"
+		"   AND NOT EXISTS (SELECT FROM u WHERE u.device_id = o.device_id AND u.kid = o.kid)),"
+		" k AS (INSERT INTO device_key (device_id, kid, tenant_id, spki, chain, not_before, not_after, enrolled_at, status, superseded_epoch, superseded_seq)"
+		"  SELECT DISTINCT ON (u.device_id, u.kid) u.device_id, u.kid, u.tenant_id, u.spki, u.chain, u.not_before, u.not_after, u.at,"
+		"   CASE WHEN f.seq IS NOT NULL OR EXISTS (SELECT FROM device_key o WHERE o.device_id = u.device_id AND o.kid <> u.kid AND o.not_before > u.not_before)"
+		"    THEN 'retired' ELSE 'active' END, f.epoch, f.seq"
+		"  FROM u LEFT JOIN LATERAL (SELECT f.epoch, f.seq FROM u f WHERE f.device_id = u.device_id AND f.kid <> u.kid"
+		"   AND (f.not_before, f.seq) > (u.not_before, u.seq) ORDER BY f.seq LIMIT 1) f ON true"
+		"  ORDER BY u.device_id, u.kid, u.not_before DESC"
+		" ON CONFLICT (device_id, kid) DO UPDATE SET chain = EXCLUDED.chain, not_before = EXCLUDED.not_before, not_after = EXCLUDED.not_after,"
+		"  status = CASE device_key.status WHEN 'active' THEN EXCLUDED.status ELSE device_key.status END,"
+		"  superseded_epoch = coalesce(device_key.superseded_epoch, EXCLUDED.superseded_epoch),"
+		"  superseded_seq = coalesce(device_key.superseded_seq, EXCLUDED.superseded_seq)"
 		"  WHERE EXCLUDED.not_before > device_key.not_before"
 		" RETURNING device_id, tenant_id, kid)"
 		" INSERT INTO event (tenant_id, type, ueid, data)"

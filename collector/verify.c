@@ -79,16 +79,7 @@ judge_device(struct message *m)
 		return REASON_OK;
 	if (m->enrolment != NULL && m->enrolment->tenant_id != m->device->tenant_id)
 		return REASON_UEID_OWNED_ELSEWHERE;
-	switch ((enum lifecycle)m->device->lifecycle) {
-	case LIFECYCLE_PENDING:
-	case LIFECYCLE_ACTIVE:
-		return REASON_OK;
-	case LIFECYCLE_RETIRED:
-	case LIFECYCLE_REVOKED:
-	case LIFECYCLE_TRANSFERRED:
-		break;
-	}
-	return REASON_DEVICE_RETIRED;
+	return lifecycle_reason(m->device->lifecycle);
 }
 
 static enum reason
@@ -96,8 +87,11 @@ judge_key(struct message *m, const struct device_key *key)
 {
 	int64_t now = received_s(m);
 
-	if (key->status != KEY_ACTIVE)
+	if (key->status == KEY_REVOKED)
 		return REASON_KEY_REVOKED;
+	/* Where its successor's numbers are known, the ledger's side judges. */
+	if (key->status == KEY_RETIRED && key->superseded_seq == 0)
+		return REASON_KEY_RETIRED;
 	if (now < key->not_before)
 		return REASON_CERTIFICATE_NOT_YET_VALID;
 	if (now <= key->not_after)

@@ -80,7 +80,8 @@ static const struct statement statements[] = {
 		" SELECT r.tenant_id, 'device.refused', d.ueid, jsonb_build_object('reason', r.reason, 'n', r.told, 'total', r.n)"
 		" FROM r JOIN device d ON d.device_id = r.device_id WHERE d.lifecycle <> 'pending'", 0},
 	[TRIM] = {"trim", "DELETE FROM refusal WHERE refusal_id <= (SELECT max(refusal_id) FROM refusal) - 10000", 0},
-	[ANCHORS] = {"anchors_mark", "SELECT coalesce(sum(hashtextextended(a::text, 0)), 0)::text FROM trust_anchor a", 0},
+	[ANCHORS] = {"anchors_mark", "SELECT concat((SELECT sum(hashtextextended(a::text, 0)) FROM trust_anchor a),"
+		" (SELECT sum(hashtextextended(trust_anchor_id || encode(issuer, 'hex') || loaded_at, 0)) FROM crl))", 0},
 };
 /* clang-format on */
 

@@ -26,7 +26,8 @@ static const struct statement statements[] = {
 		"SELECT count(*) FROM device JOIN tenant t USING (tenant_id) WHERE ($1::text IS NULL OR t.id = $1)"
 		" AND ($2::text IS NULL OR ueid = decode($2, 'hex'))", 2},
 	[KEYS] = {"audit_keys",
-		"SELECT kid, spki, extract(epoch FROM not_before)::bigint, extract(epoch FROM not_after)::bigint FROM device_key"
+		"SELECT kid, spki, extract(epoch FROM not_before)::bigint, extract(epoch FROM not_after)::bigint,"
+		" coalesce(extract(epoch FROM revoked_at)::bigint, 0), coalesce(superseded_epoch, 0), coalesce(superseded_seq, 0) FROM device_key"
 		" WHERE device_id = $1::bigint", 1},
 	[EPOCHS] = {"audit_epochs",
 		"SELECT e.epoch, CASE WHEN h.epoch = e.epoch THEN h.hi ELSE e.hi END, e.vouched, e.first_seen, CASE WHEN h.epoch = e.epoch THEN h.head END"
@@ -168,6 +169,9 @@ read_keys(PGresult *res)
 		keys->at[i].spki = result_bytes(res, (int)i, 1);
 		keys->at[i].not_before = result_int(res, (int)i, 2);
 		keys->at[i].not_after = result_int(res, (int)i, 3);
+		keys->at[i].revoked_at = result_int(res, (int)i, 4);
+		keys->at[i].superseded_epoch = (uint64_t)result_int(res, (int)i, 5);
+		keys->at[i].superseded_seq = (uint64_t)result_int(res, (int)i, 6);
 	}
 	return keys;
 }

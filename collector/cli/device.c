@@ -159,6 +159,15 @@ device_challenge(const struct command *command, int argc, char **argv)
 }
 
 int
+device_revoke(const struct command *command, int argc, char **argv)
+{
+	cli_parse(command, argc, argv, NULL, 0, 1, 1);
+	return change("WITH changed AS (UPDATE device SET lifecycle = 'revoked' WHERE ueid = decode($1, 'hex') "
+		      "AND lifecycle IN ('pending', 'active', 'retired') " CHANGED ")" TELL("device.lifecycle"),
+		      1, (const char *const[]){argv[1]}, "no such device that is not revoked already");
+}
+
+int
 device_reprovision(const struct command *command, int argc, char **argv)
 {
 	const char *hours = "24";

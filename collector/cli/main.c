@@ -19,6 +19,8 @@ static const struct command commands[] = {
 	 "let a maker's CA (PEM) vouch for devices of a tenant"},
 	{"trust-anchor", "list", trust_anchor_list, "[--tenant ID] [--json]", "all trust anchors"},
 	{"trust-anchor", "remove", trust_anchor_remove, "NUMBER", "let it vouch for no new device"},
+	{"trust-anchor", "crl", trust_anchor_crl, "[--issuer FILE] NUMBER FILE",
+	 "take in its list of revoked certificates (PEM or DER), and revoke the keys that it names"},
 	{"token", "add", token_add,
 	 "--role viewer|analyst|admin|operator [--tenant ID] [--expires DAYS] [--scopes LIST] NAME",
 	 "make an API token, and print it this once"},
@@ -31,9 +33,13 @@ static const struct command commands[] = {
 	{"device", "retire", device_retire, "UEID", "refuse its reports from now on"},
 	{"device", "challenge", device_challenge, "UEID [--wait SECONDS] [--json]",
 	 "ask a device to prove now that it holds its key"},
+	{"device", "revoke", device_revoke, "UEID", "refuse its reports from now on: it is in wrong hands"},
 	{"device", "reprovision", device_reprovision, "UEID [--hours N]",
 	 "vouch for the next epoch that it begins, after its storage was renewed"},
 	{"device", "label", device_label, "UEID KEY=VALUE|KEY- ...", "set labels of a device, or take them away"},
+	{"key", "list", key_list, "UEID [--json]", "what a device signs and signed with"},
+	{"key", "retire", key_retire, "UEID KEY", "take nothing more of that key above what is here"},
+	{"key", "revoke", key_revoke, "[--why TEXT] UEID KEY", "refuse everything of that key from now on"},
 	{"sink", "add", sink_add,
 	 "--kind webhook|syslog --tenant ID|--all-tenants [--types LIST] [--severity LEAST] [--batch N] [--ca FILE] "
 	 "[--secret FILE] "

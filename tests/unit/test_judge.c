@@ -105,7 +105,8 @@ test_standing_is_judged_again(void **unused)
 	for (size_t i = 0; i < sizeof gone / sizeof *gone; i++) {
 		t.device.lifecycle = gone[i];
 		run();
-		assert_int_equal(m->reason, REASON_DEVICE_RETIRED);
+		assert_int_equal(m->reason,
+				 gone[i] == LIFECYCLE_REVOKED ? REASON_DEVICE_REVOKED : REASON_DEVICE_RETIRED);
 	}
 	t.device.lifecycle = LIFECYCLE_ACTIVE;
 	t.keys->at[0].status = KEY_REVOKED;
@@ -120,6 +121,36 @@ test_standing_is_judged_again(void **unused)
 	run();
 	assert_int_equal(m->reason, REASON_OK);
 	assert_int_equal(m->verdict, LEDGER_NEW);
+}
+
+/* The hot row stands at 10 of EPOCH. */
+static void
+test_a_key_that_has_a_successor(void **unused)
+{
+	static const struct {
+		uint64_t epoch, seq, superseded_epoch, superseded_seq;
+		enum reason reason;
+	} cases[] = {
+		{EPOCH, 11, EPOCH, 12, REASON_OK},
+		{EPOCH, 11, EPOCH, 11, REASON_KEY_RETIRED},
+		{EPOCH, 12, EPOCH, 11, REASON_KEY_RETIRED},
+		{EPOCH, 11, 0, 0, REASON_KEY_RETIRED},
+		{EPOCH, 11, EPOCH + 1, 1, REASON_KEY_RETIRED}, /* of an epoch that was left: only what it lacks */
+		{EPOCH, 10, EPOCH + 1, 1, REASON_OK},
+		{EPOCH + 2, 1, EPOCH + 1, 1, REASON_KEY_RETIRED},
+	};
+	struct message *m = add(EPOCH, 11, 1);
+
+	(void)unused;
+	t.keys->at[0].status = KEY_RETIRED;
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		m->report.epoch = cases[i].epoch;
+		m->report.seq = cases[i].seq;
+		t.keys->at[0].superseded_epoch = cases[i].superseded_epoch;
+		t.keys->at[0].superseded_seq = cases[i].superseded_seq;
+		run();
+		assert_int_equal(m->reason, cases[i].reason);
+	}
 }
 
 static void
@@ -256,9 +287,13 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		BATCH_TEST(test_standing_is_judged_again),         BATCH_TEST(test_a_leap_is_refused),
-		BATCH_TEST(test_an_epoch_begins_anywhere),         BATCH_TEST(test_what_was_said_skipped_is_a_fork),
-		BATCH_TEST(test_what_was_said_lost_is_stored),     BATCH_TEST(test_unvouched_epochs_are_few),
+		BATCH_TEST(test_standing_is_judged_again),
+		BATCH_TEST(test_a_key_that_has_a_successor),
+		BATCH_TEST(test_a_leap_is_refused),
+		BATCH_TEST(test_an_epoch_begins_anywhere),
+		BATCH_TEST(test_what_was_said_skipped_is_a_fork),
+		BATCH_TEST(test_what_was_said_lost_is_stored),
+		BATCH_TEST(test_unvouched_epochs_are_few),
 		BATCH_TEST(test_an_attempt_leaves_nothing_behind),
 	};
 

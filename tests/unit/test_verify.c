@@ -470,9 +470,9 @@ static const struct judgement {
 	{"its first second", -10 * CHAINS_DAY, KEY_ACTIVE, LIFECYCLE_ACTIVE, REASON_OK, REPORT_CLOCK_SUSPECT},
 	{"too early", -10 * CHAINS_DAY - 1, KEY_ACTIVE, LIFECYCLE_ACTIVE, REASON_CERTIFICATE_NOT_YET_VALID, 0},
 	{"revoked key", 0, KEY_REVOKED, LIFECYCLE_ACTIVE, REASON_KEY_REVOKED, 0},
-	{"retired key", 0, KEY_RETIRED, LIFECYCLE_ACTIVE, REASON_KEY_REVOKED, 0},
+	{"retired key", 0, KEY_RETIRED, LIFECYCLE_ACTIVE, REASON_KEY_RETIRED, 0},
 	{"retired device", 0, KEY_ACTIVE, LIFECYCLE_RETIRED, REASON_DEVICE_RETIRED, 0},
-	{"revoked device", 0, KEY_ACTIVE, LIFECYCLE_REVOKED, REASON_DEVICE_RETIRED, 0},
+	{"revoked device", 0, KEY_ACTIVE, LIFECYCLE_REVOKED, REASON_DEVICE_REVOKED, 0},
 	{"transferred device", 0, KEY_ACTIVE, LIFECYCLE_TRANSFERRED, REASON_DEVICE_RETIRED, 0},
 };
 
@@ -805,7 +805,7 @@ is_of_others(enum reason reason)
 {
 	return reason == REASON_TOPIC_MALFORMED || reason == REASON_WRONG_SHARD || reason == REASON_PENDING_FULL ||
 	       reason == REASON_GAPS_FULL || reason == REASON_SEQ_LEAP || reason == REASON_EPOCH_FULL ||
-	       reason == REASON_UNSTORABLE;
+	       reason == REASON_CERTIFICATE_REVOKED || reason == REASON_UNSTORABLE;
 }
 
 static void
