@@ -1,23 +1,30 @@
 """How long it takes from the publication of a report that degrades its device to the alert's arrival at a webhook, while the collector takes in half of
-what it can."""
+what this machine can take, the load's own making included; and where that time goes."""
 
 import json
 import os
+import statistics
 import time
 
-from ingest import start_load
+from ingest import Load
 from ingesting import System
 from parts import await_true
 from receiver import Webhook
 import device as wire  # found through ingesting
 
-TRIES, LOAD_DEVICES = 200, 2000  # a device a try
+TRIES, LOAD_DEVICES, FULL_ROUNDS = 200, 2000, 20  # a device a try
+LOAD_S = 60  # the load's length: more than the tries take
 POLICY = {"title": "Secure boot is off", "severity": "high", "element": "SU.2", "when": "strict $.boot.secure == false", "remediation": "Turn it on."}
 
+# Where a try's time goes: from a stage's end to the next one's.
+STAGES = ("received", "begun", "committed", "numbered", "arrived")
+TIMES = """
+SELECT extract(epoch FROM r.received_at)::float8, extract(epoch FROM e.time)::float8, extract(epoch FROM pg_xact_commit_timestamp(r.xmin))::float8,
+	extract(epoch FROM pg_xact_commit_timestamp(e.xmin))::float8
+FROM device d JOIN report_full r ON r.device_id = d.device_id AND r.seq = %s JOIN event e ON e.ueid = d.ueid AND e.type = %s WHERE d.ueid = %s"""
 
-def measure(directory, per_second):
-    """`per_second`: reports that are taken in at most, as `ingest` measured; half of it is the load."""
-    rate = per_second // 2
+
+def measure(directory):
     key = directory / "secret.key"
     key.write_text(os.urandom(32).hex() + "\n")
     key.chmod(0o600)
@@ -25,41 +32,59 @@ def measure(directory, per_second):
 
     def before(system):
         system.database.sql("SELECT policy_put('secure', %s, 'bench', true)", (json.dumps(POLICY),))
-        loads.append(start_load(system, LOAD_DEVICES, 60 * rate // LOAD_DEVICES, rate))
+        loads.append(Load(system, LOAD_DEVICES))
 
     hook = Webhook()
-    system = System(directory, postgres=["shared_buffers=512MB", "max_wal_size=4GB", "wal_level=minimal", "max_wal_senders=0"], before=before,
-                    batch_window_ms=50, secret_key=key, sink_networks="127.0.0.1/32", sink_http="yes")
+    # When a row's transaction was committed is what the server keeps only if it is asked to.
+    system = System(directory, postgres=["shared_buffers=512MB", "max_wal_size=4GB", "wal_level=minimal", "max_wal_senders=0", "track_commit_timestamp=on"],
+                    before=before, batch_window_ms=50, secret_key=key, sink_networks="127.0.0.1/32", sink_http="yes")
     try:
         system.database.cli("sink", "add", "--kind", "webhook", "--tenant", "acme", "--secret-key", key, "--types", "alert.opened,alert.resolved", "bench", hook.url)
         devices = [system.device() for _ in range(TRIES)]
         for device in devices:
             say(device, True)
         await_true(lambda: system.database.one("SELECT count(*) FROM device_state") >= TRIES, "their first states", 60)
-        # A round is each device's first report, then all quiet ones at the rate.
-        loads[0].stdin.write("\n")
-        loads[0].stdin.flush()
-        loads[0].stdout.readline()
-        loads[0].stdin.write("\n")
-        loads[0].stdin.flush()
-        return {"rate": rate, **play(devices, hook)}
+        rate = full_load(system, loads[0]) // 2
+        loads[0].prepare(LOAD_S * rate // LOAD_DEVICES, rate)
+        loads[0].begin()
+        tries = play(devices, hook)
+        assert loads[0].is_publishing(), "the load ended before the tries did"
+        return {"rate": rate, **breakdown(system, tries)}
     finally:
-        loads[0].kill()
-        loads[0].wait()
+        for load in loads:
+            load.close()
         system.close()
         hook.close()
 
 
+def full_load(system, load):
+    """Reports a second, as many as are taken."""
+    def await_rounds(n):
+        await_true(lambda: system.database.one("SELECT sum(hi) FROM device_hot") >= n * LOAD_DEVICES + TRIES, "the load being stored", 300)
+
+    load.prepare(1)
+    load.begin()
+    load.end()
+    await_rounds(1)
+    load.prepare(FULL_ROUNDS)
+    begun = time.monotonic()
+    load.begin()
+    await_rounds(1 + FULL_ROUNDS)
+    load.end()
+    return round(FULL_ROUNDS * LOAD_DEVICES / (time.monotonic() - begun))
+
+
 def play(devices, hook):
-    """Each device in turn loses secure boot and has it mended: one that did so again and again would flap, and its alert stay open."""
-    opened, resolved = [], []
+    """Each device in turn loses secure boot and has it mended: one that did so again and again would flap, and its alert stay open. Yields
+    (device, seq, kind, published, arrived)."""
+    tries = []
     for device in devices:
-        for secure, kind, times in ((False, "alert.opened", opened), (True, "alert.resolved", resolved)):
+        for secure, kind in ((False, "alert.opened"), (True, "alert.resolved")):
             hook.requests.clear()
             begun = time.time()
             say(device, secure)
-            times.append((await_true(lambda: arrived(hook, device, kind), kind) - begun) * 1000)
-    return {**figures("opened", opened), **figures("resolved", resolved)}
+            tries.append((device, device.seq, kind, begun, await_true(lambda: arrived(hook, device, kind), kind)))
+    return tries
 
 
 def arrived(hook, device, kind):
@@ -75,6 +100,18 @@ def say(device, secure):
     device.publish(device.full())
 
 
-def figures(name, times):
-    times.sort()
-    return {f"{name}_p50_ms": round(times[len(times) // 2], 1), f"{name}_p99_ms": round(times[len(times) * 99 // 100 - 1], 1)}
+def breakdown(system, tries):
+    figures = {}
+    for kind in ("alert.opened", "alert.resolved"):
+        took = {stage: [] for stage in ("all", *STAGES)}
+        for device, seq, _, begun, end in (t for t in tries if t[2] == kind):
+            at = [begun, *system.database.sql(TIMES, (seq, kind, device.ueid))[0], end]
+            took["all"].append(end - begun)
+            for i, stage in enumerate(STAGES):
+                took[stage].append(at[i + 1] - at[i])
+        for stage, times in took.items():
+            times = sorted(1000 * t for t in times)
+            figures[kind[6:] + ("" if stage == "all" else "_" + stage)] = {
+                "p50": round(statistics.median(times), 1), "p90": round(times[len(times) * 9 // 10 - 1], 1),
+                "p99": round(times[len(times) * 99 // 100 - 1], 1), "most": round(times[-1], 1)}
+    return figures

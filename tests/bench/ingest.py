@@ -1,6 +1,7 @@
 """What storing a signed report costs in processor time: the collector, PostgreSQL and the broker, over one bare ES256 verification."""
 
 import pathlib
+import select
 import subprocess
 import time
 
@@ -15,25 +16,53 @@ def family(pid):
     return processor_seconds(pid) + (int(fields[13]) + int(fields[14])) / 100 + sum(processor_seconds(int(child)) for child in children)
 
 
-def start_load(system, devices, reports, rate):
-    pki = system.broker.pki
-    anchor = system.directory / "anchor.crt"
-    load = subprocess.Popen([BIN / "load", str(devices), str(reports), str(rate), f"ssl://127.0.0.1:{system.broker.collector_port}",
-                             pki / "operator-ca.crt", pki / "collectors/collector.crt", pki / "collectors/collector.key", anchor],
-                            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert load.stdout.readline() == "ready\n"
-    system.database.cli("trust-anchor", "add", "--tenant", "acme", anchor)
-    return load
+class Load:
+    """tests/bench/load: the fleet's reports, signed beforehand. Its rounds are a report of each device."""
+
+    def __init__(self, system, devices):
+        pki = system.broker.pki
+        anchor = system.directory / "anchor.crt"
+        self.devices = devices
+        self.process = subprocess.Popen([BIN / "load", str(devices), f"ssl://127.0.0.1:{system.broker.collector_port}",
+                                         pki / "operator-ca.crt", pki / "collectors/collector.crt", pki / "collectors/collector.key", anchor],
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout.readline() == "ready\n"
+        system.database.cli("trust-anchor", "add", "--tenant", "acme", anchor)
+
+    def prepare(self, rounds, rate=0):
+        self.say(f"{rounds} {rate}")
+        assert self.process.stdout.readline() == "signed\n"
+
+    def begin(self):
+        self.say("")
+
+    def say(self, line):
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+
+    def end(self):
+        """(how many were published, in how many seconds)."""
+        published, seconds = self.process.stdout.readline().split()
+        return int(published), float(seconds)
+
+    def is_publishing(self):
+        return not select.select([self.process.stdout], [], [], 0)[0]
+
+    def close(self):
+        self.process.kill()
+        self.process.wait()
 
 
-def measure(directory, devices=2000, reports=50, rate=0):
-    """A dict of figures; rate: reports a second, 0 for as fast as they are taken."""
+def measure(directory, devices=2000, reports=50):
+    """A dict of figures."""
     loads = []
     system = System(directory, postgres=["shared_buffers=512MB", "max_wal_size=4GB", "wal_level=minimal", "max_wal_senders=0"],
-                    before=lambda system: loads.append(start_load(system, devices, reports, rate)), batch_window_ms=50)
+                    before=lambda system: loads.append(Load(system, devices)), batch_window_ms=50)
     try:
         return play(system, loads[0], devices, reports)
     finally:
+        for load in loads:
+            load.close()
         system.close()
 
 
@@ -41,13 +70,11 @@ def play(system, load, devices, reports):
     def count():
         return system.database.one("SELECT (SELECT count(*) FROM report_quiet) + (SELECT count(*) FROM report_full)")
 
-    def send():
-        load.stdin.write("\n")
-        load.stdin.flush()
-        return load.stdout.readline()
-
-    send()
+    load.prepare(1)
+    load.begin()
+    load.end()
     await_true(lambda: count() == devices, "all devices being enrolled", 300)
+    load.prepare(reports)
     postmaster = int((system.database.directory / "postmaster.pid").read_text().split()[0])
     parts = {"collector": lambda: processor_seconds(system.collector.process.pid), "postgres": lambda: family(postmaster),
              "broker": lambda: processor_seconds(system.broker.process.pid)}
@@ -57,7 +84,8 @@ def play(system, load, devices, reports):
     before = {name: read() for name, read in parts.items()}
     begun = time.monotonic()
     total = devices * reports
-    published = send()
+    load.begin()
+    _, published_s = load.end()
     # The hot rows say how far it is; counting reports would cost more than storing them.
     while system.database.one("SELECT sum(hi) FROM device_hot") < devices + total:
         assert time.monotonic() - begun < 900, "not all reports were stored"
@@ -66,8 +94,7 @@ def play(system, load, devices, reports):
     spent = {name: (read() - before[name]) * 1e6 / total for name, read in parts.items()}
     us = float(yardstick.communicate()[0].split()[0]) / 1000
     assert count() == devices + total
-    load.wait(60)
-    return {"devices": devices, "reports": total, "published_s": float(published.split()[1]), "per_second": round(total / seconds),
+    return {"devices": devices, "reports": total, "published_s": published_s, "per_second": round(total / seconds),
             "bare_us": round(us, 1),
             **{f"{name}_us": round(value, 1) for name, value in spent.items()},
             "collector_ratio": round(spent["collector"] / us, 3), "all_ratio": round(sum(spent.values()) / us, 3)}

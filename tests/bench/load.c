@@ -2,9 +2,10 @@
  * A fleet's worth of reports, signed beforehand and then published as fast as wanted, so that what the collector costs can be measured apart from
  * making them. Devices have keys and certificates of a CA made for the run. QoS 1 over TLS, through the collectors' listener, whose access list the
  * bench opens for it.
- *	load DEVICES REPORTS RATE BROKER CA CERTIFICATE KEY ANCHOR
- * Writes the CA's certificate to ANCHOR and prints "ready". For each line on standard input it publishes a round: first each device's first report
- * (with state, inventory and chain), then REPORTS quiet ones of each, at RATE a second (0: no limit). Prints the number published.
+ *	load DEVICES BROKER CA CERTIFICATE KEY ANCHOR
+ * Writes the CA's certificate to ANCHOR and prints "ready". Each line "ROUNDS RATE" on standard input asks for so many reports of each device, at RATE a
+ * second (0: as fast as they are taken): it signs them, prints "signed", waits for another line, publishes them, and prints how many that were in how
+ * many seconds. A device's first report has state, inventory and chain; the others are quiet.
  */
 #include <MQTTAsync.h>
 #include <openssl/evp.h>
@@ -314,36 +315,54 @@ publish(MQTTAsync client, const struct message *messages, size_t n, double rate)
 	fflush(stdout);
 }
 
+/* Round by round, as a fleet reports: not one device after another. */
+static int
+play(MQTTAsync client, struct sender *senders, size_t devices, size_t rounds, double rate)
+{
+	size_t n = rounds * devices;
+	struct message *messages = calloc(n, sizeof *messages);
+	char line[16];
+	int asked;
+
+	must(messages != NULL, "memory");
+	for (size_t i = 0; i < n; i++)
+		sign_report(&senders[i % devices], &messages[i]);
+	puts("signed");
+	fflush(stdout);
+	asked = fgets(line, sizeof line, stdin) != NULL;
+	if (asked)
+		publish(client, messages, n, rate);
+	for (size_t i = 0; i < n; i++)
+		free(messages[i].at);
+	free(messages);
+	return asked;
+}
+
 int
 main(int argc, char **argv)
 {
-	size_t devices, reports;
+	size_t devices, rounds;
+	double rate;
 	struct sender *senders;
-	struct message *messages;
 	MQTTAsync client;
-	char line[16];
+	char line[64];
 
-	must(argc == 9, "DEVICES REPORTS RATE BROKER CA CERTIFICATE KEY ANCHOR");
+	must(argc == 7, "DEVICES BROKER CA CERTIFICATE KEY ANCHOR");
 	devices = strtoul(argv[1], NULL, 10);
-	reports = strtoul(argv[2], NULL, 10);
-	make_authority(argv[8]);
+	make_authority(argv[6]);
 	make_sections();
 	senders = calloc(devices, sizeof *senders);
-	messages = calloc(devices * (reports + 1), sizeof *messages);
-	must(senders != NULL && messages != NULL, "memory");
+	must(senders != NULL, "memory");
 	for (size_t i = 0; i < devices; i++)
 		make_sender(&senders[i]);
-	/* Round by round, as a fleet reports: not one device after another. */
-	for (size_t k = 0; k <= reports; k++)
-		for (size_t i = 0; i < devices; i++)
-			sign_report(&senders[i], &messages[k * devices + i]);
-	client = connect_to(argv + 4);
+	client = connect_to(argv + 2);
 	puts("ready");
 	fflush(stdout);
-	if (fgets(line, sizeof line, stdin) != NULL)
-		publish(client, messages, devices, atof(argv[3]));
-	if (fgets(line, sizeof line, stdin) != NULL)
-		publish(client, messages + devices, devices * reports, atof(argv[3]));
+	while (fgets(line, sizeof line, stdin) != NULL) {
+		must(sscanf(line, "%zu %lf", &rounds, &rate) == 2, "ROUNDS RATE");
+		if (!play(client, senders, devices, rounds, rate))
+			break;
+	}
 	MQTTAsync_disconnect(client, &(MQTTAsync_disconnectOptions)MQTTAsync_disconnectOptions_initializer5);
 	return 0;
 }
