@@ -230,8 +230,8 @@ run_store(void *argument)
 	unsigned wait = IDLE_MS;
 	size_t n;
 
-	while (queue_batch(p->queue, wait, (unsigned)p->settings->batch_window_ms, p->batch,
-			   (size_t)p->settings->batch_max, &n)) {
+	while (queue_batch(p->queue, wait, (unsigned)p->settings->batch_window_ms, (unsigned)p->settings->batch_news_ms,
+			   p->batch, (size_t)p->settings->batch_max, &n)) {
 		wait = store_reload_now(p->store) ? 0 : IDLE_MS;
 		if (n > 0 && store_batch(p->store, p->batch, n) < 0)
 			counter_add(COUNTER_MESSAGES_LEFT, (int64_t)n);

@@ -38,6 +38,7 @@ struct queue {
 	bool put_waits;
 	size_t batch_goal; /* the store stage waits for so many finished ones; 0: it does not wait */
 	size_t finished_n; /* finished and not yet in a batch */
+	size_t news_n; /* of these, with something new */
 	struct slot *returned, **returned_end;
 	/* The last batch. */
 	uint64_t batch_end;
@@ -287,10 +288,26 @@ queue_take(struct queue *q, unsigned worker, unsigned wait_ms, struct message **
 	return open;
 }
 
+/* What a device tells is waited for by people; that it is as it was is not. */
+static bool
+is_news(const struct message *m)
+{
+	return m->reason == REASON_OK && report_has_sections(&m->report);
+}
+
+/* Under the lock: one more is finished. */
+static void
+count_finished(struct queue *q, const struct slot *s)
+{
+	q->finished_n++;
+	if (s->state != SLOT_EMPTY && is_news(&s->message))
+		q->news_n++;
+}
+
 static void
 wake_store(struct queue *q)
 {
-	if (q->batch_goal > 0 && q->finished_n >= q->batch_goal)
+	if (q->batch_goal > 0 && (q->finished_n >= q->batch_goal || q->news_n > 0))
 		pthread_cond_signal(&q->finished);
 }
 
@@ -298,9 +315,12 @@ void
 queue_finish(struct queue *q, struct message **run, size_t n)
 {
 	pthread_mutex_lock(&q->lock);
-	for (size_t i = 0; i < n; i++)
-		slot_of(run[i])->state = SLOT_FINISHED;
-	q->finished_n += n;
+	for (size_t i = 0; i < n; i++) {
+		struct slot *s = slot_of(run[i]);
+
+		s->state = SLOT_FINISHED;
+		count_finished(q, s);
+	}
 	wake_store(q);
 	pthread_mutex_unlock(&q->lock);
 }
@@ -318,7 +338,7 @@ queue_detach(struct queue *q, struct message *m)
 	from->state = SLOT_EMPTY;
 	from->message.bytes = (struct slice){NULL, 0};
 	from->message.enrolment = NULL;
-	q->finished_n++;
+	count_finished(q, from);
 	wake_store(q);
 	pthread_mutex_unlock(&q->lock);
 	return &to->message;
@@ -332,7 +352,7 @@ queue_return(struct queue *q, struct message *m)
 	pthread_mutex_lock(&q->lock);
 	*q->returned_end = s;
 	q->returned_end = &s->next;
-	q->finished_n++;
+	count_finished(q, s);
 	wake_store(q);
 	pthread_mutex_unlock(&q->lock);
 }
@@ -369,6 +389,7 @@ take_returned(struct queue *q, struct message **batch, size_t max)
 		q->returned = s->next;
 		s->next = q->batch_returned;
 		q->batch_returned = s;
+		q->news_n -= is_news(&s->message);
 		batch[n++] = &s->message;
 	}
 	if (q->returned == NULL)
@@ -386,8 +407,10 @@ take_front(struct queue *q, struct message **batch, size_t max)
 
 		if (s->state == SLOT_NEW || s->state == SLOT_TAKEN)
 			break;
-		if (s->state == SLOT_FINISHED)
-			batch[n++] = &s->message;
+		if (s->state != SLOT_FINISHED)
+			continue;
+		q->news_n -= is_news(&s->message);
+		batch[n++] = &s->message;
 	}
 	return n;
 }
@@ -408,11 +431,18 @@ nothing_comes(struct queue *q)
 	return q->closed && q->head == q->tail && q->returned == NULL;
 }
 
+static bool
+is_before(const struct timespec *a, const struct timespec *b)
+{
+	return a->tv_sec != b->tv_sec ? a->tv_sec < b->tv_sec : a->tv_nsec < b->tv_nsec;
+}
+
 /* Under the lock: sleeps until the front is finished, and then for the rest of the window or until a batch is full. */
 static void
-wait_for_batch(struct queue *q, unsigned wait_ms, unsigned window_ms, size_t max)
+wait_for_batch(struct queue *q, unsigned wait_ms, unsigned window_ms, unsigned news_ms, size_t max)
 {
-	struct timespec end = deadline_in(wait_ms);
+	struct timespec end = deadline_in(wait_ms), soon;
+	bool hurry = false;
 
 	q->batch_goal = 1;
 	while (!front_is_finished(q) && !nothing_comes(q))
@@ -420,19 +450,27 @@ wait_for_batch(struct queue *q, unsigned wait_ms, unsigned window_ms, size_t max
 			break;
 	q->batch_goal = max;
 	end = deadline_in(window_ms);
-	while (front_is_finished(q) && q->finished_n < max && !q->closed)
+	while (front_is_finished(q) && q->finished_n < max && !q->closed) {
+		if (q->news_n > 0 && !hurry) {
+			hurry = true;
+			soon = deadline_in(news_ms);
+			if (is_before(&soon, &end))
+				end = soon;
+		}
 		if (pthread_cond_timedwait(&q->finished, &q->lock, &end) != 0)
 			break;
+	}
 	q->batch_goal = 0;
 }
 
 bool
-queue_batch(struct queue *q, unsigned wait_ms, unsigned window_ms, struct message **batch, size_t max, size_t *n)
+queue_batch(struct queue *q, unsigned wait_ms, unsigned window_ms, unsigned news_ms, struct message **batch, size_t max,
+	    size_t *n)
 {
 	bool more;
 
 	pthread_mutex_lock(&q->lock);
-	wait_for_batch(q, wait_ms, window_ms, max);
+	wait_for_batch(q, wait_ms, window_ms, news_ms, max);
 	*n = take_returned(q, batch, max);
 	*n += take_front(q, batch + *n, max - *n);
 	more = *n > 0 || !nothing_comes(q);

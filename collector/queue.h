@@ -27,9 +27,9 @@ struct message *queue_detach(struct queue *, struct message *) WARN_UNUSED;
 void queue_return(struct queue *, struct message *);	/* finished after all */
 void queue_discard(struct queue *, struct message *);	/* gone: the device sends it again */
 
-/* The longest finished run from the front, and what was returned: waits up to `wait_ms` for the first one, then up to `window_ms` for `max`. False when
-   the queue is closed and holds nothing more. */
-bool queue_batch(struct queue *, unsigned wait_ms, unsigned window_ms, struct message **batch, size_t max, size_t *n) WARN_UNUSED;
+/* The longest finished run from the front, and what was returned: waits up to `wait_ms` for the first one, then up to `window_ms` for `max`, but no
+   longer than `news_ms` once one of them says something new. False when the queue is closed and holds nothing more. */
+bool queue_batch(struct queue *, unsigned wait_ms, unsigned window_ms, unsigned news_ms, struct message **batch, size_t max, size_t *n) WARN_UNUSED;
 /* Frees the messages of the last batch. */
 void queue_release(struct queue *);
 

@@ -47,6 +47,8 @@ static const struct option table[] = {
 		.help = "reports in one transaction at most"},
 	{.name = "batch_window_ms", .type = OPTION_NUMBER, .offset = AT(batch_window_ms), .initial = "50", .min = 0, .max = 10000,
 		.help = "milliseconds that a transaction waits for more reports"},
+	{.name = "batch_news_ms", .type = OPTION_NUMBER, .offset = AT(batch_news_ms), .initial = "5", .min = 0, .max = 10000,
+		.help = "and at most, once a report in it says something new: a state, an inventory, events"},
 	{.name = "policy_ms", .type = OPTION_NUMBER, .offset = AT(policy_ms), .initial = "500", .min = 1, .max = 60000,
 		.help = "milliseconds that one policy of a tenant's own may take for 200 devices; the third time it takes longer it is struck out"},
 	{.name = "park_seconds", .type = OPTION_SECONDS, .offset = AT(park_seconds), .initial = "60", .min = 1, .max = 3600,

@@ -29,6 +29,7 @@ struct settings {
 	int64_t queue_bytes, queue_slots;	/* of messages that wait for their commit */
 	int64_t batch_max;	/* reports in one transaction */
 	int64_t batch_window_ms;	/* how long a batch may wait for more */
+	int64_t batch_news_ms;	/* and with a report in it that says something new */
 	int64_t policy_ms;		/* for a tenant's own policy over 200 devices */
 	int64_t park_seconds, park_max;	/* reports without a known key */
 	int64_t refusals_per_second;	/* of one device; 0: any number */

@@ -6,6 +6,7 @@ import datetime
 import hashlib
 import os
 import queue
+import socket
 import ssl
 import struct
 import threading
@@ -519,6 +520,8 @@ class Device:
         client.on_connect = self.on_connect
         client.on_subscribe = lambda *_: self.note(lambda: setattr(self, "subscribed", True))
         client.on_message = lambda _client, _data, message: self.receipts.put(message.payload)
+        # As the emitter's: a second report would else wait for the broker's acknowledgement of the first.
+        client.on_socket_open = lambda _client, _data, sock: sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         client.tls_set(ca_certs=self.ca, certfile=self.cert, keyfile=self.key, cert_reqs=ssl.CERT_REQUIRED,
                        tls_version=ssl.PROTOCOL_TLS_CLIENT)
         properties = Properties(PacketTypes.CONNECT)

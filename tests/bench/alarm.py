@@ -8,7 +8,7 @@ import time
 
 from ingest import Load
 from ingesting import System
-from parts import await_true
+from parts import await_true, provision
 from receiver import Webhook
 import device as wire  # found through ingesting
 
@@ -40,7 +40,7 @@ def measure(directory):
                     before=before, batch_window_ms=50, secret_key=key, sink_networks="127.0.0.1/32", sink_http="yes")
     try:
         system.database.cli("sink", "add", "--kind", "webhook", "--tenant", "acme", "--secret-key", key, "--types", "alert.opened,alert.resolved", "bench", hook.url)
-        devices = [system.device() for _ in range(TRIES)]
+        devices = [system.device(ueid=ueid) for ueid in provision("devices", system.broker.pki, TRIES)]
         for device in devices:
             say(device, True)
         await_true(lambda: system.database.one("SELECT count(*) FROM device_state") >= TRIES, "their first states", 60)

@@ -65,7 +65,7 @@ def system(tmp_path_factory):
     def before(system):
         proxy.target = system.database.port
         system.collector.settings["database"] = f"postgresql://fleetstate_ingest@127.0.0.1:{proxy.port}/fleetstate"
-    system = System(tmp_path_factory.mktemp("batch"), postgres=["fsync=off"], before=before, batch_window_ms=700, workers=1)
+    system = System(tmp_path_factory.mktemp("batch"), postgres=["fsync=off"], before=before, batch_window_ms=700, batch_news_ms=700, workers=1)
     system.proxy = proxy
     system.database.cli("tenant", "add", "globex", "Globex")
     yield system

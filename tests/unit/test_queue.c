@@ -25,7 +25,7 @@ set_clock(int64_t apart_s)
 }
 
 static struct message *
-pass(struct queue *q, bool detached)
+pass(struct queue *q, bool detached, bool news)
 {
 	struct message *run[BATCH], *m;
 	size_t n;
@@ -34,6 +34,8 @@ pass(struct queue *q, bool detached)
 	assert_true(queue_take(q, 0, 0, run, BATCH, &n));
 	assert_int_equal(n, 1);
 	m = run[0];
+	m->reason = REASON_OK;
+	m->report.state = news ? payload : (struct slice){NULL, 0};
 	if (detached) {
 		m = queue_detach(q, m);
 		assert_non_null(m);
@@ -53,19 +55,19 @@ test_a_batch_is_not_waited_for_for_ever(void **unused)
 
 	(void)unused;
 	set_clock(0);
-	assert_true(queue_batch(q, 10, 0, batch, BATCH, &n));
+	assert_true(queue_batch(q, 10, 0, 0, batch, BATCH, &n));
 	assert_int_equal(n, 0);
 	queue_release(q);
 	assert_int_equal(queue_oldest(q), INT64_MAX);
-	pass(q, false);
+	pass(q, false, false);
 	assert_in_range(queue_oldest(q), clock_now_us() - 5000000, clock_now_us());
-	pass(q, true);
-	while (queue_batch(q, 10, 0, batch, BATCH, &n) && n == 0)
+	pass(q, true, false);
+	while (queue_batch(q, 10, 0, 0, batch, BATCH, &n) && n == 0)
 		queue_release(q);
 	assert_true(n > 0);
 	queue_release(q);
 	queue_close(q);
-	while (queue_batch(q, 10, 0, batch, BATCH, &n))
+	while (queue_batch(q, 10, 0, 0, batch, BATCH, &n))
 		queue_release(q);
 	assert_int_equal(n, 0);
 	assert_int_equal(queue_of_shard(q, 0), 0);
@@ -79,9 +81,9 @@ test_what_came_back_is_freed(void **unused)
 
 	(void)unused;
 	set_clock(0);
-	pass(q, true);
-	pass(q, false);
-	pass(q, true);
+	pass(q, true, false);
+	pass(q, false, false);
+	pass(q, true, false);
 	queue_free(q);
 }
 
@@ -119,6 +121,63 @@ test_an_unknown_clock_is_a_wrong_one(void **unused)
 	assert_string_equal(why, "not compared with the database's yet");
 }
 
+static long
+elapsed_ms(int64_t since_us)
+{
+	return (long)((clock_steady_us() - since_us) / 1000);
+}
+
+/* A quiet one waits for company, one that says something new does not, wherever it came from; nor does the next when it is gone. */
+static void
+test_news_does_not_wait_for_a_batch(void **unused)
+{
+	struct queue *q = queue_new(BATCH, 4096, 1);
+	struct message *batch[BATCH];
+	int64_t begun = clock_steady_us();
+	size_t n;
+
+	(void)unused;
+	set_clock(0);
+	for (int detached = 0; detached < 2; detached++) {
+		pass(q, false, false);
+		pass(q, detached == 1, true);
+		assert_true(queue_batch(q, 60000, 60000, 1, batch, BATCH, &n));
+		assert_int_equal(n, 2);
+		queue_release(q);
+	}
+	assert_true(elapsed_ms(begun) < 60000);
+	pass(q, false, false);
+	begun = clock_steady_us();
+	assert_true(queue_batch(q, 60000, 50, 1, batch, BATCH, &n));
+	assert_int_equal(n, 1);
+	assert_true(elapsed_ms(begun) >= 50);
+	queue_release(q);
+	queue_free(q);
+}
+
+/* Nor when what it says is refused: nobody gets our transactions small with that. */
+static void
+test_a_refused_report_is_no_news(void **unused)
+{
+	struct queue *q = queue_new(BATCH, 4096, 1);
+	struct message *run[BATCH], *batch[BATCH];
+	int64_t begun;
+	size_t n;
+
+	(void)unused;
+	set_clock(0);
+	assert_int_equal(queue_put(q, 0, topic, payload, 0), 0);
+	assert_true(queue_take(q, 0, 0, run, BATCH, &n));
+	run[0]->report.state = payload;
+	run[0]->reason = REASON_BAD_SIGNATURE;
+	queue_finish(q, run, n);
+	begun = clock_steady_us();
+	assert_true(queue_batch(q, 60000, 50, 1, batch, BATCH, &n));
+	assert_true(elapsed_ms(begun) >= 50);
+	queue_release(q);
+	queue_free(q);
+}
+
 int
 main(void)
 {
@@ -126,6 +185,8 @@ main(void)
 		cmocka_unit_test(test_an_unknown_clock_is_a_wrong_one),
 		cmocka_unit_test(test_a_batch_is_not_waited_for_for_ever),
 		cmocka_unit_test(test_what_came_back_is_freed),
+		cmocka_unit_test(test_news_does_not_wait_for_a_batch),
+		cmocka_unit_test(test_a_refused_report_is_no_news),
 		cmocka_unit_test(test_nothing_is_taken_by_a_wrong_clock),
 	};
 
