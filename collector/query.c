@@ -228,9 +228,14 @@ answer_error(struct request *request, struct response *response, enum query quer
 		}
 	log_error("query: route=%s sqlstate=%s %s", request->route->path, state == NULL ? "-" : state,
 		  PQresultErrorMessage(res));
-	response_problem(response,
-			 state != NULL && strncmp(state, "57", 2) == 0 ? PROBLEM_UNAVAILABLE : PROBLEM_INTERNAL, "%s",
-			 "");
+	/* Nothing was done, and may be when it is asked for again: by class. */
+	if (state != NULL && (strncmp(state, "40", 2) == 0 || strncmp(state, "57", 2) == 0)) {
+		response_problem(response, PROBLEM_UNAVAILABLE, "%s",
+				 state[0] == '4' ? "Somebody else changed the same at the same time. Ask again." : "");
+		response_header(response, "Retry-After", "1");
+		return;
+	}
+	response_problem(response, PROBLEM_INTERNAL, "%s", "");
 }
 
 /* A session is opened and closed with whatever scopes. */
