@@ -1,10 +1,13 @@
 """Alerts over HTTP: what is listed and how, what people may do to them and who sees it; maintenance windows."""
 
+import concurrent.futures
 import csv
 import io
 
+import psycopg2
 import pytest
 
+from parts import await_true
 from test_api import B, A, Api, check, described, ueid  # noqa: F401
 from test_api_writes import LATER
 
@@ -248,3 +251,29 @@ def test_maintenance(api, described):
 def test_bad_windows(api, body):
     assert window(api, **body).status_code == 400
     assert api.get("/v1/maintenance")["items"] == []
+
+
+def test_who_collides_with_another_is_told_to_ask_again(api):
+    """Whoever the database ends for a deadlock: nothing was done."""
+    alert = opened(api, "acme", 16, "fork")
+    before = api.get(f"/v1/alerts/{alert}")
+    uri = api.db.uri("postgres")
+
+    def await_blocked(pid):
+        await_true(lambda: api.db.one("SELECT count(*) FROM pg_stat_activity WHERE %s = ANY (pg_blocking_pids(pid))", (pid,)) == 1, "a wait")
+
+    # The one who waits last finds the circle and is ended.
+    with psycopg2.connect(uri) as gate, psycopg2.connect(uri) as c, c.cursor() as cursor, concurrent.futures.ThreadPoolExecutor(2) as pool:
+        gate.cursor().execute("SELECT fleetstate.lock_alerts()")
+        cursor.execute("SET deadlock_timeout = '60s'; SELECT FROM fleetstate.alert WHERE alert_id = %s FOR UPDATE", (alert,))
+        answer = pool.submit(do, api, f"{alert}/resolve", {})
+        await_blocked(gate.info.backend_pid)
+        [(asked,)] = api.db.sql("SELECT pid FROM pg_stat_activity WHERE %s = ANY (pg_blocking_pids(pid))", (gate.info.backend_pid,))
+        waiting = pool.submit(cursor.execute, "SELECT FROM fleetstate.device_verdict FOR UPDATE")
+        await_blocked(asked)
+        gate.rollback()
+        problem = answer.result()
+        waiting.result()
+    assert (problem.status_code, problem.headers["Retry-After"], problem.json()["type"]) == (503, "1", "urn:fleetstate:problem:unavailable"), problem.text
+    assert "Ask again" in problem.json()["detail"] and api.get(f"/v1/alerts/{alert}") == before
+    assert do(api, f"{alert}/resolve", {}).status_code == 200

@@ -339,6 +339,60 @@ def test_what_was_before_a_transfer_is_the_former_tenants(db):
     assert db.sql("SELECT tenant_id, comment, reopened FROM alert ORDER BY alert_id") == [(1, "theirs", 0), (2, None, 0)]
 
 
+def test_groups_are_changed_in_one_order(db):
+    """Two collectors, each with devices of its own, open the same two groups the other way round."""
+    fleet(db, 24)
+    failures = []
+
+    def mark(cursor, first, policy):
+        cursor.execute("SELECT mark_devices(%s, array_fill(%s::text, '{6}'), array_fill('1'::text, '{6}'))", (list(range(first, first + 6)), policy))
+
+    def other():
+        try:
+            with psycopg2.connect(db.uri("fleetstate_ingest")) as c, c.cursor() as cursor:
+                mark(cursor, 7, "fork")
+                mark(cursor, 13, "silent")
+        except psycopg2.Error as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=other)
+    with psycopg2.connect(db.uri("fleetstate_ingest")) as one, one.cursor() as cursor:
+        mark(cursor, 1, "silent")
+        thread.start()
+        await_true(lambda: db.one("SELECT count(*) FROM pg_stat_activity WHERE %s = ANY (pg_blocking_pids(pid))", (one.info.backend_pid,)) == 1, "a wait")
+        mark(cursor, 19, "fork")
+    thread.join()
+    assert not failures, failures
+    assert sorted((policy, devices) for policy, _, _, devices, _ in alerts(db)) == [("fork", 12), ("silent", 12)]
+
+
+def test_who_resolves_a_group_waits_for_who_joins_it(db):
+    """And resolves what joined it meanwhile, or nothing and says so."""
+    fleet(db, 12)
+    with psycopg2.connect(db.uri("fleetstate_ingest")) as c, c.cursor() as cursor:
+        cursor.execute("SELECT mark_devices('{1,2,3,4,5,6}', array_fill('fork'::text, '{6}'), array_fill('1'::text, '{6}'))")
+    group = alerts(db)[0][4]
+    codes = []
+
+    def resolve():
+        try:
+            db.sql("SELECT alert_resolve(ARRAY[%s], NULL, 'somebody')", (group,))
+            codes.append(None)
+        except psycopg2.Error as error:
+            codes.append(error.pgcode)
+
+    thread = threading.Thread(target=resolve)
+    with psycopg2.connect(db.uri("fleetstate_ingest")) as c, c.cursor() as cursor:
+        cursor.execute("SELECT mark_devices('{7}', '{fork}', '{1}')")
+        thread.start()
+        await_true(lambda: db.one("SELECT count(*) FROM pg_stat_activity WHERE %s = ANY (pg_blocking_pids(pid))", (c.info.backend_pid,)) == 1, "a wait")
+    thread.join()
+    assert codes == ["40001"] and alerts(db)[0][1:4:2] == ("open", 7)
+    resolve()
+    assert codes[1:] == [None] and db.one("SELECT count(*) FROM alert WHERE resolved_at IS NULL") == 0
+    assert db.one("SELECT count(*) FROM device WHERE posture = 'untrusted'") == 0
+
+
 def test_two_collectors_never_open_two_alerts(db):
     """A thousand times both judge the same device at once."""
     put(db, "secure")
