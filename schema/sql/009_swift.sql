@@ -237,58 +237,6 @@ BEGIN
 	END IF;
 	RETURN mine;
 END $$;
-CREATE OR REPLACE FUNCTION maintenance_put(id bigint, document jsonb, who text) RETURNS bigint
-	LANGUAGE plpgsql SECURITY DEFINER SET search_path = fleetstate, pg_catalog, pg_temp AS $$
-DECLARE
-	m maintenance; scope jsonb;
-BEGIN
-	PERFORM refuse_others(document, '{id,title,from,until,scope}', 'maintenance');
-	m.title := read_text(document, 'title', 255, true);
-	scope := coalesce(nullif(document -> 'scope', 'null'), '{}');
-	PERFORM refuse_others(scope, '{model,firmware,label,ueid}', 'scope');
-	BEGIN
-		m.from_at := coalesce(read_text(document, 'from', 64, false)::timestamptz, now());
-		m.until_at := read_text(document, 'until', 64, true)::timestamptz;
-	EXCEPTION WHEN data_exception THEN
-		PERFORM refuse('from, until: times as RFC 3339 writes them');
-	END;
-	IF m.until_at <= m.from_at OR m.until_at > m.from_at + interval '90 days' THEN
-		PERFORM refuse('until: after from, by at most 90 days');
-	END IF;
-	IF EXISTS (SELECT FROM unnest(read_texts(scope, 'ueid')) u WHERE u !~ '^[0-9a-f]{34}$') THEN
-		PERFORM refuse('ueid: 34 hex digits');
-	END IF;
-	m.ueids := (SELECT array_agg(decode(u, 'hex')) FROM unnest(read_texts(scope, 'ueid')) u);
-	IF id IS NULL THEN
-		INSERT INTO maintenance (tenant_id, title, from_at, until_at, models, firmwares, labels, ueids, made_by)
-			VALUES (tenant_context(), m.title, m.from_at, m.until_at, read_texts(scope, 'model'), read_texts(scope, 'firmware'),
-				read_texts(scope, 'label'), m.ueids, left(who, 255)) RETURNING maintenance_id INTO id;
-	ELSE
-		UPDATE maintenance SET title = m.title, from_at = m.from_at, until_at = m.until_at, models = read_texts(scope, 'model'),
-			firmwares = read_texts(scope, 'firmware'), labels = read_texts(scope, 'label'), ueids = m.ueids, made_by = left(who, 255), made_at = now()
-			WHERE maintenance_id = id AND tenant_id = tenant_context();
-		IF NOT FOUND THEN
-			RETURN NULL;
-		END IF;
-	END IF;
-	PERFORM lock_alerts();
-	UPDATE verdict_pending SET due_at = least(due_at, now()) WHERE tenant_id = tenant_context() AND due_at < 'infinity';
-	PERFORM tell_tenants(tenant_context(), 'maintenance.changed', jsonb_build_object('maintenance', id, 'title', m.title, 'from', rfc3339(m.from_at),
-		'until', rfc3339(m.until_at), 'by', who));
-	RETURN id;
-END $$;
-CREATE OR REPLACE FUNCTION maintenance_delete(id bigint, who text) RETURNS boolean
-	LANGUAGE plpgsql SECURITY DEFINER SET search_path = fleetstate, pg_catalog, pg_temp AS $$
-BEGIN
-	DELETE FROM maintenance WHERE maintenance_id = id AND tenant_id = tenant_context();
-	IF NOT FOUND THEN
-		RETURN false;
-	END IF;
-	PERFORM lock_alerts();
-	UPDATE verdict_pending SET due_at = least(due_at, now()) WHERE tenant_id = tenant_context() AND due_at < 'infinity';
-	PERFORM tell_tenants(tenant_context(), 'maintenance.changed', jsonb_build_object('maintenance', id, 'change', 'deleted', 'by', who));
-	RETURN true;
-END $$;
 
 -- As in 001; an update that changed nothing has nothing to count.
 CREATE OR REPLACE FUNCTION count_devices() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = fleetstate, pg_catalog, pg_temp AS $$

@@ -63,6 +63,7 @@ END $$;
 -- What maintenance holds back is looked at again, soon: of a tenant, or of one of its devices. What waits for time or reports goes on waiting.
 CREATE FUNCTION recheck_held(tenant int, device bigint) RETURNS void LANGUAGE plpgsql SET search_path = fleetstate, pg_catalog, pg_temp AS $$
 BEGIN
+	PERFORM lock_alerts();
 	UPDATE verdict_pending q SET due_at = now() FROM policy p, device_verdict v
 		WHERE q.tenant_id = tenant AND (device IS NULL OR q.device_id = device) AND q.due_at > now() AND q.due_at < 'infinity'
 			AND p.policy_id = q.policy_id AND v.device_id = q.device_id
