@@ -285,7 +285,7 @@ now_ms(void)
 	return at.tv_sec * INT64_C(1000) + at.tv_nsec / 1000000;
 }
 
-/* 1: to its end; 0: what takes it has had enough; -1: too long, or too much. */
+/* 1: to its end; 0: what takes it has had enough; -1: too much; -3: too long. */
 static int
 pump(const struct child *child, int from, char why[CHILD_WHY])
 {
@@ -307,6 +307,7 @@ pump(const struct child *child, int from, char why[CHILD_WHY])
 			continue;
 		if (ready == 0) {
 			snprintf(why, CHILD_WHY, "reading takes longer than %d s", CHILD_SECONDS);
+			result = -3;
 			break;
 		}
 		n = read(from, piece, PIECE);
@@ -367,7 +368,7 @@ child_run(const struct child *child, char why[CHILD_WHY])
 		;
 	if (result == 1 && !(WIFEXITED(status) && WEXITSTATUS(status) == 0)) {
 		hear(told[0], status, why);
-		result = -1;
+		result = WIFSIGNALED(status) ? -3 : -1;
 	}
 done:
 	if (pid < 0)
@@ -380,5 +381,5 @@ done:
 	}
 	if (pid < 0)
 		return -2;
-	return result < 0 ? -1 : 0;
+	return result < 0 ? result : 0;
 }

@@ -23,7 +23,8 @@ struct child {
 	int input;	/* what the work reads; -1: nothing */
 };
 
-/* -1 with the reason in `why`; some pieces may have been taken then. -2: likewise, but it was for want of a process, and may go well another time. */
+/* -1 with the reason in `why`; some pieces may have been taken then. -2: likewise, but it was for want of a process, and may go well the next time.
+   -3: likewise, but its time or its life ended before the work did, on a machine that may have had others to run; to try again costs as much. */
 int child_run(const struct child *, char why[CHILD_WHY]) WARN_UNUSED;
 
 /* For the work: writes all. -1: nobody reads any more. */

@@ -354,6 +354,8 @@ reload(struct emitter *e)
 	const struct settings *s = &e->settings;
 	e->declared = declared(e);
 	collect_forget(e->collect);
+	if (e->witness != NULL && witness_declare(e->witness, s->config_files) != 0)
+		log_warning("out of memory: the files declared before are watched until the next start");
 	(void)open_log(s);
 	log_info("settings read again interval=%d broker=%s", (int)s->interval, s->broker);
 }

@@ -67,13 +67,15 @@ run(struct probe *p, struct said *said)
 {
 	struct source_stamp stamp;
 	time_t now = monotonic_s();
+	int result;
 
 	source_stamp(p->source, said->path + 1, &stamp);
 	if (said->at != 0 && now - said->at < RUN_AGAIN_S && memcmp(&stamp, &said->stamp, sizeof stamp) == 0)
 		return;
+	result = runner_run(p->self->runner, said->path, said->value, said->why);
+	said->ran = result == 0;
 	said->stamp = stamp;
-	said->at = now > 0 ? now : 1;
-	said->ran = runner_run(p->self->runner, said->path, said->value, said->why) == 0;
+	said->at = result == -2 ? 0 : now > 0 ? now : 1;
 }
 
 /* The row of that path, the old one if it was run before: the configuration may have been read again. */

@@ -259,6 +259,8 @@ read_rpm(struct reading *r, const char *path)
 		snprintf(r->why, sizeof r->why, "%s: %s", directory, why);
 	if (result == -2)
 		source_trace_transient(r->probe->source);
+	else if (result == -3)
+		source_trace_later(r->probe->source);
 	return result;
 }
 

@@ -216,26 +216,45 @@ run(const char *path, struct answer *answer)
 	(void)kill(-pid, SIGKILL);
 }
 
-static void __attribute__((noreturn)) serve(int socket, const struct confine_user *user)
+/* `refusal` empty: nothing is held any more that an executable must not have. */
+static void __attribute__((noreturn)) serve(int socket, const char *refusal)
 {
-	char path[PATH_MAX], error[ERROR_SIZE] = "";
-	bool stripped = confine_strip(user, error) == 0;
+	char path[PATH_MAX];
 	struct answer answer;
 	ssize_t got;
 
-	/* Who wants the emitter to read its settings again may signal all of that name. */
-	(void)signal(SIGHUP, SIG_IGN);
 	while ((got = recv(socket, path, sizeof path - 1, 0)) > 0) {
 		memset(&answer, 0, sizeof answer);
 		path[got] = '\0';
-		if (stripped)
+		if (refusal[0] == '\0')
 			run(path, &answer);
 		else
-			refuse(&answer, "%s", error);
+			refuse(&answer, "%s", refusal);
 		if (send(socket, &answer, sizeof answer, MSG_NOSIGNAL) < 0)
 			break;
 	}
 	_exit(0);
+}
+
+/* The emitter itself could start none any more once it is confined. One that serves is started again when it is killed; when this one is, that one goes on. */
+static void __attribute__((noreturn)) keep_serving(int socket, const struct confine_user *user)
+{
+	char error[ERROR_SIZE] = "";
+	int status = -1;
+	pid_t pid;
+
+	if (confine_strip(user, error) == 0)
+		error[0] = '\0';
+	/* Who wants the emitter to read its settings again may signal all of that name. */
+	(void)signal(SIGHUP, SIG_IGN);
+	while ((pid = fork()) >= 0) {
+		if (pid == 0)
+			serve(socket, error);
+		if (waitpid(pid, &status, 0) == pid && WIFEXITED(status))
+			_exit(0); /* the emitter is gone */
+		nanosleep(&(struct timespec){1, 0}, NULL);
+	}
+	serve(socket, error);
 }
 
 /* ---- in the emitter ---- */
@@ -251,7 +270,7 @@ runner_start(const struct confine_user *user, char *error)
 	r->pid = fork();
 	if (r->pid == 0) {
 		close(pair[0]);
-		serve(pair[1], user);
+		keep_serving(pair[1], user);
 	}
 	close(pair[1]);
 	r->socket = pair[0];
@@ -295,7 +314,7 @@ runner_run(struct runner *r, const char *path, char out[RUNNER_OUTPUT + 1], char
 	    poll(&wait, 1, RUNNER_MS + SLACK_MS) <= 0 ||
 	    recv(r->socket, &answer, sizeof answer, 0) != (ssize_t)sizeof answer) {
 		snprintf(error, ERROR_SIZE, "the process that runs it does not answer");
-		return -1;
+		return -2;
 	}
 	answer.text[sizeof answer.text - 1] = '\0';
 	if (answer.ran)

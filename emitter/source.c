@@ -19,6 +19,8 @@
 #define LINKS_MAX 40 /* as the kernel */
 #define WHY_SIZE 256
 #define TRACED_MAX 16384 /* files; a probe that looks at more looks again each time */
+#define LATER_S 300 /* until what failed is tried again; it costs up to ten seconds of a core */
+#define LATEST_S 86400
 #define YOUNG_S 2 /* a file that was changed so lately may change again without another time stamp */
 
 struct source {
@@ -368,6 +370,7 @@ source_trace_begin(struct source *s, struct source_trace *t)
 	t->len = t->paths_len = 0;
 	t->denied = s->denied;
 	t->transient = false;
+	t->until = 0;
 	s->trace = t;
 }
 
@@ -375,6 +378,8 @@ void
 source_trace_end(struct source *s)
 {
 	s->trace->denied = s->denied - s->trace->denied;
+	if (s->trace->until == 0)
+		s->trace->postponed = 0;
 	s->trace = NULL;
 }
 
@@ -385,13 +390,36 @@ source_trace_transient(struct source *s)
 		s->trace->transient = true;
 }
 
+static int64_t
+monotonic_s(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64_t)now.tv_sec;
+}
+
+void
+source_trace_later(struct source *s)
+{
+	struct source_trace *t = s->trace;
+	int64_t wait = LATER_S;
+
+	if (!t || t->until != 0)
+		return;
+	for (unsigned i = 0; i < t->postponed && wait < LATEST_S; i++)
+		wait *= 2;
+	t->postponed++;
+	t->until = monotonic_s() + (wait < LATEST_S ? wait : LATEST_S);
+}
+
 bool
 source_trace_holds(struct source *s, const struct source_trace *t)
 {
 	struct source_stamp now;
 	bool kernel;
 
-	if (t->transient || t->len == 0)
+	if (t->transient || t->len == 0 || (t->until != 0 && monotonic_s() >= t->until))
 		return false;
 	for (size_t i = 0; i < t->len; i++) {
 		stamp_below(s, t->paths + t->at[i].path, &now, &kernel);

@@ -70,11 +70,15 @@ struct source_trace {
 	size_t paths_len, paths_size;
 	size_t denied;	/* how often permission was refused meanwhile */
 	bool transient;
+	int64_t until;	/* seconds of the monotonic clock, from when it holds no longer; 0: no such time */
+	unsigned postponed;	/* how often in a row there was one */
 };
 void source_trace_begin(struct source *, struct source_trace *);	/* forgets what it held; a zeroed struct is fine */
 void source_trace_end(struct source *);
 /* What is found now depends on more than files: on the time, on the network's state. */
 void source_trace_transient(struct source *);
+/* What failed may go well another time, but to try costs much: after minutes, and when it goes on failing after ever longer, up to a day. */
+void source_trace_later(struct source *);
 bool source_trace_holds(struct source *, const struct source_trace *);
 void source_trace_free(struct source_trace *);
 

@@ -264,6 +264,8 @@ read_list(struct pending *w, const char *name, const struct apt_release *release
 			snprintf(w->why, sizeof w->why, "%.100s: %s", path, why);
 		if (result == -2)
 			source_trace_transient(w->probe->source);
+		else if (result == -3)
+			source_trace_later(w->probe->source);
 		apt_policy_end(w->policy);
 		close(fd);
 		return;

@@ -115,6 +115,18 @@ witness_free(struct witness *w)
 	free(w);
 }
 
+int
+witness_declare(struct witness *w, const char *files)
+{
+	struct file_source *fresh = file_source_new(files);
+	if (fresh == NULL)
+		return -1;
+	file_source_look(w->files, w->events);
+	file_source_free(w->files);
+	w->files = fresh;
+	return 0;
+}
+
 size_t
 witness_fds(const struct witness *w, struct pollfd fds[WITNESS_FDS], int64_t now, int64_t *until)
 {

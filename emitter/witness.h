@@ -17,6 +17,8 @@ struct witness;
 /* `files`: the declared configuration files, as config_files has them, or NULL. NULL when memory ran out. A source that is not there is done without. */
 struct witness *witness_new(struct events *, int dir, const char *files, const uint8_t boot_id[BOOT_ID_SIZE]) WARN_UNUSED;
 void witness_free(struct witness *);
+/* Other files are declared. What happened to the former ones until now is told; -1 when memory ran out: they stay. */
+int witness_declare(struct witness *, const char *files) WARN_UNUSED;
 
 /* What to wait for until `*until`, which becomes earlier when they may be looked at only then. */
 size_t witness_fds(const struct witness *, struct pollfd fds[WITNESS_FDS], int64_t now, int64_t *until);

@@ -2,13 +2,15 @@
 
 The device's log is systemd's journal, which runs there too."""
 
+import os
+import signal
 import socket
 import subprocess
 import types
 
 import pytest
 
-from namespace import Namespace, why_not
+from namespace import Namespace, children, why_not
 from parts import await_true
 from test_broker import Broker
 from test_emitter import EMITTER, Collector, Emitter
@@ -27,8 +29,12 @@ class LiveEmitter(Emitter):
         self.process = self.ns.start(EMITTER, "--config", self.config, stderr=open(self.directory / "log", "ab"))
         return self
 
-    def stop(self, how=15):
+    def stop(self, how=signal.SIGTERM):
         return self.ns.kill(self.process, how)
+
+    def hang_up(self):
+        (pid,) = children(self.process.pid)
+        os.kill(pid, signal.SIGHUP)
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +141,19 @@ def test_configuration_that_changes(live):
     live.ns.run("rm", "/etc/sudoers.d/alice")
     told(live, wire.FILE, "/etc/sudoers.d/alice", "removed")
     assert not [e for e in events(live) if e[0] == wire.FILE and e[1] and "/etc/app/sed" in e[1][0]]
+
+
+def test_files_that_are_declared_later_are_watched_from_then_on(live):
+    live.ns.write("/srv/later/later.conf", "on = yes\n")
+    live.ns.run("touch", "/srv/later/before.conf")
+    live.emitter.configure(config_files="/etc/app/*.conf /srv/later/*.conf")
+    live.emitter.hang_up()
+    await_true(lambda: "settings read again" in live.emitter.log(), "the settings")
+    live.ns.run("sed", "-i", "s/yes/no/", "/srv/later/later.conf")
+    told(live, wire.FILE, "/srv/later/later.conf", "written")
+    live.ns.run("sh", "-c", "echo off >/etc/app/app.conf")
+    told(live, wire.FILE, "/etc/app/app.conf", "written")
+    assert not [e for e in events(live) if e[0] == wire.FILE and e[1] and "before" in e[1][0]]
 
 
 def test_a_socket_that_opens_and_closes(live):

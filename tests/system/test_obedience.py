@@ -230,13 +230,52 @@ def test_to_signal_all_of_its_name_ends_nothing(broker, tmp_path):
     emitter.start()
     try:
         collector.wait(emitter.ueid, lambda r: True, "a report", 60)
-        (runner,) = namespace.children(emitter.process.pid)
-        for pid in (emitter.process.pid, runner):
+        (keeper,) = namespace.children(emitter.process.pid)
+        (runner,) = namespace.children(keeper)
+        for pid in (emitter.process.pid, keeper, runner):
             os.kill(pid, signal.SIGHUP)
         await_true(lambda: "settings read again" in emitter.log(), "the settings")
-        assert status_of(runner)["State"].split()[0] != "Z"
+        assert all(status_of(pid)["State"].split()[0] != "Z" for pid in (keeper, runner))
     finally:
         assert emitter.stop() == 0
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="the executables have to be root's")
+def test_who_runs_executables_is_started_again(broker, tmp_path):
+    """By one that does nothing else; and when that one is killed, the other goes on."""
+    script = tmp_path / "who"
+
+    def change(word):
+        script.write_text(f"#!/bin/sh\necho {word} $PPID\n")
+        script.chmod(0o755)
+
+    change("first")
+    emitter = Emitter(broker, tmp_path, declare_run=f"who={script}")
+    collector = Collector(broker, "obedience-runner")
+
+    def await_said(value, why=""):
+        def rows(opened):
+            return state_of(opened)["declared"].get("facts", ()) if device.STATE in opened.claims else ()
+        collector.wait(emitter.ueid, lambda r: any(row[1] == value and why in row[2] for row in rows(r)), f"{value} {why}", 60)
+
+    emitter.start()
+    try:
+        collector.wait(emitter.ueid, lambda r: True, "a report", 60)
+        (keeper,) = namespace.children(emitter.process.pid)
+        (first,) = namespace.children(keeper)
+        await_said(f"first {first}")
+        os.kill(first, signal.SIGSTOP)
+        change("second")
+        await_said(None, "does not answer")
+        os.kill(first, signal.SIGKILL)
+        (second,) = await_true(lambda: [pid for pid in namespace.children(keeper) if pid != first], "another")
+        await_said(f"second {second}")
+        os.kill(keeper, signal.SIGKILL)
+        change("third")
+        await_said(f"third {second}")
+    finally:
+        assert emitter.stop() == 0
+    await_true(lambda: not os.path.exists(f"/proc/{second}"), "the end of both")
 
 
 @pytest.mark.parametrize("settings, message", [

@@ -375,6 +375,43 @@ a_trace_holds_until_something_changes(void **state)
 	source_free(source);
 }
 
+/* After five minutes, then ten, and in the end once a day; and after five again when it went well in between. */
+static void
+a_trace_of_what_failed_holds_for_ever_longer(void **state)
+{
+	static const int64_t waits[] = {300, 600, 1200, 2400, 4800, 9600, 19200, 38400, 76800, 86400, 86400};
+	struct source_trace trace = {0};
+	struct source *source;
+	int64_t now;
+
+	(void)state;
+	write_text("etc/file", "one\n");
+	source = source_new(tree);
+	assert_non_null(source);
+	source_trace_later(source); /* while none is taken */
+	trace_until_it_holds(source, &trace);
+	for (size_t i = 0; i <= sizeof waits / sizeof waits[0]; i++) {
+		bool again = i == sizeof waits / sizeof waits[0];
+
+		if (again) {
+			trace_until_it_holds(source, &trace);
+			assert_int_equal(trace.until, 0);
+		}
+		source_trace_begin(source, &trace);
+		assert_true(source_exists(source, "etc/file"));
+		source_trace_later(source);
+		source_trace_later(source); /* two that failed are one failure */
+		source_trace_end(source);
+		assert_true(source_trace_holds(source, &trace));
+		now = (int64_t)(now_ms() / 1000);
+		assert_in_range(trace.until, now + waits[again ? 0 : i] - 2, now + waits[again ? 0 : i] + 2);
+		trace.until = now - 1;
+		assert_false(source_trace_holds(source, &trace));
+	}
+	source_trace_free(&trace);
+	source_free(source);
+}
+
 #if !defined __SANITIZE_ADDRESS__ && !defined __SANITIZE_THREAD__
 static struct slice
 read_with_little_memory(struct source *source, const char *path)
@@ -700,6 +737,7 @@ main(void)
 		IN_TREE(an_empty_root_knows_nothing_and_says_why),
 		cmocka_unit_test(no_root_is_an_error),
 		IN_TREE(a_trace_holds_until_something_changes),
+		IN_TREE(a_trace_of_what_failed_holds_for_ever_longer),
 		cmocka_unit_test(the_kernels_files_are_always_read_again),
 		IN_TREE(a_device_is_told_from_its_files),
 		IN_TREE(secure_boot_without_enforcement_is_none),

@@ -522,14 +522,14 @@ a_child_is_heard_and_never_harms(void **state)
 	assert_int_equal(child_run(&child, why), -1);
 	assert_string_equal(why, "no such thing");
 	child.work = crash;
-	assert_int_equal(child_run(&child, why), -1);
+	assert_int_equal(child_run(&child, why), -3);
 	child.work = misbehave;
 	child.context = path;
 	if (child_run(&child, why) != 0)
 		fail_msg("%s", why);
 	assert_int_equal(access(path, F_OK), 0);
 	child.work = hang;
-	assert_int_equal(child_run(&child, why), -1);
+	assert_int_equal(child_run(&child, why), -3);
 	assert_string_equal(why, "reading takes longer than 10 s");
 	close(fd);
 	unlink(path);
