@@ -222,6 +222,8 @@ COLLECTOR := \
 	collector/component_search.c \
 	collector/api_components.c \
 	collector/api_challenges.c \
+	collector/format_asset.c \
+	collector/api_assets.c \
 	collector/api_reports.c \
 	collector/api_proofs.c \
 	collector/api_sinks.c \

@@ -88,26 +88,6 @@ struct look {
 	bool all; /* there is no more at the moment */
 };
 
-/* 410: what stood behind this position is gone. */
-static int
-judge_place(struct response *response, const PGresult *place, int64_t after)
-{
-	int64_t oldest = query_int8(place, 0, 0), top = query_int8(place, 0, 1);
-
-	if (after > top) {
-		response_problem(response, PROBLEM_BAD_CURSOR, "There is no such position yet: the last is %lld.",
-				 (long long)top);
-		return -1;
-	}
-	if (after < oldest - 1) {
-		response_problem(response, PROBLEM_GONE, "The oldest event that is kept has position %lld.",
-				 (long long)oldest);
-		response_member(response, "oldest", oldest);
-		return -1;
-	}
-	return 0;
-}
-
 /* -1: the response is the problem. */
 static int
 look_up(struct request *request, struct response *response, const struct filter *filter, int64_t after, int64_t limit,
@@ -130,7 +110,7 @@ look_up(struct request *request, struct response *response, const struct filter 
 	if (query_run(request, response, calls, 2, results) < 0)
 		return -1;
 	/* Who does not say where begins with the oldest. */
-	if (after >= 0 && judge_place(response, results[0], after) < 0) {
+	if (after >= 0 && page_judge_place(response, results[0], after) < 0) {
 		PQclear(results[0]);
 		PQclear(results[1]);
 		return -1;

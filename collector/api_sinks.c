@@ -76,7 +76,7 @@ answer_added(struct response *response, int64_t id, const struct sink_secret *se
 static void
 add(struct request *request, struct response *response, struct sink_wish *w, bool backlog)
 {
-	struct call tenant = {.query = QUERY_SINK_TENANT}, call = {.query = QUERY_SINK_ADD};
+	struct call tenant = {.query = QUERY_TENANT}, call = {.query = QUERY_SINK_ADD};
 	struct sink_secret secret;
 	char why[GUARD_WHY_SIZE];
 	uint64_t batch = htobe64((uint64_t)w->batch);

@@ -262,6 +262,25 @@ page_export(struct request *request, struct response *response, struct call *cal
 	PQclear(rows);
 }
 
+int
+page_judge_place(struct response *response, const PGresult *place, int64_t after)
+{
+	int64_t oldest = query_int8(place, 0, 0), top = query_int8(place, 0, 1);
+
+	if (after > top) {
+		response_problem(response, PROBLEM_BAD_CURSOR, "There is no such position yet: the last is %lld.",
+				 (long long)top);
+		return -1;
+	}
+	if (after < oldest - 1) {
+		response_problem(response, PROBLEM_GONE, "The oldest event that is kept has position %lld.",
+				 (long long)oldest);
+		response_member(response, "oldest", oldest);
+		return -1;
+	}
+	return 0;
+}
+
 void
 page_list(struct request *request, struct response *response, enum query query)
 {

@@ -28,6 +28,10 @@ void page_bind(struct page *, struct call *, int keys);
 /* Answers from rows of (item's JSON, keys ...). `head`: members to go before items, as a JSON object; or absent. */
 void page_answer(struct request *, struct response *, const struct page *, const PGresult *, int keys, struct slice head);
 
+/* Whether a reader of the feed may go on behind the position, as a row of QUERY_EVENT_PLACE has it: 410 when what stood there is gone. -1: the response
+   is the problem. */
+int page_judge_place(struct response *, const PGresult *place, int64_t after) WARN_UNUSED;
+
 /* All of it for a list that has no filter and one key: opens, asks, answers. */
 void page_list(struct request *, struct response *, enum query);
 

@@ -257,7 +257,7 @@ const struct statement query_statements[QUERIES] = {
 		"SELECT item, challenge_id FROM challenge_item WHERE " TENANT " AND device_id = (SELECT device_id FROM device d WHERE d.ueid = $1::bytea AND d." TENANT ")"
 		" AND challenge_id < CASE WHEN $3::int8 = 0 THEN 9223372036854775807 ELSE $3::int8 END ORDER BY challenge_id DESC LIMIT $2::int8", 3},
 	[QUERY_SINKS] = {"sinks", "SELECT item, sink_id FROM tenant_sinks() WHERE sink_id > $2::int8 ORDER BY sink_id LIMIT $1::int8", 2},
-	[QUERY_SINK_TENANT] = {"sink_tenant", "SELECT id FROM tenant WHERE " TENANT, 0},
+	[QUERY_TENANT] = {"tenant", "SELECT id FROM tenant WHERE " TENANT, 0},
 	[QUERY_SINK_ADD] = {"sink_add",
 		"SELECT add_tenant_sink($1::text, $2::text, $3::text, $4::text, $5::text, $6::bytea, $7::text, $8::text, $9::int8::int, $10::text::bool)::int8",
 		10},
@@ -319,6 +319,15 @@ const struct statement query_statements[QUERIES] = {
 		"SELECT b.oldest, b.top, CASE WHEN $2::text IS NULL AND $3::bytea IS NULL OR w.n < " EVENT_WINDOW " THEN b.top ELSE w.last END"
 		" FROM event_bounds() b, LATERAL (SELECT count(*) AS n, max(position) AS last FROM (SELECT position FROM event WHERE " TENANT
 		" AND position > $1::int8 AND ($2::text IS NOT NULL OR $3::bytea IS NOT NULL) ORDER BY position LIMIT " EVENT_WINDOW ") x) w", 3},
+	[QUERY_ASSETS] = {"assets",
+		"SELECT item, device_id FROM device_item WHERE " TENANT " AND device_id > $1::int8 ORDER BY device_id LIMIT $2::int8", 2},
+	/* So many events on, up to $3: the devices that they are about, as they are now, and how many events. */
+	[QUERY_ASSET_CHANGES] = {"asset_changes",
+		"WITH e AS MATERIALIZED (SELECT position, ueid FROM event WHERE " TENANT " AND position > $1::int8 AND position <= $3::int8"
+		" AND type LIKE 'device.%' AND type NOT LIKE 'device.event.%' AND type <> 'device.refused' AND ueid IS NOT NULL ORDER BY position LIMIT $2::int8),"
+		" u AS (SELECT ueid, max(position) AS last FROM e GROUP BY 1)"
+		" SELECT coalesce(v.item, json_build_object('ueid', encode(u.ueid, 'hex'), 'gone', true)::text), u.last, (SELECT count(*) FROM e)"
+		" FROM u LEFT JOIN LATERAL (SELECT item FROM device_item i WHERE i.ueid = u.ueid AND i." TENANT " OFFSET 0) v ON true ORDER BY u.last", 3},
 	[QUERY_EVENTS] = {"events",
 		"SELECT json_build_object('position', position, 'id', event_id, 'type', type, 'time', rfc3339(time), 'tenant',"
 		" (SELECT t.id FROM tenant t WHERE t." TENANT "), 'ueid', encode(ueid, 'hex'), 'data', data)::text, position, type"

@@ -10,6 +10,7 @@
 
 #include "collector/auth.h"
 #include "collector/body.h"
+#include "collector/format_asset.h"
 #include "collector/response.h"
 #include "schema/cose.h"
 
@@ -44,7 +45,9 @@ struct request {
 	/* Where a reader of events or of a whole list stands, from one call of its route's function to the next. */
 	struct {
 		bool begun;
-		bool ended;		/* nothing is left of the list */
+		bool rows;		/* of the list, some were told */
+		bool ended;		/* nothing is left of it */
+		struct asset_document document;
 		int64_t after;		/* the position or key up to which it was told */
 		int64_t until_ms;	/* when it is told that there is nothing, as clock_ms counts */
 	} reading;

@@ -1,0 +1,169 @@
+"""The fleet for asset systems: every shape holds to its own schema, and who follows what changes ends with what a whole export says."""
+
+import csv
+import io
+import json
+import random
+import threading
+
+import jsonschema
+import pytest
+
+from test_dashboard import VECTORS
+from test_api import Api, ueid
+
+DEVICES = 1500
+HOSTILE = ["=cmd|' /C calc'!A0", "+1", "-1", "@SUM(A1)", "\tx", 'a"b', "a,b\r\nc", "\u202eabc", "'", " =1"]
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("assets")
+    directory.chmod(0o777)
+    api = Api(directory, DEVICES, told=False)
+    for i, text in enumerate(HOSTILE):
+        api.db.sql("UPDATE device SET serial = %s, hwmodel = %s, vendor = %s, kernel = %s WHERE ueid = decode(%s, 'hex')", (text, text, text, text, ueid("acme", i)))
+    api.db.sql("UPDATE device SET lifecycle = 'retired' WHERE ueid = decode(%s, 'hex')", (ueid("acme", 20),))
+    yield api
+    api.process.terminate()
+    assert api.process.wait(10) == 0
+    api.db.stop()
+
+
+def export(api, query="", token="acme"):
+    answer = api.ask("/v1/assets" + query, token)
+    assert answer.status_code == 200, answer.text
+    answer.encoding = "utf-8"
+    return answer, int(answer.headers["Fleetstate-Position"])
+
+
+def schema(path):
+    file = VECTORS / path
+    if not file.exists():
+        pytest.skip(f"{path} is not in VECTORS")
+    return json.loads(file.read_text())
+
+
+def test_native_shapes(api):
+    listed = api.pages("/v1/devices?limit=1000")
+    lines = [json.loads(line) for line in export(api)[0].text.splitlines()]
+    assert lines == listed and len(lines) == DEVICES
+    rows = list(csv.DictReader(io.StringIO(export(api, "?format=csv")[0].text, newline="")))
+    assert [r["ueid"] for r in rows] == [d["ueid"] for d in listed] and {r["gone"] for r in rows} == {""}
+    for row, text in zip(rows, HOSTILE):
+        formula = text.lstrip(" ")[0] in "=+-@\t\r\n"
+        assert row["serial"] == ("'" + text if formula else text)
+
+
+def test_cyclonedx(api):
+    answer, position = export(api, "?format=cyclonedx")
+    bom = answer.json()
+    bom_schema = schema("cyclonedx/schema/bom-1.6.schema.json")
+    store = {f"http://cyclonedx.org/schema/{name}": schema("cyclonedx/schema/" + name) for name in ("spdx.schema.json", "jsf-0.82.schema.json")}
+    resolver = jsonschema.RefResolver(bom_schema["$id"], bom_schema, store=store)
+    jsonschema.Draft7Validator(bom_schema, resolver=resolver).validate(bom)
+    assert len(bom["components"]) == DEVICES and len({c["bom-ref"] for c in bom["components"]}) == DEVICES
+    assert bom["metadata"]["properties"] == [{"name": "fleetstate:position", "value": str(position)}]
+    assert bom["components"][0]["manufacturer"]["name"] == HOSTILE[0]
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.Draft7Validator(bom_schema, resolver=resolver).validate({**bom, "bomFormat": "x"})
+
+
+def test_ocsf(api):
+    answer, _ = export(api, "?format=ocsf")
+    events = [json.loads(line) for line in answer.text.splitlines()]
+    validator = jsonschema.Draft202012Validator(schema("ocsf/jsonschema-1.8.0/5001_inventory_info.schema.json"))
+    for event in events:
+        validator.validate(event)
+    assert {e["device"]["uid"] for e in events} == {ueid("acme", i) for i in range(DEVICES)} and {e["metadata"]["tenant_uid"] for e in events} == {"acme"}
+    assert events[11]["device"]["hw_info"]["serial_number"] == "S-12" and events[11]["device"]["os"]["name"] == "os"
+    assert not validator.is_valid({**events[0], "type_uid": 1}) and not validator.is_valid({k: v for k, v in events[0].items() if k != "device"})
+
+
+def test_netbox_and_servicenow(api):
+    rows = list(csv.DictReader(io.StringIO(export(api, "?format=netbox")[0].text, newline="")))
+    assert len(rows) == DEVICES and all(r[k] for r in rows for k in ("name", "role", "manufacturer", "device_type", "site", "status"))
+    assert {r["status"] for r in rows} == {"active", "planned", "decommissioning"} and len({r["asset_tag"] for r in rows}) == DEVICES
+    assert not any(v.lstrip(" ")[:1] in tuple("=+-@\t") and v for r in rows for v in r.values())
+    body = export(api, "?format=servicenow")[0].json()
+    assert len(body["items"]) == DEVICES and body["relations"] == []
+    assert {i["sys_object_source_info"]["source_native_key"] for i in body["items"]} == {ueid("acme", i) for i in range(DEVICES)}
+    assert {i["values"]["install_status"] for i in body["items"]} == {"1", "7"} and {i["className"] for i in body["items"]} == {"cmdb_ci_hardware"}
+
+
+def sequence(api):
+    """As the collector's sequencer numbers what was committed."""
+    while api.db.sql("SELECT number_events()")[0][0]:
+        pass
+
+
+def change(api, i, **columns):
+    names = ", ".join(f"{c} = %s" for c in columns)
+    api.db.sql(f"WITH d AS (UPDATE device SET {names} WHERE ueid = decode(%s, 'hex') RETURNING tenant_id, ueid)"
+               " INSERT INTO event (tenant_id, type, ueid, data) SELECT tenant_id, 'device.state', ueid, '{}' FROM d", (*columns.values(), ueid("acme", i)))
+
+
+def test_changes_only(api):
+    sequence(api)
+    _, position = export(api)
+    assert export(api, f"?changed_since={position}")[0].text == ""
+    for i in 30, 31, 30:
+        change(api, i, swversion="2.0")
+    api.db.sql("INSERT INTO event (tenant_id, type, ueid, data) SELECT tenant_id, t, ueid, '{}' FROM device, unnest('{device.event.login,device.refused,x}'::text[]) t"
+               " WHERE ueid = decode(%s, 'hex')", (ueid("acme", 32),))
+    sequence(api)
+    answer, after = export(api, f"?changed_since={position}")
+    assert [json.loads(line)["ueid"] for line in answer.text.splitlines()] == [ueid("acme", 31), ueid("acme", 30)] and after > position
+    assert export(api, f"?changed_since={after}")[0].text == "" and export(api, f"?changed_since={position}", "globex")[0].text == ""
+    # One that is another tenant's from now on.
+    api.db.sql("WITH d AS (SELECT * FROM device WHERE ueid = decode(%s, 'hex')), e AS (INSERT INTO event (tenant_id, type, ueid, data)"
+               " SELECT tenant_id, 'device.lifecycle', ueid, '{}' FROM d) UPDATE device SET tenant_id = (SELECT tenant_id FROM tenant WHERE id = 'globex')"
+               " WHERE ueid = (SELECT ueid FROM d)", (ueid("acme", 33),))
+    sequence(api)
+    gone = {"ueid": ueid("acme", 33), "gone": True}
+    assert [json.loads(line) for line in export(api, f"?changed_since={after}")[0].text.splitlines()] == [gone]
+    validator = jsonschema.Draft202012Validator(schema("ocsf/jsonschema-1.8.0/3004_entity_management.schema.json"))
+    validator.validate(export(api, f"?changed_since={after}&format=ocsf")[0].json())
+    [row] = csv.DictReader(io.StringIO(export(api, f"?changed_since={after}&format=csv")[0].text, newline=""))
+    assert (row["ueid"], row["gone"]) == (ueid("acme", 33), "true")
+
+
+def test_who_follows_ends_with_the_whole(api):
+    """While the fleet changes under it, in many pieces."""
+    stop = threading.Event()
+
+    def live():
+        draw = random.Random(7)
+        while not stop.is_set():
+            change(api, draw.randrange(100, DEVICES), swversion=f"{draw.randrange(9)}.{draw.randrange(9)}")
+            sequence(api)
+
+    thread = threading.Thread(target=live)
+    thread.start()
+    try:
+        answer, position = export(api)
+        known = {d["ueid"]: d for d in map(json.loads, answer.text.splitlines())}
+        rounds = 0
+        while rounds < 20:
+            answer, position = export(api, f"?changed_since={position}")
+            known.update((d["ueid"], d) for d in map(json.loads, answer.text.splitlines()))
+            rounds += 1
+            if rounds == 15:
+                stop.set()
+                thread.join()
+    finally:
+        stop.set()
+        thread.join()
+    whole = {d["ueid"]: d for d in map(json.loads, export(api)[0].text.splitlines())}
+    assert known == whole
+
+
+def test_what_is_refused(api):
+    for query in "format=xlsx", "format=", "changed_since=", "changed_since=-1", "changed_since=1x", "changed_since=99999999999999999":
+        api.problem(400, "bad-parameter", "/v1/assets?" + query)
+    api.problem(400, "bad-cursor", "/v1/assets?changed_since=999999999")
+    api.problem(400, "unknown-parameter", "/v1/assets?since=1")
+    api.problem(401, "unauthorized", "/v1/assets", None)
+    sequence(api)
+    api.db.sql("UPDATE event SET time = now() - interval '1 year'; SELECT trim_events(interval '30 days', 1000000)")
+    api.problem(410, "gone", "/v1/assets?changed_since=1")
