@@ -101,7 +101,8 @@ api_component(struct request *request, struct response *response)
 void
 api_component_devices(struct request *request, struct response *response)
 {
-	struct call calls[2] = {{.query = QUERY_COMPONENT_EXISTS}, {.query = QUERY_DEVICES_COMPONENTS, .n = 8}};
+	struct call calls[2] = {{.query = QUERY_COMPONENT_EXISTS},
+				{.query = QUERY_DEVICES_COMPONENTS, .n = DEVICE_FILTER_PARAMS}};
 	char list[32];
 	struct page page;
 	PGresult *results[2];
@@ -111,7 +112,7 @@ api_component_devices(struct request *request, struct response *response)
 		return;
 	bind_id(&calls[0], &wire, id);
 	snprintf(list, sizeof list, "{%" PRIu64 "}", id);
-	calls[1].params[6] = param_text(list);
+	calls[1].params[DEVICE_FILTER_VERSION] = param_text(list);
 	page_bind(&page, &calls[1], 1);
 	if (query_run(request, response, calls, 2, results) < 0)
 		return;

@@ -7,7 +7,6 @@
 #include "collector/routes.h"
 #include "schema/topics.h"
 
-#define FILTER_COMPONENT_VERSION 6 /* its place among the parameters */
 #define DEVICE_COLUMNS                                                                                                 \
 	"ueid tenant serial vendor hwmodel hwversion oemid swname swversion kernel lifecycle posture reasons "         \
 	"posture_since first_seen last_seen epoch seq interval_s support_until end_of_life state_digest "              \
@@ -29,14 +28,14 @@ static const struct {
 static const struct {
 	const char *name;
 	const char *const *choices; /* NULL: any text */
-} filters[] = {
+} filters[DEVICE_FILTER_PARAMS] = {
 	{"posture", (const char *const[]){"untrusted", "silent", "degraded", "unknown", "operational", NULL}},
 	{"lifecycle", (const char *const[]){"pending", "active", "retired", "revoked", "transferred", NULL}},
 	{"model", NULL},
 	{"firmware", NULL},
 	{"q", NULL},
 	{"component", NULL},
-	[FILTER_COMPONENT_VERSION] = {"component_version", NULL},
+	[DEVICE_FILTER_VERSION] = {"component_version", NULL},
 	{"policy", NULL},
 	{"label", NULL},
 };
@@ -106,7 +105,7 @@ bind_range(struct request *request, struct response *response, struct call *call
 	if (*list == NULL)
 		return -1;
 	call->query = QUERY_DEVICES_COMPONENTS;
-	call->params[FILTER_COMPONENT_VERSION] = param_text(*list);
+	call->params[DEVICE_FILTER_VERSION] = param_text(*list);
 	return 0;
 }
 

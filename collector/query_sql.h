@@ -6,6 +6,10 @@
 
 #include "collector/database.h"
 
+/* The parameters of a list of devices before limit and after, and which of them is the component's version, or a list of components. */
+#define DEVICE_FILTER_PARAMS 9
+#define DEVICE_FILTER_VERSION 6
+
 enum query {
 	QUERY_BEGIN, /* to write */
 	QUERY_COMMIT,
