@@ -1,17 +1,40 @@
 #include "emitter/durable.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <libgen.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define BESIDE ".new" /* ends the name of a file that is not written to its end */
+
+/* The entry of a new directory is in the one above. Where that may be passed but not read, nobody can do more. */
+static int
+sync_above(int at, const char *path)
+{
+	char above[PATH_MAX];
+	if (snprintf(above, sizeof above, "%s", path) >= (int)sizeof above) {
+		errno = ENAMETOOLONG;
+		return -1;
+	}
+	int dir = openat(at, dirname(above), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (dir < 0)
+		return errno == EACCES ? 0 : -1;
+	int rc = fsync(dir);
+	close(dir);
+	return rc;
+}
+
 int
 durable_directory(int at, const char *path, char *error)
 {
-	if (mkdirat(at, path, 0700) != 0 && errno != EEXIST) {
+	int made = mkdirat(at, path, 0700);
+	if ((made != 0 && errno != EEXIST) || (made == 0 && sync_above(at, path) != 0)) {
 		snprintf(error, ERROR_SIZE, "can't make directory %s: %s", path, strerror(errno));
 		return -1;
 	}
@@ -68,7 +91,7 @@ int
 durable_write(int dir, const char *name, struct slice content, bool sync)
 {
 	char beside[80];
-	if (snprintf(beside, sizeof beside, ".%s.new", name) >= (int)sizeof beside) {
+	if (snprintf(beside, sizeof beside, ".%s" BESIDE, name) >= (int)sizeof beside) {
 		errno = ENAMETOOLONG;
 		return -1;
 	}
@@ -92,6 +115,22 @@ durable_write(int dir, const char *name, struct slice content, bool sync)
 	}
 	errno = why;
 	return rc;
+}
+
+void
+durable_sweep(int dir)
+{
+	int fd = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
+	for (struct dirent *e; d != NULL && (e = readdir(d)) != NULL;) {
+		size_t len = strlen(e->d_name), end = strlen(BESIDE);
+		if (e->d_name[0] == '.' && len > 1 + end && strcmp(e->d_name + len - end, BESIDE) == 0)
+			(void)unlinkat(dir, e->d_name, 0);
+	}
+	if (d != NULL)
+		closedir(d);
+	else if (fd >= 0)
+		close(fd);
 }
 
 ssize_t

@@ -12,12 +12,14 @@
 
 #define ERROR_SIZE 256	/* of the `error` buffers below; always one line */
 
-/* Opens a directory, making it (0700) if its parent is there. Returns its descriptor, -1 and `error`. */
+/* Opens a directory, making it (0700), durably, if its parent is there. Returns its descriptor, -1 and `error`. */
 int durable_directory(int at, const char *path, char *error) WARN_UNUSED;
 /* Takes the directory for this process; the lock goes with the descriptor. -1 and `error` when another process holds it. */
 int durable_lock(int dir, const char *path, char *error) WARN_UNUSED;
 /* Replaces the file `name` (mode 0600). With `sync` false it is atomic but may be lost with the power. 0, or -1 with errno. */
 int durable_write(int dir, const char *name, struct slice content, bool sync) WARN_UNUSED;
+/* Removes what durable_write had begun when the power went. */
+void durable_sweep(int dir);
 /* Reads a file of at most `size` bytes. Returns its length, -1 with errno (EFBIG when it is longer). */
 ssize_t durable_read(int dir, const char *name, uint8_t *out, size_t size) WARN_UNUSED;
 /* Writes all of it at that place, through interruptions. 0, or -1 with errno; a part may have been written. */

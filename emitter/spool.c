@@ -217,6 +217,8 @@ spool_open(int at, const char *name, uint64_t epoch, size_t limit, char *error)
 	/* Room is made by the segment: a small spool has small ones, so that not much goes at a time. */
 	s->segment_size = limit / 16 < SEGMENT_SIZE ? limit / 16 : SEGMENT_SIZE;
 	s->dir = durable_directory(at, name, error);
+	if (s->dir >= 0)
+		durable_sweep(s->dir);
 	if (s->dir < 0 || book_load(&s->book, s->dir, error) != 0 || open_segments(s, error) != 0) {
 		spool_close(s);
 		return NULL;
