@@ -357,10 +357,17 @@ note_away(struct docket *d, const struct message *m)
 		d->was_away = true;
 }
 
+/* New numbers of an epoch that the device left: its state directory is gone, and with it whatever could sign them. */
+static bool
+is_left_behind(const struct docket *d, const struct account *a, const struct message *m)
+{
+	return a != d->current && d->current != NULL && m->verdict == LEDGER_NEW;
+}
+
 static void
 note_stored(struct docket *d, struct account *a, struct message *m)
 {
-	if (!a->vouched) {
+	if (!a->vouched || is_left_behind(d, a, m)) {
 		m->flags |= REPORT_SECOND_EPOCH;
 		m->verdict = LEDGER_SECOND_EPOCH;
 		d->second_epoch = true;

@@ -23,11 +23,15 @@ static int
 take_epoch(struct judge *j, const PGresult *res, int from, int to)
 {
 	struct docket *d = find_docket(j, result_int(res, from, 0));
+	struct slice head = result_bytes(res, from, 6);
 	struct ledger l = {.started = true};
 	int rc = 0;
 
 	l.epoch = (uint64_t)result_int(res, from, 1);
 	l.hi = (uint64_t)result_int(res, from, 2);
+	l.has_head = head.len == DIGEST_SIZE;
+	if (l.has_head)
+		memcpy(l.head, head.at, DIGEST_SIZE);
 	if (d == NULL || (d->current != NULL && d->current->ledger.epoch == l.epoch))
 		return 0;
 	l.missing = calloc((size_t)(to - from), sizeof *l.missing);

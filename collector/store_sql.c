@@ -173,7 +173,8 @@ const struct store_statement store_writes[WRITES] = {
 
 const struct store_statement store_reads[READS] = {
 	[READ_EPOCHS] = {"read_epochs", "88",
-		"SELECT e.device_id, e.epoch, e.hi, e.vouched, lower(g.missing), upper(g.missing)"
+		"SELECT e.device_id, e.epoch, e.hi, e.vouched, lower(g.missing), upper(g.missing),"
+		" (SELECT r.sha256 FROM report r WHERE r.device_id = e.device_id AND r.epoch = e.epoch AND r.seq = e.hi AND r.flags & 2 = 0 LIMIT 1)"
 		" FROM (SELECT DISTINCT device_id, epoch FROM unnest($1::bigint[], $2::bigint[]) AS u (device_id, epoch)) u"
 		" JOIN device_epoch e ON e.device_id = u.device_id AND e.epoch = u.epoch"
 		" LEFT JOIN report_gap g ON g.device_id = e.device_id AND g.epoch = e.epoch ORDER BY 1, 2, 5"},

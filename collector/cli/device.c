@@ -167,14 +167,34 @@ device_revoke(const struct command *command, int argc, char **argv)
 		      1, (const char *const[]){argv[1]}, "no such device that is not revoked already");
 }
 
+/* One that has begun already. */
+static int
+vouch_for(const char *ueid, const char *epoch)
+{
+	PGresult *res;
+
+	cli_check_ueid(ueid);
+	if (strlen(epoch) != 16 || strspn(epoch, "0123456789abcdef") != 16)
+		cli_die(CLI_WRONG, "%s: an epoch is 16 hex digits", epoch);
+	res = cli_query("SELECT vouch_epoch(decode($1, 'hex'), ('x' || $2)::bit(64)::bigint)", 2,
+			(const char *const[]){ueid, epoch});
+	if (PQgetvalue(res, 0, 0)[0] != 't')
+		cli_die(CLI_NO, "%s: no such device is pending or active and has that epoch, vouched for by nobody",
+			ueid);
+	PQclear(res);
+	return CLI_YES;
+}
+
 int
 device_reprovision(const struct command *command, int argc, char **argv)
 {
-	const char *hours = "24";
-	const struct cli_option options[] = {{"hours", &hours, NULL}};
+	const char *hours = "24", *epoch = NULL;
+	const struct cli_option options[] = {{"hours", &hours, NULL}, {"epoch", &epoch, NULL}};
 
-	cli_parse(command, argc, argv, options, 1, 1, 1);
+	cli_parse(command, argc, argv, options, 2, 1, 1);
 	cli_check_number(hours, "--hours");
+	if (epoch != NULL)
+		return vouch_for(argv[1], epoch);
 	return change("WITH changed AS (UPDATE device SET reprovision_until = now() + $2::int * interval '1 hour' "
 		      "WHERE ueid = decode($1, 'hex') AND lifecycle IN ('pending', 'active') " CHANGED
 		      ")" TELL("device.reprovision"),
