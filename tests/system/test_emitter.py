@@ -36,12 +36,18 @@ class Collector:
         self.key = serialization.load_pem_private_key((self.pki / "receipt.key").read_bytes(), None)
         self.chain = [device.der(one) for one in device.certificates((self.pki / "receipt.crt").read_bytes())]
         self.iat = int(time.time())
+        self.opened = {}
 
     def reports(self, ueid):
         """(message, claims) in order of arrival, each verified."""
-        roots = (self.pki / "device-roots.crt").read_bytes()
-        leaf = (self.pki / f"devices/{ueid}.crt").read_bytes()
-        return [(m.payload, device.verify_message(m.payload, roots, leaf)) for m in list(self.client.messages) if f"/{ueid}/" in m.topic]
+        return [(m.payload, self.verified(m.payload, ueid)) for m in list(self.client.messages) if f"/{ueid}/" in m.topic]
+
+    def verified(self, message, ueid):
+        if message not in self.opened:
+            roots = (self.pki / "device-roots.crt").read_bytes()
+            leaf = (self.pki / f"devices/{ueid}.crt").read_bytes()
+            self.opened[message] = device.verify_message(message, roots, leaf)
+        return self.opened[message]
 
     def wait(self, ueid, wanted, what, seconds=PATIENCE):
         """The first report that `wanted` says yes to, as (message, opened)."""
