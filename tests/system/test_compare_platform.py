@@ -22,6 +22,7 @@ HOOK = "type filter hook input priority 0;"
 @pytest.fixture
 def device(tmp_path):
     with Namespace(tmp_path) as ns:
+        ns.forget_updates()
         yield ns
 
 

@@ -51,6 +51,7 @@ DO_NOT_FAIL = ["good.service", "pardoned.service", "again.service"]
 @pytest.fixture(scope="module")
 def device(tmp_path_factory):
     with Namespace(tmp_path_factory.mktemp("systemd")) as ns:
+        ns.forget_updates()
         ns.run("rm", "-r", "/etc/systemd/system")
         ns.write("/etc/systemd/system/default.target", "[Unit]\nRequires=basic.target\nAfter=basic.target\n")
         for name, text in UNITS.items():
