@@ -45,7 +45,7 @@ struct challenger {
 	struct database *db;
 	pthread_t thread;
 	int stop;
-	int backend; /* the connection that listens */
+	unsigned set_up; /* the connection that listens */
 };
 
 /* -1 when memory ran out. */
@@ -126,11 +126,11 @@ connect_anew(struct challenger *c)
 {
 	PGconn *conn = database_connect(c->db);
 
-	if (conn == NULL || c->backend == PQbackendPID(conn))
+	if (conn == NULL || c->set_up == database_connection(c->db))
 		return conn;
 	if (database_exec(c->db, "LISTEN " CHANNEL) < 0)
 		return NULL;
-	c->backend = PQbackendPID(conn);
+	c->set_up = database_connection(c->db);
 	return conn;
 }
 

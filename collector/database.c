@@ -19,6 +19,7 @@ struct database {
 	size_t n;
 	PGconn *conn;
 	int64_t next_try_ms;
+	unsigned made; /* connections, so far */
 	const struct statement *own[OWN_MAX]; /* prepared on this connection by database_query */
 	size_t own_len;
 	char error[ERROR_SIZE]; /* the last one logged; empty while it works */
@@ -143,7 +144,14 @@ database_connect(struct database *db)
 	if (db->error[0] != '\0')
 		log_info("database: connected again");
 	db->error[0] = '\0';
+	db->made++;
 	return db->conn;
+}
+
+unsigned
+database_connection(const struct database *db)
+{
+	return db->made;
 }
 
 void

@@ -22,6 +22,8 @@ struct database *database_new(const char *uri, const struct statement *, size_t 
 void database_free(struct database *);
 /* A working connection, or NULL after logging why (once per change) ; retries at most once a second. */
 PGconn *database_connect(struct database *) WARN_UNUSED;
+/* Which one that was: the first is 1. The server's process is no such number: a restarted server may give the same one again. */
+unsigned database_connection(const struct database *);
 /* Drops the connection after an error on it, so that the next connect starts anew. */
 void database_drop(struct database *);
 

@@ -45,7 +45,7 @@ struct judge_thread {
 	struct database *db;
 	pthread_t thread;
 	bool started;
-	int backend; /* the connection that was set up */
+	unsigned set_up; /* the connection that was set up */
 };
 
 struct evaluate {
@@ -78,11 +78,11 @@ connect_thread(struct judge_thread *t)
 
 	if (conn == NULL)
 		return -1;
-	if (t->backend == PQbackendPID(conn))
+	if (t->set_up == database_connection(t->db))
 		return 0;
 	if (database_exec(t->db, SETTINGS) < 0)
 		return -1;
-	t->backend = PQbackendPID(conn);
+	t->set_up = database_connection(t->db);
 	return 0;
 }
 

@@ -38,7 +38,7 @@ struct forward {
 	struct sink_ground ground;
 	struct lane *lanes[LANES_MAX];
 	size_t n;
-	int backend; /* the connection that was set up */
+	unsigned set_up; /* the connection that was set up */
 	int64_t look_ms;
 	pthread_t thread;
 	atomic_bool stop;
@@ -81,7 +81,7 @@ drop_all(struct forward *f)
 	while (f->n > 0)
 		drop_lane(f, f->n - 1);
 	database_drop(f->db);
-	f->backend = 0;
+	f->set_up = 0;
 }
 
 /* 1 yes, 0 no, -1: the database fails. */
@@ -177,15 +177,15 @@ connect_anew(struct forward *f)
 {
 	PGconn *conn = database_connect(f->db);
 
-	if (conn != NULL && f->backend == PQbackendPID(conn))
+	if (conn != NULL && f->set_up == database_connection(f->db))
 		return conn;
 	while (f->n > 0)
 		drop_lane(f, f->n - 1);
-	f->backend = 0;
+	f->set_up = 0;
 	f->look_ms = 0;
 	if (conn == NULL || database_exec(f->db, session) < 0)
 		return NULL;
-	f->backend = PQbackendPID(conn);
+	f->set_up = database_connection(f->db);
 	return conn;
 }
 

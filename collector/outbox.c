@@ -42,7 +42,7 @@ struct outbox {
 	struct database *db;
 	pthread_t thread;
 	int stop; /* an eventfd */
-	int backend; /* the connection that was set up */
+	unsigned set_up; /* the connection that was set up */
 	bool leader, told; /* of an event that has no position yet, perhaps */
 	int64_t next_tick_ms, next_trim_ms, numbered_ms;
 };
@@ -78,13 +78,13 @@ connect_anew(struct outbox *o)
 {
 	PGconn *conn = database_connect(o->db);
 
-	if (conn != NULL && o->backend == PQbackendPID(conn))
+	if (conn != NULL && o->set_up == database_connection(o->db))
 		return conn;
 	set_leader(o, false);
-	o->backend = 0;
+	o->set_up = 0;
 	if (conn == NULL || database_exec(o->db, session) < 0)
 		return NULL;
-	o->backend = PQbackendPID(conn);
+	o->set_up = database_connection(o->db);
 	return conn;
 }
 

@@ -22,7 +22,7 @@
 
 struct connection {
 	struct database *db;
-	int backend; /* the server process that has our settings */
+	unsigned set_up; /* the connection that has our settings */
 	bool busy;
 };
 
@@ -124,13 +124,13 @@ connect_api(struct connection *c)
 {
 	PGconn *conn = database_connect(c->db);
 
-	if (conn == NULL || c->backend == PQbackendPID(conn))
+	if (conn == NULL || c->set_up == database_connection(c->db))
 		return conn;
 	if (check_role(conn) < 0 || database_exec(c->db, SETTINGS) < 0) {
 		database_drop(c->db);
 		return NULL;
 	}
-	c->backend = PQbackendPID(conn);
+	c->set_up = database_connection(c->db);
 	return conn;
 }
 

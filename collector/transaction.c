@@ -23,7 +23,7 @@ struct transaction {
 	struct statement statements[WRITES + READS];
 	struct rows writes[WRITES], reads[READS];
 	long affected[WRITES];
-	int backend; /* the connection that was set up */
+	unsigned set_up; /* the connection that was set up */
 	bool lost; /* no answer came in time: the connection is of no use */
 	int64_t id; /* of the last one begun */
 	atomic_bool give_up;
@@ -82,11 +82,11 @@ transaction_connect(struct transaction *t)
 
 	if (conn == NULL)
 		return -1;
-	if (t->backend == PQbackendPID(conn))
+	if (t->set_up == database_connection(t->db))
 		return 0;
 	if (database_exec(t->db, SETTINGS) < 0)
 		return -1;
-	t->backend = PQbackendPID(conn);
+	t->set_up = database_connection(t->db);
 	return 0;
 }
 

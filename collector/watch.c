@@ -95,7 +95,7 @@ struct watch {
 	char disk_why[WHY_SIZE]; /* empty: nothing */
 	pthread_t thread;
 	atomic_bool stop;
-	int backend; /* the connection that listens */
+	unsigned set_up; /* the connection that listens */
 	char anchors_mark[64];
 	enum told told[TROUBLES];
 	int64_t tell_again[TROUBLES];
@@ -341,10 +341,10 @@ listen_to_changes(struct watch *w)
 
 	if (conn == NULL)
 		return;
-	if (w->backend != PQbackendPID(conn)) {
+	if (w->set_up != database_connection(w->db)) {
 		if (database_exec(w->db, "LISTEN " CHANNEL) < 0)
 			return;
-		w->backend = PQbackendPID(conn);
+		w->set_up = database_connection(w->db);
 		/* What was told while nobody listened is told no more. */
 		w->events.devices(w->events.context);
 	}

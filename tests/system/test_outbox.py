@@ -1,8 +1,11 @@
 """The outbox: every change is an event, every event gets its position once its transaction has committed, and positions have no holes."""
 
+import contextlib
 import random
 import select
 import signal
+import socket
+import struct
 import threading
 import time
 
@@ -223,3 +226,57 @@ def test_a_killed_sequencer_is_followed(system, tmp_path):
         system.collector.start()
         assert other.stop() == 0
     assert bounds_fit(system)
+
+
+class SameProcess:
+    """Between a collector and its database: every connection is told that process 4242 serves it. A server that is started again in a container
+    may do so in earnest."""
+
+    def __init__(self, port):
+        self.database, self.server = port, socket.create_server(("127.0.0.1", 0))
+        self.port = self.server.getsockname()[1]
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            try:
+                client = self.server.accept()[0]
+            except OSError:
+                return
+            server = socket.create_connection(("127.0.0.1", self.database))
+            threading.Thread(target=self.carry, args=(client, server, lambda data: data), daemon=True).start()
+            threading.Thread(target=self.carry, args=(server, client, self.renamed), daemon=True).start()
+
+    @staticmethod
+    def renamed(data):
+        at = data.find(b"K\0\0\0\x0c")
+        return data if at < 0 else data[:at + 5] + struct.pack(">I", 4242) + data[at + 9:]
+
+    @staticmethod
+    def carry(source, target, changed):
+        with contextlib.suppress(OSError):
+            first = True
+            while data := source.recv(65536):
+                target.sendall(changed(data) if first else data)
+                first = first and b"Z\0\0\0\x05" not in data
+        with contextlib.suppress(OSError):
+            target.shutdown(socket.SHUT_RDWR)
+
+
+def test_a_server_that_gives_the_same_process_number_again_is_another(system, tmp_path):
+    """What a connection was set up with, and the lock that makes it the one that numbers events, went with it."""
+    same = SameProcess(system.database.port)
+    uri = system.database.uri("fleetstate_ingest").replace(str(system.database.port), str(same.port)) + "?sslmode=disable&gssencmode=disable"
+    leads = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND classid = 8259 AND objid = 9 AND granted"
+    system.collector.stop()
+    other = Collector(tmp_path, system.database, system.broker, name="same")
+    other.settings["database"] = uri
+    try:
+        other.start()
+        before = await_true(lambda: system.database.sql(leads), "somebody who numbers events")
+        system.database.sql("SELECT pg_terminate_backend(%s)", before[0], role="postgres")
+        assert await_true(lambda: system.database.sql(leads), "somebody who numbers events again") != before
+    finally:
+        other.stop()
+        same.server.close()
+        system.collector.start()
