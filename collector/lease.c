@@ -16,6 +16,9 @@
 
 #define BEAT_MS 5000
 #define TICK_MS 500
+#define CUT_OFF_MS 10000 /* from the broker, before others are let try */
+#define ASIDE_MIN_MS 30000 /* for so long; doubled each time in a row */
+#define ASIDE_MAX_MS 480000
 
 /* clang-format off */
 enum { CLOCK, BEAT, LIVE, TRY, UNLOCK, LEAVE };
@@ -34,6 +37,7 @@ struct lease {
 	struct lease_events events;
 	struct database *db;
 	bool held[SHARDS];
+	int64_t aside_until, aside; /* milliseconds; 0: not aside */
 	atomic_bool connected, settled, stop;
 	pthread_t thread;
 };
@@ -156,7 +160,7 @@ compare_clocks(struct lease *l)
 	return 0;
 }
 
-/* With a wrong clock we do harm: the shards are for others, until it is right. */
+/* With a wrong clock we do harm, and without the broker no good: the shards are for others meanwhile. */
 static int
 step_aside(struct lease *l)
 {
@@ -168,13 +172,41 @@ step_aside(struct lease *l)
 	return ask_name(l, LEAVE) < 0 ? -1 : 0;
 }
 
+/* Whoever lives may hear the broker when we can't, so they get our shards. Alone we keep them: nothing would be won. 1: we are aside. */
+static int
+look_for_broker(struct lease *l)
+{
+	int64_t cut_off, live;
+
+	if (clock_ms() < l->aside_until)
+		return 1;
+	cut_off = l->events.cut_off(l->events.context);
+	if (cut_off == 0)
+		l->aside = 0;
+	if (cut_off <= CUT_OFF_MS)
+		return 0;
+	live = ask(l, LIVE, NULL, 0);
+	if (live <= 1)
+		return (int)(live < 0 ? -1 : 0);
+	l->aside = l->aside == 0 ? ASIDE_MIN_MS : l->aside * 2;
+	if (l->aside > ASIDE_MAX_MS)
+		l->aside = ASIDE_MAX_MS;
+	l->aside_until = clock_ms() + l->aside;
+	log_warning("lease: the broker can't be heard, so others get our shards for %lld seconds",
+		    (long long)(l->aside / 1000));
+	return 1;
+}
+
 static int
 beat(struct lease *l)
 {
+	int aside;
+
 	if (compare_clocks(l) < 0)
 		return -1;
-	if (!clock_is_right())
-		return step_aside(l);
+	aside = clock_is_right() ? look_for_broker(l) : 1;
+	if (aside != 0)
+		return aside < 0 ? -1 : step_aside(l);
 	if (ask_name(l, BEAT) < 0 || balance(l) < 0)
 		return -1;
 	atomic_store(&l->settled, true);

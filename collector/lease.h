@@ -5,6 +5,7 @@
 #define FLEETSTATE_COLLECTOR_LEASE_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "collector/settings.h"
 
@@ -13,6 +14,7 @@ struct lease_events {
 	int (*hold)(void *context, unsigned shard);	/* -1: can't, give it back */
 	void (*release)(void *context, unsigned shard);	/* nothing new arrives when it returns */
 	void (*drain)(void *context, unsigned shard);
+	int64_t (*cut_off)(void *context);	/* for how many ms nothing of what is held could be heard; 0: it is, -1: nothing is held */
 	void *context;
 };
 

@@ -409,6 +409,12 @@ stop_forward(struct pipeline *p)
 
 /* lease */
 
+static int64_t
+cut_off_ms(void *context)
+{
+	return subscribe_cut_off(((struct pipeline *)context)->subscribe);
+}
+
 static int
 hold_shard(void *context, unsigned shard)
 {
@@ -451,7 +457,8 @@ drain_shard(void *context, unsigned shard)
 static int
 start_lease(struct pipeline *p)
 {
-	p->lease = lease_start(p->settings, &(struct lease_events){hold_shard, release_shard, drain_shard, p});
+	p->lease =
+		lease_start(p->settings, &(struct lease_events){hold_shard, release_shard, drain_shard, cut_off_ms, p});
 	return p->lease == NULL ? -1 : 0;
 }
 

@@ -473,6 +473,20 @@ subscribe_deaf(struct subscribe *s, char *why)
 	return n > 0;
 }
 
+int64_t
+subscribe_cut_off(struct subscribe *s)
+{
+	int64_t now = clock_ms(), least = -1;
+
+	for (unsigned i = 0; i < SHARDS; i++) {
+		int64_t down = atomic_load(&s->clients[i].down_since), cut_off = down == 0 ? 0 : now - down;
+
+		if (atomic_load(&s->clients[i].held) && (least < 0 || cut_off < least))
+			least = cut_off;
+	}
+	return least;
+}
+
 bool
 subscribe_heard(struct subscribe *s, unsigned shard, int64_t *since_ms, int64_t *until_ms)
 {

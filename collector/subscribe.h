@@ -29,6 +29,9 @@ bool subscribe_ready(struct subscribe *, char *why);
 /* Whether some shard that is held has had no connection for five seconds, or no answer for fifteen. Any thread. `why` holds 128 bytes. */
 bool subscribe_deaf(struct subscribe *, char *why);
 
+/* For how many milliseconds none of the shards that are held has had a connection; 0: one has, -1: none is held. Any thread. */
+int64_t subscribe_cut_off(struct subscribe *);
+
 /* For how long, until how long ago, we heard all that the broker got for the shard: milliseconds from then to now. False: not held, or not yet. A lost
    connection and a broker that did not answer for ten seconds begin it anew. Any thread. */
 bool subscribe_heard(struct subscribe *, unsigned shard, int64_t *since_ms, int64_t *until_ms);

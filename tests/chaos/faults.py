@@ -78,7 +78,7 @@ def kill_broker(f):
     broker.kill()
     if persistence == "none":
         broker.saved.unlink()
-    f.sleep(0, 3)
+    f.sleep(*f.draw("between", [(0, 3), (0, 3), (0, 3), (15, 20)]))
     yield
     since = broker.log_size()
     broker.start()
@@ -140,7 +140,7 @@ def partition_service(f):
     how = f.draw("how", WAYS)
     other = f.system.other(name)
     with partition(f, f.system.machines[name], ports, how):
-        if (how == "unplugged" or DATABASE_PORT in ports) and f.draw("until", ["soon", "soon", "taken over"]) == "taken over":
+        if f.draw("until", ["soon", "soon", "taken over"]) == "taken over":
             await_true(lambda: sum(n for _, n in f.system.shards_of(other.name)) == 16, "the other collector to lead all shards", 60)
         else:
             f.sleep(1, 7)
