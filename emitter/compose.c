@@ -5,6 +5,7 @@
 
 #define DAY_MS INT64_C(86400000)
 #define HOUR_MS INT64_C(3600000)
+#define UNHEARD_MAX 64 /* reports without a receipt: a connection that is lost has all of them sent again */
 #define ANSWER_MS 10000 /* an answer is on its way for so long */
 
 /* Runs an encoder twice: to measure, and to write. */
@@ -75,8 +76,9 @@ compose(const struct composer *c, const struct facts *facts, const struct invent
 		r->state = state;
 		add_sections(c, facts, inventory, out);
 	}
-	/* Quiet reports cost the collector a receipt only about hourly. */
-	r->receipt = news || r->nonce.at != NULL || !c->heard || now - c->heard_at >= HOUR_MS;
+	/* Quiet reports cost the collector a receipt only about hourly. Nobody who is away is asked each time. */
+	r->receipt = news || r->nonce.at != NULL || !c->heard || now - c->heard_at >= HOUR_MS ||
+		     c->unheard % UNHEARD_MAX == UNHEARD_MAX - 1;
 	return 0;
 }
 
@@ -93,6 +95,7 @@ composer_told(struct composer *c, const struct composed *composed, bool with_cha
 {
 	const struct report *r = &composed->report;
 	unsigned answers = with_chain ? WANT_CHAIN : 0;
+	c->unheard++;
 	if (r->state.at != NULL) {
 		c->told = true;
 		c->told_at = now;
@@ -133,6 +136,7 @@ composer_heard(struct composer *c, const struct receipt *receipt, int64_t now)
 		wants &= ~c->answered;
 	c->heard = true;
 	c->heard_at = now;
+	c->unheard = 0;
 	c->wants |= wants;
 	hear_nonce(c, receipt->nonce);
 	return c->wants != 0 || c->nonce_len != 0;

@@ -14,6 +14,7 @@ struct composer {
 	int64_t told_at;
 	bool heard;		/* a receipt, in this run */
 	int64_t heard_at;
+	unsigned unheard;	/* reports since then */
 	unsigned wants;		/* of enum receipt_want, not yet answered */
 	uint8_t nonce[LIMIT_NONCE];
 	size_t nonce_len;	/* 0: no challenge waits */
