@@ -24,7 +24,7 @@ CREATE FUNCTION leaf_hash(l checkpoint_leaf) RETURNS bytea LANGUAGE sql IMMUTABL
 	SELECT sha256('\x00'::bytea || l.ueid || int8send(l.epoch) || int8send(l.seq) || l.head || coalesce(l.sections_head, ''))
 $$;
 
--- A report of the tenant that is signed in, and the first checkpoint of those kept whose leaf is not before it. No row: there is no such report; no
+-- A report of the tenant that is signed in, and the first checkpoint of those kept, and made since there are nodes, whose leaf is not before it. No row: there is no such report; no
 -- number: nothing covers it, `ended` if nothing ever will.
 CREATE FUNCTION proof_cover(digest bytea, OUT device_id bigint, OUT epoch bigint, OUT seq bigint, OUT sections int, OUT message bytea, OUT number bigint,
 	OUT place bigint, OUT top bigint, OUT skips boolean, OUT ended boolean) RETURNS SETOF record
@@ -32,7 +32,7 @@ CREATE FUNCTION proof_cover(digest bytea, OUT device_id bigint, OUT epoch bigint
 	SELECT r.device_id, r.epoch, r.seq, r.sections, r.message, l.number, l.place, l.seq, l.sections_head IS NOT NULL,
 		NOT EXISTS (SELECT FROM device_hot h WHERE h.device_id = r.device_id AND h.tenant_id = r.tenant_id AND h.epoch = r.epoch AND h.hi >= r.seq)
 	FROM report r LEFT JOIN LATERAL (SELECT * FROM checkpoint_leaf c WHERE c.device_id = r.device_id AND c.tenant_id = r.tenant_id
-		AND c.epoch = r.epoch AND c.seq >= r.seq ORDER BY c.number LIMIT 1) l ON true
+		AND c.epoch = r.epoch AND c.seq >= r.seq AND EXISTS (SELECT FROM checkpoint_node n WHERE n.number = c.number) ORDER BY c.number LIMIT 1) l ON true
 	WHERE r.sha256 = digest AND r.tenant_id = tenant_context() LIMIT 1
 $$;
 -- What its proof is made of, but for the chain. Of others' leaves there are only hashes, which tell nothing.

@@ -1,6 +1,7 @@
 """Challenges: a device proves that it holds its key now, or is told of. The devices are the independent ones of tests/device.py, and one emitter."""
 
 import os
+import re
 import signal
 import time
 
@@ -205,6 +206,17 @@ def test_the_emitter_answers_at_once(system, tmp_path):
         assert state["state"] == "answered" and state["round_trip_ms"] < 8000
     finally:
         assert emitter.stop() == 0
+
+
+def test_all_of_it_was_counted(system):
+    """After the tests before."""
+    text = call(system, "GET", "/metrics").text
+    counted = {name: int(re.search(rf"^fleetstate_{name}_total (\d+)$", text, re.M)[1])
+               for name in ("challenges_sent", "challenges_answered", "challenges_unanswered", "nonces_stray")}
+    assert counted["nonces_stray"] == system.database.one("SELECT sum(n)::int FROM challenge_stray") > 0
+    for state in "answered", "unanswered":
+        assert counted[f"challenges_{state}"] == system.database.one(f"SELECT count(*) FROM event WHERE type = 'challenge.{state}'") > 0
+    assert counted["challenges_sent"] >= system.database.one("SELECT sum(sends)::int FROM challenge") > 0
 
 
 def test_the_collector_that_took_the_question_is_killed_and_another_asks(system, device, tmp_path):

@@ -230,6 +230,22 @@ def test_a_report_between_is_gone(system):
     verify_proof(proof_of(system, messages[3]), messages[3], system.ca)
 
 
+def test_too_much_lies_between(system):
+    with Held(system):
+        device = system.device()
+        first = device.full()
+        device.publish(first)
+        await_true(lambda: len(system.stored(device)) == 1, "the report")
+        system.database.sql("INSERT INTO report_full (device_id, epoch, seq, received_at, tenant_id, issued_at, sha256, sections, message)"
+                            " SELECT device_id, epoch, n, now(), tenant_id, now(), sha256(n::text::bytea), 1, decode(repeat('00', 2097152), 'hex')"
+                            " FROM device_hot JOIN device d USING (device_id, tenant_id), generate_series(2, 6) n WHERE d.ueid = %s", (device.ueid,))
+        device.seq = 6
+        device.publish(device.quiet())
+        await_true(lambda: len(system.stored(device)) == 7, "the last report")
+    answer = await_other(system, first, "not-covered")
+    assert (answer.status_code, answer.json()["type"]) == (409, "urn:fleetstate:problem:chain-too-long")
+
+
 def test_an_epoch_that_was_over_before(system):
     with Held(system):
         device = system.device()
