@@ -246,6 +246,7 @@ CLI := \
 	collector/cli/sink.c \
 	collector/cli/audit.c \
 	collector/cli/audit_checkpoints.c \
+	collector/cli/audit_log.c \
 	collector/cli/policy.c \
 	collector/cli/alert.c \
 	collector/cli/verify.c \

@@ -17,7 +17,7 @@
 #define BUSY_SECONDS 600 /* before a partition that somebody reads is tried again: each try stops others for a second */
 
 /* clang-format off */
-enum { DUE, LEAVES, READ, NODES, KEEP, TELL, TRIM, EXPIRE };
+enum { DUE, AUDIT, LEAVES, READ, NODES, KEEP, TELL, TRIM, EXPIRE };
 static const struct statement statements[] = {
 	/* The lock is this transaction's; whoever does not get it leaves the work to who did. */
 	[DUE] = {"checkpoint_due",
@@ -25,6 +25,7 @@ static const struct statement statements[] = {
 		" LATERAL (SELECT coalesce(max(number), 0) + 1 AS next, coalesce(max(made_at), '-infinity') AS made_at,"
 		" (SELECT c.sha256 FROM checkpoint c ORDER BY c.number DESC LIMIT 1) AS sha256 FROM checkpoint) n"
 		" WHERE l.ours AND n.made_at <= now() - make_interval(secs => $1::float8)", 1},
+	[AUDIT] = {"checkpoint_audit", "SELECT number, hash FROM audit_head", 0},
 	[LEAVES] = {"checkpoint_leaves",
 		"INSERT INTO checkpoint_leaf (number, place, device_id, tenant_id, ueid, epoch, seq, head, received_at, sections_head)"
 		" SELECT $1::bigint, row_number() OVER (ORDER BY h.device_id) - 1, h.device_id, h.tenant_id, d.ueid, h.epoch, h.hi, h.head, h.last_seen, h.sections_head FROM device_hot h JOIN device d ON d.device_id = h.device_id WHERE h.hi > 0 AND h.head IS NOT NULL", 1},
@@ -157,6 +158,23 @@ build_tree(struct checkpointer *c, struct param number_param, struct checkpoint 
 }
 
 static int
+read_audit(struct checkpointer *c, struct checkpoint *out)
+{
+	PGresult *res = database_run(c->db, statements[AUDIT].name, NULL, 0, NULL);
+	struct slice hash;
+
+	if (res == NULL)
+		return -1;
+	hash = result_bytes(res, 0, 1);
+	out->audit_number = (uint64_t)result_int(res, 0, 0);
+	out->has_audit = out->audit_number > 0 && hash.len == DIGEST_SIZE;
+	if (out->has_audit)
+		memcpy(out->audit_hash, hash.at, DIGEST_SIZE);
+	PQclear(res);
+	return 0;
+}
+
+static int
 sign_and_keep(struct checkpointer *c, struct checkpoint *checkpoint)
 {
 	uint8_t payload[256], message[LIMIT_CHECKPOINT], digest[DIGEST_SIZE];
@@ -211,8 +229,8 @@ make_checkpoint(struct checkpointer *c)
 		memcpy(checkpoint.previous, previous.at, DIGEST_SIZE);
 	PQclear(res);
 	number_param = number(n, (int64_t)checkpoint.number);
-	if (run_statement(c, LEAVES, &number_param) < 0 || build_tree(c, number_param, &checkpoint) < 0 ||
-	    sign_and_keep(c, &checkpoint) < 0)
+	if (read_audit(c, &checkpoint) < 0 || run_statement(c, LEAVES, &number_param) < 0 ||
+	    build_tree(c, number_param, &checkpoint) < 0 || sign_and_keep(c, &checkpoint) < 0)
 		return -1;
 	log_info("checkpoint made number=%llu devices=%llu", (unsigned long long)checkpoint.number,
 		 (unsigned long long)checkpoint.devices);

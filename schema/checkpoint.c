@@ -6,6 +6,7 @@
 #include "schema/claims.h"
 
 #define BODY_ITEMS 4
+#define AUDIT_ITEMS 2
 
 static void
 read_iat(struct cbor_reader *r, void *message)
@@ -50,10 +51,41 @@ write_body(struct cbor_writer *w, const void *message)
 	cbor_write_bytes(w, (struct slice){checkpoint->root, DIGEST_SIZE});
 }
 
+static void
+read_audit(struct cbor_reader *r, void *message)
+{
+	struct checkpoint *checkpoint = message;
+
+	if (cbor_read_array(r, SIZE_MAX) != AUDIT_ITEMS)
+		cbor_fail(r, REASON_CLAIM_INVALID);
+	checkpoint->audit_number = cbor_read_uint_max(r, 1, LIMIT_SEQ);
+	cbor_read_bytes_exact(r, checkpoint->audit_hash, DIGEST_SIZE);
+	checkpoint->has_audit = true;
+}
+
+static bool
+has_audit(const void *message)
+{
+	const struct checkpoint *checkpoint = message;
+
+	return checkpoint->has_audit;
+}
+
+static void
+write_audit(struct cbor_writer *w, const void *message)
+{
+	const struct checkpoint *checkpoint = message;
+
+	cbor_write_array(w, AUDIT_ITEMS);
+	cbor_write_uint(w, checkpoint->audit_number);
+	cbor_write_bytes(w, (struct slice){checkpoint->audit_hash, DIGEST_SIZE});
+}
+
 static const struct claim claims[] = {
 	{6, true, 0, read_iat, NULL, write_iat},
 	{265, true, 0, claim_read_profile, NULL, claim_write_profile},
 	{-65560, true, 0, read_body, NULL, write_body},
+	{-65561, false, 0, read_audit, has_audit, write_audit},
 };
 #define CLAIMS (sizeof claims / sizeof claims[0])
 

@@ -18,6 +18,9 @@ struct checkpoint {
 	uint8_t previous[DIGEST_SIZE];	/* SHA-256 of the message before */
 	uint64_t devices;	/* leaves */
 	uint8_t root[DIGEST_SIZE];
+	bool has_audit;		/* -65561: */
+	uint64_t audit_number;	/* the audit log's last entry */
+	uint8_t audit_hash[DIGEST_SIZE];
 };
 
 enum reason checkpoint_decode(struct slice payload, struct checkpoint *out) WARN_UNUSED;

@@ -102,6 +102,8 @@ print_json(const struct audit_place *p, const char *finding, const char *ueid, c
 	if (ueid != NULL)
 		(void)json_object_update_new(
 			line, json_pack("{s:I, s:I}", "first", (json_int_t)p->first, "last", (json_int_t)p->last));
+	if (p->entry != 0)
+		json_object_set_new(line, "entry", json_integer((json_int_t)p->entry));
 	if (p->checkpoint != 0)
 		json_object_set_new(line, "checkpoint", json_integer((json_int_t)p->checkpoint));
 	json_dumpf(line, stdout, JSON_COMPACT);
@@ -113,6 +115,8 @@ static void
 print_words(const struct audit_place *p, enum finding finding, const char *ueid, const char *epoch, const char *detail)
 {
 	printf("%s:", finding_name(finding));
+	if (p->entry != 0)
+		printf(" entry %llu", (unsigned long long)p->entry);
 	if (p->checkpoint != 0)
 		printf(" checkpoint %llu", (unsigned long long)p->checkpoint);
 	if (ueid != NULL)
@@ -148,7 +152,7 @@ tell_finding(void *context, enum finding finding, uint64_t epoch, uint64_t first
 {
 	struct auditor *a = context;
 
-	print_finding(a->campaign, finding, &(struct audit_place){&a->target.ueid, epoch, first, last, 0}, detail);
+	print_finding(a->campaign, finding, &(struct audit_place){&a->target.ueid, epoch, first, last, 0, 0}, detail);
 }
 
 /* One device. */
@@ -466,6 +470,21 @@ look_at_checkpoints(struct campaign *c, const struct anchors *anchors, struct sl
 	return rc;
 }
 
+/* The log alone, not the evidence. */
+static int
+look_at_log(struct campaign *c, const struct anchors *anchors, struct slice held)
+{
+	struct log_audit audit = {c->db, anchors, held, print_finding, c, 0};
+
+	c->db = audit.db = database_new(cli_uri(), NULL, 0);
+	if (audit.db == NULL || audit_log(&audit) < 0)
+		cli_die(CLI_WRONG, "the database failed: the audit is not complete");
+	printf(c->json ? "{\"entries\":%llu,\"findings\":%lld}\n" : "%llu entries, %lld findings\n",
+	       (unsigned long long)audit.entries, (long long)atomic_load(&c->findings));
+	database_free(c->db);
+	return atomic_load(&c->findings) > 0 ? CLI_NO : CLI_YES;
+}
+
 static void
 print_totals(const struct campaign *c)
 {
@@ -491,14 +510,15 @@ audit_evidence(const struct command *command, int argc, char **argv)
 	const char *jobs = NULL, *since = NULL, *ca = NULL, *kept = NULL;
 	struct anchors *anchors = NULL;
 	struct slice held = {NULL, 0};
+	bool log = false;
 	char error[256];
 	char seconds[24];
 	const struct cli_option options[] = {
 		{"device", &c.ueid, NULL}, {"tenant", &c.tenant, NULL}, {"since", &since, NULL}, {"jobs", &jobs, NULL},
-		{"ca", &ca, NULL},         {"checkpoint", &kept, NULL}, {"json", NULL, &c.json}};
+		{"ca", &ca, NULL},         {"checkpoint", &kept, NULL}, {"json", NULL, &c.json}, {"log", NULL, &log}};
 	long processors = sysconf(_SC_NPROCESSORS_ONLN), n = processors > 0 ? processors : 1;
 
-	cli_parse(command, argc, argv, options, 7, 0, 0);
+	cli_parse(command, argc, argv, options, 8, 0, 0);
 	if (c.ueid != NULL)
 		cli_check_ueid(c.ueid);
 	if (jobs != NULL) {
@@ -514,6 +534,15 @@ audit_evidence(const struct command *command, int argc, char **argv)
 		cli_die(CLI_WRONG, "%s", error);
 	if (kept != NULL)
 		held.at = cli_read(kept, LIMIT_CHECKPOINT, &held.len);
+	if (log && (c.ueid != NULL || c.tenant != NULL || since != NULL || jobs != NULL))
+		cli_die(CLI_WRONG, "the audit log is one, and is looked at from its beginning");
+	if (log) {
+		int status = look_at_log(&c, anchors, held);
+
+		anchors_free(anchors);
+		free((void *)(uintptr_t)held.at);
+		return status;
+	}
 	if (prepare(&c) < 0)
 		cli_die(CLI_WRONG, "the database does not answer");
 	if (c.devices == 0 && (c.ueid != NULL || c.tenant != NULL))

@@ -8,11 +8,12 @@
 #include "collector/enrol.h"
 #include "schema/checkpoint.h"
 
-/* Where a finding is: a device's reports, or a checkpoint. */
+/* Where a finding is: a device's reports, a checkpoint, or the audit log. */
 struct audit_place {
 	const struct ueid *ueid;	/* NULL: a checkpoint alone */
 	uint64_t epoch, first, last;
 	uint64_t checkpoint;		/* 0: none */
+	uint64_t entry;			/* of the audit log; 0: none */
 };
 
 /* Any thread. */
@@ -33,5 +34,21 @@ struct checkpoint_audit {
 enum reason checkpoint_signed(const struct anchors *, const struct cose_sign1 *, const struct checkpoint *) WARN_UNUSED;
 /* Every checkpoint, the way from each to the one before, the leaves that are kept, and that what they name is stored. -1: the database fails. */
 int audit_checkpoints(struct checkpoint_audit *) WARN_UNUSED;
+
+/* NULL, or what is wrong with a checkpoint's message in itself. */
+const char *audit_read_checkpoint(const struct anchors *, struct slice message, struct checkpoint *) WARN_UNUSED;
+
+struct log_audit {
+	struct database *db;
+	const struct anchors *anchors;	/* these two as above */
+	struct slice held;
+	audit_print *print;
+	void *context;
+	uint64_t entries;		/* how many were looked at */
+};
+
+/* Every entry of the audit log, the way from each to the one before, and that it goes as far as its head and the checkpoints say. -1: the database
+   fails. */
+int audit_log(struct log_audit *) WARN_UNUSED;
 
 #endif

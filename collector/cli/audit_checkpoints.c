@@ -46,27 +46,36 @@ checkpoint_signed(const struct anchors *anchors, const struct cose_sign1 *cose, 
 	return reason;
 }
 
+const char *
+audit_read_checkpoint(const struct anchors *anchors, struct slice message, struct checkpoint *c)
+{
+	struct cose_sign1 cose;
+	enum reason reason = cose_decode(message, &cose);
+
+	if (reason == REASON_OK)
+		reason = checkpoint_decode(cose.payload, c);
+	if (reason == REASON_OK && anchors != NULL)
+		reason = checkpoint_signed(anchors, &cose, c);
+	return reason == REASON_OK ? NULL : reason_name(reason);
+}
+
 static const char *
 check_message(const struct checkpoint_audit *a, const PGresult *res, int row, struct checkpoint *c,
 	      uint8_t digest[DIGEST_SIZE])
 {
 	struct slice message = result_bytes(res, row, 4), root = result_bytes(res, row, 2),
 		     recorded = result_bytes(res, row, 3);
-	struct cose_sign1 cose;
-	enum reason reason = cose_decode(message, &cose);
+	const char *wrong = audit_read_checkpoint(a->anchors, message, c);
 
 	sha256(message, digest);
-	if (reason == REASON_OK)
-		reason = checkpoint_decode(cose.payload, c);
-	if (reason != REASON_OK)
-		return reason_name(reason);
+	if (wrong != NULL)
+		return wrong;
 	if (recorded.len != DIGEST_SIZE || memcmp(recorded.at, digest, DIGEST_SIZE) != 0)
 		return "the message has another digest than was recorded";
 	if ((int64_t)c->number != result_int(res, row, 0) || (int64_t)c->devices != result_int(res, row, 1) ||
 	    root.len != DIGEST_SIZE || memcmp(root.at, c->root, DIGEST_SIZE) != 0)
 		return "the message says another number, root or count than stands beside it";
-	reason = a->anchors == NULL ? REASON_OK : checkpoint_signed(a->anchors, &cose, c);
-	return reason == REASON_OK ? NULL : reason_name(reason);
+	return NULL;
 }
 
 /* What somebody kept must be one of those that are here, to the byte. */
@@ -225,7 +234,7 @@ check_beyond(struct checkpoint_audit *a)
 		memcpy(ueid.bytes, name.at, name.len < UEID_SIZE ? name.len : UEID_SIZE);
 		a->print(a->context, FINDING_BEYOND,
 			 &(struct audit_place){&ueid, (uint64_t)result_int(res, i, 2), (uint64_t)result_int(res, i, 3),
-					       (uint64_t)result_int(res, i, 3), (uint64_t)result_int(res, i, 0)},
+					       (uint64_t)result_int(res, i, 3), (uint64_t)result_int(res, i, 0), 0},
 			 NULL);
 	}
 	PQclear(res);

@@ -51,8 +51,8 @@ static const struct command commands[] = {
 	{"sink", "test", sink_test, "NUMBER", "have a test event sent, and wait for the answer"},
 	{"sink", "remove", sink_remove, "NUMBER", "send it nothing more"},
 	{"audit", NULL, audit_evidence,
-	 "[--device UEID] [--tenant ID] [--since TIME] [--ca FILE] [--checkpoint FILE] [--jobs N] [--json]",
-	 "verify the stored evidence again: signatures, chain, and that nothing is gone"},
+	 "[--device UEID] [--tenant ID] [--since TIME] [--ca FILE] [--checkpoint FILE] [--jobs N] [--json] [--log]",
+	 "verify the stored evidence again: signatures, chain, and that nothing is gone; or the audit log"},
 	{"policy", "apply", policy_apply, "[--tenant ID] [--json] FILE",
 	 "put a pack of policies, for everyone or for a tenant"},
 	{"policy", "test", policy_test, "FILE", "try each policy of a pack on its own examples"},
@@ -177,6 +177,9 @@ die_of_database(const char *prefix, const char *message)
 	cli_die(CLI_NO, "%s%.*s", prefix, len, message);
 }
 
+/* A command that changes something is one transaction, with its entry in the audit log. */
+static const char *whole_command;
+
 static PGconn *
 connect_database(void)
 {
@@ -190,6 +193,8 @@ connect_database(void)
 	if (PQstatus(connection) != CONNECTION_OK)
 		die_of_database("database: ", PQerrorMessage(connection));
 	PQsetNoticeProcessor(connection, on_notice, NULL);
+	if (whole_command != NULL)
+		PQclear(cli_query("BEGIN", 0, NULL));
 	return connection;
 }
 
@@ -343,6 +348,64 @@ cli_check_word(const char *text, const char *words, const char *what)
 	cli_die(CLI_WRONG, "%s: %s is one of %s", text, what, words);
 }
 
+/* What was called, printable and not without end. */
+static const char *
+join(int argc, char **argv)
+{
+	static char text[512];
+	size_t len = 0;
+
+	for (int i = 0; i < argc; i++) {
+		if (i > 0 && len < sizeof text - 1)
+			text[len++] = ' ';
+		for (const char *at = argv[i]; *at != '\0' && len < sizeof text - 1; at++)
+			text[len++] = (char)(*at >= ' ' && *at <= '~' ? *at : '?');
+	}
+	return text;
+}
+
+/* The value of --tenant, for whose log it is. */
+static const char *
+find_tenant(int argc, char **argv)
+{
+	for (int i = 0; i < argc; i++) {
+		if (strncmp(argv[i], "--tenant=", 9) == 0)
+			return argv[i] + 9;
+		if (strcmp(argv[i], "--tenant") == 0 && i + 1 < argc)
+			return argv[i + 1];
+	}
+	return NULL;
+}
+
+static void
+commit(const char *tenant)
+{
+	static const char sql[] =
+		"WITH t AS (SELECT (SELECT tenant_id FROM tenant WHERE id = $1) AS tenant_id, "
+		"jsonb_build_object('kind', 'command',"
+		" 'who', $2::text, 'method', 'COMMAND', 'target', $3::text, 'address', '-') AS entry),"
+		" told AS (INSERT INTO event (tenant_id, type, data) SELECT tenant_id, 'audit.change', entry FROM t "
+		"WHERE tenant_id IS NOT NULL)"
+		" SELECT audit_append(tenant_id, now(), entry) FROM t";
+
+	if (connection == NULL)
+		return;
+	PQclear(cli_query(sql, 3, (const char *const[]){tenant, cli_who(), whole_command}));
+	PQclear(cli_query("COMMIT", 0, NULL));
+}
+
+/* Whether it may change something in the database: all do that are not known to leave it as it is, or to wait until others see what they began. */
+static bool
+changes(const struct command *command)
+{
+	static const char *const verbs[] = {"list", "show", "status", "dead", "test", "challenge"};
+
+	for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++)
+		if (command->verb == NULL || strcmp(command->verb, verbs[i]) == 0)
+			return false;
+	return true;
+}
+
 static const struct command *
 find(int argc, char **argv)
 {
@@ -368,7 +431,8 @@ static int
 run(int argc, char **argv)
 {
 	const struct command *command = argc > 0 ? find(argc, argv) : NULL;
-	int words;
+	const char *tenant;
+	int words, status;
 
 	if (command == NULL && asks_help(argc, argv)) {
 		print_usage(stdout);
@@ -382,7 +446,14 @@ run(int argc, char **argv)
 		return CLI_WRONG;
 	}
 	words = command->verb == NULL ? 1 : 2;
-	return command->run(command, argc - words + 1, argv + words - 1);
+	if (!changes(command))
+		return command->run(command, argc - words + 1, argv + words - 1);
+	whole_command = join(argc, argv);
+	tenant = find_tenant(argc, argv);
+	status = command->run(command, argc - words + 1, argv + words - 1);
+	if (status == CLI_YES)
+		commit(tenant);
+	return status;
 }
 
 int

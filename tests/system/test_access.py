@@ -445,6 +445,21 @@ def test_a_change_is_there_with_its_entry(api):
     assert api.ask(f"/v1/tokens/{number}", "acme-admin", method="DELETE").status_code == 204
 
 
+def test_the_command_lines_changes_are_there_too(api):
+    def last():
+        return json.loads(api.db.sql("SELECT line FROM audit ORDER BY number DESC LIMIT 1")[0][0])
+
+    api.db.cli("token", "add", "--role", "viewer", "--tenant", "acme", "by hand\x1b[2J")
+    assert (last()["kind"], last()["tenant"], last()["target"]) == ("command", "acme", "token add --role viewer --tenant acme by hand?[2J")
+    assert last()["who"].endswith(" (command line)")
+    entries = api.db.one("SELECT number FROM audit_head")
+    api.db.cli("token", "list")
+    api.db.cli("device", "approve", A, status=1)  # it does not wait
+    api.db.cli("tenant", "add", "acme", "again", status=1)
+    assert api.db.one("SELECT number FROM audit_head") == entries
+    assert json.loads(api.db.cli("audit", "--log", "--json"))["findings"] == 0
+
+
 def test_more_than_can_be_kept_is_said_so(api):
     written(api)
     connection = http.client.HTTPConnection("127.0.0.1", api.port)

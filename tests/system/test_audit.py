@@ -280,3 +280,49 @@ def test_a_signer_that_is_not_the_operator_s(marked):
     system, device = marked
     lines = [json.loads(line) for line in system.database.cli("audit", "--ca", system.broker.pki / "maker-ca.crt", "--json", status=1).splitlines()]
     assert {line["detail"] for line in lines[:-1]} == {"certificate-untrusted"}
+
+
+REWRITTEN = """
+UPDATE audit SET line = replace(line, '"who": "', '"who": "not ') WHERE number = 1;
+DO $$ DECLARE r record; h bytea := decode(repeat('00', 32), 'hex'); BEGIN
+	FOR r IN SELECT number, line FROM audit ORDER BY number LOOP
+		h := sha256(h || convert_to(r.line, 'UTF8'));
+		UPDATE audit SET hash = h WHERE number = r.number;
+	END LOOP;
+	UPDATE audit_head SET hash = h;
+END $$"""
+
+
+@pytest.mark.parametrize("tampering, word", [
+    ("SELECT 1", None),
+    ("UPDATE audit SET line = replace(line, 'tenant add', 'tenant see') WHERE number = 1", "its hash"),
+    ("UPDATE audit SET line = line || ' ' WHERE number = 2", "its hash"),
+    ("UPDATE audit SET hash = sha256(hash) WHERE number = 2", "its hash"),
+    ("UPDATE audit SET tenant_id = NULL", "tenant"),
+    ("DELETE FROM audit WHERE number = 1", "the one before"),
+    ("DELETE FROM audit WHERE number = (SELECT max(number) FROM audit)", "head"),
+    ("DELETE FROM audit", "head"),
+    # As somebody would who can write everything but the checkpoints.
+    ("DELETE FROM audit WHERE number = (SELECT max(number) FROM audit); UPDATE audit_head SET (number, hash) = (SELECT a.number, a.hash FROM audit a ORDER BY 1 DESC"
+     " LIMIT 1)", "the checkpoint names it"),
+    (REWRITTEN, "the checkpoint names another"),
+    ("UPDATE checkpoint SET message = set_byte(message, 90, get_byte(message, 90) # 1) WHERE number = 2", ""),
+])
+def test_the_audit_log(marked, tmp_path, tampering, word):
+    system, device = marked
+    held = tmp_path / "held"
+    held.write_bytes(bytes(system.database.one("SELECT message FROM checkpoint ORDER BY number DESC LIMIT 1")))
+    entries = system.database.one("SELECT count(*) FROM audit")
+    assert entries >= 2
+    system.database.sql(tampering)
+    for more in [], ["--checkpoint", held]:
+        lines = [json.loads(line) for line in system.database.cli("audit", "--log", "--ca", system.broker.pki / "operator-ca.crt", *more, "--json",
+                                                                  status=0 if word is None else 1).splitlines()]
+        total = lines.pop()
+        assert total["findings"] == len(lines) and {line["finding"] for line in lines} <= {"audit-log"}
+        assert (total["entries"], lines) == (entries, []) if word is None else any(word in line["detail"] for line in lines)
+    if tampering == REWRITTEN:  # and the checkpoints with it, all of them: who kept one can tell
+        system.database.sql("DELETE FROM checkpoint_leaf; DELETE FROM checkpoint")
+        system.database.cli("audit", "--log", status=0)
+        assert "names another" in system.database.cli("audit", "--log", "--checkpoint", held, status=1)
+    system.database.cli("audit", "--log", "--tenant", "acme", status=2)

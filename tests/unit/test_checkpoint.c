@@ -13,6 +13,7 @@
 
 #define PROFILE "5369fe8cc694cda0f2b09f9db5d6e3f7d2fa8459"
 #define DIGEST "5820000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"
+#define WITH_AUDIT "a4061a6ab0c100190109" PROFILE "3a000100178401f602" DIGEST "3a00010018"
 #define HEAD "a3061a6ab0c100190109" PROFILE "3a00010017"
 
 static void
@@ -28,6 +29,13 @@ there_and_back(void **unused)
 	cbor_writer_init(&w, out, sizeof out);
 	checkpoint_encode(&one, &w);
 	assert_false(w.overflow);
+	assert_int_equal(checkpoint_decode((struct slice){out, w.len}, &got), REASON_OK);
+	assert_memory_equal(&got, &one, sizeof one);
+	one.has_audit = true;
+	one.audit_number = 9;
+	memset(one.audit_hash, 0x33, DIGEST_SIZE);
+	cbor_writer_init(&w, out, sizeof out);
+	checkpoint_encode(&one, &w);
 	assert_int_equal(checkpoint_decode((struct slice){out, w.len}, &got), REASON_OK);
 	assert_memory_equal(&got, &one, sizeof one);
 }
@@ -50,6 +58,11 @@ refused(void **unused)
 		{HEAD "8401f6024100", REASON_CLAIM_INVALID}, /* no root */
 		{HEAD "8401f602" DIGEST "00", REASON_TRAILING_BYTES},
 		{HEAD "841801f602" DIGEST, REASON_NON_CANONICAL},
+		{WITH_AUDIT "8201" DIGEST, REASON_OK},
+		{WITH_AUDIT "8200" DIGEST, REASON_CLAIM_INVALID}, /* entries begin at 1 */
+		{WITH_AUDIT "820141ff", REASON_CLAIM_INVALID},
+		{WITH_AUDIT "8101", REASON_CLAIM_INVALID},
+		{WITH_AUDIT "f6", REASON_MALFORMED},
 		{"a2061a6ab0c100190109" PROFILE, REASON_CLAIM_MISSING},
 		{"a0", REASON_CLAIM_MISSING},
 		{"80", REASON_MALFORMED},
