@@ -380,13 +380,9 @@ find_tenant(int argc, char **argv)
 static void
 commit(const char *tenant)
 {
-	static const char sql[] =
-		"WITH t AS (SELECT (SELECT tenant_id FROM tenant WHERE id = $1) AS tenant_id, "
-		"jsonb_build_object('kind', 'command',"
-		" 'who', $2::text, 'method', 'COMMAND', 'target', $3::text, 'address', '-') AS entry),"
-		" told AS (INSERT INTO event (tenant_id, type, data) SELECT tenant_id, 'audit.change', entry FROM t "
-		"WHERE tenant_id IS NOT NULL)"
-		" SELECT audit_append(tenant_id, now(), entry) FROM t";
+	static const char sql[] = "SELECT audit_append((SELECT tenant_id FROM tenant WHERE id = $1), now(), "
+				  "jsonb_build_object('kind', 'command', "
+				  "'who', $2::text, 'method', 'COMMAND', 'target', $3::text, 'address', '-'))";
 
 	if (connection == NULL)
 		return;
