@@ -4,6 +4,7 @@ import contextlib
 import mmap
 import os
 import queue
+import random
 import re
 import signal
 import struct
@@ -456,42 +457,53 @@ def test_a_silent_device_is_noticed_and_welcomed_back(system):
     assert events(system, device)[-4:] == ["alert.opened", "device.posture", "alert.resolved", "device.posture"]
 
 
-def test_two_collectors_share_the_shards_and_one_inherits_the_other(system, tmp_path):
-    held = "SELECT count(*) FROM pg_locks l JOIN pg_stat_activity USING (pid) WHERE locktype = 'advisory' AND classid = 8260 GROUP BY l.pid"
-    devices = [system.device() for _ in range(8)]
+def test_three_collectors_share_the_shards_and_store_each_report_once(system, tmp_path):
+    """While reports come twice and out of order one dies, one leaves, and both come back."""
+    held = "SELECT count(*) FROM pg_locks l JOIN pg_stat_activity USING (pid) WHERE locktype = 'advisory' AND classid = 8260 GROUP BY l.pid ORDER BY 1"
+    devices = [system.device() for _ in range(12)]
     for d in devices:
         d.publish(d.full())
         d.receipt_up_to(1)
-    second = Collector(tmp_path, system.database, system.broker, name="two").start()
-    try:
-        await_true(lambda: system.database.sql(held) == [(8,), (8,)], "eight shards each", 60)
-        await_true(lambda: second.is_ready() and system.collector.is_ready(), "readiness", 60)
-        for d in devices:
-            d.publish(d.quiet({"receipt": True}))
-            d.receipt_up_to(2)
-        second.process.kill()
-        second.process.wait()
-        await_true(lambda: system.database.sql(held) == [(16,)], "all shards at the first again", 60)
-        drain([(d, {3: d.quiet({"receipt": True})}) for d in devices], 60)
-        for d in devices:
-            assert sorted(seq for _, seq, _ in system.stored(d)) == [1, 2, 3]
-    finally:
-        if second.process.poll() is None:
-            second.stop()
+    others = []
+    for name in ("two", "three"):
+        (tmp_path / name).mkdir()
+        others.append(Collector(tmp_path / name, system.database, system.broker, name=name).start(wait=False))
+    two, three = others
+    order = random.Random(8259)
+    unsent = [(d, {seq: d.quiet({"receipt": True}) for seq in range(2, 14)}) for d in devices]
 
+    def is_shared():
+        counts = [n for n, in system.database.sql(held)]
+        return len(counts) == 3 and sum(counts) == 16 and max(counts) == 6
 
-def test_a_collector_that_does_not_reach_the_broker_leaves_the_shards_to_one_that_does(system, tmp_path):
-    held = "SELECT count(*) FROM pg_locks l JOIN pg_stat_activity USING (pid) WHERE locktype = 'advisory' AND classid = 8260 GROUP BY l.pid"
-    deaf = Collector(tmp_path, system.database, system.broker, name="deaf")
-    deaf.settings["broker"] = f"ssl://127.0.0.1:{free_port()}"
-    deaf.start(wait=False)
+    def send(least, most):
+        """Each twice, in any order; nobody waits for what the broker says."""
+        all_of_them = [(d, messages[seq]) for d, messages in unsent for seq in range(least, most)] * 2
+        order.shuffle(all_of_them)
+        for d, message in all_of_them:
+            d.client.publish(d.report_topic, message, qos=1)
     try:
-        await_true(lambda: system.database.sql(held) == [(8,), (8,)], "eight shards each", 60)
-        await_true(lambda: system.database.sql(held) == [(16,)], "all shards at the first again", 60)
-        assert deaf.process.poll() is None and "others get our shards for 30 seconds" in deaf.log()
-        await_true(system.collector.is_ready, "readiness", 60)
+        await_true(lambda: is_shared(), "all shards shared by three", 60)
+        await_true(lambda: all(c.is_ready() for c in (system.collector, two, three)), "readiness", 60)
+        send(2, 6)
+        two.process.kill()
+        two.process.wait()
+        send(6, 9)
+        assert three.stop() == 0
+        send(9, 11)
+        two.start(wait=False)
+        three.start(wait=False)
+        send(11, 14)
+        await_true(lambda: is_shared(), "all shards shared again", 60)
+        drain(unsent, 60)
+        for d in devices:
+            assert sorted(seq for _, seq, _ in system.stored(d)) == list(range(1, 14))
+            assert system.epoch(d)[2:] == (0, 0), "neither forks nor broken chains"
+            assert " 0 findings" in system.database.cli("audit", "--device", d.ueid.hex())
     finally:
-        assert deaf.stop() == 0
+        for one in others:
+            if one.process.poll() is None:
+                one.stop()
 
 
 # What changes elsewhere.
