@@ -25,6 +25,9 @@ FLAGS    := $(filter-out -D_FORTIFY_SOURCE=2,$(FLAGS))
 endif
 LDFLAGS  += -pie -Wl,-z,relro,-z,now $(SANFLAGS)
 
+# A time that is over wherever this runs; the same for the same sources if SOURCE_DATE_EPOCH says so.
+BUILT    := $(or $(SOURCE_DATE_EPOCH),$(shell stat -c %Y Makefile))
+
 # In the order of the flow.
 SCHEMA := \
 	schema/reason.c \
@@ -140,6 +143,7 @@ EMITTER := \
 	emitter/witness_sockets.c \
 	emitter/witness_packages.c \
 	emitter/witness.c \
+	emitter/time_floor.c \
 	emitter/compose.c \
 	emitter/sign.c \
 	emitter/account.c \
@@ -282,6 +286,7 @@ $(OUT)/fleetstate-collector: $(OUT)/collector/main.o $(OUT)/libcollector.a $(OUT
 $(OUT)/fleetstate: $(call objects,$(CLI)) $(OUT)/libcollector.a $(OUT)/libschema.a
 	$(CC) $(LDFLAGS) -o $@ $^ $(COLLECTOR_LIBS) $(SCHEMA_LIBS)
 
+$(OUT)/emitter/time_floor.o: CPPFLAGS += -DFLEETSTATE_BUILT=UINT64_C\($(BUILT)\)
 $(OUT)/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(CFLAGS) $(FLAGS) -MMD -MP -c -o $@ $<

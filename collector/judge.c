@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "collector/enrol.h"
+#include "collector/verify.h"
 
 #define AWAY_MIN_US INT64_C(500000)
 
@@ -254,10 +255,19 @@ learn_facts(struct ledger *l, const struct message *m)
 		l->inventory_known = m->inventory_stored;
 }
 
+/* A clock that was ahead and is right again goes back too. */
+static bool
+clock_went_back(const struct ledger *l, const struct message *m)
+{
+	return l->last_iat - (int64_t)m->report.iat > VERIFY_CLOCK_AHEAD &&
+	       l->last_iat - m->received_us / 1000000 <= VERIFY_CLOCK_AHEAD;
+}
+
 static int
 take_new(struct account *a, struct message *m)
 {
 	struct ledger *l = &a->ledger;
+	bool went_back = clock_went_back(l, m);
 	bool breaks = breaks_chain(l, &m->report);
 
 	if (ledger_take(l, &m->report, &a->drops) < 0)
@@ -272,6 +282,8 @@ take_new(struct account *a, struct message *m)
 		l->has_sections_head = true;
 		memcpy(l->sections_head, m->sha256, DIGEST_SIZE);
 	}
+	if (went_back)
+		m->flags |= REPORT_CLOCK_SUSPECT;
 	l->last_iat = (int64_t)m->report.iat;
 	l->interval = m->report.interval;
 	learn_facts(l, m);

@@ -117,7 +117,7 @@ flag_report(struct message *m)
 {
 	int64_t iat = (int64_t)m->report.iat;
 
-	if (iat < VERIFY_CLOCK_LEAST || iat - received_s(m) > VERIFY_CLOCK_AHEAD)
+	if (m->report.has_clock || iat < VERIFY_CLOCK_LEAST || iat - received_s(m) > VERIFY_CLOCK_AHEAD)
 		m->flags |= REPORT_CLOCK_SUSPECT;
 	if (m->device != NULL ? m->device->lifecycle == LIFECYCLE_PENDING : m->enrolment != NULL && m->enrolment->hold)
 		m->flags |= REPORT_PENDING;

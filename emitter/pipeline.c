@@ -12,6 +12,7 @@
 #include "emitter/compose.h"
 #include "emitter/quarantine.h"
 #include "emitter/repeat.h"
+#include "emitter/time_floor.h"
 #include "schema/log.h"
 
 #define WANT_MS 5000 /* between two reports that receipts asked for, or the interval when that is less */
@@ -37,7 +38,10 @@ struct pipeline {
 	struct repeat repeat;
 
 	uint64_t acked;
-	bool lost_told;
+	bool lost_told, behind_told;
+	char lost_why[96];
+	struct time_floor floor;
+	uint64_t clock_behind; /* seconds, at the last report */
 	int64_t ahead_told; /* when receipts ahead were last logged; 0: never */
 	unsigned failing; /* a bit for each stage whose failure was logged and is not over */
 	uint64_t counters[COUNTERS];
@@ -73,14 +77,30 @@ wants_chain(const struct pipeline *p)
 	       (p->composer.wants & WANT_CHAIN) != 0;
 }
 
+/* The clock, or where it is wrong beyond doubt the floor. */
+static uint64_t
+time_of_report(struct pipeline *p, const struct job *job)
+{
+	uint64_t floor = time_floor_at(&p->floor, job->now);
+	p->clock_behind = job->wall < floor ? floor - job->wall : 0;
+	if (p->clock_behind > 0 && !p->behind_told)
+		log_warning("the clock is wrong: it is before a time that is over, which reports bear instead "
+			    "behind_s=%" PRIu64,
+			    p->clock_behind);
+	p->behind_told = p->clock_behind > 0;
+	return p->clock_behind > 0 ? floor : job->wall;
+}
+
 static int
 stage_report(struct pipeline *p, struct job *job)
 {
-	if (compose(&p->composer, job->facts, job->inventory, p->settings.interval, job->now, job->wall,
+	if (compose(&p->composer, job->facts, job->inventory, p->settings.interval, job->now, time_of_report(p, job),
 		    &job->composed) != 0) {
 		errno = ENOMEM;
 		return -1;
 	}
+	job->composed.report.has_clock = p->clock_behind > 0;
+	job->composed.report.clock = job->wall;
 	job->composed.report.events = events_section(p->events);
 	job->composed.report.receipt = job->composed.report.receipt || job->composed.report.events.at != NULL;
 	spool_declare(p->spool, &job->composed.report);
@@ -340,6 +360,7 @@ take_receipt(struct pipeline *p, const struct receipt *receipt, int64_t now)
 {
 	take_refusals(p, receipt);
 	take_account(p, receipt);
+	time_floor_raise(&p->floor, receipt->iat, now);
 	p->pace_ms = receipt->pace_ms < PACE_MAX_MS ? receipt->pace_ms : PACE_MAX_MS;
 	repeat_heard(&p->repeat, p->spool);
 	if (composer_heard(&p->composer, receipt, now) || spool_has_drops(p->spool))
@@ -393,6 +414,7 @@ handle_connected(struct pipeline *p)
 	log_info("connected ueid=%s broker=%s", name, p->settings.publish.broker);
 	p->counters[COUNTER_CONNECTED]++;
 	p->lost_told = false;
+	p->lost_why[0] = '\0';
 	p->published = 0; /* all that has no receipt, from the oldest on */
 	p->repeat.kind = REPEAT_NONE;
 	p->next_send = 0;
@@ -403,7 +425,11 @@ handle_lost(struct pipeline *p, const char *why)
 {
 	p->counters[COUNTER_LOST]++;
 	if (!p->lost_told)
-		log_warning("not connected broker=%s why=\"%s\"", p->settings.publish.broker, why);
+		log_warning("not connected broker=%s why=\"%s\"%s", p->settings.publish.broker, why,
+			    p->clock_behind > 0 && strncmp(why, "TLS", 3) == 0
+				    ? " clock=\"before the broker's certificate\""
+				    : "");
+	snprintf(p->lost_why, sizeof p->lost_why, "%s", why);
 	p->lost_told = true;
 }
 
@@ -511,6 +537,7 @@ pipeline_open(const struct pipeline_settings *settings, int64_t now, int64_t del
 	p->report_at = now + delay_ms;
 	p->reported_at = now - (int64_t)LIMIT_INTERVAL * 1000;
 	repeat_init(&p->repeat, now);
+	time_floor_init(&p->floor, now);
 	const struct pipeline_settings *s = &p->settings;
 	if ((p->dir = durable_directory(AT_FDCWD, s->state_dir, error)) < 0 ||
 	    durable_lock(p->dir, s->state_dir, error) != 0 ||
@@ -522,6 +549,8 @@ pipeline_open(const struct pipeline_settings *settings, int64_t now, int64_t del
 		pipeline_close(p, 0);
 		return NULL;
 	}
+	time_floor_raise(&p->floor, signer_not_before(p->signer), now);
+	time_floor_raise(&p->floor, spool_account(p->spool)->iat, now);
 	return p;
 }
 
@@ -595,6 +624,8 @@ pipeline_status(const struct pipeline *p, struct pipeline_status *out)
 		.connected = publisher_connected(p->publisher),
 		.ahead = spool_ahead(p->spool),
 		.undeclared = spool_has_drops(p->spool),
+		.clock_behind = p->clock_behind,
+		.lost_why = p->lost_why,
 	};
 	spool_stats(p->spool, &out->spool);
 	memcpy(out->counters, p->counters, sizeof out->counters);

@@ -56,6 +56,8 @@ struct pipeline_status {
 	struct spool_stats spool;
 	uint64_t ahead;	/* the first number that a receipt accounted for before we had used it; 0: none */
 	bool undeclared;	/* drops that no report has declared yet */
+	uint64_t clock_behind;	/* seconds that the clock was before a time that is over, at the last report; 0: it was not */
+	const char *lost_why;	/* why there is no connection; "": not tried yet, or there is one */
 	uint64_t counters[COUNTERS];
 };
 void pipeline_status(const struct pipeline *, struct pipeline_status *);

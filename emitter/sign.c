@@ -6,6 +6,7 @@
 #include <openssl/x509.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define STATE_FILE "signer"
 #define STATE_VERSION 1
@@ -19,6 +20,7 @@ struct signer {
 	struct slice chain[LIMIT_CHAIN_CERTS];
 	size_t chain_len;
 	uint8_t leaf[DIGEST_SIZE];
+	uint64_t not_before;
 	struct ueid ueid;
 
 	/* What the file holds. */
@@ -152,6 +154,16 @@ leaf_check(struct signer *s, const char *file, X509 *leaf, char *error)
 	return 0;
 }
 
+static uint64_t
+begins(const X509 *leaf)
+{
+	struct tm tm;
+	if (ASN1_TIME_to_tm(X509_get0_notBefore(leaf), &tm) != 1)
+		return 0;
+	time_t at = timegm(&tm);
+	return at > 0 ? (uint64_t)at : 0;
+}
+
 static int
 chain_add(struct signer *s, X509 *certificate)
 {
@@ -183,6 +195,8 @@ chain_load(struct signer *s, const char *file, char *error)
 			X509_free(x);
 			goto out;
 		}
+		if (first)
+			s->not_before = begins(x);
 		bool fits = s->chain_len < LIMIT_CHAIN_CERTS;
 		int added = anchor ? 0 : fits ? chain_add(s, x) : -1;
 		X509_free(x);
@@ -370,6 +384,12 @@ uint64_t
 signer_seq(const struct signer *s)
 {
 	return s->seq;
+}
+
+uint64_t
+signer_not_before(const struct signer *s)
+{
+	return s->not_before;
 }
 
 const uint8_t *

@@ -42,6 +42,7 @@ int signer_stop(struct signer *) WARN_UNUSED;
 const struct ueid *signer_ueid(const struct signer *);
 uint64_t signer_epoch(const struct signer *);
 uint64_t signer_seq(const struct signer *);	/* the last one used */
+uint64_t signer_not_before(const struct signer *);	/* our certificate's beginning, seconds since 1970; 0: not known */
 const uint8_t *signer_leaf(const struct signer *);	/* SHA-256 of our certificate: DIGEST_SIZE bytes */
 
 #endif

@@ -29,14 +29,15 @@ status_json(const struct pipeline_status *s, uint32_t interval, uint64_t wall)
 	char ueid[UEID_HEX], epoch[17];
 	ueid_print(&s->ueid, ueid);
 	snprintf(epoch, sizeof epoch, "%016" PRIx64, s->epoch);
-	return json_pack("{s:i, s:I, s:i, s:s, s:s, s:I, s:b, s:I, s:I, s:I, s:{s:I, s:I, s:I, s:I, s:I, s:b}, s:o}",
-			 "pid", (int)getpid(), "written", (json_int_t)wall, "interval", (int)interval, "ueid", ueid,
-			 "epoch", epoch, "seq", (json_int_t)s->seq, "connected", (int)s->connected, "up_to",
-			 (json_int_t)s->up_to, "last_receipt", (json_int_t)s->receipt_iat, "ahead",
-			 (json_int_t)s->ahead, "spool", "records", (json_int_t)s->spool.records, "pending",
-			 (json_int_t)s->spool.pending, "bytes", (json_int_t)s->spool.bytes, "dropped",
-			 (json_int_t)s->spool.dropped, "damaged", (json_int_t)s->spool.damaged, "undeclared",
-			 (int)s->undeclared, "counters", counters_json(s->counters));
+	return json_pack(
+		"{s:i, s:I, s:i, s:s, s:s, s:I, s:b, s:I, s:I, s:I, s:I, s:s, s:{s:I, s:I, s:I, s:I, s:I, s:b}, s:o}",
+		"pid", (int)getpid(), "written", (json_int_t)wall, "interval", (int)interval, "ueid", ueid, "epoch",
+		epoch, "seq", (json_int_t)s->seq, "connected", (int)s->connected, "up_to", (json_int_t)s->up_to,
+		"last_receipt", (json_int_t)s->receipt_iat, "ahead", (json_int_t)s->ahead, "clock_behind",
+		(json_int_t)s->clock_behind, "lost_why", s->lost_why, "spool", "records", (json_int_t)s->spool.records,
+		"pending", (json_int_t)s->spool.pending, "bytes", (json_int_t)s->spool.bytes, "dropped",
+		(json_int_t)s->spool.dropped, "damaged", (json_int_t)s->spool.damaged, "undeclared", (int)s->undeclared,
+		"counters", counters_json(s->counters));
 }
 
 int
@@ -92,8 +93,16 @@ print_people(const json_t *json, uint64_t wall)
 	const char *name;
 	json_t *value;
 	printf("%-16s %s\n", "ueid", json_string_value(json_object_get(json, "ueid")));
-	printf("%-16s %s\n", "broker",
-	       json_is_true(json_object_get(json, "connected")) ? "connected" : "not connected");
+	bool connected = json_is_true(json_object_get(json, "connected"));
+	const char *why = json_string_value(json_object_get(json, "lost_why"));
+	printf("%-16s %s%s%s\n", "broker", connected ? "connected" : "not connected",
+	       !connected && why != NULL && why[0] != '\0' ? ": " : "", !connected && why != NULL ? why : "");
+	if (number(json, "clock_behind") > 0)
+		printf("%-16s %lld s before a time that is over%s\n", "WARNING clock",
+		       (long long)number(json, "clock_behind"),
+		       connected || why == NULL || strncmp(why, "TLS", 3) != 0
+			       ? ""
+			       : ": the clock is before the broker's certificate; reports wait in the spool");
 	print_age("written", number(json, "written"), wall);
 	print_age("last receipt", number(json, "last_receipt"), wall);
 	printf("%-16s %s seq %lld, receipted to %lld\n", "sequence", json_string_value(json_object_get(json, "epoch")),

@@ -353,6 +353,31 @@ write_events(struct cbor_writer *w, const void *message)
 	cbor_write_encoded(w, report->events);
 }
 
+static void
+read_clock(struct cbor_reader *r, void *message)
+{
+	struct report *report = message;
+
+	report->clock = cbor_read_uint_max(r, 0, LIMIT_IAT);
+	report->has_clock = true;
+}
+
+static bool
+has_clock(const void *message)
+{
+	const struct report *report = message;
+
+	return report->has_clock;
+}
+
+static void
+write_clock(struct cbor_writer *w, const void *message)
+{
+	const struct report *report = message;
+
+	cbor_write_uint(w, report->clock);
+}
+
 static const struct claim claims[] = {
 	{6, true, 0, read_iat, NULL, write_iat},
 	{10, false, 0, read_nonce, has_nonce, write_nonce},
@@ -367,6 +392,7 @@ static const struct claim claims[] = {
 	{-65542, false, 0, read_sections_prev, has_sections_prev, write_sections_prev},
 	{-65543, false, 0, read_dropped, has_dropped, write_dropped},
 	{-65544, false, 0, read_events, has_events, write_events},
+	{-65545, false, 0, read_clock, has_clock, write_clock},
 };
 #define CLAIMS (sizeof claims / sizeof claims[0])
 
@@ -595,6 +621,7 @@ report_json(const struct report *report)
 	    json_object_set_new(object, "epoch", claim_json_epoch(report->epoch)) < 0 ||
 	    json_object_set_new(object, "seq", json_integer((json_int_t)report->seq)) < 0 ||
 	    json_object_set_new(object, "issued_at", claim_json_time(report->iat)) < 0 ||
+	    (report->has_clock && json_object_set_new(object, "clock", claim_json_time(report->clock)) < 0) ||
 	    json_object_set_new(object, "bootcount", json_integer((json_int_t)report->bootcount)) < 0 ||
 	    json_object_set_new(object, "interval_s", json_integer((json_int_t)report->interval)) < 0 ||
 	    json_object_set_new(object, "receipt_wanted", json_boolean(report->receipt)) < 0 ||

@@ -40,7 +40,7 @@ struct component {
 };
 
 struct report {
-	uint64_t iat;		/* 6, seconds since 1970 by the device's clock */
+	uint64_t iat;		/* 6, seconds since 1970 by the device's clock, or with has_clock the device's floor */
 	struct slice nonce;	/* 10, absent or 8 to 64 bytes */
 	struct ueid ueid;	/* 256 */
 	uint64_t bootcount;	/* 267 */
@@ -62,6 +62,8 @@ struct report {
 	struct dropped dropped[LIMIT_DROPPED];	/* -65543 */
 	size_t dropped_len;
 	struct slice events;	/* -65544, its encoding, or absent */
+	bool has_clock;
+	uint64_t clock;		/* -65545, seconds since 1970 */
 };
 
 /* Slices point into `payload`. On a refusal *out is undefined. Unknown claims are checked to be well formed and passed over. */

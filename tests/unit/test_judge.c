@@ -96,6 +96,37 @@ run(void)
 }
 
 static void
+test_a_clock_that_went_back_is_suspect(void **unused)
+{
+	static const struct {
+		int64_t last, iat;
+		bool suspect;
+	} rows[] = {
+		{100000, 100000, false},
+		{100000, 100000 - 300, false}, /* set by a little */
+		{100000, 100000 - 301, true},
+		{100000, 0, true},
+		{100000 + 300, 0, true},
+		{100000 + 301, 100000 - 301, false}, /* it was ahead, and is right again */
+		{LIMIT_IAT, 100000, false},
+	};
+
+	(void)unused;
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+		struct message *m = add(EPOCH, 11, 1);
+
+		m->received_us = INT64_C(100000) * 1000000;
+		m->report.iat = (uint64_t)rows[i].iat;
+		t.device.ledger.last_iat = rows[i].last;
+		run();
+		assert_int_equal(m->verdict, LEDGER_NEW);
+		assert_int_equal((m->flags & REPORT_CLOCK_SUSPECT) != 0, rows[i].suspect);
+		t.n = 0;
+		memset(t.messages, 0, sizeof t.messages);
+	}
+}
+
+static void
 test_standing_is_judged_again(void **unused)
 {
 	static const enum lifecycle gone[] = {LIFECYCLE_RETIRED, LIFECYCLE_REVOKED, LIFECYCLE_TRANSFERRED};
@@ -287,13 +318,10 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		BATCH_TEST(test_standing_is_judged_again),
-		BATCH_TEST(test_a_key_that_has_a_successor),
-		BATCH_TEST(test_a_leap_is_refused),
-		BATCH_TEST(test_an_epoch_begins_anywhere),
-		BATCH_TEST(test_what_was_said_skipped_is_a_fork),
-		BATCH_TEST(test_what_was_said_lost_is_stored),
-		BATCH_TEST(test_unvouched_epochs_are_few),
+		BATCH_TEST(test_a_clock_that_went_back_is_suspect), BATCH_TEST(test_standing_is_judged_again),
+		BATCH_TEST(test_a_key_that_has_a_successor),        BATCH_TEST(test_a_leap_is_refused),
+		BATCH_TEST(test_an_epoch_begins_anywhere),          BATCH_TEST(test_what_was_said_skipped_is_a_fork),
+		BATCH_TEST(test_what_was_said_lost_is_stored),      BATCH_TEST(test_unvouched_epochs_are_few),
 		BATCH_TEST(test_an_attempt_leaves_nothing_behind),
 	};
 
