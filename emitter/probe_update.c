@@ -259,7 +259,7 @@ take_dnf(void *context, struct slice section, struct slice name, struct slice va
 
 struct mask {
 	const char *unit;
-	bool found;
+	bool found, is_mask;
 };
 
 static bool
@@ -270,32 +270,37 @@ look_for_mask(void *context, int directory, const char *name)
 
 	if (strcmp(name, mask->unit) != 0)
 		return true;
-	mask->found = readlinkat(directory, name, target, sizeof target) == 9 && memcmp(target, "/dev/null", 9) == 0;
+	mask->found = true;
+	mask->is_mask = readlinkat(directory, name, target, sizeof target) == 9 && memcmp(target, "/dev/null", 9) == 0;
 	return false;
 }
+
+/* Where units lie, the strongest first. What lies in /run is gone with the next start. */
+static const char *const unit_directories[] = {"etc/systemd/system", "run/systemd/system", "usr/lib/systemd/system"};
+#define UNIT_DIRECTORIES (sizeof unit_directories / sizeof unit_directories[0])
 
 static bool
 is_masked(struct probe *p, const char *unit)
 {
-	struct mask mask = {unit, false};
+	struct mask mask = {unit, false, false};
 
-	(void)!source_list(p->source, "etc/systemd/system", SOURCE_NAMES, look_for_mask, &mask);
-	return mask.found;
+	for (size_t i = 0; i < UNIT_DIRECTORIES && !mask.found; i++)
+		(void)!source_list(p->source, unit_directories[i], SOURCE_NAMES, look_for_mask, &mask);
+	return mask.is_mask;
 }
 
 /* Whether a unit is started by itself: a link in any target's wants, and not masked. Masked is a link to /dev/null. */
 static bool
 unit_starts(struct probe *p, const char *unit)
 {
+	static const char *const targets[] = {"timers", "multi-user", "default"};
 	char path[160];
 	size_t n = 0;
 
 	if (source_is_live(p->source) && !source_exists(p->source, "run/systemd/system"))
 		return false;
-	for (size_t i = 0; i < 3; i++) {
-		static const char *const targets[] = {"timers", "multi-user", "default"};
-
-		snprintf(path, sizeof path, "etc/systemd/system/%s.target.wants/%s", targets[i], unit);
+	for (size_t i = 0; i < UNIT_DIRECTORIES * 3; i++) {
+		snprintf(path, sizeof path, "%s/%s.target.wants/%s", unit_directories[i / 3], targets[i % 3], unit);
 		n += source_exists(p->source, path);
 	}
 	return n > 0 && !is_masked(p, unit);

@@ -1,4 +1,4 @@
-"""What the emitter says of failed services and of the clock, against `systemctl --failed` and `timedatectl`.
+"""What the emitter says of failed services, of the clock and of the timers of updates, against `systemctl` and `timedatectl`.
 
 Both ask a real systemd: it is process 1 of a namespace over this machine's files, started there as a machine starts it, with Debian's own units, its
 journal and its bus. The emitter is asked twice: as root, who reaches systemd's own socket, and as the shipped unit starts it, through the bus.
@@ -143,6 +143,19 @@ def test_a_systemd_that_hangs_is_not_waited_for(device):
         assert time.monotonic() - begun < 10
     finally:
         os.kill(device.pid, signal.SIGCONT)
+
+
+def test_updates_are_looked_for_when_systemd_starts_their_timer(device):
+    """By itself, that is: one that is started by hand is not there any more after the next start."""
+    timer = "apt-daily.timer"
+    device.write("/etc/apt/apt.conf.d/99-lists", 'APT::Periodic::Enable "1";\nAPT::Periodic::Update-Package-Lists "1";\n')
+    device.run("rm", "-f", "/etc/cron.daily/apt-compat")
+    for words, expected in ((("enable",), True), (("mask", "--runtime"), False), (("unmask", "--runtime"), True), (("disable",), False),
+                            (("enable", "--runtime"), True), (("mask",), False)):
+        device.run("systemctl", *words, timer)
+        wanted = timer in device.run("systemctl", "show", "--property=Wants", "--value", "timers.target").stdout.split()
+        masked = device.run("systemctl", "show", "--property=LoadState", "--value", timer).stdout == "masked\n"
+        assert as_root(device)["update"]["enabled"] == (wanted and not masked) == expected, words
 
 
 def timedatectl(ns):
