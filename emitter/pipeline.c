@@ -16,6 +16,7 @@
 #include "schema/log.h"
 
 #define WANT_MS 5000 /* between two reports that receipts asked for, or the interval when that is less */
+#define NONCE_MS 1000 /* likewise, when the second answers a challenge: somebody waits for it */
 #define HASTEN_MS 30000 /* between two reports of which the second was brought forward by events */
 #define AHEAD_MS 3600000 /* between two warnings of receipts ahead */
 #define PACE_MAX_MS 60000 /* what a receipt may ask for */
@@ -347,8 +348,8 @@ take_account(struct pipeline *p, const struct receipt *receipt)
 static void
 hurry_report(struct pipeline *p, int64_t now)
 {
-	int64_t least = (int64_t)p->settings.interval * 1000;
-	int64_t at = p->reported_at + (least < WANT_MS ? least : WANT_MS);
+	int64_t least = earliest((int64_t)p->settings.interval * 1000, p->composer.nonce_len > 0 ? NONCE_MS : WANT_MS);
+	int64_t at = p->reported_at + least;
 	if (at < now)
 		at = now;
 	if (at < p->report_at)

@@ -1,5 +1,6 @@
 """Challenges: a device proves that it holds its key now, or is told of. The devices are the independent ones of tests/device.py, and one emitter."""
 
+import concurrent.futures
 import os
 import re
 import signal
@@ -109,6 +110,14 @@ def test_one_question_at_a_time(system, device):
     assert [c["id"] for c in page["items"]] == [second["id"]]
     page = call(system, "GET", f"/v1/devices/{device.ueid.hex()}/challenges?limit=1&cursor={page['next']}").json()
     assert [c["id"] for c in page["items"]] == [first["id"]] and page["next"] is None
+
+
+def test_many_who_ask_at_once_ask_the_same(system, device):
+    path = f"/v1/devices/{device.ueid.hex()}/challenge"
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: call(system, "POST", path), range(16)))
+    assert sorted(a.status_code for a in answers) == 15 * [200] + [201]
+    assert len({a.json()["nonce"] for a in answers}) == 1
 
 
 def test_what_is_no_answer(system, device):
