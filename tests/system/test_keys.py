@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from ingesting import BIN, System, await_true
+from test_emitter import Emitter
 import device as wire  # found through ingesting
 
 DAY = datetime.timedelta(days=1)
@@ -132,6 +133,29 @@ def test_both_keys_in_one_batch(system, maker):
         device.publish(message)
     await_stored(system, device, 3)
     assert {key["superseded_at"] for key in keys(system, device)} == {f"{device.epoch.hex()}/3", None}
+
+
+def test_the_emitter_changes_its_key(system, maker, tmp_path):
+    emitter = Emitter(system.broker, tmp_path)
+
+    def stored():
+        return system.database.one("SELECT count(*) FROM report JOIN device USING (device_id) WHERE ueid = decode(%s, 'hex')", (emitter.ueid,))
+    try:
+        emitter.start()
+        await_true(lambda: stored() >= 2, "reports by the old key")
+        assert emitter.stop() == 0
+        key, last = new_key(), len(emitter.lines())
+        (tmp_path / "new.key").write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
+        (tmp_path / "new.key").chmod(0o600)
+        (tmp_path / "new.crt").write_bytes(maker.vouch(emitter.ueid, key, now()).public_bytes(serialization.Encoding.PEM))
+        emitter.configure(sign_key=tmp_path / "new.key", sign_certificate=tmp_path / "new.crt")
+        emitter.start()
+        await_true(lambda: stored() >= last + 2, "reports by the new key")
+        told = {key["status"]: key["superseded_at"] for key in json.loads(system.database.cli("key", "list", emitter.ueid, "--json"))}
+        assert set(told) == {"retired", "active"} and told["retired"].split("/")[1] == str(last + 1)
+        assert " 0 findings" in system.database.cli("audit", "--device", emitter.ueid)
+    finally:
+        emitter.stop()
 
 
 def test_what_the_old_key_signed_afterwards_is_a_finding(system, maker):
