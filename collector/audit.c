@@ -69,12 +69,57 @@ is_in_place(const struct audit *a, const struct audit_row *row, const struct rep
 	       report->seq == row->seq && (int64_t)report->iat == row->issued_us / 1000000;
 }
 
-/* Whether the bytes are a report that this device signed and that is stored where it belongs. */
+/*
+ * Of a backlog only the newest signature was verified (verify.h). A quiet report whose own does not fit is the device's all the same where the one
+ * directly after it, good by itself or so vouched for, signed its digest with the same key; that one is the next row.
+ */
+enum proof { PROOF_NONE, PROOF_PENDING, PROOF_GOOD };
+
 static bool
-check_report(struct audit *a, const struct audit_row *row, struct report *report)
+may_be_vouched_for(const struct audit *a, const struct audit_row *row, const struct cose_sign1 *cose,
+		   struct report *report)
+{
+	const struct device_key *key = device_find_key(a->device, cose->kid);
+
+	return key != NULL && (row->flags & REPORT_FORK) == 0 && judge_time(row, key) == REASON_OK &&
+	       report_decode(cose->payload, report) == REASON_OK && !report_has_sections(report) &&
+	       is_in_place(a, row, report);
+}
+
+static void
+settle_doubt(struct audit *a, bool vouched)
+{
+	if (a->doubt.n > 0 && !vouched)
+		tell(a, FINDING_BAD_SIGNATURE, a->doubt.epoch, a->doubt.seq - a->doubt.n + 1, a->doubt.seq,
+		     reason_name(REASON_BAD_SIGNATURE));
+	a->doubt.n = 0;
+}
+
+/* The rows in doubt, now that the next one is known. */
+static void
+vouch(struct audit *a, const struct audit_row *row, const struct cose_sign1 *cose, const struct report *report,
+      enum proof proof)
+{
+	bool named = a->doubt.n > 0 && proof != PROOF_NONE && row->epoch == a->doubt.epoch &&
+		     row->seq == a->doubt.seq + 1 && cose->kid.len == KID_SIZE &&
+		     memcmp(cose->kid.at, a->doubt.kid, KID_SIZE) == 0 && report->has_prev &&
+		     memcmp(report->prev, a->sha256, DIGEST_SIZE) == 0;
+
+	if (!named || proof == PROOF_GOOD)
+		settle_doubt(a, named);
+	if (proof != PROOF_PENDING)
+		return;
+	a->doubt.n++;
+	a->doubt.epoch = row->epoch;
+	a->doubt.seq = row->seq;
+	memcpy(a->doubt.kid, cose->kid.at, KID_SIZE);
+}
+
+/* Whether the bytes are a report that this device signed and that is stored where it belongs. */
+static enum proof
+check_report(struct audit *a, const struct audit_row *row, struct cose_sign1 *cose, struct report *report)
 {
 	uint8_t digest[DIGEST_SIZE];
-	struct cose_sign1 cose;
 	enum finding finding;
 	enum reason reason;
 	const char *why;
@@ -82,21 +127,23 @@ check_report(struct audit *a, const struct audit_row *row, struct report *report
 	sha256(row->message, digest);
 	if (memcmp(digest, row->sha256, DIGEST_SIZE) != 0)
 		tell(a, FINDING_ALTERED, row->epoch, row->seq, row->seq, NULL);
-	reason = cose_decode(row->message, &cose);
-	if (reason == REASON_OK && (why = check_signature(a, &cose, row, &finding)) != NULL) {
+	reason = cose_decode(row->message, cose);
+	if (reason == REASON_OK && (why = check_signature(a, cose, row, &finding)) != NULL) {
+		if (why == reason_name(REASON_BAD_SIGNATURE) && may_be_vouched_for(a, row, cose, report))
+			return PROOF_PENDING;
 		tell(a, finding, row->epoch, row->seq, row->seq, why);
-		return false;
+		return PROOF_NONE;
 	}
 	if (reason == REASON_OK)
-		reason = report_decode(cose.payload, report);
+		reason = report_decode(cose->payload, report);
 	if (reason != REASON_OK) {
 		tell(a, FINDING_UNREADABLE, row->epoch, row->seq, row->seq, reason_name(reason));
-		return false;
+		return PROOF_NONE;
 	}
 	if (is_in_place(a, row, report))
-		return true;
+		return PROOF_GOOD;
 	tell(a, FINDING_MISPLACED, row->epoch, row->seq, row->seq, NULL);
-	return false;
+	return PROOF_NONE;
 }
 
 /* What lies between them. */
@@ -282,11 +329,15 @@ enter_epoch(struct audit *a, uint64_t epoch)
 void
 audit_row(struct audit *a, const struct audit_row *row)
 {
+	struct cose_sign1 cose;
 	struct report report;
-	bool good, fork = row->flags & REPORT_FORK;
+	enum proof proof;
+	bool fork = row->flags & REPORT_FORK;
 
 	a->reports++;
-	good = check_report(a, row, &report);
+	proof = check_report(a, row, &cose, &report);
+	if (!fork)
+		vouch(a, row, &cose, &report, proof);
 	if (!enter_epoch(a, row->epoch)) {
 		tell(a, FINDING_NO_LEDGER, row->epoch, row->seq, row->seq, NULL);
 		return;
@@ -300,7 +351,7 @@ audit_row(struct audit *a, const struct audit_row *row)
 	account_for(a, FINDING_MISSING, a->any ? a->seq + 1 : 1, row->seq - 1);
 	if (is_missing(a->epoch, row->seq))
 		tell(a, FINDING_NOT_MISSING, row->epoch, row->seq, row->seq, NULL);
-	if (good)
+	if (proof == PROOF_GOOD)
 		follow(a, row, &report);
 	a->any = true;
 	a->seq = row->seq;
@@ -314,6 +365,7 @@ audit_end(struct audit *a)
 {
 	const struct audit_epoch *end = a->epochs + a->epochs_len;
 
+	settle_doubt(a, false);
 	end_epoch(a);
 	for (const struct audit_epoch *e = a->epoch == NULL ? a->epochs : a->epoch + 1; e < end; e++) {
 		begin_epoch(a, e);

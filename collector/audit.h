@@ -70,6 +70,10 @@ struct audit {
 	uint64_t full;			/* the last one's with sections that is no fork; 0: none yet */
 	uint8_t full_sha256[DIGEST_SIZE];
 	uint64_t gone;			/* numbers of this epoch that only retention accounts for */
+	struct {
+		uint64_t n, epoch, seq;	/* of quiet reports in a row whose own signatures are bad; the last one */
+		uint8_t kid[KID_SIZE];
+	} doubt;			/* until the next report vouches for them or does not */
 	uint64_t reports;		/* looked at */
 	uint64_t expired;		/* by retention, of all epochs */
 };

@@ -18,4 +18,9 @@
    have. The digest of the message is always there. Call it again on a parked message whose device became known. */
 void verify_message(struct message *message, struct key_cache *, const struct anchors *);
 
+/* The same for all of a run that have no reason yet, oldest first. A device's backlog is a chain: the newest signature is verified, and of a quiet report
+   directly before one that was found good, under the same key and in the same epoch, only that its bytes are those whose digest that one signed. Where
+   the chain breaks, and for everything else, the signature itself is verified. */
+void verify_run(struct message **run, size_t n, struct key_cache *, const struct anchors *);
+
 #endif

@@ -216,21 +216,20 @@ look_after_parked(struct worker *w, int64_t now)
 /* Verifying. */
 
 static void
-verify_run(struct worker *w, struct message **run, size_t n)
+finish_run(struct worker *w, struct message **run, size_t n)
 {
 	struct message *finished[RUN_MAX];
 	size_t finished_n = 0, verified = 0;
 	int64_t now = clock_ms();
 
 	pthread_rwlock_rdlock(&w->all->anchors_lock);
+	verify_run(run, n, w->cache, w->all->anchors);
+	pthread_rwlock_unlock(&w->all->anchors_lock);
 	for (size_t i = 0; i < n; i++) {
-		if (run[i]->reason == REASON_OK)
-			verify_message(run[i], w->cache, w->all->anchors);
 		verified += run[i]->reason == REASON_OK && !run[i]->parked;
 		if (run[i]->reason != REASON_OK && run[i]->reason != REASON_TOPIC_MALFORMED)
 			budget_refused(w->all->budget, &run[i]->ueid, now);
 	}
-	pthread_rwlock_unlock(&w->all->anchors_lock);
 	counter_add(COUNTER_VERIFIED, (int64_t)verified);
 	for (size_t i = 0; i < n; i++)
 		if (!run[i]->parked || !park(w, run[i]))
@@ -260,7 +259,7 @@ work(void *argument)
 
 	while (queue_take(w->all->queue, w->index, w->first != NULL ? PARK_LOOK_MS : IDLE_MS, run, RUN_MAX, &n)) {
 		if (n > 0 && look_up(w, run, n))
-			verify_run(w, run, n);
+			finish_run(w, run, n);
 		else if (n > 0)
 			leave_run(w, run, n);
 		if (w->first != NULL)

@@ -817,6 +817,251 @@ test_every_reason_was_given(void **unused)
 			fail_msg("never refused for: %s", reason_name((enum reason)i));
 }
 
+/* Backlogs. */
+
+#define LINKS 4
+
+struct chain_link {
+	struct report report;
+	struct cose_key *key;
+	const struct slice *certificates;
+	size_t certificates_len;
+	bool spoilt; /* its signature, before the next one names it */
+	bool altered; /* after the next one named it */
+	uint8_t bytes[MESSAGE_MAX];
+	struct message message;
+};
+
+/* Quiet reports of one device that follow one another. */
+static void
+make_links(struct chain_link links[LINKS])
+{
+	memset(links, 0, LINKS * sizeof *links);
+	for (size_t i = 0; i < LINKS; i++) {
+		links[i].report = plain_report();
+		links[i].report.seq = i + 1;
+		links[i].key = t.key;
+		links[i].message.device = &device;
+	}
+}
+
+static void
+spoil(struct chain_link *link, size_t len)
+{
+	link->bytes[len - 50] ^= 1; /* in r */
+}
+
+/* Signs them, each naming the one before it, and verifies them as one run. */
+static void
+run_links(struct chain_link links[LINKS])
+{
+	struct message *run[LINKS];
+
+	for (size_t i = 0; i < LINKS; i++) {
+		struct chain_link *link = &links[i];
+		struct payload p;
+		size_t len;
+
+		link->report.has_prev = i > 0;
+		if (i > 0)
+			sha256(links[i - 1].message.bytes, link->report.prev);
+		encode(&link->report, &p);
+		len = sign(link->key, &p, link->certificates, link->certificates_len, link->bytes);
+		if (link->spoilt)
+			spoil(link, len);
+		link->message.ueid = t.ueid;
+		link->message.bytes = (struct slice){link->bytes, len};
+		link->message.received_us = NOW * 1000000 + (int64_t)i;
+		run[i] = &link->message;
+	}
+	for (size_t i = 0; i < LINKS; i++)
+		if (links[i].altered)
+			spoil(&links[i], links[i].message.bytes.len);
+	verify_run(run, LINKS, t.cache, t.anchors);
+	for (size_t i = 0; i < LINKS; i++) {
+		uint8_t digest[DIGEST_SIZE];
+
+		sha256(links[i].message.bytes, digest);
+		assert_memory_equal(links[i].message.sha256, digest, DIGEST_SIZE);
+		if (links[i].message.reason == REASON_OK && !links[i].message.parked) {
+			cose_tbs_digest(&links[i].message.cose, digest);
+			assert_memory_equal(links[i].message.tbs, digest, DIGEST_SIZE);
+			assert_int_equal(links[i].message.report.seq, links[i].report.seq);
+		}
+		enrolment_free(links[i].message.enrolment);
+	}
+}
+
+static void
+assert_refused(const struct chain_link links[LINKS], size_t which, enum reason reason)
+{
+	for (size_t i = 0; i < LINKS; i++)
+		assert_int_equal(links[i].message.reason, i == which ? reason : REASON_OK);
+}
+
+#define NONE LINKS
+
+/* That the signatures in between were not even looked at shows where they are bad. */
+static void
+test_a_newest_signature_vouches_for_the_quiet_ones_before_it(void **unused)
+{
+	struct chain_link links[LINKS];
+
+	(void)unused;
+	make_links(links);
+	run_links(links);
+	assert_refused(links, NONE, REASON_OK);
+	make_links(links);
+	for (size_t i = 0; i < LINKS - 1; i++)
+		links[i].spoilt = true;
+	run_links(links);
+	assert_refused(links, NONE, REASON_OK);
+}
+
+static void
+test_nobody_vouches_for_the_newest(void **unused)
+{
+	struct chain_link links[LINKS];
+
+	(void)unused;
+	make_links(links);
+	links[LINKS - 1].spoilt = true;
+	run_links(links);
+	assert_refused(links, LINKS - 1, REASON_BAD_SIGNATURE);
+	/* And a refused one for nobody. */
+	make_links(links);
+	links[LINKS - 1].spoilt = links[LINKS - 2].spoilt = true;
+	run_links(links);
+	assert_int_equal(links[LINKS - 2].message.reason, REASON_BAD_SIGNATURE);
+	assert_int_equal(links[LINKS - 3].message.reason, REASON_OK);
+}
+
+static void
+test_a_forged_one_in_the_middle_is_refused(void **unused)
+{
+	struct chain_link links[LINKS];
+
+	(void)unused;
+	for (size_t forged = 0; forged < LINKS; forged++) {
+		make_links(links);
+		links[forged].altered = true;
+		run_links(links);
+		assert_refused(links, forged, REASON_BAD_SIGNATURE);
+	}
+}
+
+/* What is named but does not stand directly before, in the same epoch, quiet: its own signature counts. */
+static void
+test_a_name_alone_is_not_enough(void **unused)
+{
+	struct chain_link links[LINKS];
+
+	(void)unused;
+	make_links(links); /* a gap */
+	links[1].spoilt = true;
+	links[2].report.seq = 5;
+	links[3].report.seq = 6;
+	run_links(links);
+	assert_refused(links, 1, REASON_BAD_SIGNATURE);
+
+	make_links(links); /* backwards */
+	links[1].spoilt = true;
+	links[1].report.seq = 9;
+	run_links(links);
+	assert_refused(links, 1, REASON_BAD_SIGNATURE);
+
+	make_links(links); /* another epoch */
+	links[1].spoilt = true;
+	links[2].report.epoch = links[3].report.epoch = 8;
+	run_links(links);
+	assert_refused(links, 1, REASON_BAD_SIGNATURE);
+
+	make_links(links); /* sections */
+	links[1].spoilt = true;
+	links[1].report.state = (struct slice){empty_state, sizeof empty_state};
+	sha256(links[1].report.state, links[1].report.state_digest);
+	report_facts_digest(links[1].report.state_digest, links[1].report.inventory_digest, links[1].report.facts);
+	run_links(links);
+	assert_refused(links, 1, REASON_BAD_SIGNATURE);
+	links[1].spoilt = false;
+	for (size_t i = 0; i < LINKS; i++)
+		links[i].message = (struct message){.device = &device};
+	run_links(links);
+	assert_refused(links, NONE, REASON_OK);
+}
+
+/* Nor is another key of the same device, one that just enrolled, or one that came with a chain. */
+static void
+test_a_key_vouches_for_its_own(void **unused)
+{
+	struct device_keys *both = calloc(1, sizeof *both + 2 * sizeof both->at[0]);
+	struct device owner = device;
+	struct chain_link links[LINKS];
+	EVP_PKEY *pkey;
+	struct cose_key *second = make_signing_key(-7, &pkey);
+
+	(void)unused;
+	both->len = 2;
+	both->at[0] = both->at[1] = keys->at[0];
+	both->at[1].spki = spki_of(pkey);
+	cose_key_kid(second, both->at[1].kid);
+	owner.keys = both;
+	make_links(links);
+	for (size_t i = 0; i < LINKS; i++)
+		links[i].message.device = &owner;
+	links[2].key = links[3].key = second;
+	links[1].spoilt = true;
+	run_links(links);
+	assert_refused(links, 1, REASON_BAD_SIGNATURE);
+	OPENSSL_free((void *)(uintptr_t)both->at[1].spki.at);
+	EVP_PKEY_free(pkey);
+	cose_key_free(second);
+	free(both);
+
+	make_links(links); /* a renewal */
+	links[2].certificates = t.renewed;
+	links[2].certificates_len = 1;
+	links[1].spoilt = true;
+	run_links(links);
+	assert_refused(links, 1, REASON_BAD_SIGNATURE);
+
+	make_links(links); /* nobody we know */
+	for (size_t i = 0; i < LINKS; i++) {
+		links[i].message.device = NULL;
+		links[i].certificates = t.chain;
+		links[i].certificates_len = 2;
+	}
+	links[1].spoilt = true;
+	run_links(links);
+	assert_refused(links, 1, REASON_BAD_SIGNATURE);
+}
+
+/* All but the signature is looked at. */
+static void
+test_who_is_vouched_for_is_judged_all_the_same(void **unused)
+{
+	struct chain_link links[LINKS];
+
+	(void)unused;
+	make_links(links);
+	links[1].report.interval = 90000; /* too long */
+	run_links(links);
+	assert_int_not_equal(links[1].message.reason, REASON_OK);
+	assert_int_not_equal(links[1].message.reason, REASON_BAD_SIGNATURE);
+
+	make_links(links);
+	links[1].report.ueid.bytes[5] ^= 1;
+	run_links(links);
+	assert_refused(links, 1, REASON_FOREIGN_TOPIC);
+
+	make_links(links);
+	keys->at[0].status = KEY_REVOKED;
+	run_links(links);
+	for (size_t i = 0; i < LINKS; i++)
+		assert_int_equal(links[i].message.reason, REASON_KEY_REVOKED);
+	keys->at[0].status = KEY_ACTIVE;
+}
+
 int
 main(void)
 {
@@ -838,6 +1083,12 @@ main(void)
 		cmocka_unit_test_setup(test_claims, reset_device),
 		cmocka_unit_test_setup(test_facts_digest, reset_device),
 		cmocka_unit_test_setup(test_cache, reset_device),
+		cmocka_unit_test_setup(test_a_newest_signature_vouches_for_the_quiet_ones_before_it, reset_device),
+		cmocka_unit_test_setup(test_nobody_vouches_for_the_newest, reset_device),
+		cmocka_unit_test_setup(test_a_forged_one_in_the_middle_is_refused, reset_device),
+		cmocka_unit_test_setup(test_a_name_alone_is_not_enough, reset_device),
+		cmocka_unit_test_setup(test_a_key_vouches_for_its_own, reset_device),
+		cmocka_unit_test_setup(test_who_is_vouched_for_is_judged_all_the_same, reset_device),
 		cmocka_unit_test(test_every_reason_was_given),
 	};
 
