@@ -29,8 +29,8 @@ class Load:
         assert self.process.stdout.readline() == "ready\n"
         system.database.cli("trust-anchor", "add", "--tenant", "acme", anchor)
 
-    def prepare(self, rounds, rate=0):
-        self.say(f"{rounds} {rate}")
+    def prepare(self, rounds, rate=0, order="t"):
+        self.say(f"{rounds} {rate} {order}")
         assert self.process.stdout.readline() == "signed\n"
 
     def begin(self):
@@ -55,18 +55,29 @@ class Load:
 
 def measure(directory, devices=2000, reports=50):
     """A dict of figures."""
+    return with_load(directory, devices, lambda system, load: play(system, load, reports))
+
+
+def measure_backlog(directory, devices=20, reports=1000):
+    """The same of devices that each bring all they kept while they were away."""
+    return with_load(directory, devices, lambda system, load: play(system, load, reports, "b"))
+
+
+def with_load(directory, devices, play):
     loads = []
     system = System(directory, postgres=["shared_buffers=512MB", "max_wal_size=4GB", "wal_level=minimal", "max_wal_senders=0"],
                     before=lambda system: loads.append(Load(system, devices)), batch_window_ms=50)
     try:
-        return play(system, loads[0], devices, reports)
+        return play(system, loads[0])
     finally:
         for load in loads:
             load.close()
         system.close()
 
 
-def play(system, load, devices, reports):
+def play(system, load, reports, order="t"):
+    devices = load.devices
+
     def count():
         return system.database.one("SELECT (SELECT count(*) FROM report_quiet) + (SELECT count(*) FROM report_full)")
 
@@ -74,7 +85,7 @@ def play(system, load, devices, reports):
     load.begin()
     load.end()
     await_true(lambda: count() == devices, "all devices being enrolled", 300)
-    load.prepare(reports)
+    load.prepare(reports, order=order)
     postmaster = int((system.database.directory / "postmaster.pid").read_text().split()[0])
     parts = {"collector": lambda: processor_seconds(system.collector.process.pid), "postgres": lambda: family(postmaster),
              "broker": lambda: processor_seconds(system.broker.process.pid)}

@@ -3,8 +3,8 @@
  * making them. Devices have keys and certificates of a CA made for the run. QoS 1 over TLS, through the collectors' listener, whose access list the
  * bench opens for it.
  *	load DEVICES BROKER CA CERTIFICATE KEY ANCHOR
- * Writes the CA's certificate to ANCHOR and prints "ready". Each line "ROUNDS RATE" on standard input asks for so many reports of each device, at RATE a
- * second (0: as fast as they are taken): it signs them, prints "signed", waits for another line, publishes them, and prints how many that were in how
+ * Writes the CA's certificate to ANCHOR and prints "ready". Each line "ROUNDS RATE ORDER" on standard input asks for so many reports of each device, at
+ * RATE a second (0: as fast as they are taken), in turn (ORDER t) or one device's after another's (b, as backlogs): it signs them, prints "signed", waits for another line, publishes them, and prints how many that were in how
  * many seconds. A device's first report has state, inventory and chain; the others are quiet.
  */
 #include <MQTTAsync.h>
@@ -315,9 +315,8 @@ publish(MQTTAsync client, const struct message *messages, size_t n, double rate)
 	fflush(stdout);
 }
 
-/* Round by round, as a fleet reports: not one device after another. */
 static int
-play(MQTTAsync client, struct sender *senders, size_t devices, size_t rounds, double rate)
+play(MQTTAsync client, struct sender *senders, size_t devices, size_t rounds, double rate, char order)
 {
 	size_t n = rounds * devices;
 	struct message *messages = calloc(n, sizeof *messages);
@@ -326,7 +325,7 @@ play(MQTTAsync client, struct sender *senders, size_t devices, size_t rounds, do
 
 	must(messages != NULL, "memory");
 	for (size_t i = 0; i < n; i++)
-		sign_report(&senders[i % devices], &messages[i]);
+		sign_report(&senders[order == 'b' ? i / rounds : i % devices], &messages[i]);
 	puts("signed");
 	fflush(stdout);
 	asked = fgets(line, sizeof line, stdin) != NULL;
@@ -345,7 +344,7 @@ main(int argc, char **argv)
 	double rate;
 	struct sender *senders;
 	MQTTAsync client;
-	char line[64];
+	char line[64], order;
 
 	must(argc == 7, "DEVICES BROKER CA CERTIFICATE KEY ANCHOR");
 	devices = strtoul(argv[1], NULL, 10);
@@ -359,8 +358,8 @@ main(int argc, char **argv)
 	puts("ready");
 	fflush(stdout);
 	while (fgets(line, sizeof line, stdin) != NULL) {
-		must(sscanf(line, "%zu %lf", &rounds, &rate) == 2, "ROUNDS RATE");
-		if (!play(client, senders, devices, rounds, rate))
+		must(sscanf(line, "%zu %lf %c", &rounds, &rate, &order) == 3, "ROUNDS RATE ORDER");
+		if (!play(client, senders, devices, rounds, rate, order))
 			break;
 	}
 	MQTTAsync_disconnect(client, &(MQTTAsync_disconnectOptions)MQTTAsync_disconnectOptions_initializer5);

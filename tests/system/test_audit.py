@@ -4,6 +4,7 @@ import base64
 import copy
 import hashlib
 import json
+import signal
 
 import pytest
 
@@ -82,6 +83,30 @@ def test_an_altered_byte_with_the_digest_made_to_fit(system, device):
     change(system, device, "UPDATE {table} SET sha256 = sha256(message) WHERE {where}", 6)
     found = audit(system, device, status=1)
     assert found[0][1:] == (6, 6) and found[0][0] in ("unreadable", "bad-signature")
+
+
+def test_a_backlog_is_proven_by_its_newest_signature(system, device):
+    """The device itself signed the digests of reports whose signatures it spoilt: they are stored, and are evidence while what vouches for them is there."""
+    def send_backlog():
+        """Whether it was verified at once: its parts may come too far from one another."""
+        backlog = [device.quiet(chain=(), signature=wire.sign(device.signer, b"something else")) for _ in range(2)] + [device.quiet(chain=())]
+        system.collector.process.send_signal(signal.SIGSTOP)
+        for message in backlog:
+            device.publish(message)
+        system.collector.process.send_signal(signal.SIGCONT)
+        await_true(lambda: device.seq in [seq for _, seq, _ in system.stored(device)], "the newest")
+        return [seq for _, seq, _ in system.stored(device)][-3:] == [device.seq - 2, device.seq - 1, device.seq]
+
+    await_true(send_backlog, "a backlog at once", 60)
+    assert audit(system, device, status=0) == []
+    change(system, device, "DELETE FROM {table} WHERE {where}", device.seq)
+    found = sorted(audit(system, device, status=1))
+    assert found == [("bad-signature", device.seq - 2, device.seq - 1), ("tail", device.seq, device.seq)]
+    # Alone, or as the newest, such a one is nobody's.
+    alone = device.quiet(chain=(), keep=True, signature=wire.sign(device.signer, b"something else"))
+    device.publish(alone)
+    digest = hashlib.sha256(alone).digest()
+    await_true(lambda: system.database.one("SELECT count(*) FROM refusal WHERE sha256 = %s AND reason = 'bad-signature'", (digest,)) == 1, "a refusal")
 
 
 @pytest.mark.parametrize("seq,table", [(3, "report_quiet"), (5, "report_full"), (11, "report_quiet"), (1, "report_full")])
