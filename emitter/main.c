@@ -210,6 +210,7 @@ pipeline_settings(const struct emitter *e, const struct settings *s)
 	struct pipeline_settings settings = {
 		.state_dir = s->state_dir,
 		.spool_size = (size_t)s->spool_size,
+		.spool_sync = (uint32_t)s->spool_sync,
 		.sign_key = s->sign_key,
 		.sign_certificate = s->sign_certificate,
 		.interval = (uint32_t)s->interval,

@@ -30,11 +30,12 @@ struct pipeline {
 	struct publisher *publisher;
 	struct composer composer;
 
-	int64_t report_at, reported_at;
+	int64_t opened_at, report_at, reported_at;
 
 	/* Publishing: all up to `published` were handed over on this connection. */
 	uint64_t published;
 	int64_t next_send;
+	int64_t sync_at; /* when the spool is synced next; INT64_MAX: all is durable */
 	uint32_t pace_ms;
 	struct repeat repeat;
 
@@ -169,6 +170,8 @@ stage_spool(struct pipeline *p, struct job *job)
 		errno = why;
 		return -1;
 	}
+	if (spool_durable(p->spool) < report->seq && p->sync_at == INT64_MAX)
+		p->sync_at = job->now + (int64_t)p->settings.spool_sync * 1000;
 	sha256(job->message, job->digest);
 	signer_commit(p->signer, report, job->digest);
 	if (report->events.at != NULL)
@@ -285,7 +288,7 @@ publish_pending(struct pipeline *p, int64_t now)
 	while (publisher_has_room(p->publisher) && now >= p->next_send) {
 		struct spool_record record;
 		bool again = repeat_next(&p->repeat, p->spool, &record);
-		if (!again && !spool_next(p->spool, p->published, &record))
+		if (!again && (!spool_next(p->spool, p->published, &record) || record.seq > spool_durable(p->spool)))
 			return;
 		if (!send_record(p, &record))
 			return;
@@ -459,6 +462,16 @@ handle_event(struct pipeline *p, const struct publish_event *event, int64_t now)
 	}
 }
 
+static void
+sync_spool(struct pipeline *p, int64_t now)
+{
+	p->sync_at = INT64_MAX;
+	if (spool_sync(p->spool) == 0)
+		return;
+	log_error("the spool is not synced: reports wait error=\"%s\"", strerror(errno));
+	p->sync_at = now + (int64_t)p->settings.spool_sync * 1000;
+}
+
 int64_t
 pipeline_tick(struct pipeline *p, int64_t now)
 {
@@ -468,7 +481,9 @@ pipeline_tick(struct pipeline *p, int64_t now)
 		publish_event_free(&event);
 	}
 	p->counters[COUNTER_RECEIPTS_DROPPED] += publisher_take_overruns(p->publisher);
-	int64_t next = earliest(p->report_at, publisher_tick(p->publisher, now));
+	if (now >= p->sync_at)
+		sync_spool(p, now);
+	int64_t next = earliest(earliest(p->report_at, p->sync_at), publisher_tick(p->publisher, now));
 	publish_pending(p, now);
 	if (!publisher_connected(p->publisher))
 		return next;
@@ -535,10 +550,12 @@ pipeline_open(const struct pipeline_settings *settings, int64_t now, int64_t del
 		return NULL;
 	}
 	p->settings = *settings;
+	p->opened_at = now;
 	p->report_at = now + delay_ms;
 	p->reported_at = now - (int64_t)LIMIT_INTERVAL * 1000;
 	repeat_init(&p->repeat, now);
 	time_floor_init(&p->floor, now);
+	p->sync_at = INT64_MAX;
 	const struct pipeline_settings *s = &p->settings;
 	if ((p->dir = durable_directory(AT_FDCWD, s->state_dir, error)) < 0 ||
 	    durable_lock(p->dir, s->state_dir, error) != 0 ||
@@ -552,6 +569,8 @@ pipeline_open(const struct pipeline_settings *settings, int64_t now, int64_t del
 	}
 	time_floor_raise(&p->floor, signer_not_before(p->signer), now);
 	time_floor_raise(&p->floor, spool_account(p->spool)->iat, now);
+	if (s->spool_sync > 0)
+		spool_group(p->spool);
 	return p;
 }
 
@@ -575,8 +594,10 @@ pipeline_close(struct pipeline *p, unsigned wait_ms)
 {
 	if (p == NULL)
 		return;
-	if (p->publisher != NULL && p->counters[COUNTER_REPORTS] > 0)
+	if (p->publisher != NULL && p->counters[COUNTER_REPORTS] > 0) {
+		sync_spool(p, monotonic_ms());
 		drain(p, wait_ms);
+	}
 	/* Only what was opened whole may call itself clean: a failed start leaves the numbers as they are. */
 	if (p->publisher != NULL && signer_stop(p->signer) != 0)
 		log_warning("state not saved: the next start skips some numbers error=\"%s\"", strerror(errno));
@@ -625,6 +646,7 @@ pipeline_status(const struct pipeline *p, struct pipeline_status *out)
 		.connected = publisher_connected(p->publisher),
 		.ahead = spool_ahead(p->spool),
 		.undeclared = spool_has_drops(p->spool),
+		.running_s = (monotonic_ms() - p->opened_at) / 1000,
 		.clock_behind = p->clock_behind,
 		.lost_why = p->lost_why,
 	};

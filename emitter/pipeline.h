@@ -15,6 +15,7 @@
 struct pipeline_settings {
 	const char *state_dir;
 	size_t spool_size;
+	uint32_t spool_sync;	/* seconds within which reports are made durable together; 0: each at once */
 	const char *sign_key, *sign_certificate;
 	uint32_t interval;	/* seconds */
 	struct publish_settings publish;
@@ -56,6 +57,7 @@ struct pipeline_status {
 	struct spool_stats spool;
 	uint64_t ahead;	/* the first number that a receipt accounted for before we had used it; 0: none */
 	bool undeclared;	/* drops that no report has declared yet */
+	int64_t running_s;	/* seconds */
 	uint64_t clock_behind;	/* seconds that the clock was before a time that is over, at the last report; 0: it was not */
 	const char *lost_why;	/* why there is no connection; "": not tried yet, or there is one */
 	uint64_t counters[COUNTERS];

@@ -172,6 +172,21 @@ reclaim_oldest(struct spool *s, may_go *goes, bool whole)
 	return 1;
 }
 
+static bool
+is_none(const struct spool *s, uint64_t seq, unsigned flags)
+{
+	(void)s;
+	(void)seq;
+	(void)flags;
+	return false;
+}
+
+int
+shelf_rewrite(struct spool *s, struct segment *g)
+{
+	return replace_segment(s, g, is_none, 0);
+}
+
 bool
 shelf_disk_is_full(int error)
 {
@@ -186,6 +201,9 @@ shelf_make_room(struct spool *s, size_t need)
 		errno = EFBIG;
 		return -1;
 	}
+	/* The newest stays because the next refers to it: it must not be one that the power can still take. */
+	if (s->bytes + need > s->limit && spool_sync(s) != 0)
+		return -1;
 	for (size_t kind = 0; s->bytes + need > s->limit;) {
 		int rc = reclaim_oldest(s, order[kind], false);
 		if (rc > 0 && ++kind == sizeof order / sizeof *order) {
@@ -202,5 +220,5 @@ shelf_make_room(struct spool *s, size_t need)
 int
 shelf_free_disk(struct spool *s)
 {
-	return reclaim_oldest(s, is_receipted, true);
+	return spool_sync(s) == 0 ? reclaim_oldest(s, is_receipted, true) : -1;
 }

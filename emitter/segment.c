@@ -166,6 +166,18 @@ segment_load(int dir, uint64_t first, uint8_t **out, size_t *len)
 }
 
 int
+segment_sync(int dir, uint64_t first)
+{
+	char name[NAME_SIZE];
+	segment_name(first, name);
+	int fd = openat(dir, name, O_RDONLY | O_CLOEXEC);
+	int rc = fd >= 0 ? fsync(fd) : -1;
+	if (fd >= 0)
+		close(fd);
+	return rc;
+}
+
+int
 segment_truncate(int dir, uint64_t first, size_t size)
 {
 	char name[NAME_SIZE];

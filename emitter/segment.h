@@ -31,6 +31,7 @@ void segment_name(uint64_t first, char name[NAME_SIZE]);
 int segment_list(int dir, uint64_t **names, size_t *len) WARN_UNUSED;
 /* A whole file; the caller frees it. 0, or -1 with errno. */
 int segment_load(int dir, uint64_t first, uint8_t **out, size_t *len) WARN_UNUSED;
+int segment_sync(int dir, uint64_t first) WARN_UNUSED;	/* 0, or -1 with errno */
 /* Cuts it to that size, durably. 0, or -1 with errno. */
 int segment_truncate(int dir, uint64_t first, size_t size) WARN_UNUSED;
 

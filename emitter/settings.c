@@ -36,6 +36,8 @@ static const struct option table[] = {
 		.help = "an interval below 30 s is meant: for tests only"},
 	{.name = "spool_size", .type = OPTION_BYTES, .offset = AT(spool_size), .initial = "16M", .min = 5 * 1024 * 1024, .max = INT64_C(1) << 32,
 		.help = "bytes of reports kept until the collector has them"},
+	{.name = "spool_sync", .type = OPTION_SECONDS, .offset = AT(spool_sync), .initial = "0", .min = 0, .max = 86400,
+		.help = "reports are made durable, and then published, together within this time; 0: each at once"},
 	{.name = "broker", .type = OPTION_TEXT, .offset = AT(broker), .initial = "ssl://localhost:8883",
 		.help = "the broker, ssl://host:port; its certificate must name this host"},
 	{.name = "ca", .type = OPTION_PATH, .offset = AT(ca), .help = "PEM file of the authority of the broker's certificate"},
@@ -218,6 +220,9 @@ run_is_wrong(const struct settings *s)
 static int
 settle(void *settings, int action)
 {
+	struct settings *s = settings;
+	if (action == SETTINGS_ONCE)
+		s->spool_sync = 0; /* there is no other to wait for */
 	bool needs_keys = action == PROGRAM_RUN || action == SETTINGS_ONCE || action == PROGRAM_CHECK;
 	bool bad = declarations_are_wrong(settings);
 	bad |= needs_keys && run_is_wrong(settings);

@@ -18,6 +18,7 @@ struct settings {
 	int64_t event_delay;	/* seconds */
 	bool test_intervals;	/* intervals below 30 s are meant */
 	int64_t spool_size;	/* bytes */
+	int64_t spool_sync;	/* seconds; 0: each report by itself */
 	char *broker;		/* ssl://host:port */
 	char *ca, *tls_certificate, *tls_key;	/* PEM files */
 	int64_t keep_alive;	/* seconds */

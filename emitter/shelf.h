@@ -28,6 +28,8 @@ struct spool {
 	struct segment *segments;	/* ascending */
 	size_t len, room;
 	size_t bytes;
+	bool grouped, unsynced;	/* appends wait for spool_sync; some do */
+	uint64_t durable;	/* all up to here are */
 	struct book book;
 	uint8_t *buffer;
 	size_t buffer_size;
@@ -44,6 +46,8 @@ void shelf_close_active(struct spool *);
    with errno: EFBIG it can't ever fit, ENOSPC nothing more may go, or the disk has no room to write what stays. Then nothing that waits for a receipt was given
    up for it. */
 int shelf_make_room(struct spool *, size_t need) WARN_UNUSED;
+/* Writes the segment anew, durably, with all that is in it. 0, or -1 with errno. */
+int shelf_rewrite(struct spool *, struct segment *) WARN_UNUSED;
 /* The disk is fuller than the limit says: removes the oldest file of which all is receipted. 0; 1: there is none; -1 with errno. */
 int shelf_free_disk(struct spool *) WARN_UNUSED;
 bool shelf_disk_is_full(int error);	/* that errno says so */

@@ -183,7 +183,10 @@ open_segment(struct spool *s, uint64_t first, bool last, char *error)
 			g->sealed = true;
 	}
 	s->bytes += g->size;
-	rc = 0;
+	/* What a crash of ours left may lie in memory alone. */
+	rc = last ? segment_sync(s->dir, first) : 0;
+	if (rc != 0)
+		snprintf(error, ERROR_SIZE, "can't sync the spool's segment %s: %s", name, strerror(errno));
 out:
 	free(bytes);
 	return rc;
@@ -223,6 +226,7 @@ spool_open(int at, const char *name, uint64_t epoch, size_t limit, char *error)
 		spool_close(s);
 		return NULL;
 	}
+	s->durable = shelf_newest_seq(s);
 	return s;
 }
 
@@ -231,6 +235,9 @@ spool_close(struct spool *s)
 {
 	if (s == NULL)
 		return;
+	if (spool_sync(s) != 0)
+		log_warning("the spool is not synced: what was not published may be lost error=\"%s\"",
+			    strerror(errno));
 	shelf_close_active(s);
 	if (s->dir >= 0)
 		close(s->dir);
@@ -284,6 +291,8 @@ open_active(struct spool *s, uint64_t seq, size_t need)
 		     (g->len > 0 && g->size + need > s->segment_size);
 	if (!fresh && s->active >= 0)
 		return 0;
+	if (fresh && spool_sync(s) != 0)
+		return -1;
 	shelf_close_active(s);
 	if (fresh)
 		return create_segment(s, seq);
@@ -301,8 +310,10 @@ append_record(struct spool *s, const struct spool_record *record, struct slice m
 	record_head(head, record->seq, record->flags, message);
 	off_t at = (off_t)g->size;
 	if (write_all_at(s->active, (struct slice){head, sizeof head}, at) == 0 &&
-	    write_all_at(s->active, message, at + RECORD_HEAD) == 0 && fdatasync(s->active) == 0 &&
+	    write_all_at(s->active, message, at + RECORD_HEAD) == 0 && (s->grouped || fdatasync(s->active) == 0) &&
 	    shelf_add_entry(g, record, g->size) == 0) {
+		s->unsynced = s->grouped;
+		s->durable = s->grouped ? s->durable : record->seq;
 		g->size += (uint32_t)(RECORD_HEAD + message.len);
 		s->bytes += RECORD_HEAD + message.len;
 		return 0;
@@ -343,6 +354,32 @@ spool_append(struct spool *s, uint64_t seq, unsigned flags, struct slice message
 		rc = append(s, &record, message);
 	}
 	return rc;
+}
+
+void
+spool_group(struct spool *s)
+{
+	s->grouped = true;
+}
+
+/* After a sync that failed the kernel may hold for written what is not, so that to ask again proves nothing: then all of it is written anew. */
+int
+spool_sync(struct spool *s)
+{
+	struct segment *g = shelf_newest(s);
+	if (!s->unsynced)
+		return 0;
+	if (g != NULL && (s->active < 0 || fdatasync(s->active) != 0) && shelf_rewrite(s, g) != 0)
+		return -1;
+	s->unsynced = false;
+	s->durable = shelf_newest_seq(s);
+	return 0;
+}
+
+uint64_t
+spool_durable(const struct spool *s)
+{
+	return s->durable;
 }
 
 static int

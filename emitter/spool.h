@@ -27,8 +27,13 @@ struct spool;
 struct spool *spool_open(int at, const char *name, uint64_t epoch, size_t limit, char *error) WARN_UNUSED;
 void spool_close(struct spool *);
 
-/* Makes a message durable. Its seq is above all before. 0, or -1 with errno: then it is not in the spool (ENOSPC, EIO; EFBIG: can't ever fit). */
+/* Makes a message durable, but see spool_group. Its seq is above all before. 0, or -1 with errno: then it is not in the spool (ENOSPC, EIO; EFBIG: can't ever fit). */
 int spool_append(struct spool *, uint64_t seq, unsigned flags, struct slice message) WARN_UNUSED;
+/* From now on appends are durable only after spool_sync: what is above spool_durable must not be published. */
+void spool_group(struct spool *);
+/* 0, or -1 with errno: then they are not durable yet. */
+int spool_sync(struct spool *) WARN_UNUSED;
+uint64_t spool_durable(const struct spool *);	/* all up to that number */
 /* The oldest record above `after` that is neither accounted for nor discarded. False: there is none. */
 bool spool_next(struct spool *, uint64_t after, struct spool_record *out);
 /* The same, of all records that can be read. */

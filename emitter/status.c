@@ -23,21 +23,38 @@ counters_json(const uint64_t counters[COUNTERS])
 	return object;
 }
 
+/* What this process had written to storage, as the kernel counts it: by the page. 0: not known. */
+static uint64_t
+bytes_written(void)
+{
+	char line[64];
+	uint64_t bytes = 0;
+	FILE *f = fopen("/proc/self/io", "re");
+	while (f != NULL && fgets(line, sizeof line, f) != NULL)
+		if (sscanf(line, "write_bytes: %" SCNu64, &bytes) == 1)
+			break;
+	if (f != NULL)
+		fclose(f);
+	return bytes;
+}
+
 static json_t *
 status_json(const struct pipeline_status *s, uint32_t interval, uint64_t wall)
 {
 	char ueid[UEID_HEX], epoch[17];
 	ueid_print(&s->ueid, ueid);
 	snprintf(epoch, sizeof epoch, "%016" PRIx64, s->epoch);
-	return json_pack(
-		"{s:i, s:I, s:i, s:s, s:s, s:I, s:b, s:I, s:I, s:I, s:I, s:s, s:{s:I, s:I, s:I, s:I, s:I, s:b}, s:o}",
-		"pid", (int)getpid(), "written", (json_int_t)wall, "interval", (int)interval, "ueid", ueid, "epoch",
-		epoch, "seq", (json_int_t)s->seq, "connected", (int)s->connected, "up_to", (json_int_t)s->up_to,
-		"last_receipt", (json_int_t)s->receipt_iat, "ahead", (json_int_t)s->ahead, "clock_behind",
-		(json_int_t)s->clock_behind, "lost_why", s->lost_why, "spool", "records", (json_int_t)s->spool.records,
-		"pending", (json_int_t)s->spool.pending, "bytes", (json_int_t)s->spool.bytes, "dropped",
-		(json_int_t)s->spool.dropped, "damaged", (json_int_t)s->spool.damaged, "undeclared", (int)s->undeclared,
-		"counters", counters_json(s->counters));
+	return json_pack("{s:i, s:I, s:i, s:s, s:s, s:I, s:b, s:I, s:I, s:I, s:I, s:s, s:I, s:I, s:{s:I, s:I, s:I, "
+			 "s:I, s:I, s:b}, s:o}",
+			 "pid", (int)getpid(), "written", (json_int_t)wall, "interval", (int)interval, "ueid", ueid,
+			 "epoch", epoch, "seq", (json_int_t)s->seq, "connected", (int)s->connected, "up_to",
+			 (json_int_t)s->up_to, "last_receipt", (json_int_t)s->receipt_iat, "ahead",
+			 (json_int_t)s->ahead, "clock_behind", (json_int_t)s->clock_behind, "lost_why", s->lost_why,
+			 "running_s", (json_int_t)s->running_s, "written_bytes", (json_int_t)bytes_written(), "spool",
+			 "records", (json_int_t)s->spool.records, "pending", (json_int_t)s->spool.pending, "bytes",
+			 (json_int_t)s->spool.bytes, "dropped", (json_int_t)s->spool.dropped, "damaged",
+			 (json_int_t)s->spool.damaged, "undeclared", (int)s->undeclared, "counters",
+			 counters_json(s->counters));
 }
 
 int
@@ -113,6 +130,10 @@ print_people(const json_t *json, uint64_t wall)
 	printf("%-16s %lld for want of room, %lld unreadable%s\n", "lost", (long long)number(spool, "dropped"),
 	       (long long)number(spool, "damaged"),
 	       json_is_true(json_object_get(spool, "undeclared")) ? ", not declared yet" : "");
+	json_int_t seconds = number(json, "running_s"), bytes = number(json, "written_bytes");
+	if (seconds > 0 && bytes > 0)
+		printf("%-16s %lld bytes in %lld s: %.0f KiB a day\n", "to storage", (long long)bytes,
+		       (long long)seconds, (double)bytes / (double)seconds * 86400 / 1024);
 	if (number(json, "ahead") > 0)
 		printf("%-16s receipts account for reports, from %lld on, that this device did not make:\n%-16s "
 		       "another one signs "

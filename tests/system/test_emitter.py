@@ -567,3 +567,26 @@ def test_full_disk(collector, emitter, small_disk):
 def test_manual_lists_the_options():
     done = subprocess.run([EMITTER, "--man-options"], capture_output=True, text=True, check=True)
     assert done.stdout in (ROOT / "emitter/fleetstate-emitter.8").read_text()
+
+
+def test_reports_of_a_group_are_published_when_they_are_durable(collector, emitter):
+    """Signed meanwhile, one a second, and kept back; then they come together. What is written is told, as the kernel counts it."""
+    emitter.configure(spool_sync="4s")
+    emitter.start()
+    await_true(lambda: emitter.journal.exists() and len(emitter.lines()) >= 3, "three reports being signed")
+    assert collector.reports(emitter.ueid) == []
+    collector.wait(emitter.ueid, lambda r: seq_of(r) == 3, "the group")
+    pid = emitter.process.pid
+    before = io_written(pid)
+    told = await_true(lambda: emitter.status()["written_bytes"] >= before and emitter.status(), "the status")
+    assert told["written_bytes"] <= io_written(pid) and told["running_s"] >= 3
+    assert ("KiB a day" in emitter.call("status").stdout) == (told["written_bytes"] > 0)
+    assert emitter.stop() == 0
+    # All is published at an orderly end, also what would have waited.
+    last = len(emitter.lines())
+    collector.wait(emitter.ueid, lambda r: seq_of(r) == last, "the last report")
+    assert [seq_of(opened) for _, opened in collector.reports(emitter.ueid)] == list(range(1, last + 1))
+
+
+def io_written(pid):
+    return int(next(line.split()[1] for line in open(f"/proc/{pid}/io") if line.startswith("write_bytes")))

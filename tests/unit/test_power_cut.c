@@ -35,6 +35,8 @@ struct past {
 		size_t len;
 	} durable[RECORDS];
 	size_t len;
+	struct record waiting[64]; /* for a sync */
+	size_t waiting_len;
 	uint64_t settled; /* the highest up_to that was saved */
 };
 
@@ -62,6 +64,21 @@ struct life {
 	struct events *events;
 	struct seq_range skipped;
 };
+
+/* What is durable by now. What went with the power never was. */
+static void
+note_durable(struct life *l)
+{
+	size_t left = 0;
+	for (size_t i = 0; i < past.waiting_len; i++) {
+		struct record r = past.waiting[i];
+		if (r.seq > spool_durable(l->spool))
+			past.waiting[left++] = r;
+		else if (past.len < RECORDS && spool_read(l->spool, r.seq).at != NULL)
+			past.durable[past.len++] = r;
+	}
+	past.waiting_len = left;
+}
 
 static void
 life_open(struct life *l, int dir)
@@ -115,7 +132,9 @@ make_report(struct life *l, size_t len, bool with_events)
 		(report.events.at != NULL ? SPOOL_SECTIONS : 0) | (report.dropped_len > 0 ? SPOOL_DECLARES : 0);
 	assert_int_equal(spool_append(l->spool, report.seq, flags, message(disk.noting, report.seq, len)), 0);
 	assert_true(past.len < RECORDS);
-	past.durable[past.len++] = (struct record){report.seq, len};
+	assert_true(past.waiting_len < sizeof past.waiting / sizeof *past.waiting);
+	past.waiting[past.waiting_len++] = (struct record){report.seq, len};
+	note_durable(l);
 	uint8_t digest[DIGEST_SIZE];
 	sha256(message(disk.noting, report.seq, len), digest);
 	signer_commit(l->signer, &report, digest);
@@ -139,7 +158,11 @@ settle(struct life *l)
 static void
 act(struct life *l)
 {
-	switch (disk_random(12)) {
+	switch (disk_random(13)) {
+	case 3:
+		assert_int_equal(spool_sync(l->spool), 0);
+		note_durable(l);
+		break;
 	case 0:
 		settle(l);
 		break;
@@ -324,6 +347,10 @@ live(const char *path)
 	for (int lives = 0; lives < 2; lives++) {
 		disk.noting = true;
 		life_open(&l, dir);
+		note_durable(&l);
+		past.waiting_len = 0;
+		if (disk_random(2) == 0)
+			spool_group(l.spool);
 		for (size_t n = disk_random(ACTIONS); n > 0; n--)
 			act(&l);
 		life_close(&l, disk_random(3) == 0);
