@@ -17,13 +17,14 @@
 #define CHANNEL "fleetstate_device" /* NOTIFY with a ueid in hex */
 #define MARKS_MAX 5000 /* devices marked in one transaction */
 #define TROUBLES 6
+#define LISTS_AGAIN_SECONDS 60
 #define TELL_SECONDS 15 /* a word of ours that is a minute old is no longer believed */
 #define WHY_SIZE UPKEEP_WHY
 #define TEXT_OF(x) #x
 #define TEXT(x) TEXT_OF(x)
 
 /* clang-format off */
-enum { PARTITIONS, SILENCE, RETURN, ENDING, TROUBLE, GONE, RUN_OUT, LAG, SIZE, REFUSALS, TRIM, ANCHORS };
+enum { PARTITIONS, SILENCE, RETURN, ENDING, TROUBLE, GONE, RUN_OUT, LAG, SIZE, REFUSALS, TRIM, ANCHORS, FRESH, REVOKE };
 static const struct statement statements[] = {
 	[PARTITIONS] = {"partitions", "SELECT make_partitions(3)", 0},
 	/* $1: nobody is silent sooner; $2 to $4: our shards, from when and till when we heard each without a break. A device is not silent for what we
@@ -82,6 +83,10 @@ static const struct statement statements[] = {
 	[TRIM] = {"trim", "DELETE FROM refusal WHERE refusal_id <= (SELECT max(refusal_id) FROM refusal) - 10000", 0},
 	[ANCHORS] = {"anchors_mark", "SELECT concat((SELECT sum(hashtextextended(a::text, 0)) FROM trust_anchor a),"
 		" (SELECT sum(hashtextextended(trust_anchor_id || encode(issuer, 'hex') || loaded_at, 0)) FROM crl))", 0},
+	[FRESH] = {"fresh_keys",
+		"SELECT d.ueid, k.kid, k.chain[1], k.chain[2], k.chain[3] FROM device_key k JOIN device d ON d.device_id = k.device_id"
+		" WHERE k.status <> 'revoked' AND k.enrolled_at >= (SELECT max(loaded_at) - interval '1 minute' FROM crl)", 0},
+	[REVOKE] = {"revoke_key", "SELECT revoke_key($1::bytea, $2::bytea, 'named by its authority''s list')", 2},
 };
 /* clang-format on */
 
@@ -97,6 +102,7 @@ struct watch {
 	atomic_bool stop;
 	unsigned set_up; /* the connection that listens */
 	char anchors_mark[64];
+	int64_t lists_again; /* when keys are held against the lists once more; 0: they were */
 	enum told told[TROUBLES];
 	int64_t tell_again[TROUBLES];
 };
@@ -311,6 +317,45 @@ trim_samples(struct watch *w)
 	(void)run_statement(w, TRIM, NULL, 0);
 }
 
+static bool
+is_named(const struct anchors *anchors, const PGresult *res, int row)
+{
+	struct slice name = result_bytes(res, row, 0), chain[LIMIT_CHAIN_CERTS];
+	struct enrolment *e = NULL;
+	struct ueid ueid;
+	size_t n = 0;
+	enum reason reason;
+
+	if (name.len != sizeof ueid.bytes)
+		return false;
+	memcpy(ueid.bytes, name.at, sizeof ueid.bytes);
+	while (n < LIMIT_CHAIN_CERTS && !result_null(res, row, 2 + (int)n)) {
+		chain[n] = result_bytes(res, row, 2 + (int)n);
+		n++;
+	}
+	reason = enrol_chain(anchors, chain, n, &ueid, result_bytes(res, row, 1), (int64_t)time(NULL), &e);
+	enrolment_free(e);
+	return reason == REASON_CERTIFICATE_REVOKED;
+}
+
+/* Keys that were enrolled here after a list was taken in that names them, and before it was read. */
+static void
+hold_against_lists(struct watch *w)
+{
+	struct anchors *anchors = anchors_load(w->db);
+	PGresult *res = anchors == NULL ? NULL : database_run(w->db, statements[FRESH].name, NULL, 0, NULL);
+
+	for (int i = 0; res != NULL && i < PQntuples(res); i++) {
+		struct slice ueid = result_bytes(res, i, 0), kid = result_bytes(res, i, 1);
+		const struct param params[2] = {{ueid.at, (int)ueid.len, true}, {kid.at, (int)kid.len, true}};
+
+		if (is_named(anchors, res, i))
+			PQclear(database_run(w->db, statements[REVOKE].name, params, 2, NULL));
+	}
+	PQclear(res);
+	anchors_free(anchors);
+}
+
 static void
 look_for_anchors(struct watch *w)
 {
@@ -322,6 +367,10 @@ look_for_anchors(struct watch *w)
 		return;
 	snprintf(mark, sizeof mark, "%.*s", PQgetlength(res, 0, 0), PQgetvalue(res, 0, 0));
 	PQclear(res);
+	if (w->lists_again != 0 && clock_s() >= w->lists_again) {
+		w->lists_again = 0;
+		hold_against_lists(w);
+	}
 	if (strcmp(mark, w->anchors_mark) == 0)
 		return;
 	anchors = anchors_load(w->db);
@@ -331,6 +380,9 @@ look_for_anchors(struct watch *w)
 	upkeep_set_anchors(w->upkeep, anchors);
 	log_info("watch: trust anchors read");
 	w->events.anchors(w->events.context, anchors);
+	/* Now, and when what was on its way to the commit is there. */
+	hold_against_lists(w);
+	w->lists_again = clock_s() + LISTS_AGAIN_SECONDS;
 }
 
 static void

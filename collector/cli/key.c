@@ -10,7 +10,6 @@
 #include "collector/crl.h"
 
 #define PAGE "2000" /* keys looked at at once */
-#define HEARD_SECONDS 3 /* by then every collector has read a new list */
 
 int
 key_list(const struct command *command, int argc, char **argv)
@@ -181,9 +180,9 @@ is_named(X509_CRL *crl, X509 *issuer, const PGresult *res, int row)
 	return named;
 }
 
-/* Keys that are enrolled already, page by page. Returns how many were taken back. */
+/* Keys that are enrolled already, page by page; collectors look after those to come. Returns how many were taken back. */
 static long
-revoke_named(const char *number, X509_CRL *crl, X509 *issuer, const char *since)
+revoke_named(const char *number, X509_CRL *crl, X509 *issuer)
 {
 	char device[24] = "0", kid[17] = "";
 	long revoked = 0;
@@ -196,10 +195,9 @@ revoke_named(const char *number, X509_CRL *crl, X509 *issuer, const char *since)
 					  "(SELECT tenant_id FROM "
 					  "trust_anchor WHERE trust_anchor_id = $1::int) AND k.status <> 'revoked' AND "
 					  "(k.device_id, k.kid) > "
-					  "($2::bigint, decode($3, 'hex')) AND ($4::text IS NULL OR k.enrolled_at >= "
-					  "$4::timestamptz) ORDER BY "
+					  "($2::bigint, decode($3, 'hex')) ORDER BY "
 					  "k.device_id, k.kid LIMIT " PAGE,
-					  4, (const char *const[]){number, device, kid, since});
+					  3, (const char *const[]){number, device, kid});
 
 		n = PQntuples(res);
 		for (int i = 0; i < n; i++)
@@ -212,23 +210,6 @@ revoke_named(const char *number, X509_CRL *crl, X509 *issuer, const char *since)
 		}
 		PQclear(res);
 	} while (n > 0);
-	return revoked;
-}
-
-/* What a collector that had not read the list yet may have enrolled meanwhile. */
-static long
-revoke_meanwhile(const char *number, X509_CRL *crl, X509 *issuer)
-{
-	PGresult *res = cli_query("SELECT now() - interval '1 minute', count(*) FROM collector WHERE seen_at > now() - "
-				  "interval '1 minute'",
-				  0, NULL);
-	long revoked = 0;
-
-	if (strcmp(PQgetvalue(res, 0, 1), "0") != 0) {
-		nanosleep(&(struct timespec){HEARD_SECONDS, 0}, NULL);
-		revoked = revoke_named(number, crl, issuer, PQgetvalue(res, 0, 0));
-	}
-	PQclear(res);
 	return revoked;
 }
 
@@ -254,7 +235,7 @@ trust_anchor_crl(const struct command *command, int argc, char **argv)
 	if (!crl_fits(crl, issuer, time(NULL), why))
 		cli_die(CLI_NO, "%s: %s", argv[2], why);
 	store_list(argv[1], crl);
-	revoked = revoke_named(argv[1], crl, issuer, NULL) + revoke_meanwhile(argv[1], crl, issuer);
+	revoked = revoke_named(argv[1], crl, issuer);
 	printf("%ld keys revoked\n", revoked);
 	if (issuer != anchor)
 		X509_free(issuer);

@@ -262,7 +262,9 @@ def test_what_its_authority_takes_back(system, maker, tmp_path):
     for device in (enrolled, other):
         device.publish(device.full())
         await_stored(system, device, 1)
+    read = system.collector.log().count("trust anchors read")
     assert load(system, tmp_path, maker.crl(*certificates.values())) == "1 keys revoked"
+    await_true(lambda: system.collector.log().count("trust anchors read") > read, "the list read", 60)
     assert keys(system, enrolled)[0]["status"] == "revoked"
 
     def is_refused():
@@ -277,6 +279,10 @@ def test_what_its_authority_takes_back(system, maker, tmp_path):
     assert system.stored(fresh) == []
     other.publish(other.quiet())
     await_stored(system, other, 2)
+    # As if a collector that had not read the list had enrolled it meanwhile: whoever reads it looks at those.
+    system.database.sql("UPDATE device_key SET status = 'active', revoked_at = NULL, enrolled_at = now() WHERE device_id = (SELECT device_id FROM device WHERE ueid = %s)", (enrolled.ueid,))
+    system.database.sql("UPDATE crl SET loaded_at = now()")
+    await_true(lambda: keys(system, enrolled)[0]["status"] == "revoked", "its key taken back again", 60)
     # An older list does not take that back.
     load(system, tmp_path, maker.crl(begins=NOW - 2 * DAY), status=1)
     # An empty newer one does for certificates, and what was revoked stays so.
