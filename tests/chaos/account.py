@@ -80,10 +80,15 @@ class Account:
         except psycopg2.Error:
             return False
 
-    def count(self):
+    def rows(self):
         self.read()
-        signed = collections.Counter(row for journal in self.journals for row in journal.rows)
+        return {row for journal in self.journals for row in journal.rows}
+
+    def count(self):
+        """Of what was signed when it begins; devices go on."""
+        signed = self.rows()
         stored = collections.Counter(self.database.sql(STORED))
+        signed_since = self.rows()
         dropped = set()
         for ueid, epoch, first, end in self.database.sql(DROPPED):
             dropped |= {(ueid, epoch, seq) for seq in range(first, end)}
@@ -91,9 +96,9 @@ class Account:
         signed_numbers = {row[:3] for row in signed}
         not_stored = [row for row in signed if row not in stored]
         self.missing = [row for row in not_stored if row[:3] not in dropped]
-        self.unsigned = [row for row in stored if row not in signed]
+        self.unsigned = [row for row in stored if row not in signed_since]
         forks, duplicates, late = self.database.sql("SELECT sum(forks), sum(duplicates), sum(late) FROM fleetstate.device_epoch")[0]
-        return Count(len(signed), sum(stored.values()), len(not_stored) - len(self.missing), len(dropped - signed_numbers), len(self.missing), twice,
+        return Count(len(signed), sum(n for row, n in stored.items() if row in signed), len(not_stored) - len(self.missing), len(dropped - signed_numbers), len(self.missing), twice,
                      len(self.unsigned), int(forks), int(duplicates), int(late))
 
 

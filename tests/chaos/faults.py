@@ -46,7 +46,7 @@ def kill_collector(f):
     names = f.draw("which", [["one"], ["two"], ["one"], ["two"], ["one", "two"]])
     for name in names:
         f.system.collectors[name].kill()
-    if len(names) == 1 and f.draw("until", ["soon", "soon", "soon", "taken over"]) == "taken over":
+    if len(names) == 1 and f.draw("until", ["soon", "soon", "soon", "soon", "taken over"]) == "taken over":
         other = f.system.other(names[0])
         await_true(lambda: sum(n for _, n in f.system.shards_of(other.name)) == 16, "the other collector to lead all shards", 60)
     else:
@@ -130,7 +130,7 @@ def partition_devices(f):
     how = f.draw("how", WAYS)
     with partition(f, f.system.machines["devices"], [DEVICE_PORT], how):
         signs(f.system.emitter)
-        f.sleep(1, 7)
+        f.sleep(1, 5)
         yield
 
 
@@ -140,10 +140,10 @@ def partition_service(f):
     how = f.draw("how", WAYS)
     other = f.system.other(name)
     with partition(f, f.system.machines[name], ports, how):
-        if f.draw("until", ["soon", "soon", "taken over"]) == "taken over":
+        if f.draw("until", ["soon", "soon", "soon", "taken over"]) == "taken over":
             await_true(lambda: sum(n for _, n in f.system.shards_of(other.name)) == 16, "the other collector to lead all shards", 60)
         else:
-            f.sleep(1, 7)
+            f.sleep(1, 5)
         yield
 
 
@@ -317,11 +317,11 @@ def slow_database(f):
         system.delay(f.draw("delay", [0.5, 1, 2]))
         slow = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'fleetstate_ingest' AND wait_event = 'PgSleep'"
         await_true(lambda: system.database.one(slow) > 0, "a statement that waits", EVIDENCE)
-        f.sleep(3, 7)
+        f.sleep(2, 4)
         yield
         system.delay(0)
         return
-    end = time.monotonic() + f.draw("seconds", [4, 6])
+    end = time.monotonic() + f.draw("seconds", [3, 4])
     stopped = 0
     pause = f.draw("pause", [0.2, 0.6])
     while time.monotonic() < end:

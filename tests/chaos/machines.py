@@ -32,7 +32,7 @@ class Failure(Exception):
     """What has to be true is not."""
 
 
-def await_true(condition, what, seconds):
+def await_true(condition, what, seconds, tick=TICK):
     """The condition's first true value."""
     end = time.monotonic() + seconds
     while True:
@@ -41,7 +41,7 @@ def await_true(condition, what, seconds):
             return value
         if time.monotonic() > end:
             raise Failure(f"waited {seconds} s in vain for {what}")
-        time.sleep(TICK)
+        time.sleep(tick)
 
 
 def call(*words, **more):
