@@ -98,8 +98,9 @@ class Account:
         self.missing = [row for row in not_stored if row[:3] not in dropped]
         self.unsigned = [row for row in stored if row not in signed_since]
         forks, duplicates, late = self.database.sql("SELECT sum(forks), sum(duplicates), sum(late) FROM fleetstate.device_epoch")[0]
-        return Count(len(signed), sum(n for row, n in stored.items() if row in signed), len(not_stored) - len(self.missing), len(dropped - signed_numbers), len(self.missing), twice,
-                     len(self.unsigned), int(forks), int(duplicates), int(late))
+        return Count(signed=len(signed), stored=sum(n for row, n in stored.items() if row in signed), dropped=len(not_stored) - len(self.missing),
+                     skipped=len(dropped - signed_numbers), missing=len(self.missing), double=twice, unsigned=len(self.unsigned), forks=int(forks),
+                     duplicates=int(duplicates), late=int(late))
 
 
 class Witness:
