@@ -102,14 +102,17 @@ lose_all(struct lease *l)
 	counter_set(COUNTER_SHARDS_HELD, 0);
 }
 
-static void
+/* Failing means that the connection is gone, and all the other locks with it: the next statement would be on another one. */
+static int
 give_back(struct lease *l, unsigned shard)
 {
 	l->events.release(l->events.context, shard);
 	l->events.drain(l->events.context, shard);
 	l->held[shard] = false;
-	(void)ask_shard(l, UNLOCK, shard);
+	if (ask_shard(l, UNLOCK, shard) < 0)
+		return -1;
 	log_info("lease: shard %x given back", shard);
+	return 0;
 }
 
 static int
@@ -119,10 +122,8 @@ take(struct lease *l, unsigned shard)
 
 	if (got <= 0)
 		return (int)got;
-	if (l->events.hold(l->events.context, shard) < 0) {
-		(void)ask_shard(l, UNLOCK, shard);
-		return 0;
-	}
+	if (l->events.hold(l->events.context, shard) < 0)
+		return ask_shard(l, UNLOCK, shard) < 0 ? -1 : 0;
 	l->held[shard] = true;
 	return 0;
 }
@@ -138,8 +139,8 @@ balance(struct lease *l)
 		return -1;
 	share = live <= 1 ? SHARDS : (unsigned)((SHARDS + live - 1) / live);
 	for (unsigned i = 0; i < SHARDS && count_held(l) > share; i++)
-		if (l->held[i])
-			give_back(l, i);
+		if (l->held[i] && give_back(l, i) < 0)
+			return -1;
 	for (unsigned i = 0; i < SHARDS && count_held(l) < share; i++)
 		if (!l->held[i] && take(l, i) < 0)
 			return -1;
@@ -166,8 +167,8 @@ step_aside(struct lease *l)
 {
 	atomic_store(&l->settled, false);
 	for (unsigned i = 0; i < SHARDS; i++)
-		if (l->held[i])
-			give_back(l, i);
+		if (l->held[i] && give_back(l, i) < 0)
+			return -1;
 	counter_set(COUNTER_SHARDS_HELD, 0);
 	return ask_name(l, LEAVE) < 0 ? -1 : 0;
 }

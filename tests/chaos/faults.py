@@ -3,6 +3,7 @@ goes on: from then on the time to recover is measured. What it draws it draws fr
 
 import contextlib
 import os
+import pathlib
 import signal
 import threading
 import time
@@ -400,6 +401,8 @@ def writes_on_without_lease(system, collector, address, how):
     await_true(lambda: system.shards_of(collector.name) and system.database.one(asleep, (address,)), f"{collector.name} to lead and write", 60)
     if how == "standstill":
         collector.signal(signal.SIGSTOP)
+        threads = pathlib.Path(f"/proc/{collector.pid}/task")
+        await_true(lambda: all(is_stopped(int(thread.name)) for thread in threads.iterdir()), f"{collector.name} to stand still", EVIDENCE)
     before, lost = set(writing()), [pid for pid, _ in system.shards_of(collector.name)]
     for pid in lost:
         system.database.sql("SELECT pg_terminate_backend(%s)", (pid,))
