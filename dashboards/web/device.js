@@ -57,7 +57,7 @@ function evidence(d) {
 const proofs = {
 	waiting: (c) => [el("span.unknown.posture", {}, "? Asked, and waited for"), ", ", ago(c.asked_at)],
 	unanswered: (c) => [el("span.degraded.posture", {}, "▲ Heard, but has not proved itself"), " since it was asked ", ago(c.asked_at)],
-	answered: (c) => [el("span.operational.posture", {}, "✔ Proved itself"), ` in ${count(c.round_trip_ms)} ms, `, ago(c.answered_at), ", by report ", count(c.seq)],
+	answered: (c) => [el("strong", {}, "Proved itself"), ` in ${count(c.round_trip_ms)} ms, `, ago(c.answered_at), ", by report ", count(c.seq)],
 	expired: (c) => [el("span.unknown.posture", {}, "? Not heard in time"), " since it was asked ", ago(c.asked_at)],
 };
 function proof(d) {

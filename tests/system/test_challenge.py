@@ -234,6 +234,7 @@ def test_the_collector_that_took_the_question_is_killed_and_another_asks(system,
     try:
         held = lambda collector: call(system, "GET", "/metrics", collector=collector).text
         await_true(lambda: "fleetstate_shards_held 8\n" in held(system.collector) and "fleetstate_shards_held 8\n" in held(second), "both sharing the shards")
+        await_true(lambda: second.is_ready() and system.collector.is_ready(), "both hearing theirs", 60)
         for collector in (system.collector, second):  # whoever holds the shard, both can be asked
             asked = ask(system, device, collector=collector)
             receipt = await_true(lambda: (lambda r: r.nonce.hex() == asked["nonce"] and r)(device.challenge()), "the nonce")
