@@ -506,6 +506,20 @@ def test_three_collectors_share_the_shards_and_store_each_report_once(system, tm
                 one.stop()
 
 
+def test_a_collector_that_does_not_reach_the_broker_leaves_the_shards_to_one_that_does(system, tmp_path):
+    held = "SELECT count(*) FROM pg_locks l JOIN pg_stat_activity USING (pid) WHERE locktype = 'advisory' AND classid = 8260 GROUP BY l.pid"
+    deaf = Collector(tmp_path, system.database, system.broker, name="deaf")
+    deaf.settings["broker"] = f"ssl://127.0.0.1:{free_port()}"
+    deaf.start(wait=False)
+    try:
+        await_true(lambda: system.database.sql(held) == [(8,), (8,)], "eight shards each", 60)
+        await_true(lambda: system.database.sql(held) == [(16,)], "all shards at the first again", 60)
+        assert deaf.process.poll() is None and "others get our shards for 30 seconds" in deaf.log()
+        await_true(system.collector.is_ready, "readiness", 60)
+    finally:
+        assert deaf.stop() == 0
+
+
 # What changes elsewhere.
 
 def metric(system, name):
