@@ -53,10 +53,10 @@ class Collector:
         """The first report that `wanted` says yes to, as (message, opened)."""
         return await_true(lambda: next((one for one in self.reports(ueid) if wanted(one[1])), None), what, seconds)
 
-    def receipt(self, ueid, epoch, up_to, digest, *, missing=(), refused=(), wants=0, key=None, chain=None, iat=None, nonce=None):
+    def receipt(self, ueid, epoch, up_to, digest, *, missing=(), refused=(), wants=0, key=None, chain=None, iat=None, nonce=None, pace=0):
         self.iat += 1
         claims = {device.IAT: iat or self.iat, device.UEID: bytes.fromhex(ueid), device.EAT_PROFILE: device.PROFILE,
-                  device.ACCOUNT: [epoch, up_to, digest, [list(r) for r in missing], [list(r) for r in refused], wants, 0]}
+                  device.ACCOUNT: [epoch, up_to, digest, [list(r) for r in missing], [list(r) for r in refused], wants, pace]}
         if nonce:
             claims[device.RECEIPT_NONCE] = nonce
         message = device.sign1(key or self.key, device.encode(claims), self.chain if chain is None else chain)
@@ -357,6 +357,19 @@ def test_missing_reports_come_again(collector, emitter):
     for seq in 2, 3:
         await_true(lambda: [m for m, r in collector.reports(emitter.ueid) if seq_of(r) == seq].count(reports[seq][0]) == 2, f"report {seq} again")
     assert [seq_of(r) for _, r in collector.reports(emitter.ueid)].count(1) == 1
+
+
+def test_a_backlog_comes_at_the_pace_that_a_receipt_asks_for(collector, emitter):
+    emitter.start()
+    message, opened = collector.wait(emitter.ueid, lambda r: seq_of(r) == 6, "six reports")
+    before = len(collector.client.messages)
+    collector.receipt(emitter.ueid, epoch_of(opened), 6, sha256(message), missing=[(1, 5)], pace=700)
+
+    def times():
+        return [m.timestamp for m in list(collector.client.messages)[before:] if emitter.ueid in m.topic]
+    await_true(lambda: len(times()) >= 6, "the backlog")
+    gaps = [later - earlier for earlier, later in zip(times()[1:], times()[2:6])]  # the first was on its way already
+    assert min(gaps) > 0.5, gaps
 
 
 def test_refused_reports_are_put_aside(broker, collector, emitter):
