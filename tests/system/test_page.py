@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import time
+from urllib.parse import quote_plus
 
 import pytest
 from selenium import webdriver
@@ -45,10 +46,10 @@ def text(browser):
 def arrive(browser, run):
     """At the sign-in, whoever was signed in before."""
     browser.get("about:blank")  # a change of the fragment alone would not load it again
-    browser.get(run.env["FLEETSTATE_URL"] + "/healthz")
+    browser.get(run.env["FLEETSTATE_URL"] + "/")
     browser.delete_all_cookies()
     browser.execute_script("sessionStorage.clear()")
-    browser.get(run.env["FLEETSTATE_URL"] + "/")
+    browser.refresh()
     until(browser, lambda: browser.find_elements(By.ID, "token"))
 
 
@@ -148,7 +149,7 @@ def test_the_list_is_exported_as_it_is_filtered(page, run, tmp_path):
     model = next(d["hwmodel"] for d in devices if d["ueid"] != run.env["SELF_UEID"] and d["hwmodel"])
     page.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)})
     go(page, f"#/devices?model={model}", "Last heard")
-    page.find_element(By.CSS_SELECTOR, f"a[download][href*='model={model}']").click()
+    page.find_element(By.CSS_SELECTOR, f"a[download][href*='model={quote_plus(model)}']").click()
     until(page, lambda: (tmp_path / "devices.csv").exists())
     rows = list(csv.DictReader(open(tmp_path / "devices.csv", newline="")))
     assert {r["ueid"] for r in rows} == {d["ueid"] for d in devices if d["hwmodel"] == model} and len(rows) < len(devices)
