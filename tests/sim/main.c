@@ -19,12 +19,11 @@
 #include "tests/sim/device.h"
 
 #define FDS_PER_DEVICE 6 /* state, spool, segment, eventfd, socket, and one for the moment */
-#define START_MS 15 /* between two devices' first connections */
 #define ONCE_MS 120000 /* for --once-each */
 #define DEVICES_MAX 4096
 
 struct settings {
-	int64_t devices, interval, seed, life, spool_size, keep_alive, backoff_max;
+	int64_t devices, interval, seed, life, spool_size, keep_alive, backoff_max, start_ms;
 	char *pki, *state, *broker, *ca, *receipt_ca, *journal, *ueids, *log_level;
 	bool once_each, receipts, awake;
 };
@@ -47,6 +46,8 @@ static const struct option table[] = {
 		.help = "PEM file of the receipts' authority (default: operator-ca.crt of pki)"},
 	{.name = "interval", .type = OPTION_SECONDS, .offset = AT(interval), .initial = "60s", .min = LIMIT_INTERVAL_MIN, .max = LIMIT_INTERVAL,
 		.help = "time between two reports of a device"},
+	{.name = "start_ms", .type = OPTION_NUMBER, .offset = AT(start_ms), .initial = "15", .min = 0, .max = 60000,
+		.help = "milliseconds between two devices' first connections"},
 	{.name = "life", .type = OPTION_NUMBER, .offset = AT(life), .initial = "40", .min = 0, .max = 1000,
 		.help = "changes per thousand reports: updates, drift, silence; 0: nothing ever happens"},
 	{.name = "awake", .type = OPTION_FLAG, .offset = AT(awake), .initial = "no", .help = "no device ever falls silent"},
@@ -230,7 +231,8 @@ make_devices(struct sim *sim)
 	if (sim->devices == NULL || sim->due == NULL || sim->fds == NULL)
 		return -1;
 	for (size_t i = 0; i < sim->len; i++)
-		if (!(sim->devices[i] = device_new(&sim->fleet, &sim->ueids[i], now, (int64_t)i * START_MS)))
+		if (!(sim->devices[i] =
+			      device_new(&sim->fleet, &sim->ueids[i], now, (int64_t)i * sim->settings.start_ms)))
 			return -1;
 	return 0;
 }

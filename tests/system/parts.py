@@ -144,6 +144,6 @@ class Broker:
         assert self.process.poll() is None, (self.state / "log").read_text()
         return is_open(self.port) and is_open(self.collector_port)
 
-    def stop(self):
-        self.process.send_signal(signal.SIGTERM)
+    def stop(self, how=signal.SIGTERM):
+        self.process.send_signal(how)
         self.process.wait(PATIENCE)
