@@ -338,6 +338,9 @@ guard_open(const struct guard *g, struct guard_call *call, const char *url)
 void
 guard_close(struct guard_call *call)
 {
+	if (call->multi != NULL)
+		curl_multi_remove_handle(call->multi, call->curl);
+	call->multi = NULL;
 	curl_easy_cleanup(call->curl);
 	call->curl = NULL;
 }
@@ -351,9 +354,14 @@ set_blob(struct guard_call *call, CURLoption option, const void *at, size_t len)
 }
 
 int
-guard_trust(struct guard_call *call, const char *ca)
+guard_begin(struct guard_call *call, CURLM *multi, void *mark, const char *ca)
 {
-	return set_blob(call, CURLOPT_CAINFO_BLOB, ca, strlen(ca));
+	if ((ca != NULL && set_blob(call, CURLOPT_CAINFO_BLOB, ca, strlen(ca)) < 0) ||
+	    curl_easy_setopt(call->curl, CURLOPT_PRIVATE, mark) != CURLE_OK ||
+	    curl_multi_add_handle(multi, call->curl) != CURLM_OK)
+		return -1;
+	call->multi = multi;
+	return 0;
 }
 
 int

@@ -33,6 +33,7 @@ bool guard_url_ok(const char *url, char *why) WARN_UNUSED;
 struct guard_call {
 	const struct guard *guard;
 	CURL *curl;
+	CURLM *multi;			/* that runs it; NULL: it was not begun */
 	long status;			/* of HTTP; 0: no answer */
 	int64_t retry_after_s;		/* 0: not said */
 	char kept[GUARD_KEPT + 1];	/* the body's beginning, ended by a zero */
@@ -44,12 +45,13 @@ struct guard_call {
 
 /* Sets a handle up for `url`, with all bounds on it. -1, `why` is filled: the URL is not allowed. The call stays where it is until guard_close. */
 int guard_open(const struct guard *, struct guard_call *, const char *url) WARN_UNUSED;
+/* Has `multi` run it; `mark` comes with what it tells of it. `ca`: PEM bytes instead of the system's authorities, copied; or NULL. */
+int guard_begin(struct guard_call *, CURLM *multi, void *mark, const char *ca) WARN_UNUSED;
 /* After curl is done with it: fills in what came back. 0: an HTTP answer that is whole; -1: none, `why` says it. */
 int guard_settle(struct guard_call *, CURLcode) WARN_UNUSED;
 void guard_close(struct guard_call *);
 
-/* PEM bytes instead of the system's authorities; a client's certificate and key. They are copied. */
-int guard_trust(struct guard_call *, const char *ca) WARN_UNUSED;
+/* A client's certificate, in PEM, and key. They are copied. */
 int guard_present(struct guard_call *, const char *certificate, struct slice key) WARN_UNUSED;
 
 #endif

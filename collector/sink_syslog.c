@@ -81,8 +81,6 @@ open_link(const struct sink *sink, const struct sink_ground *ground, char *why)
 static void
 disconnect(struct syslog *s)
 {
-	if (s->call.curl != NULL)
-		curl_multi_remove_handle(s->link.ground->multi, s->call.curl);
 	guard_close(&s->call);
 	s->socket = CURL_SOCKET_BAD;
 	s->connecting = s->blocked = false;
@@ -113,10 +111,8 @@ begin_connect(struct syslog *s)
 			curl_easy_setopt(c, CURLOPT_TCP_KEEPALIVE, 1L) == CURLE_OK &&
 			curl_easy_setopt(c, CURLOPT_TCP_KEEPIDLE, 15L) == CURLE_OK &&
 			curl_easy_setopt(c, CURLOPT_TCP_KEEPINTVL, 5L) == CURLE_OK &&
-			(sink->ca == NULL || guard_trust(&s->call, sink->ca) == 0) &&
 			(sink->certificate == NULL || guard_present(&s->call, sink->certificate, sink->secret) == 0) &&
-			curl_easy_setopt(c, CURLOPT_PRIVATE, &s->link) == CURLE_OK &&
-			curl_multi_add_handle(s->link.ground->multi, c) == CURLM_OK;
+			guard_begin(&s->call, s->link.ground->multi, &s->link, sink->ca) == 0;
 	return s->connecting;
 }
 

@@ -87,8 +87,6 @@ sign(struct webhook *w)
 static void
 end_call(struct webhook *w)
 {
-	if (w->call.curl != NULL)
-		curl_multi_remove_handle(w->link.ground->multi, w->call.curl);
 	guard_close(&w->call);
 	curl_slist_free_all(w->headers);
 	w->headers = NULL;
@@ -102,12 +100,10 @@ begin_call(struct webhook *w)
 
 	/* An empty Expect: no waiting for permission to send a large body. */
 	return add_header(w, sink->batch == 1 ? "Content-Type: " CLOUDEVENT_TYPE : "Content-Type: " CLOUDEVENTS_TYPE) &&
-	       add_header(w, "Expect:") && sign(w) && (sink->ca == NULL || guard_trust(&w->call, sink->ca) == 0) &&
-	       curl_easy_setopt(c, CURLOPT_HTTPHEADER, w->headers) == CURLE_OK &&
+	       add_header(w, "Expect:") && sign(w) && curl_easy_setopt(c, CURLOPT_HTTPHEADER, w->headers) == CURLE_OK &&
 	       curl_easy_setopt(c, CURLOPT_POSTFIELDS, w->body.at) == CURLE_OK &&
 	       curl_easy_setopt(c, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)w->body.len) == CURLE_OK &&
-	       curl_easy_setopt(c, CURLOPT_PRIVATE, &w->link) == CURLE_OK &&
-	       curl_multi_add_handle(w->link.ground->multi, c) == CURLM_OK;
+	       guard_begin(&w->call, w->link.ground->multi, &w->link, sink->ca) == 0;
 }
 
 static void

@@ -132,11 +132,11 @@ def test_who_is_told(system):
     """The operator of all; a tenant's feed of nothing but what impairs the service, and of that neither why nor by whom."""
     sql = system.database.sql
     assert sql("SELECT DISTINCT tenant_id FROM event WHERE data ->> 'policy' IN ('disk', 'certificate')") == [(None,)]
-    sql("SELECT report_trouble('broker', 'one', 'a secret')", role="fleetstate_ingest")
-    assert sql("SELECT tenant_id, data -> 'reasons' FROM event WHERE data ->> 'policy' = 'broker' ORDER BY event_id") == [(None, ["a secret"]), (1, [])]
-    alert = system.database.one("SELECT alert_id FROM alert_item WHERE policy = 'broker'")
+    sql("SELECT report_trouble('outbox-lag', 'test', 'a secret')", role="fleetstate_ingest")
+    assert sql("SELECT tenant_id, data -> 'reasons' FROM event WHERE data ->> 'policy' = 'outbox-lag' ORDER BY event_id") == [(None, ["a secret"]), (1, [])]
+    alert = system.database.one("SELECT alert_id FROM alert_item WHERE policy = 'outbox-lag'")
     system.database.cli("alert", "comment", alert, "mine")
     system.database.cli("alert", "acknowledge", alert, "--comment", "mine")
-    assert sql("SELECT type, data ? 'comment', data ? 'by' FROM event WHERE data ->> 'policy' = 'broker' AND tenant_id = 1 ORDER BY event_id") == [
+    assert sql("SELECT type, data ? 'comment', data ? 'by' FROM event WHERE data ->> 'policy' = 'outbox-lag' AND tenant_id = 1 ORDER BY event_id") == [
         ("alert.opened", False, False), ("alert.acknowledged", False, False)]
-    sql("SELECT report_trouble('broker', 'one', NULL)", role="fleetstate_ingest")
+    sql("SELECT report_trouble('outbox-lag', 'test', NULL)", role="fleetstate_ingest")
