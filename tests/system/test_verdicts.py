@@ -1,4 +1,4 @@
-"""Verdicts on real parts: from a report to posture, alert and event; hysteresis, groups, maintenance, silence, the system's own troubles."""
+"""Verdicts on real parts: from a report to posture, alert and event; hysteresis, groups, maintenance, labels. Silence of many is test_thousand.py's."""
 
 import json
 import pathlib
@@ -9,7 +9,7 @@ import psycopg2
 import pytest
 import requests
 
-from ingesting import Collector, System, await_true
+from ingesting import System, await_true
 from parts import Database
 import device as wire  # found through ingesting
 
@@ -599,63 +599,3 @@ def test_changed_rules_reach_devices_while_events_are_numbered_and_sent(system):
     db.sql("SELECT policy_delete('own', 'test') FROM set_config('fleetstate.tenant', '1', true)")
     await_true(lambda: of(system, device) == ("operational", []), "its end", 30)
     db.sql("DELETE FROM sink WHERE sink_id = %s", (sink,))
-
-
-def test_silence_outages_and_a_restart(system):
-    """A thousand devices: a broker that is away for five intervals is one alert, fifty that fall silent are one, a restart is none."""
-    db = system.database
-    db.sql("INSERT INTO device (tenant_id, ueid, lifecycle) SELECT tenant_id, decode('01ff' || lpad(to_hex(i), 30, '0'), 'hex'), 'active'"
-           " FROM generate_series(1, 1000) i, tenant")
-    db.sql("INSERT INTO device_hot (device_id, tenant_id, hi, epoch, interval_s, last_seen) SELECT d.device_id, d.tenant_id, 1, 1, 3, now() FROM device d"
-           " WHERE NOT EXISTS (SELECT FROM device_hot h WHERE h.device_id = d.device_id)")
-    db.sql("UPDATE device_hot SET interval_s = 86400 WHERE interval_s <> 3")
-    many, number = "d.ueid BETWEEN '\\x01ff0000' AND '\\x01ff0001'", "get_byte(d.ueid, 15) * 256 + get_byte(d.ueid, 16)"
-    heard = f"UPDATE device_hot h SET last_seen = now() FROM device d WHERE d.device_id = h.device_id AND {many}"
-    stop, lull = threading.Event(), threading.Event()
-
-    def beat():  # what a thousand devices' quiet reports write
-        while not stop.wait(1):
-            if not lull.is_set():
-                db.sql(f"{heard} AND {number} > %s", (quiet[0],))
-
-    quiet = [0]
-    beating = threading.Thread(target=beat)
-    beating.start()
-    try:
-        def opened():
-            return db.sql("SELECT type, data->>'policy', data->>'devices' FROM event WHERE tenant_id = 1 AND type IN ('alert.opened', 'alert.reopened')"
-                          " AND event_id > %s ORDER BY event_id", (since,))
-
-        since = db.one("SELECT max(event_id) FROM event")
-        lull.set()
-        system.broker.stop()
-        await_true(lambda: opened() != [], "the outage's alert", 30)
-        await_true(lambda: db.one("SELECT now() > max(last_seen) + interval '15 s' FROM device_hot WHERE interval_s = 3"), "five intervals", 40)
-        assert [row[:2] for row in opened()] == [("alert.opened", "broker")]
-        assert db.one("SELECT count(*) FROM device WHERE posture = 'silent'") == 0
-        system.broker.start()
-        lull.clear()
-        await_true(lambda: alerts(db, "policy = 'broker'")[-1][1] == "resolved", "the outage's end", 60)
-        assert [row[:2] for row in opened()] == [("alert.opened", "broker")]
-
-        since = db.one("SELECT max(event_id) FROM event")
-        system.collector.stop()
-        system.collector = Collector(system.directory, db, system.broker, **{k: v for k, v in system.collector.settings.items()
-                                                                            if k in ("silence_min", "policy_ms")}).start()
-        await_true(system.collector.is_ready, "readiness", 60)
-        await_true(lambda: db.one("SELECT count(*) FROM collector") == 1, "the lease")
-        # Until it has looked for silence with all of them heard for three intervals, between two of our own messages.
-        restarted = db.one("SELECT now()")
-        await_true(lambda: db.one("SELECT now() > %s + interval '18 s'", (restarted,)), "looks for silence", 60)
-        assert opened() == []
-
-        quiet[0] = 50
-        await_true(lambda: db.one("SELECT count(*) FROM device WHERE posture = 'silent'") == 50, "silence", 60)
-        assert [a[3] for a in alerts(db, "policy = 'silent' AND state <> 'resolved'")] == [50]
-        assert [row[1] for row in opened()] == ["silent"]
-        quiet[0] = 0
-        await_true(lambda: db.one("SELECT count(*) FROM device WHERE posture = 'silent'") == 0, "their return", 60)
-        assert alerts(db, "policy = 'silent' AND state <> 'resolved'") == []
-    finally:
-        stop.set()
-        beating.join()
