@@ -129,6 +129,10 @@ answer_session(struct response *response, struct slice item, const char *session
 {
 	char csrf[TOKEN_SIZE];
 
+	if (item.at == NULL) { /* revoked meanwhile */
+		response_problem(response, PROBLEM_UNAUTHORIZED, "%s", "");
+		return;
+	}
 	response_json(response, (struct slice){item.at, item.len - 1});
 	if (session != NULL) {
 		session_csrf(session, csrf);

@@ -298,13 +298,14 @@ check_name(X509 *leaf, const char *name)
 	return same ? REASON_OK : REASON_CERTIFICATE_NAME;
 }
 
-/* An issuer without a list revoked nothing that we know of. */
+/* An issuer without a list revoked nothing that we know of; one whose time is over, or begins after the message came, goes on naming what it names. */
 static int
 pass_over(int ok, X509_STORE_CTX *context)
 {
 	int error = X509_STORE_CTX_get_error(context);
 
-	if (ok == 1 || (error != X509_V_ERR_UNABLE_TO_GET_CRL && error != X509_V_ERR_CRL_HAS_EXPIRED))
+	if (ok == 1 || (error != X509_V_ERR_UNABLE_TO_GET_CRL && error != X509_V_ERR_CRL_HAS_EXPIRED &&
+			error != X509_V_ERR_CRL_NOT_YET_VALID))
 		return ok;
 	X509_STORE_CTX_set_error(context, X509_V_OK);
 	return 1;

@@ -15,6 +15,8 @@
 #define STRANGERS (ENTRIES / 16) /* of these: whose credential is not good */
 #define PERIOD_MS 5000
 #define TENANT_SIZE 64
+#define TRIES 5 /* of a book, before it is asked whether the database answers at all */
+#define WHY_SIZE 128
 
 struct entry {
 	/* What makes two of them equal. */
@@ -41,6 +43,7 @@ struct journal {
 	pthread_cond_t wake;
 	bool stop;
 	struct book *open, *closed; /* what is being filled; what is being written */
+	unsigned failures; /* to write the closed one */
 };
 
 static const char *
@@ -106,6 +109,16 @@ enter(struct book *book, const struct entry *fresh)
 	entry->last_us = fresh->last_us;
 }
 
+/* Whoever asks writes what he likes there: only what may be a tenant's name is kept. */
+static void
+keep_tenant(char kept[TENANT_SIZE], const char *tenant)
+{
+	size_t len = tenant == NULL ? 0 : strspn(tenant, "abcdefghijklmnopqrstuvwxyz0123456789-");
+
+	if (len > 0 && len < TENANT_SIZE && tenant[len] == '\0')
+		memcpy(kept, tenant, len);
+}
+
 void
 journal_note(struct journal *j, const struct request *request, unsigned status)
 {
@@ -116,8 +129,7 @@ journal_note(struct journal *j, const struct request *request, unsigned status)
 	memset(&fresh, 0, sizeof fresh); /* padding is compared, too */
 	memcpy(fresh.what.hash, request->token, sizeof fresh.what.hash);
 	memcpy(fresh.what.hint, request->hint, sizeof fresh.what.hint);
-	if (request->tenant != NULL)
-		memcpy(fresh.what.tenant, request->tenant, strnlen(request->tenant, TENANT_SIZE - 1));
+	keep_tenant(fresh.what.tenant, request->tenant);
 	memcpy(fresh.what.source, request->source, strlen(request->source));
 	memcpy(fresh.what.target, request->noted, strlen(request->noted));
 	fresh.what.kind = kind_of(request, status);
@@ -199,10 +211,24 @@ write_book(struct journal *j, const struct book *book)
 	return rc;
 }
 
+/* A database that answers but does not take it never will: the log tells that something is lost, and goes on. */
+static void
+give_up(struct journal *j)
+{
+	uint64_t lost = j->closed->lost + j->closed->len;
+
+	log_error("journal: the database refuses entries=%zu of the audit log: they are lost", j->closed->len);
+	counter_add(COUNTER_AUDIT_LOST, (int64_t)j->closed->len);
+	memset(j->closed, 0, sizeof *j->closed);
+	j->closed->lost = lost;
+	j->failures = 0;
+}
+
 /* Only when the one before is written is the next one closed: until then what does not fit is lost, and counted. */
 static void
 turn(struct journal *j)
 {
+	char why[WHY_SIZE];
 	struct book *full;
 
 	if (j->closed->len == 0 && j->closed->lost == 0) {
@@ -214,10 +240,14 @@ turn(struct journal *j)
 	}
 	if (j->closed->len == 0 && j->closed->lost == 0)
 		return;
-	if (write_book(j, j->closed) == 0)
+	if (write_book(j, j->closed) == 0) {
 		memset(j->closed, 0, sizeof *j->closed);
-	else
+		j->failures = 0;
+	} else if (++j->failures < TRIES || !query_ready(j->pool, why)) {
 		log_error("journal: the audit log can't be written; it is tried again");
+	} else {
+		give_up(j);
+	}
 }
 
 static void *

@@ -208,6 +208,7 @@ answer_error(struct request *request, struct response *response, enum query quer
 		{"FS412", PROBLEM_PRECONDITION_FAILED, NULL},
 		{"22007", PROBLEM_BAD_PARAMETER, "There is no such time."},
 		{"22008", PROBLEM_BAD_PARAMETER, "There is no such time."},
+		{"22009", PROBLEM_BAD_PARAMETER, "There is no such time."},
 		{"57014", PROBLEM_TIMEOUT, "The query took longer than " STATEMENT_TIMEOUT ". Narrow its filters."},
 	};
 	const char *state = PQresultErrorField(res, PG_DIAG_SQLSTATE);

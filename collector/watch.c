@@ -85,7 +85,8 @@ static const struct statement statements[] = {
 		" (SELECT sum(hashtextextended(trust_anchor_id || encode(issuer, 'hex') || loaded_at, 0)) FROM crl))", 0},
 	[FRESH] = {"fresh_keys",
 		"SELECT d.ueid, k.kid, k.chain[1], k.chain[2], k.chain[3] FROM device_key k JOIN device d ON d.device_id = k.device_id"
-		" WHERE k.status <> 'revoked' AND k.enrolled_at >= (SELECT max(loaded_at) - interval '1 minute' FROM crl)", 0},
+		" WHERE k.status <> 'revoked' AND EXISTS (SELECT FROM crl c WHERE k.enrolled_at BETWEEN c.loaded_at - interval '1 minute'"
+		" AND c.loaded_at + interval '10 minutes')", 0},
 	[REVOKE] = {"revoke_key", "SELECT revoke_key($1::bytea, $2::bytea, 'named by its authority''s list')", 2},
 };
 /* clang-format on */

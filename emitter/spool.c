@@ -320,8 +320,11 @@ append_record(struct spool *s, const struct spool_record *record, struct slice m
 	}
 	/* What reached the disk is unknown, so nothing is put behind it. */
 	int why = errno;
-	if (ftruncate(s->active, at) != 0 || fdatasync(s->active) != 0)
+	if (ftruncate(s->active, at) != 0 || fdatasync(s->active) != 0) {
 		g->sealed = true;
+		if (s->unsynced)
+			shelf_close_active(s); /* so that the group's records are written anew, as spool_sync says */
+	}
 	errno = why;
 	return -1;
 }

@@ -148,7 +148,10 @@ BEGIN
 		RETURN false;
 	END IF;
 	PERFORM lock_verdicts(ARRAY[d.device_id]);
-	SELECT * INTO d FROM device x WHERE x.device_id = d.device_id FOR NO KEY UPDATE;
+	SELECT * INTO d FROM device x WHERE x.device_id = d.device_id AND acts_on(x.tenant_id) FOR NO KEY UPDATE;
+	IF NOT FOUND THEN
+		RETURN false;
+	END IF;
 	fresh := ARRAY(SELECT l FROM unnest(d.labels) l WHERE NOT changes ? split_part(l, '=', 1)
 		UNION ALL SELECT key || '=' || (value #>> '{}') FROM jsonb_each(changes) x (key, value) WHERE value <> 'null' ORDER BY 1);
 	IF cardinality(fresh) > 16 THEN

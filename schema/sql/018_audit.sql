@@ -65,7 +65,9 @@ BEGIN
 	entry := coalesce((SELECT w.who FROM audit_who(token_hash) w), '{}')
 		|| jsonb_build_object('kind', 'change', 'method', method, 'target', target, 'address', address);
 	n := audit_append(mine, now(), entry);
-	INSERT INTO event (tenant_id, type, data) SELECT mine, 'audit.change', entry || jsonb_build_object('number', n) WHERE mine IS NOT NULL;
+	-- Viewers read the feed: from where and with which credential is for the log's own readers.
+	INSERT INTO event (tenant_id, type, data) SELECT mine, 'audit.change', (entry - '{address,token,session}'::text[]) || jsonb_build_object('number', n)
+		WHERE mine IS NOT NULL;
 	RETURN n;
 END $$;
 
