@@ -1,6 +1,7 @@
 """Policies: the packs hold what they promise, bad predicates are refused where they are bad, and trying one costs little."""
 
 import json
+import re
 import time
 
 import psycopg2
@@ -57,13 +58,47 @@ def test_every_key_element_is_judged():
     assert judged == set(ELEMENTS) and len(ELEMENTS) == 22
 
 
+MEMBER = r'(?:\."[^"]+"|\.[A-Za-z_0-9]+(?!\w*\()|\[\*\])'
+
+
+def table_of_paths():
+    """Every path that the table of facts gives a document, members of lists' rows and of key elements included; and the texts that a status may be."""
+    table = (ROOT / "schema/facts.def").read_text()
+    topics = dict(re.findall(r'^TOPIC\((\w+), \d+, "([^"]+)"', table, re.M))
+    fields = re.findall(r'^FIELD\((\w+), "([^"]+)"', table, re.M)
+    paths = set()
+    for topic, name, kind, record in re.findall(r'^FACT\((\w+), \w+, \d+, "([^"]+)", (\w+)(?:\((\w+)\))?', table, re.M):
+        fact = (topics[topic], name)
+        members = {"STATUS": [("status",), ("why",)], "LIST": [("[*]",)] + [("[*]", field) for row, field in fields if row == record], "TEXTS": [("[*]",)]}
+        paths |= {fact} | {fact + member for member in members.get(kind, [])}
+    return paths
+
+
+def named_paths(when):
+    """The whole paths of a predicate; what a filter says of @ is of the path before it."""
+    def cut(path):
+        return tuple(word.strip('."') for word in re.findall(MEMBER, path))
+
+    unquoted = re.sub(r'(like_regex|==|!=) "(?:[^"\\]|\\.)*"', "", when)
+    named = [cut(path) for path in re.findall(rf"\$((?:{MEMBER})*)", unquoted)]
+    for path, inner in re.findall(rf"\$((?:{MEMBER})+) \? \((.*)\)", unquoted):
+        named += [cut(path) + cut(own) for own in re.findall(rf"@((?:{MEMBER})*)", inner)]
+    return named
+
+
 def test_facts_that_policies_name_are_in_the_table():
-    import re
-    facts = set(re.findall(r'^FACT\((\w+), \w+, \d+, "([^"]+)"', (ROOT / "schema/facts.def").read_text(), re.M))
-    known = {f"{topic.lower()}.{name}" for topic, name in facts}
+    known = table_of_paths()
+    assert ("interfaces", "sockets", "[*]", "port") in known and ("elements", "DI.1", "status") in known
     for _, one in POLICIES:
-        named = set(re.findall(r'\$\.([a-z]+)\."?([A-Za-z_0-9]+(?:\.\d)?)"?', one["when"]))
-        assert {f"{t}.{n}" for t, n in named} <= known, one["id"]
+        named = named_paths(one["when"])
+        assert named and set(named) <= known, (one["id"], set(named) - known)
+
+
+@pytest.mark.parametrize("when", [
+    'strict $.elements."DI.1".status == "off" || $.elements."DI.1".judged == true', "strict $.access.no_such == 1", "strict $.access.ssh.deeper == 1",
+    "strict exists($.interfaces.sockets[*] ? (@.protocol == \"tcp\" && @.ports == 23))", "strict $.no_such.size() > 0"])
+def test_a_path_that_no_device_fills_is_found(when):
+    assert set(named_paths(when)) - table_of_paths()
 
 
 def test_the_command_line_tries_a_pack(db, tmp_path):
