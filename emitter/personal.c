@@ -6,6 +6,7 @@
 #include <openssl/rand.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 #include <unistd.h>
 
 #include "emitter/durable.h"
@@ -89,29 +90,76 @@ personal_text(const struct personal *p, const char *text, char out[PERSONAL_HASH
 
 /* ---- all facts ---- */
 
-/* "alice sudo" as "hmac:0123456789abcdef sudo". */
-static void
-veil(const struct personal *p, struct slice text, char out[LIMIT_TEXT + PERSONAL_HASH])
+/* Words that name nobody, by fact: all others are hashed, those of a fact that is not here without exception. */
+static const struct {
+	enum fact fact;
+	const char *words[16];
+} public_words[] = {
+	{FACT_CONFIGURATION_ADMINISTRATORS,
+	 {"sudo", "doas", "polkit", "group", "for", "some", "commands", "without", "password"}},
+	{FACT_ACCESS_SSH_MATCH,
+	 {"user", "group", "host", "address", "localaddress", "localport", "rdomain", "tagged", "canonical", "final"}},
+};
+
+static bool
+names_nobody(enum fact fact, struct slice word)
 {
-	const uint8_t *blank = memchr(text.at, ' ', text.len);
-	size_t name = blank ? (size_t)(blank - text.at) : text.len;
+	for (size_t i = 0; i < sizeof public_words / sizeof public_words[0]; i++)
+		for (size_t k = 0; public_words[i].fact == fact && k < 16 && public_words[i].words[k]; k++)
+			if (strlen(public_words[i].words[k]) == word.len &&
+			    strncasecmp(public_words[i].words[k], (const char *)word.at, word.len) == 0)
+				return true;
+	return false;
+}
+
+/* Whom a text is about ends with ": " where something is said of him: "user bob: maxauthtries 9". */
+static size_t
+about(struct slice text)
+{
+	for (size_t i = text.len; i > 1; i--)
+		if (text.at[i - 2] == ':' && text.at[i - 1] == ' ')
+			return i - 2;
+	return text.len;
+}
+
+/* "alice sudo" as "hmac:0123456789abcdef sudo". What has no room is left out, a word as a whole. */
+static void
+veil(const struct personal *p, enum fact fact, struct slice text, char out[LIMIT_SENT_TEXT + 1])
+{
+	size_t end = fact == FACT_ACCESS_SSH_MATCH ? about(text) : text.len, len = 0, word;
+	const size_t room = LIMIT_SENT_TEXT - (text.len - end);
 	char hashed[PERSONAL_HASH];
 
-	hash(p, (struct slice){text.at, name}, hashed);
-	snprintf(out, LIMIT_TEXT + PERSONAL_HASH, "%s%.*s", hashed, (int)(text.len - name),
-		 (const char *)text.at + name);
+	for (size_t at = 0; at < end; at += word + 1) {
+		const uint8_t *blank = memchr(text.at + at, ' ', end - at);
+		struct slice one = {text.at + at, blank ? (size_t)(blank - text.at) - at : end - at};
+
+		word = one.len;
+		if (word > 0 && !names_nobody(fact, one)) {
+			hash(p, one, hashed);
+			one = (struct slice){(const uint8_t *)hashed, strlen(hashed)};
+		}
+		if (len + (at > 0) + one.len > room)
+			break;
+		if (at > 0)
+			out[len++] = ' ';
+		memcpy(out + len, one.at, one.len);
+		len += one.len;
+	}
+	memcpy(out + len, text.at + end, text.len - end);
+	out[len + text.len - end] = '\0';
 }
 
 static void
 veil_texts(const struct personal *p, const struct facts *facts, enum fact fact, struct facts *told)
 {
-	char text[LIMIT_TEXT + PERSONAL_HASH];
+	char text[LIMIT_SENT_TEXT + 1];
 	struct slice one;
 	size_t at = 0;
 
 	facts_begin_list(told, fact);
 	while (facts_next_text(facts, fact, &at, &one)) {
-		veil(p, one, text);
+		veil(p, fact, one, text);
 		facts_add_text(told, fact, text);
 	}
 }
@@ -132,7 +180,7 @@ apply(const struct personal *p, const struct facts *facts, enum fact fact, struc
 {
 	const char *type = fact_row(fact)->type;
 	bool text = strcmp(type, "TEXT") == 0, texts = strcmp(type, "TEXTS") == 0;
-	char veiled[LIMIT_TEXT + PERSONAL_HASH];
+	char veiled[LIMIT_SENT_TEXT + 1];
 
 	if (!facts_has(facts, fact) || (!text && !texts && strncmp(type, "LIST", 4) != 0))
 		return;
@@ -143,7 +191,7 @@ apply(const struct personal *p, const struct facts *facts, enum fact fact, struc
 	} else {
 		const char *own = facts_text(facts, fact);
 
-		veil(p, (struct slice){(const uint8_t *)own, strlen(own)}, veiled);
+		veil(p, fact, (struct slice){(const uint8_t *)own, strlen(own)}, veiled);
 		facts_set_text(told, fact, veiled);
 	}
 }

@@ -25,8 +25,8 @@ struct personal {
 int personal_open(struct personal *, const char *way, const char *state_dir, char *error) WARN_UNUSED;
 /* A person's name or address as it may be told; NULL when it may not be. */
 const char *personal_text(const struct personal *, const char *text, char hash[PERSONAL_HASH]);
-/* Makes `told` what `facts` are, as they may be told. Lists keep their length; only the first word of a text is a name, "alice sudo". What is left out
-   says how much that was. -1: memory ran out. */
+/* Makes `told` what `facts` are, as they may be told. Lists keep their length; of a text all words are hashed but the few that name nobody, "alice
+   sudo". What is left out says how much that was. -1: memory ran out. */
 int personal_apply(const struct personal *, const struct facts *facts, struct facts *told) WARN_UNUSED;
 
 #endif

@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include "emitter/personal.h"
+#include "schema/limits.h"
 
 static char directory[256], error[256];
 
@@ -43,6 +44,18 @@ remove_directory(void **state)
 	return rmdir(directory);
 }
 
+/* What stands in a report when "bob" is hashed: its words are told apart by what sshd knows, not by their place. */
+static const struct {
+	const char *text, *kept[3], *hidden;
+} matched[] = {
+	{"User bob: passwordauthentication yes", {"User hmac:", ": passwordauthentication yes"}, "bob"},
+	{"Address 10.0.0.0/8: maxauthtries 9", {"Address hmac:", ": maxauthtries 9"}, "10.0"},
+	{"user bob,carol host h.example: maxauthtries 8", {"user hmac:", " host hmac:", ": maxauthtries 8"}, "example"},
+	{"User two words: permitrootlogin yes", {"User hmac:", " hmac:", ": permitrootlogin yes"}, "words"},
+	{"Group user: dave: maxauthtries 7", {"Group hmac:", ": maxauthtries 7"}, "dave"},
+	{"erin", {"hmac:"}, "erin"},
+};
+
 static struct facts *
 some_facts(void)
 {
@@ -56,6 +69,11 @@ some_facts(void)
 	facts_begin_list(facts, FACT_ACCESS_USABLE);
 	facts_add_text(facts, FACT_ACCESS_USABLE, "alice");
 	facts_begin_list(facts, FACT_ACCESS_EMPTY_PASSWORD);
+	facts_begin_list(facts, FACT_ACCESS_WEAK_PASSWORD_HASH);
+	facts_add_text(facts, FACT_ACCESS_WEAK_PASSWORD_HASH, "carol of sales");
+	facts_begin_list(facts, FACT_ACCESS_SSH_MATCH);
+	for (size_t i = 0; i < sizeof matched / sizeof matched[0]; i++)
+		facts_add_text(facts, FACT_ACCESS_SSH_MATCH, matched[i].text);
 	facts_unknown(facts, FACT_ACCESS_SECOND_ROOT, "etc/passwd may not be read");
 	facts_set_text(facts, FACT_OS_KERNEL, "6.1");
 	return facts;
@@ -130,6 +148,48 @@ hashed_they_keep_their_number_and_what_is_not_a_name(void **state)
 }
 
 static void
+what_a_match_block_loosens_is_told_of_nobody(void **state)
+{
+	struct facts *told = told_by("hash", directory);
+
+	(void)state;
+	assert_int_equal(facts_count(told, FACT_ACCESS_SSH_MATCH), sizeof matched / sizeof matched[0]);
+	for (size_t i = 0; i < sizeof matched / sizeof matched[0]; i++) {
+		for (size_t k = 0; k < 3 && matched[i].kept[k]; k++)
+			assert_true(lists(told, FACT_ACCESS_SSH_MATCH, matched[i].kept[k]));
+		assert_false(lists(told, FACT_ACCESS_SSH_MATCH, matched[i].hidden));
+	}
+	assert_false(lists(told, FACT_ACCESS_SSH_MATCH, "bob") || lists(told, FACT_ACCESS_SSH_MATCH, "carol"));
+	assert_false(lists(told, FACT_ACCESS_WEAK_PASSWORD_HASH, "sales"));
+	facts_free(told);
+	told = told_by("omit", directory);
+	assert_string_equal(facts_why(told, FACT_ACCESS_SSH_MATCH), "personal: left out, 6 of them");
+	facts_free(told);
+}
+
+static void
+what_has_no_room_leaves_no_name(void **state)
+{
+	struct facts *facts = facts_new(), *told = facts_new();
+	struct personal personal;
+	char text[LIMIT_SENT_TEXT + 1] = "user ";
+
+	(void)state;
+	for (size_t i = 0; i < 60; i++)
+		strcat(text, "b ");
+	strcat(text, "bob: maxauthtries 9");
+	facts_begin_list(facts, FACT_ACCESS_SSH_MATCH);
+	facts_add_text(facts, FACT_ACCESS_SSH_MATCH, text);
+	assert_int_equal(personal_open(&personal, "hash", NULL, error), 0);
+	assert_int_equal(personal_apply(&personal, facts, told), 0);
+	assert_true(lists(told, FACT_ACCESS_SSH_MATCH, "user hmac:") &&
+		    lists(told, FACT_ACCESS_SSH_MATCH, ": maxauthtries 9"));
+	assert_false(lists(told, FACT_ACCESS_SSH_MATCH, "bob") || lists(told, FACT_ACCESS_SSH_MATCH, " b "));
+	facts_free(facts);
+	facts_free(told);
+}
+
+static void
 another_device_hashes_otherwise(void **state)
 {
 	struct facts *one = told_by("hash", NULL), *other = told_by("hash", NULL);
@@ -194,6 +254,8 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(kept_as_they_are),
 		cmocka_unit_test(hashed_they_keep_their_number_and_what_is_not_a_name),
+		cmocka_unit_test(what_a_match_block_loosens_is_told_of_nobody),
+		cmocka_unit_test(what_has_no_room_leaves_no_name),
 		cmocka_unit_test(another_device_hashes_otherwise),
 		cmocka_unit_test(left_out_they_say_how_many),
 		cmocka_unit_test(a_name_of_an_event),
