@@ -1,4 +1,4 @@
-/* Any line of mountinfo and of fstab. */
+/* Any line of mountinfo, of fstab, of crypttab and of /proc/swaps. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,7 +17,8 @@ within(struct slice part, struct slice whole)
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	struct slice text = {data, size}, line;
+	struct slice text = {data, size}, line, path;
+	struct crypt_volume volume;
 	struct mount entry;
 	struct mount mount;
 	char point[64];
@@ -34,6 +35,17 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			within(entry.source, line);
 			(void)mount_option(entry.options, "ro");
 		}
+		if (crypttab_parse(line, &volume)) {
+			within(volume.name, line);
+			within(volume.device, line);
+			if (volume.key.len > 0)
+				within(volume.key, line);
+			if (volume.options.len > 0)
+				within(volume.options, line);
+			(void)mount_option(volume.options, "luks");
+		}
+		if (swap_parse(line, &path))
+			within(path, line);
 	}
 	return 0;
 }
