@@ -332,6 +332,78 @@ def test_personal_facts_go_by_the_makers_way(tmp_path, way):
         assert state["unknown"]["device.hostname"] == "personal: left out"
 
 
+
+PERSONAL = {
+    "an account": "alice-of-acme", "a member of a mighty group": "bob-of-acme", "who has no password": "carol-of-acme", "a second root": "dave-of-acme",
+    "whose hash is weak": "erin-of-acme", "a sudoer": "frank-of-acme", "a sudoer's group": "smiths-of-acme", "whom sshd lets in": "grace-of-acme",
+    "from where": "198.51.100.0/24", "whom doas lets in": "heidi-of-acme", "whom polkit asks": "ivan-of-acme", "whose log-in failed": "judy-of-acme",
+    "from where it failed": "203.0.113.77", "who logged in": "kim-of-acme", "whence": "203.0.113.78", "who used sudo": "leo-of-acme", "the host": "host-of-acme",
+}
+LOG = """\
+Nov 26 10:00:01 host-of-acme sshd[11]: Failed password for judy-of-acme from 203.0.113.77 port 4711 ssh2
+Nov 26 10:00:02 host-of-acme sshd[12]: Accepted password for kim-of-acme from 203.0.113.78 port 4712 ssh2
+Nov 26 10:00:03 host-of-acme sudo: leo-of-acme : TTY=pts/0 ; PWD=/ ; USER=root ; COMMAND=/bin/true
+"""
+
+
+def people(ns):
+    """A machine whose every personal fact names somebody."""
+    alone = {"alice": 2001, "bob": 2002, "carol": 2003, "dave": 0, "erin": 2005}
+    with open(ns.path("/etc/passwd"), "a") as passwd, open(ns.path("/etc/shadow"), "a") as shadow:
+        for (name, uid), field in zip(alone.items(), ("$6$salt$" + "a" * 86, "!", "", "!", "$1$salt$" + "a" * 22)):
+            passwd.write(f"{name}-of-acme:x:{uid}:{uid}::/home/{name}:/bin/sh\n")
+            shadow.write(f"{name}-of-acme:{field}:19000:0:99999:7:::\n")
+    with open(ns.path("/etc/group"), "a") as group:
+        group.write("docker:x:2999:bob-of-acme\n")
+    for program in "sudo", "doas":
+        if not ns.path(f"/usr/bin/{program}").exists():
+            ns.write(f"/usr/bin/{program}", "#!/bin/sh\n", 0o755)
+    ns.write("/etc/sudoers", "frank-of-acme ALL=(ALL) NOPASSWD: ALL\n%smiths-of-acme ALL=(ALL) ALL\n", 0o440)
+    ns.write("/etc/doas.conf", "permit nopass heidi-of-acme\n")
+    ns.write("/etc/polkit-1/rules.d/40-who.rules", 'polkit.addAdminRule(function(a, s) { return ["unix-user:ivan-of-acme"]; });\n')
+    ns.write("/etc/ssh/sshd_config", "PasswordAuthentication no\nMaxAuthTries 3\nMatch User grace-of-acme\n  PasswordAuthentication yes\n"
+             "Match Address 198.51.100.0/24\n  MaxAuthTries 9\n")
+    ns.run("hostname", "host-of-acme")
+
+
+def texts(value):
+    """Every text in a report, also in what is nested."""
+    if isinstance(value, dict):
+        return [text for pair in value.items() for one in pair for text in texts(one)]
+    if isinstance(value, (list, tuple)):
+        return [text for one in value for text in texts(one)]
+    return [value.decode(errors="replace") if isinstance(value, bytes) else str(value)]
+
+
+@needs_namespace
+def test_no_report_names_anybody_against_the_makers_will(broker, ns):
+    """The whole of what leaves the device, by each way: state, readings, reasons and events."""
+    people(ns)
+    log = ns.path("/var/log/auth.log")
+    log.write_text("")
+    emitter = emitter_in(ns, broker, event_delay="1s")
+    collector = Collector(broker, "obedience-personal")
+    emitter.settings.pop("user")
+    named = {}
+    for way in "keep", "hash", "omit":
+        emitter.configure(personal=way, state_dir=ns.directory / f"state-{way}")  # its own, as what waits from before is sent as it was written
+        before = len(collector.reports(emitter.ueid))
+        process = ns.start(EMITTER, "--config", emitter.config, stderr=open(ns.directory / "log", "ab"))
+
+        def said():
+            return [opened.claims for _, opened in collector.reports(emitter.ueid)[before:]]
+
+        await_true(lambda: any(device.STATE in claims for claims in said()), "a state", 60)
+        with open(log, "a") as file:
+            file.write(LOG)
+        await_true(lambda: {1, 2, 3} <= {event[0] for claims in said() for event in claims.get(device.EVENTS, ())}, "its events", 60)
+        assert ns.kill(process) == 0
+        whole = "\n".join(text for claims in said() for text in texts(claims))
+        named[way] = {what for what, word in PERSONAL.items() if word in whole}
+        assert ("hmac:" in whole) == (way == "hash") and ("personal: left out" in whole) == (way == "omit")
+    assert named == {"keep": set(PERSONAL), "hash": set(), "omit": set()}
+
+
 def test_a_configuration_of_dev_null_tells_nobody_anything():
     done = subprocess.run([EMITTER, "--config", "/dev/null", "--print"], capture_output=True, text=True, timeout=60)
     state = json.loads(done.stdout)["state"]
