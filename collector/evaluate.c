@@ -7,6 +7,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "collector/clock.h"
 #include "collector/counters.h"
 #include "collector/database.h"
 #include "schema/log.h"
@@ -32,13 +33,23 @@ static const struct statement statements[] = {
 	[LOCK] = {"lock", "SELECT pg_try_advisory_lock(8262, $1::int)", 1},
 	[UNLOCK] = {"unlock", "SELECT pg_advisory_unlock(8262, $1::int)", 1},
 	[WORK] = {"work", "SELECT revision::text, devices::text, marks::text, cardinality(devices) FROM own_work($1::int, $2::int)", 2},
-	[POLICIES] = {"policies", "SELECT policy_id FROM policy WHERE tenant_id = $1::int AND slot IS NOT NULL ORDER BY 1", 1},
+	[POLICIES] = {"policies", "SELECT policy_id FROM policy WHERE tenant_id = $1::int AND slot IS NOT NULL AND policy_id > $2::int ORDER BY 1", 2},
 	[FIND] = {"find", "SELECT own_found($1::int, $2::bigint[])", 2},
 	[OVERRUN] = {"overrun", "SELECT own_overrun($1::int)", 1},
 	[JUDGED] = {"judged", "SELECT count(*) FROM own_judged($1::int, $2::bigint, $3::bigint[], $4::bigint[], $5::int[], $6::text[], $7::bool)", 7},
 	[ENDED] = {"ended", "SELECT count(*) FROM own_ended($1::int, $2::bigint)", 2},
 };
 /* clang-format on */
+
+/* Some of a tenant's devices, on their way through its policies: as far as its time reaches in one turn, and on from there in the next. What changes
+   meanwhile changes a device's mark or the revision, so that it is judged again. */
+struct pass {
+	struct pass *next;
+	int32_t tenant;
+	char revision[24], *devices, *marks;
+	int64_t policy; /* the last one that had its turn */
+	bool complete; /* none of them took too long */
+};
 
 /* A thread with its connection. */
 struct judge_thread {
@@ -51,6 +62,7 @@ struct judge_thread {
 struct evaluate {
 	const struct settings *settings;
 	struct judge_thread rules, own;
+	struct pass *passes; /* of tenants whose policies take more than a turn: own's */
 	atomic_bool stop;
 	int64_t told; /* when progress was last logged; 0: nothing to judge anew */
 };
@@ -196,7 +208,6 @@ struct findings {
 	char policies[OWN_POLICIES_MAX * 12 + 3];
 	char seen[OWN_POLICIES_MAX * (OWN_SOME + 3) + 3];
 	size_t policies_len, seen_len;
-	bool complete;
 };
 
 static void
@@ -223,9 +234,9 @@ findings_end(struct findings *f)
 
 /* One policy over some devices, under the limit. -1: the database fails. */
 static int
-find(struct evaluate *e, const char *policy, const char *devices, struct findings *f)
+find(struct evaluate *e, const char *policy, struct pass *pass, struct findings *f)
 {
-	struct param params[2] = {text_param(policy), text_param(devices)};
+	struct param params[2] = {text_param(policy), text_param(pass->devices)};
 	char limit[64], state[6] = "";
 	PGresult *res;
 
@@ -244,66 +255,112 @@ find(struct evaluate *e, const char *policy, const char *devices, struct finding
 		PQclear(res);
 		return 0;
 	}
-	f->complete = false;
+	pass->complete = false;
 	counter_add(COUNTER_OVERRUNS, 1);
 	if (ask(&e->own, OVERRUN, &policy, 1) == 1)
 		log_warning("evaluate: a tenant's policy took too long three times and is out policy_id=%s", policy);
 	return 0;
 }
 
+/* As many policies as a turn has time for, and one at least. 1: that was all; 0: more are left; -1: the database fails. */
 static int
-find_all(struct evaluate *e, const char *tenant, const char *devices, struct findings *f)
+find_some(struct evaluate *e, const char *tenant, struct pass *pass, struct findings *f)
 {
-	PGresult *res = run(&e->own, POLICIES, &tenant, 1);
-	int rc = 0;
+	int64_t until = clock_ms() + e->settings->policy_ms;
+	char policy[24];
+	PGresult *res;
+	int i = 0, n, rc = 0;
 
+	snprintf(policy, sizeof policy, "%lld", (long long)pass->policy);
+	res = run(&e->own, POLICIES, (const char *const[]){tenant, policy}, 2);
 	if (res == NULL)
 		return -1;
-	for (int i = 0; i < PQntuples(res) && i < OWN_POLICIES_MAX && rc == 0; i++) {
-		char policy[12];
-
-		snprintf(policy, sizeof policy, "%d", (int)result_int(res, i, 0));
-		rc = find(e, policy, devices, f);
+	n = PQntuples(res);
+	while (i < n && i < OWN_POLICIES_MAX && rc == 0 && (i == 0 || clock_ms() < until)) {
+		pass->policy = result_int(res, i++, 0);
+		snprintf(policy, sizeof policy, "%d", (int)pass->policy);
+		rc = find(e, policy, pass, f);
 	}
 	PQclear(res);
 	findings_end(f);
-	return rc;
+	return rc < 0 ? -1 : i == n;
 }
 
-/* Some of its devices. Whether there are more. */
-static bool
-judge_some(struct evaluate *e, const char *tenant, struct findings *f)
+static struct pass **
+find_pass(struct evaluate *e, const char *tenant)
 {
-	char some[16], revision[24], *devices, *marks;
+	struct pass **at = &e->passes;
+
+	while (*at != NULL && (*at)->tenant != atoi(tenant))
+		at = &(*at)->next;
+	return at;
+}
+
+static void
+end_pass(struct pass **at)
+{
+	struct pass *pass = *at;
+
+	*at = pass->next;
+	free(pass->devices);
+	free(pass->marks);
+	free(pass);
+}
+
+/* False: there is nothing to do, or no way to do it. */
+static bool
+begin_pass(struct evaluate *e, const char *tenant, struct pass **at)
+{
+	char some[16], revision[24];
+	struct pass *pass = NULL;
 	PGresult *res;
-	bool more = false;
 
 	snprintf(some, sizeof some, "%d", OWN_SOME);
 	res = run(&e->own, WORK, (const char *const[]){tenant, some}, 2);
-	if (res == NULL)
-		return false;
-	if (PQntuples(res) == 1 && !result_null(res, 0, 0)) {
-		struct slice number = result_bytes(res, 0, 0), list = result_bytes(res, 0, 1),
-			     staleness = result_bytes(res, 0, 2);
+	if (res != NULL && PQntuples(res) == 1 && !result_null(res, 0, 0)) {
+		struct slice number = result_bytes(res, 0, 0), devices = result_bytes(res, 0, 1),
+			     marks = result_bytes(res, 0, 2);
 
 		snprintf(revision, sizeof revision, "%.*s", (int)number.len, (const char *)number.at);
-		if (result_null(res, 0, 1)) {
+		if (result_null(res, 0, 1))
 			(void)ask(&e->own, ENDED, (const char *const[]){tenant, revision}, 2);
-		} else {
-			devices = strndup((const char *)list.at, list.len);
-			marks = strndup((const char *)staleness.at, staleness.len);
-			memset(f, 0, sizeof *f);
-			f->complete = true;
-			if (devices != NULL && marks != NULL && find_all(e, tenant, devices, f) == 0)
-				more = ask(&e->own, JUDGED,
-					   (const char *const[]){tenant, revision, devices, marks, f->policies, f->seen,
-								 f->complete ? "t" : "f"},
-					   7) >= 0;
-			free(devices);
-			free(marks);
+		else
+			pass = calloc(1, sizeof *pass);
+		if (pass != NULL) {
+			pass->tenant = atoi(tenant);
+			strcpy(pass->revision, revision);
+			pass->devices = strndup((const char *)devices.at, devices.len);
+			pass->marks = strndup((const char *)marks.at, marks.len);
+			pass->complete = true;
+			*at = pass;
+			if (pass->devices == NULL || pass->marks == NULL)
+				end_pass(at);
 		}
 	}
 	PQclear(res);
+	return *at != NULL;
+}
+
+/* A tenant's turn. Whether there may be more to do. */
+static bool
+take_turn(struct evaluate *e, const char *tenant, struct findings *f)
+{
+	struct pass **at = find_pass(e, tenant), *pass;
+	bool more = false;
+	int found;
+
+	if (*at == NULL && !begin_pass(e, tenant, at))
+		return false;
+	pass = *at;
+	memset(f, 0, sizeof *f);
+	found = find_some(e, tenant, pass, f);
+	if (found >= 0)
+		more = ask(&e->own, JUDGED,
+			   (const char *const[]){tenant, pass->revision, pass->devices, pass->marks, f->policies,
+						 f->seen, found == 1 && pass->complete ? "t" : "f"},
+			   7) >= 0;
+	if (found == 1 || !more)
+		end_pass(at);
 	return more;
 }
 
@@ -323,7 +380,7 @@ judge_tenants(struct evaluate *e, struct findings *f)
 		snprintf(number, sizeof number, "%d", (int)result_int(res, i, 0));
 		if (ask(&e->own, LOCK, &tenant, 1) != 1)
 			continue;
-		more |= judge_some(e, tenant, f);
+		more |= take_turn(e, tenant, f);
 		(void)ask(&e->own, UNLOCK, &tenant, 1);
 	}
 	PQclear(res);
@@ -384,5 +441,7 @@ evaluate_stop(struct evaluate *e)
 	atomic_store(&e->stop, true);
 	stop_thread(&e->rules);
 	stop_thread(&e->own);
+	while (e->passes != NULL)
+		end_pass(&e->passes);
 	free(e);
 }

@@ -3,12 +3,15 @@
 #include <assert.h>
 #include <endian.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <poll.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "collector/clock.h"
+#include "collector/counters.h"
 #include "collector/routes.h"
 #include "schema/log.h"
 
@@ -31,12 +34,14 @@ struct query_pool {
 	pthread_cond_t given_back;
 	struct connection *connections;
 	size_t n;
+	size_t previews, previews_max; /* that run */
+	char preview_ms[24];
 	bool has_secret;
 	uint8_t secret[QUERY_SECRET];
 };
 
 struct query_pool *
-query_pool_new(const char *uri, size_t n)
+query_pool_new(const char *uri, size_t n, size_t previews, int64_t preview_ms)
 {
 	struct query_pool *pool = calloc(1, sizeof *pool);
 
@@ -44,6 +49,8 @@ query_pool_new(const char *uri, size_t n)
 		return NULL;
 	pthread_mutex_init(&pool->lock, NULL);
 	pthread_cond_init(&pool->given_back, NULL);
+	pool->previews_max = previews;
+	snprintf(pool->preview_ms, sizeof pool->preview_ms, "%" PRId64, preview_ms);
 	pool->connections = calloc(n, sizeof *pool->connections);
 	if (pool->connections == NULL)
 		goto fail;
@@ -209,7 +216,7 @@ answer_error(struct request *request, struct response *response, enum query quer
 		{"22007", PROBLEM_BAD_PARAMETER, "There is no such time."},
 		{"22008", PROBLEM_BAD_PARAMETER, "There is no such time."},
 		{"22009", PROBLEM_BAD_PARAMETER, "There is no such time."},
-		{"57014", PROBLEM_TIMEOUT, "The query took longer than " STATEMENT_TIMEOUT ". Narrow its filters."},
+		{"57014", PROBLEM_TIMEOUT, "The query took longer than it may. Narrow what it asks for."},
 	};
 	const char *state = PQresultErrorField(res, PG_DIAG_SQLSTATE);
 	const char *message = PQresultErrorField(res, PG_DIAG_MESSAGE_PRIMARY);
@@ -422,6 +429,57 @@ int
 query_run(struct request *request, struct response *response, const struct call *calls, size_t n, PGresult **results)
 {
 	return run(request->route->how == ROUTE_WRITES ? write_as : read_as, request, response, calls, n, results);
+}
+
+static bool
+enter_preview(struct query_pool *pool)
+{
+	bool room;
+
+	pthread_mutex_lock(&pool->lock);
+	room = pool->previews < pool->previews_max;
+	pool->previews += room;
+	pthread_mutex_unlock(&pool->lock);
+	return room;
+}
+
+static void
+leave_preview(struct query_pool *pool)
+{
+	pthread_mutex_lock(&pool->lock);
+	pool->previews--;
+	pthread_mutex_unlock(&pool->lock);
+}
+
+static int
+refuse_preview(struct response *response, const char *detail)
+{
+	counter_add(COUNTER_PREVIEWS_REFUSED, 1);
+	response_problem(response, PROBLEM_TOO_MANY_PREVIEWS, "%s", detail);
+	response_header(response, "Retry-After", "1");
+	return -1;
+}
+
+int
+query_preview(struct request *request, struct response *response, const struct call *call, PGresult **result)
+{
+	struct query_pool *pool = request->pool;
+	struct call calls[2] = {{.query = QUERY_PREVIEW_LIMIT, {param_text(pool->preview_ms)}, 1}, *call};
+	PGresult *results[2];
+	int rc;
+
+	if (!enter_preview(pool))
+		return refuse_preview(response, "As many run as may at once.");
+	rc = query_run(request, response, calls, 2, results);
+	leave_preview(pool);
+	if (rc < 0)
+		return -1;
+	PQclear(results[0]);
+	*result = results[1];
+	if (query_bytes(results[1], 0, 0).at != NULL)
+		return 0;
+	PQclear(results[1]);
+	return refuse_preview(response, "Another one of the tenant's runs.");
 }
 
 bool

@@ -285,7 +285,10 @@ const struct statement query_statements[QUERIES] = {
 	[QUERY_POLICY_DELETE] = {"policy_delete",
 		"SELECT d::int::int8 FROM policy_delete($1::text, who_context(), $2::text::boolean, $3::int8) d", 3},
 	[QUERY_POLICY_PREVIEW] = {"policy_preview",
-		"SELECT policy_preview($1::text, $2::text::timestamptz, $3::int8::int, $4::text)::text", 4},
+		"SELECT CASE WHEN pg_try_advisory_xact_lock(8263, tenant_context())"
+		" THEN policy_preview($1::text, $2::text::timestamptz, $3::int8::int, $4::text)::text END", 4},
+	/* For the statements that follow in the transaction. */
+	[QUERY_PREVIEW_LIMIT] = {"preview_limit", "SELECT set_config('statement_timeout', $1::text, true)", 1},
 	[QUERY_ALERTS] = {"alerts", ALERTS_AND_SYSTEMS("AND group_id IS NULL"), 9},
 	[QUERY_ALERTS_OPEN] = {"alerts_open", ALERTS_AND_SYSTEMS("AND group_id IS NULL AND resolved_at IS NULL"), 9},
 	[QUERY_ALERTS_DEVICE] = {"alerts_device",

@@ -51,7 +51,8 @@ struct exchange {
 };
 
 /* One thread has the sockets and never waits. What waits for the database is done by workers, with the connection suspended meanwhile: so the
-   queue is bounded by the connections, and one slow query holds up nobody but itself. What waits for events is held by the feed, by no thread. */
+   queue is bounded by the connections. A query has its worker until it ends or its time is over; of those that a caller can make slow at will,
+   previews of predicates, there are always fewer than workers. What waits for events is held by the feed, by no thread. */
 struct serve {
 	struct MHD_Daemon *daemon;
 	struct query_pool *pool;
@@ -629,7 +630,9 @@ serve_start(const struct settings *settings, const struct readiness *readiness, 
 	if (serve->guesses == NULL || parse_address(settings, &address) < 0 || open_vault(serve, settings) < 0)
 		goto fail;
 	/* One connection for each worker, and one each for the feed and the journal. */
-	serve->pool = query_pool_new(settings->database_api, (size_t)settings->http_threads + 2);
+	serve->pool = query_pool_new(settings->database_api, (size_t)settings->http_threads + 2,
+				     settings->http_threads > 1 ? (size_t)settings->http_threads - 1 : 1,
+				     settings->preview_ms);
 	serve->journal = serve->pool == NULL ? NULL : journal_start(serve->pool);
 	serve->feed = serve->pool == NULL ? NULL : feed_start(serve->pool, on_wake, serve);
 	if (serve->feed == NULL || serve->journal == NULL || start_workers(serve, (size_t)settings->http_threads) < 0)

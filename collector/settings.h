@@ -51,6 +51,7 @@ struct settings {
 
 	char *http_listen;
 	int64_t http_port, http_threads;
+	int64_t preview_ms;	/* for one preview of a policy */
 	int64_t http_proxies;	/* in front of us, whose X-Forwarded-For is believed */
 	int64_t guess_free;	/* failed sign-ins that are answered at once; 0: all */
 	int64_t guess_delay, guess_window;	/* seconds */

@@ -40,7 +40,7 @@ int
 main(int argc, char **argv)
 {
 	static const struct readiness checks[] = {{"pipeline", is_ready, NULL}};
-	struct settings settings = {.http_listen = (char[]){"127.0.0.1"}, .http_threads = 2};
+	struct settings settings = {.http_listen = (char[]){"127.0.0.1"}, .http_threads = 2, .preview_ms = 5000};
 	struct serve *serve;
 	sigset_t signals;
 	int got;

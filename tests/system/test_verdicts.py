@@ -1,9 +1,11 @@
 """Verdicts on real parts: from a report to posture, alert and event; hysteresis, groups, maintenance, labels. Silence of many is test_thousand.py's."""
 
+import collections
 import json
 import pathlib
 import re
 import threading
+import time
 
 import psycopg2
 import pytest
@@ -523,6 +525,106 @@ def test_a_tenants_slow_predicate_is_struck_out_and_holds_up_nobody(system):
         db.sql("SELECT policy_delete(%s, 'test') FROM set_config('fleetstate.tenant', '1', true)", (id,))
     await_true(lambda: db.one("SELECT count(*) FROM alert WHERE resolved_at IS NULL AND policy_id IN (SELECT policy_id FROM policy WHERE id = 'struck-out')")
                == 0, "its alert resolved", 30)
+
+
+@pytest.fixture
+def patient(system):
+    """The same, with a limit that nearly lets a policy be slow."""
+    system.collector.stop()
+    system.collector.settings.update(policy_ms=500, preview_ms=1000)
+    system.collector.start()
+    yield system
+    system.collector.stop()
+    system.collector.settings.update(policy_ms=50, preview_ms=5000)
+    system.collector.start()
+
+
+def test_a_tenants_many_slow_predicates_and_previews_delay_no_other_tenant(patient):
+    system, db = patient, patient.database
+    pattern = "^(a?){20}(a?){20}(a?){20}a{60}[0-9]{4}(x+x+)+y$"
+
+    def slow(times):
+        return "strict exists($.** ? (" + " || ".join([f'@ like_regex "{pattern}"'] * times) + "))"
+
+    def document(n):
+        return sorted("a" * 60 + f"{i:04d}" for i in range(n))
+
+    def took(n):
+        begun = time.monotonic()
+        db.one("SELECT jsonb_path_match(%s, %s, '{}', true)", (json.dumps(document(n)), slow(1)))
+        return time.monotonic() - begun
+
+    busy, other = system.device(), system.device()
+    n = min(500, max(1, int(20 * 0.3 / min(took(20) for _ in range(3)))))
+    busy.state = {**wire.DEFAULT_STATE, 4: {6: document(n)}}
+    state(other, True)
+    for device in busy, other:
+        device.publish(device.full())
+        device.receipt_up_to(1)
+    db.cli("tenant", "add", "patience", "Patience")
+    tenant = db.one("SELECT tenant_id FROM tenant WHERE id = 'patience'")
+    db.sql("UPDATE device SET tenant_id = %s WHERE ueid = %s", (tenant, other.ueid))
+    tokens = {t: db.cli("token", "add", "--tenant", t, "--role", "viewer", "fair").strip() for t in ("acme", "patience")}
+    url = f"http://127.0.0.1:{system.collector.http}/v1"
+    answers, stop = [], threading.Event()
+
+    def preview():
+        with requests.Session() as session:
+            while not stop.is_set():
+                begun = time.monotonic()
+                answer = session.post(f"{url}/policies/preview", json={"when": slow(20)}, timeout=20,
+                                      headers={"Authorization": f"Bearer {tokens['acme']}"})
+                answers.append((answer.status_code, time.monotonic() - begun, answer.headers.get("Retry-After")))
+                stop.wait(0.05)
+
+    for number, ids in (1, [f"slow-{i}" for i in range(50)]), (tenant, ["mine"]):
+        with psycopg2.connect(db.uri("fleetstate_owner")) as c, c.cursor() as cursor:
+            cursor.execute("SELECT set_config('fleetstate.tenant', %s, true)", (str(number),))
+            for id in ids:
+                cursor.execute("SELECT policy_put(%s, %s, 'test')", (id, json.dumps({**SECURE, "when": slow(1)} if number == 1 else SECURE)))
+    threads = [threading.Thread(target=preview) for _ in range(3)]
+    for t in threads:
+        t.start()
+    try:
+        await_true(lambda: db.one("SELECT count(*) FROM device_verdict v JOIN device USING (device_id), policy WHERE ueid = %s AND id = 'slow-0'"
+                                  " AND outcome_at(own_outcomes, slot) = '0'", (busy.ueid,)), "the first slow policy")
+        waits, latencies = [], []
+        for secure in False, True, False:
+            begun = time.monotonic()
+            state(other, secure)
+            other.publish(other.full())
+
+            def judged():
+                asked = time.monotonic()
+                assert requests.get(f"{url}/fleet", headers={"Authorization": f"Bearer {tokens['patience']}"}, timeout=20).status_code == 200
+                latencies.append(time.monotonic() - asked)
+                return ("mine" in of(system, other)[1]) != secure
+
+            await_true(judged, "the other tenant's policy", 30)
+            waits.append(time.monotonic() - begun)
+        # And the busy one's was going on all the while.
+        assert db.one("SELECT EXISTS (SELECT FROM device_verdict v JOIN judging j USING (tenant_id) WHERE tenant_id = 1 AND own_rules < j.revision)")
+    finally:
+        stop.set()
+        for t in threads:
+            t.join()
+        with psycopg2.connect(db.uri("fleetstate_owner")) as c, c.cursor() as cursor:
+            cursor.execute("SELECT set_config('fleetstate.tenant', '1', true)")
+            cursor.execute("SELECT count(policy_delete(id, 'test')) FROM policy WHERE id LIKE 'slow-%' AND deleted_at IS NULL")
+    latencies.sort()
+    figures = f"{n} items, waits {waits}, of {len(latencies)} requests the slowest {latencies[-3:]}, previews {collections.Counter(a[0] for a in answers)}"
+    print(figures)
+    assert max(waits) < 3, figures
+    assert latencies[len(latencies) * 95 // 100] < 0.5 and latencies[-1] < 2, figures
+    refused = [a for a in answers if a[0] == 429]
+    ended = [s for code, s, _ in answers if code == 503]
+    assert {a[0] for a in answers} <= {200, 429, 503} and refused and ended and min(ended) > 0.9, figures
+    assert all(after == "1" for _, _, after in refused) and sorted(s for _, s, _ in refused)[len(refused) // 2] < 0.5, figures
+    # One of a tenant runs, wherever: another tenant's runs beside it.
+    with psycopg2.connect(db.uri("fleetstate_owner")) as c, c.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(8263, 1)")
+        assert [requests.post(f"{url}/policies/preview", json={"when": SECURE["when"]}, headers={"Authorization": f"Bearer {tokens[t]}"}, timeout=20).status_code
+                for t in ("acme", "patience")] == [429, 200]
 
 
 def test_ingest_locks_what_watch_locks_in_the_same_order(system):
