@@ -190,6 +190,19 @@ expand(const char *pattern, size_t len, const struct account *account, char *out
 	return at > 0 && strlen(out) == at;
 }
 
+/* Why keys are not known, without the path: a home's name is an account's. */
+static void
+hide_home(struct access *a, const char *path)
+{
+	const char *why = source_why(a->probe->source);
+	size_t len = strlen(path);
+
+	if (strncmp(why, path, len) == 0)
+		snprintf(a->keys_why, sizeof a->keys_why, "an account's authorized_keys%s", why + len);
+	else
+		snprintf(a->keys_why, sizeof a->keys_why, "an account's authorized_keys can't be read");
+}
+
 static bool
 take_keys(struct access *a, const char *path)
 {
@@ -198,7 +211,7 @@ take_keys(struct access *a, const char *path)
 
 	if (!text.at) {
 		if (!source_missing(a->probe->source) && !a->keys_why[0])
-			snprintf(a->keys_why, sizeof a->keys_why, "%s", source_why(a->probe->source));
+			hide_home(a, path);
 		return false;
 	}
 	while (text_line(&text, &line))

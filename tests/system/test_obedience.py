@@ -404,6 +404,20 @@ def test_no_report_names_anybody_against_the_makers_will(broker, ns):
     assert named == {"keep": set(PERSONAL), "hash": set(), "omit": set()}
 
 
+def test_a_reason_names_nobody_by_a_home(tmp_path):
+    root = tmp_path / "root"
+    (root / "etc/ssh").mkdir(parents=True)
+    (root / "usr/sbin").mkdir(parents=True)
+    (root / "usr/sbin/sshd").write_text("")
+    (root / "etc/ssh/sshd_config").write_text("PasswordAuthentication no\n")
+    (root / "etc/passwd").write_text("alice-of-acme:x:1000:1000::/home/alice-of-acme:/bin/sh\n")
+    (root / "etc/shadow").write_text("alice-of-acme:!:19000::::::\n")
+    (root / "home/alice-of-acme/.ssh/authorized_keys").mkdir(parents=True)
+    done = subprocess.run([EMITTER, "--config", "/dev/null", "--root", root, "--personal", "omit", "--print"], capture_output=True, text=True, timeout=60)
+    assert json.loads(done.stdout)["state"]["unknown"]["access.authorised_keys"].startswith("an account's authorized_keys")
+    assert "alice-of-acme" not in done.stdout
+
+
 def test_a_configuration_of_dev_null_tells_nobody_anything():
     done = subprocess.run([EMITTER, "--config", "/dev/null", "--print"], capture_output=True, text=True, timeout=60)
     state = json.loads(done.stdout)["state"]
