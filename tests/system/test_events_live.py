@@ -80,6 +80,16 @@ def told(live, kind, *parts):
     return await_true(found, f"an event {kind} {parts}")
 
 
+def newest(live):
+    return max((opened.claims[wire.META][0] for _, opened in live.collector.reports(live.emitter.ueid)), default=0)
+
+
+def first_told(live, kind, *parts):
+    """The number of the first report with such an event."""
+    return min(opened.claims[wire.META][0] for _, opened in live.collector.reports(live.emitter.ueid)
+               for event in opened.claims.get(wire.EVENTS, ()) if event[0] == kind and event[1][:len(parts)] == list(parts))
+
+
 def ssh(live, account, password, *command):
     live.ns.write("/run/askpass", f"#!/bin/sh\necho {password}\n", 0o755)
     return live.ns.run("setsid", "ssh", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o",
@@ -92,9 +102,12 @@ def test_log_ins_that_fail_are_counted(live):
     for _ in range(3):
         assert ssh(live, "alice", "wrong", "true").returncode == 255
     assert ssh(live, "nobody-here", "wrong", "true").returncode == 255
+    done = newest(live)
     await_true(lambda: sum(e[4] for e in events(live) if e[0] == wire.LOGIN_FAILED and e[1] == ["alice", "sshd", "127.0.0.1"]) >= 3,
                "three failed log-ins")
     assert sum(e[4] for e in told(live, wire.LOGIN_FAILED, "nobody-here", "sshd", "127.0.0.1")) == 1
+    # One report may be under way when it is refused; the next one has it.
+    assert first_told(live, wire.LOGIN_FAILED, "nobody-here", "sshd", "127.0.0.1") <= done + 2
     assert sum(e[4] for e in told(live, wire.LOGIN_FAILED, "alice")) == 3
 
 

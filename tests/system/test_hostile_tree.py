@@ -11,10 +11,12 @@ import pytest
 from parts import BIN
 
 SECONDS, KILOBYTES = 20, 160 * 1024  # sanitizers included; a plain build takes a tenth
+SANITIZED = b"__asan" in (BIN / "fleetstate-emitter").read_bytes()
+GROWTH = 64 * 1024  # KiB that files of 1 GiB may add, sanitizers included: none of them was read whole
 
 
-def observe(root, *options):
-    """The state, and what it cost."""
+def measure(root, *options):
+    """The state, and the most memory that it took, in KiB."""
     begin = time.monotonic()
     emitter = subprocess.Popen([BIN / "fleetstate-emitter", "--config", "/dev/null", "--root", root, *options, "--print"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     killer = threading.Timer(60, emitter.kill)
@@ -25,9 +27,12 @@ def observe(root, *options):
     killer.cancel()
     assert emitter.returncode == 0, (emitter.returncode, errors.decode(errors="replace")[-2000:])
     assert time.monotonic() - begin < SECONDS
-    sanitized = b"__asan" in (BIN / "fleetstate-emitter").read_bytes()
-    assert usage.ru_maxrss < KILOBYTES * (8 if sanitized else 1), usage.ru_maxrss
-    return json.loads(output)["state"]
+    assert usage.ru_maxrss < KILOBYTES * (8 if SANITIZED else 1), usage.ru_maxrss
+    return json.loads(output)["state"], usage.ru_maxrss
+
+
+def observe(root, *options):
+    return measure(root, *options)[0]
 
 
 @pytest.fixture
@@ -76,20 +81,24 @@ def put(root, path, make):
     ("huge", lambda at: (at.write_bytes(b"x"), os.truncate(at, 1 << 30))),
 ])
 def test_every_file_may_be_anything(root, name, make):
+    _, empty = measure(root)
     for _ in range(2):  # what is there leads further
         paths = every_path(root)
         assert len(paths) > 30
         for path in paths:
             put(root, path, make)
-    state = observe(root)
+    state, kilobytes = measure(root)
+    assert name != "huge" or kilobytes - empty < GROWTH, (empty, kilobytes)
     assert "boot.secure" in state["unknown"]
     assert state["verdict"]["overall"] != "as-expected"
 
 
 def test_a_gigabyte_of_os_release(root):
     (root / "etc/os-release").write_text("ID=acme\n")
+    _, small = measure(root)
     os.truncate(root / "etc/os-release", 1 << 30)
-    state = observe(root)
+    state, large = measure(root)
+    assert large - small < GROWTH, (small, large)
     assert why(state, "os.id") == "etc/os-release is larger than 1 MiB"
     assert "id" not in state.get("os", {})
 

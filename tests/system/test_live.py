@@ -64,7 +64,8 @@ config_files = {SETTINGS}
 
     @contextlib.contextmanager
     def soon(self, condition, what):
-        """What is done within is seen in one of the next three reports: one may be under way, and a file that was just changed is read once more."""
+        """What is done within is in one of the next four reports: the collector may yet have to take in the last one, one may be under way, a file that
+        was just changed is read once more, and in the one after that it is."""
         assert not condition(), f"{what} already"
         yield
         begun = self.seq()
