@@ -603,8 +603,7 @@ def test_a_tenants_many_slow_predicates_and_previews_delay_no_other_tenant(patie
     for t in threads:
         t.start()
     try:
-        await_true(lambda: db.one("SELECT count(*) FROM device_verdict v JOIN device USING (device_id), policy WHERE ueid = %s AND id = 'slow-0'"
-                                  " AND outcome_at(own_outcomes, slot) = '0'", (busy.ueid,)), "the first slow policy")
+        await_true(lambda: db.one("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = 8262 AND objid = 1"), "the busy one's turn")
         waits, latencies = [], []
         for secure in False, True, False:
             begun = time.monotonic()
@@ -619,8 +618,7 @@ def test_a_tenants_many_slow_predicates_and_previews_delay_no_other_tenant(patie
 
             await_true(judged, "the other tenant's policy", 30)
             waits.append(time.monotonic() - begun)
-        # And the busy one's was going on all the while.
-        assert db.one("SELECT EXISTS (SELECT FROM device_verdict v JOIN judging j USING (tenant_id) WHERE tenant_id = 1 AND own_rules < j.revision)")
+        goes_on = db.one("SELECT EXISTS (SELECT FROM device_verdict v JOIN judging j USING (tenant_id) WHERE tenant_id = 1 AND own_rules < j.revision)")
     finally:
         stop.set()
         for t in threads:
@@ -632,6 +630,7 @@ def test_a_tenants_many_slow_predicates_and_previews_delay_no_other_tenant(patie
     figures = f"{n} items, waits {waits}, of {len(latencies)} requests the slowest {latencies[-3:]}, previews {collections.Counter(a[0] for a in answers)}"
     print(figures)
     assert max(waits) < 3, figures
+    assert goes_on, figures  # the busy one's had not ended before
     assert latencies[len(latencies) * 95 // 100] < 0.5 and latencies[-1] < 2, figures
     refused = [a for a in answers if a[0] == 429]
     ended = [s for code, s, _ in answers if code == 503]
