@@ -1,5 +1,6 @@
 """A thousand devices at a real broker: an outage is one alert, fifty that fall silent are one, a restart of the collector is none."""
 
+import collections
 import datetime
 import os
 import resource
@@ -84,8 +85,11 @@ def test_outages_restarts_and_silence(system):
         return all(f.is_up() for f in system.fleets) and db.one("SELECT count(*) FROM device_hot WHERE last_seen > %s", (since,))
 
     def opened():
-        return [row[0] for row in db.sql("SELECT data ->> 'policy' FROM event WHERE tenant_id = 1 AND time > %s"
-                                         " AND type IN ('alert.opened', 'alert.reopened') ORDER BY event_id", (since,))]
+        """Of the tenant and of all others, the operator too, who is told of some of the tenant's."""
+        told = db.sql("SELECT tenant_id IS NOT DISTINCT FROM 1, data ->> 'policy' FROM event WHERE time > %s"
+                      " AND type IN ('alert.opened', 'alert.reopened') ORDER BY event_id", (since,))
+        own, others = (collections.Counter(policy for is_own, policy in told if is_own == whose) for whose in (True, False))
+        return list((own | others).elements())
 
     def silent():
         return db.one("SELECT count(*) FROM device WHERE posture = 'silent'")
@@ -111,7 +115,8 @@ def test_outages_restarts_and_silence(system):
     # To come back costs them some twenty seconds of a processor; only whom that takes longer than three intervals may be called silent.
     assert db.one("SELECT count(*) FROM event WHERE type = 'device.posture' AND data ->> 'posture' = 'silent' AND time > %s"
                   " AND time < %s::timestamptz + make_interval(secs => %s)", (since, back, 3 * INTERVAL)) == 0
-    if db.one("SELECT now() < %s::timestamptz + make_interval(secs => %s)", (back, 3 * INTERVAL)):
+    took = db.one("SELECT extract(epoch FROM now() - %s::timestamptz)::float8", (back,))
+    if took < 3 * INTERVAL:
         assert opened() == ["broker"] and silent() == 0
     await_true(lambda: silent() == 0 and open_alerts() == [], "all heard", 300)
 
@@ -126,3 +131,6 @@ def test_outages_restarts_and_silence(system):
     assert silent() == QUIET and open_alerts() == [("silent", QUIET)]
     # Up to four stood alone before there were enough for a group, which then took them in.
     assert set(opened()) == {"silent"} and len(opened()) <= 5
+    if took >= 3 * INTERVAL:
+        pytest.skip(f"all else holds, but that nobody is called silent after an outage was not seen: all were back only after {took:.1f} s,"
+                    f" and three intervals are {3 * INTERVAL} s")
