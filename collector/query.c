@@ -18,10 +18,12 @@
 #define STATEMENT_TIMEOUT "10s"
 #define ANSWER_MS 12000 /* a little more than the server's own limit: then its connection is given up */
 
-/* Every list is read in its index's order. Plans made without the parameters take a page for all there is, and would rather sort: not here. */
+/* Every list is read in its index's order. Plans made without the parameters take a page for all there is, and would rather sort: not here. Nor is a page worth
+   another process, whose start takes longer than the page. */
 #define SETTINGS                                                                                                       \
 	"SET statement_timeout = '" STATEMENT_TIMEOUT "'; SET default_transaction_read_only = on; "                    \
-	"SET plan_cache_mode = force_generic_plan; SET enable_sort = off; SET enable_bitmapscan = off"
+	"SET plan_cache_mode = force_generic_plan; SET enable_sort = off; SET enable_bitmapscan = off; "               \
+	"SET max_parallel_workers_per_gather = 0"
 
 struct connection {
 	struct database *db;
