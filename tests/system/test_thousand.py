@@ -19,7 +19,7 @@ from ingesting import System, await_true
 from parts import BIN, ROOT
 from device import DOCUMENT_SIGNING  # found through ingesting
 
-DEVICES, QUIET, INTERVAL = 1000, 50, 6
+DEVICES, QUIET, INTERVAL = 1000, 50, 8
 # It makes the load and is not under test here: without sanitizers, where there is such a build.
 SIM = next(p for p in (ROOT / "build/fleetstate-sim", BIN / "fleetstate-sim") if p.exists())
 

@@ -496,7 +496,7 @@ def test_a_report_degrades_its_device_in_one_transaction(system):
         assert of(system, device) == ("degraded", ["secure"])
         degraded = transactions({
             "report": "report_full WHERE {of_it} AND seq = 2", "state": "device_state WHERE {of_it}", "posture": "device WHERE {of_it}",
-            "verdict": "device_verdict WHERE {of_it}", "alert": "alert WHERE {of_it} AND resolved_at IS NULL",
+            "alert": "alert WHERE {of_it} AND resolved_at IS NULL",
             "of the posture": event.format("device.posture"), "of the alert": event.format("alert.opened")})
         assert len(set(degraded.values())) == 1, degraded
     state(device, True)
