@@ -147,15 +147,12 @@ void
 api_device_alerts(struct request *request, struct response *response)
 {
 	struct call calls[2] = {{.query = QUERY_DEVICE_EXISTS}, {.query = QUERY_ALERTS_DEVICE}};
-	const char *text = request->variables[0];
 	struct filters filters;
 	PGresult *results[2];
 	struct page page;
 
-	if (!ueid_parse((struct slice){(const uint8_t *)text, strlen(text)}, &filters.ueid)) {
-		response_problem(response, PROBLEM_NOT_FOUND, "There is no such device.");
+	if (request_device(request, response, &filters.ueid) < 0)
 		return;
-	}
 	if (bind_filters(request, response, &filters, &calls[1]) < 0 || page_open(request, response, &page) < 0)
 		return;
 	calls[0].params[calls[0].n++] = param_bytes(filters.ueid.bytes, UEID_SIZE);

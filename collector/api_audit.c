@@ -23,8 +23,6 @@ api_audit(struct request *request, struct response *response)
 	const char *kind = request_parameter(request, "kind"), *since = request_parameter(request, "since"),
 		   *until = request_parameter(request, "until");
 	struct call call = {.query = QUERY_AUDIT, {param_text(kind), param_text(since), param_text(until)}, 3};
-	struct page page;
-	PGresult *rows;
 
 	if (kind != NULL && !is_kind(kind)) {
 		response_problem(response, PROBLEM_BAD_PARAMETER, "kind is read, change, refused, command or lost.");
@@ -34,11 +32,5 @@ api_audit(struct request *request, struct response *response)
 		response_problem(response, PROBLEM_BAD_PARAMETER, "since and until are times as RFC 3339 has them.");
 		return;
 	}
-	if (page_open(request, response, &page) < 0)
-		return;
-	page_bind(&page, &call, 1);
-	if (query_run(request, response, &call, 1, &rows) < 0)
-		return;
-	page_answer(request, response, &page, rows, 1, (struct slice){NULL, 0});
-	PQclear(rows);
+	page_query(request, response, &call);
 }

@@ -11,17 +11,6 @@
 #define EXPIRES_MIN 1
 #define EXPIRES_MAX (30 * 86400)
 
-static int
-read_ueid(const struct request *request, struct response *response, struct ueid *ueid)
-{
-	const char *text = request->variables[0];
-
-	if (ueid_parse((struct slice){(const uint8_t *)text, strlen(text)}, ueid))
-		return 0;
-	response_problem(response, PROBLEM_NOT_FOUND, "There is no such device.");
-	return -1;
-}
-
 /* The seconds as the statement takes them. */
 static int
 read_expires(const struct request *request, struct response *response, uint64_t *wire)
@@ -50,7 +39,7 @@ api_challenge_ask(struct request *request, struct response *response)
 	uint64_t seconds;
 	PGresult *rows;
 
-	if (read_ueid(request, response, &ueid) < 0 || read_expires(request, response, &seconds) < 0)
+	if (request_device(request, response, &ueid) < 0 || read_expires(request, response, &seconds) < 0)
 		return;
 	call.params[call.n++] = param_bytes(ueid.bytes, UEID_SIZE);
 	call.params[call.n++] = param_bytes(&seconds, sizeof seconds);
@@ -71,21 +60,12 @@ void
 api_challenges(struct request *request, struct response *response)
 {
 	struct call calls[2] = {{.query = QUERY_CHALLENGES_HEAD}, {.query = QUERY_CHALLENGES}};
-	PGresult *results[2];
 	struct ueid ueid;
 	struct page page;
 
-	if (read_ueid(request, response, &ueid) < 0 || page_open(request, response, &page) < 0)
+	if (request_device(request, response, &ueid) < 0 || page_open(request, response, &page) < 0)
 		return;
 	for (size_t i = 0; i < 2; i++)
 		calls[i].params[calls[i].n++] = param_bytes(ueid.bytes, UEID_SIZE);
-	page_bind(&page, &calls[1], 1);
-	if (query_run(request, response, calls, 2, results) < 0)
-		return;
-	if (PQntuples(results[0]) == 0)
-		response_problem(response, PROBLEM_NOT_FOUND, "There is no such device.");
-	else
-		page_answer(request, response, &page, results[1], 1, query_bytes(results[0], 0, 0));
-	PQclear(results[0]);
-	PQclear(results[1]);
+	page_of_device(request, response, &page, calls, 1);
 }

@@ -30,14 +30,12 @@ api_components(struct request *request, struct response *response)
 	struct call call = {.query = QUERY_COMPONENTS};
 	bool is_range = version != NULL && version_range_is(version);
 	char *list = NULL;
-	struct page page;
-	PGresult *rows;
 
 	if (!is_type(type))
 		response_problem(response, PROBLEM_BAD_PARAMETER, "type has no such value.");
 	else if (version != NULL && name == NULL && purl == NULL)
 		response_problem(response, PROBLEM_BAD_PARAMETER, "version goes with name or purl.");
-	if (response->status != 0 || page_open(request, response, &page) < 0)
+	if (response->status != 0)
 		return;
 	if (name != NULL)
 		call.query = QUERY_COMPONENTS_NAME;
@@ -54,11 +52,7 @@ api_components(struct request *request, struct response *response)
 	call.params[call.n++] = param_text(type);
 	call.params[call.n++] = param_text(is_range ? NULL : version);
 	call.params[call.n++] = param_text(list);
-	page_bind(&page, &call, 1);
-	if (query_run(request, response, &call, 1, &rows) == 0) {
-		page_answer(request, response, &page, rows, 1, (struct slice){NULL, 0});
-		PQclear(rows);
-	}
+	page_query(request, response, &call);
 	free(list);
 }
 

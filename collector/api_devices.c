@@ -121,52 +121,29 @@ check_export(const struct request *request, struct response *response, const cha
 	return response->status != 0 ? -1 : 0;
 }
 
-static void
-export_devices(struct request *request, struct response *response, struct call *call, const char *format)
-{
-	char *list;
-
-	if (check_export(request, response, format) < 0 || check_filters(request, response) < 0 ||
-	    bind_filters(request, response, call) < 0 || bind_range(request, response, call, &list) < 0)
-		return;
-	page_export(request, response, call, strcmp(format, "csv") == 0 ? DEVICE_COLUMNS : NULL);
-	free(list);
-}
-
 void
 api_devices(struct request *request, struct response *response)
 {
 	struct call call = {.query = choose(request)};
-	struct page page;
-	PGresult *rows;
 	const char *format = request_parameter(request, "format");
+	bool whole = format != NULL && strcmp(format, "json") != 0;
 	char *list;
 
-	if (format != NULL && strcmp(format, "json") != 0) {
-		export_devices(request, response, &call, format);
+	if ((whole && check_export(request, response, format) < 0) || check_filters(request, response) < 0 ||
+	    bind_filters(request, response, &call) < 0 || bind_range(request, response, &call, &list) < 0)
 		return;
-	}
-	if (check_filters(request, response) < 0 || bind_filters(request, response, &call) < 0 ||
-	    page_open(request, response, &page) < 0 || bind_range(request, response, &call, &list) < 0)
-		return;
-	page_bind(&page, &call, 1);
-	if (query_run(request, response, &call, 1, &rows) == 0) {
-		page_answer(request, response, &page, rows, 1, (struct slice){NULL, 0});
-		PQclear(rows);
-	}
+	if (whole)
+		page_export(request, response, &call, strcmp(format, "csv") == 0 ? DEVICE_COLUMNS : NULL);
+	else
+		page_query(request, response, &call);
 	free(list);
 }
 
-/* A name that can't be a device's is one that no device has. */
 static int
 bind_ueid(const struct request *request, struct response *response, struct ueid *ueid, struct call *call)
 {
-	const char *text = request->variables[0];
-
-	if (!ueid_parse((struct slice){(const uint8_t *)text, strlen(text)}, ueid)) {
-		response_problem(response, PROBLEM_NOT_FOUND, "There is no such device.");
+	if (request_device(request, response, ueid) < 0)
 		return -1;
-	}
 	call->params[call->n++] = param_bytes(ueid->bytes, sizeof ueid->bytes);
 	return 0;
 }

@@ -23,21 +23,13 @@ api_refusals(struct request *request, struct response *response)
 	const char *of = request_parameter(request, "ueid");
 	struct call call = {.query = QUERY_REFUSALS};
 	struct ueid ueid;
-	struct page page;
-	PGresult *rows;
 
 	if (of != NULL && !ueid_parse((struct slice){(const uint8_t *)of, strlen(of)}, &ueid)) {
 		response_problem(response, PROBLEM_BAD_PARAMETER,
 				 "ueid is 34 lower-case hex digits that begin with 01.");
 		return;
 	}
-	if (page_open(request, response, &page) < 0)
-		return;
 	call.params[call.n++] = param_text(request_parameter(request, "reason"));
 	call.params[call.n++] = of == NULL ? param_text(NULL) : param_bytes(ueid.bytes, sizeof ueid.bytes);
-	page_bind(&page, &call, 1);
-	if (query_run(request, response, &call, 1, &rows) < 0)
-		return;
-	page_answer(request, response, &page, rows, 1, (struct slice){NULL, 0});
-	PQclear(rows);
+	page_query(request, response, &call);
 }

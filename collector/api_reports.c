@@ -12,12 +12,6 @@
 #define EPOCH_SIZE 8
 
 static bool
-parse_ueid(const char *text, struct ueid *ueid)
-{
-	return ueid_parse((struct slice){(const uint8_t *)text, strlen(text)}, ueid);
-}
-
-static bool
 parse_epoch(const char *text, uint8_t epoch[EPOCH_SIZE])
 {
 	return strlen(text) == 2 * EPOCH_SIZE &&
@@ -44,14 +38,11 @@ api_reports(struct request *request, struct response *response)
 	struct call calls[2] = {{.query = QUERY_DEVICE_EXISTS}, {.query = QUERY_REPORTS}};
 	const char *epoch_text = request_parameter(request, "epoch");
 	uint8_t epoch[EPOCH_SIZE];
-	PGresult *results[2];
 	struct ueid ueid;
 	struct page page;
 
-	if (!parse_ueid(request->variables[0], &ueid)) {
-		response_problem(response, PROBLEM_NOT_FOUND, "There is no such device.");
+	if (request_device(request, response, &ueid) < 0)
 		return;
-	}
 	if (epoch_text != NULL && !parse_epoch(epoch_text, epoch)) {
 		response_problem(response, PROBLEM_BAD_PARAMETER, "epoch is 16 lower-case hex digits.");
 		return;
@@ -61,15 +52,7 @@ api_reports(struct request *request, struct response *response)
 	calls[0].params[calls[0].n++] = param_bytes(ueid.bytes, sizeof ueid.bytes);
 	calls[1].params[calls[1].n++] = param_bytes(ueid.bytes, sizeof ueid.bytes);
 	calls[1].params[calls[1].n++] = epoch_text == NULL ? param_text(NULL) : param_bytes(epoch, sizeof epoch);
-	page_bind(&page, &calls[1], 3);
-	if (query_run(request, response, calls, 2, results) < 0)
-		return;
-	if (PQntuples(results[0]) == 0)
-		response_problem(response, PROBLEM_NOT_FOUND, "There is no such device.");
-	else
-		page_answer(request, response, &page, results[1], 3, (struct slice){NULL, 0});
-	PQclear(results[0]);
-	PQclear(results[1]);
+	page_of_device(request, response, &page, calls, 3);
 }
 
 /* What the device told that happened on it. */
@@ -77,27 +60,16 @@ void
 api_device_events(struct request *request, struct response *response)
 {
 	struct call calls[2] = {{.query = QUERY_DEVICE_EXISTS}, {.query = QUERY_DEVICE_EVENTS}};
-	PGresult *results[2];
 	struct ueid ueid;
 	struct page page;
 
-	if (!parse_ueid(request->variables[0], &ueid)) {
-		response_problem(response, PROBLEM_NOT_FOUND, "There is no such device.");
+	if (request_device(request, response, &ueid) < 0)
 		return;
-	}
 	if (page_open(request, response, &page) < 0)
 		return;
 	for (size_t i = 0; i < 2; i++)
 		calls[i].params[calls[i].n++] = param_bytes(ueid.bytes, sizeof ueid.bytes);
-	page_bind(&page, &calls[1], 1);
-	if (query_run(request, response, calls, 2, results) < 0)
-		return;
-	if (PQntuples(results[0]) == 0)
-		response_problem(response, PROBLEM_NOT_FOUND, "There is no such device.");
-	else
-		page_answer(request, response, &page, results[1], 1, (struct slice){NULL, 0});
-	PQclear(results[0]);
-	PQclear(results[1]);
+	page_of_device(request, response, &page, calls, 1);
 }
 
 /* The bytes never change under their digest, so it is their entity tag, and they may be kept for ever. */
@@ -137,8 +109,9 @@ api_report_by_seq(struct request *request, struct response *response)
 	PGresult *rows;
 	uint64_t seq;
 
-	if (!parse_ueid(request->variables[0], &ueid) || !parse_epoch(request->variables[1], epoch) ||
-	    !parse_seq(request->variables[2], &seq)) {
+	if (request_device(request, response, &ueid) < 0)
+		return;
+	if (!parse_epoch(request->variables[1], epoch) || !parse_seq(request->variables[2], &seq)) {
 		response_problem(response, PROBLEM_NOT_FOUND, "There is no such report.");
 		return;
 	}

@@ -18,22 +18,6 @@ api_sinks(struct request *request, struct response *response)
 	page_list(request, response, QUERY_SINKS);
 }
 
-/* ["a", "b"] as "a,b", ended by a zero. */
-static bool
-join_types(const json_t *list, struct draft *types)
-{
-	for (size_t i = 0; i < json_array_size(list); i++) {
-		const char *word = json_string_value(json_array_get(list, i));
-
-		if (word == NULL || word[0] == '\0' || strchr(word, ',') != NULL)
-			return false;
-		draft_text(types, i == 0 ? "" : ",");
-		draft_text(types, word);
-	}
-	draft_add(types, "", 1);
-	return !types->failed;
-}
-
 static const char *
 text_of(const json_t *body, const char *name, const char *otherwise)
 {
@@ -129,7 +113,7 @@ api_sink_add(struct request *request, struct response *response)
 
 	if (body_check(body, response, members, sizeof members / sizeof *members) < 0)
 		return;
-	if (join_types(json_object_get(body, "types"), &types)) {
+	if (body_words(json_object_get(body, "types"), ',', &types)) {
 		read_wish(body, types.at, &wish);
 		if (sink_wish_ok(&wish, why))
 			why[0] = '\0';

@@ -17,7 +17,7 @@ api_tokens(struct request *request, struct response *response)
 	page_list(request, response, QUERY_TOKENS);
 }
 
-/* ["a", "b"] as "a b", ended by a zero. */
+/* Those that there are, with spaces between; a list that is there names one. */
 static bool
 join_scopes(const json_t *list, struct draft *out)
 {
@@ -26,11 +26,8 @@ join_scopes(const json_t *list, struct draft *out)
 
 		if (name == NULL || scope_parse(name, strlen(name)) == SCOPE_ANY)
 			return false;
-		draft_text(out, i == 0 ? "" : " ");
-		draft_text(out, name);
 	}
-	draft_add(out, "", 1);
-	return !out->failed && (list == NULL || json_array_size(list) > 0);
+	return (list == NULL || json_array_size(list) > 0) && body_words(list, ' ', out);
 }
 
 /* What is wrong with the wish, or NULL. */

@@ -132,3 +132,18 @@ body_check(const json_t *json, struct response *response, const struct member *m
 			return refuse(response, members[i].name, "it is missing");
 	return 0;
 }
+
+bool
+body_words(const json_t *list, char separator, struct draft *out)
+{
+	for (size_t i = 0; i < json_array_size(list); i++) {
+		const char *word = json_string_value(json_array_get(list, i));
+
+		if (word == NULL || word[0] == '\0' || strchr(word, separator) != NULL)
+			return false;
+		draft_add(out, &separator, i > 0);
+		draft_text(out, word);
+	}
+	draft_add(out, "", 1);
+	return !out->failed;
+}

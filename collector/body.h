@@ -7,6 +7,7 @@
 #include <jansson.h>
 #include <stddef.h>
 
+#include "collector/draft.h"
 #include "collector/response.h"
 
 #define BODY_MAX (64 * 1024)	/* a thousand ids or the longest policy are far below; more is 413 */
@@ -38,5 +39,7 @@ struct member {
 
 /* Whether `json` is an object of these members only; NULL is one without any. -1: the response is the problem. */
 int body_check(const json_t *json, struct response *, const struct member *, size_t n) WARN_UNUSED;
+/* ["a", "b"] as "a,b", ended by a zero. NULL is an empty list. False: one is no text, empty or has the separator in it; or memory ran out. */
+bool body_words(const json_t *list, char separator, struct draft *) WARN_UNUSED;
 
 #endif

@@ -282,17 +282,40 @@ page_judge_place(struct response *response, const PGresult *place, int64_t after
 }
 
 void
-page_list(struct request *request, struct response *response, enum query query)
+page_query(struct request *request, struct response *response, struct call *call)
 {
-	struct call call = {.query = query};
 	struct page page;
 	PGresult *rows;
 
 	if (page_open(request, response, &page) < 0)
 		return;
-	page_bind(&page, &call, 1);
-	if (query_run(request, response, &call, 1, &rows) < 0)
+	page_bind(&page, call, 1);
+	if (query_run(request, response, call, 1, &rows) < 0)
 		return;
 	page_answer(request, response, &page, rows, 1, (struct slice){NULL, 0});
 	PQclear(rows);
+}
+
+void
+page_of_device(struct request *request, struct response *response, struct page *page, struct call calls[2], int keys)
+{
+	PGresult *results[2];
+
+	page_bind(page, &calls[1], keys);
+	if (query_run(request, response, calls, 2, results) < 0)
+		return;
+	if (PQntuples(results[0]) == 0)
+		response_problem(response, PROBLEM_NOT_FOUND, "There is no such device.");
+	else
+		page_answer(request, response, page, results[1], keys, query_bytes(results[0], 0, 0));
+	PQclear(results[0]);
+	PQclear(results[1]);
+}
+
+void
+page_list(struct request *request, struct response *response, enum query query)
+{
+	struct call call = {.query = query};
+
+	page_query(request, response, &call);
 }

@@ -32,7 +32,11 @@ void page_answer(struct request *, struct response *, const struct page *, const
    is the problem. */
 int page_judge_place(struct response *, const PGresult *place, int64_t after) WARN_UNUSED;
 
-/* All of it for a list that has no filter and one key: opens, asks, answers. */
+/* All of it for a list that has one key: opens, adds limit and key to the filters that the call has, asks, answers. */
+void page_query(struct request *, struct response *, struct call *);
+/* The same for a list of a device's, whose page is open: calls[0] looks whether there is such a device, and may give the head, calls[1] lists. */
+void page_of_device(struct request *, struct response *, struct page *, struct call calls[2], int keys);
+/* page_query without any filter. */
 void page_list(struct request *, struct response *, enum query);
 
 /* The whole list instead of a page, in pieces of one transaction each: rows of (item's JSON, key). To be called for every piece with the call's filters

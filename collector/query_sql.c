@@ -211,7 +211,8 @@ const struct statement query_statements[QUERIES] = {
 		 "d.device_id), "
 		 "'{}'))::text FROM device d WHERE d.ueid = $1::bytea AND d." TENANT,
 		 1},
-	[QUERY_DEVICE_EXISTS] = {"device_exists", "SELECT 1 FROM device WHERE ueid = $1::bytea AND " TENANT, 1},
+	[QUERY_DEVICE_EXISTS] = {"device_exists", "SELECT NULL::text FROM device WHERE ueid = $1::bytea AND " TENANT,
+				 1},
 	[QUERY_REPORTS] = {"reports",
 			   "SELECT " REPORT_ITEM ", received_at, epoch, seq FROM report WHERE " TENANT
 			   " AND device_id = (SELECT device_id FROM device d WHERE d.ueid = $1::bytea AND d." TENANT

@@ -3,7 +3,7 @@
 #include <jansson.h>
 #include <string.h>
 
-static int
+int
 hex_digit(char c)
 {
 	if (c >= '0' && c <= '9')
@@ -189,6 +189,17 @@ is_time(const char *text)
 		return false;
 	at = skip_like(at + 1, "00:00");
 	return at != NULL && *at == '\0';
+}
+
+int
+request_device(const struct request *request, struct response *response, struct ueid *ueid)
+{
+	const char *text = request->variables[0];
+
+	if (ueid_parse((struct slice){(const uint8_t *)text, strlen(text)}, ueid))
+		return 0;
+	response_problem(response, PROBLEM_NOT_FOUND, "There is no such device.");
+	return -1;
 }
 
 void

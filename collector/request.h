@@ -13,6 +13,7 @@
 #include "collector/format_asset.h"
 #include "collector/response.h"
 #include "schema/cose.h"
+#include "schema/topics.h"
 
 #define REQUEST_TARGET 4096	/* bytes as sent; a cursor has 75 */
 #define REQUEST_SEGMENTS 8	/* our longest path has 6 */
@@ -73,6 +74,10 @@ void request_note(const char *target, char noted[NOTED_SIZE]);
 void request_free(struct request *);
 /* Whether it is a time as RFC 3339 5.6 writes it, in its form; that its month has as many days is the database's to judge. */
 bool is_time(const char *) WARN_UNUSED;
+/* The device that the path names first. -1: the response is the problem, since a name that can't be a device's is one that no device has. */
+int request_device(const struct request *, struct response *, struct ueid *) WARN_UNUSED;
+/* 0 to 15; -1: it is no hexadecimal digit. */
+int hex_digit(char) WARN_UNUSED;
 /* NULL if it was not given. */
 const char *request_parameter(const struct request *, const char *name);
 

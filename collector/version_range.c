@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "collector/request.h"
 #include "schema/version.h"
 
 #define VERSION_RANGE_PREFIX "vers:"
@@ -62,15 +63,6 @@ take_comparator(const char *at, enum version_comparator *comparator)
 		}
 	*comparator = VERSION_IS;
 	return 0;
-}
-
-static int
-hex_digit(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	c |= 0x20;
-	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
 /* A version, percent-decoded, up to the next "|". NULL: it is none. */

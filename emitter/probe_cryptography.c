@@ -27,7 +27,7 @@ static const char *const libraries[] = {
 
 struct search {
 	struct probe *probe;
-	struct crypto_library library;
+	struct crypto_library found;
 	bool any;
 	char why[256];
 };
@@ -44,20 +44,20 @@ read_library(void *context, const char *path)
 	struct search *s = context;
 
 	s->any = true;
-	crypto_library_init(&s->library);
-	if (source_stream(s->probe->source, path, LIBRARY_MAX, feed, &s->library) < 0)
+	crypto_library_init(&s->found);
+	if (source_stream(s->probe->source, path, LIBRARY_MAX, feed, &s->found) < 0)
 		snprintf(s->why, sizeof s->why, "%s", source_why(s->probe->source));
-	return s->library.version[0] == '\0';
+	return s->found.version[0] == '\0';
 }
 
 static void
 find_library(struct search *s)
 {
-	crypto_library_init(&s->library);
-	for (size_t i = 0; i < sizeof libraries / sizeof libraries[0] && !s->library.version[0]; i++)
+	crypto_library_init(&s->found);
+	for (size_t i = 0; i < sizeof libraries / sizeof libraries[0] && !s->found.version[0]; i++)
 		(void)!source_glob(s->probe->source, libraries[i], 8, read_library, s);
-	if (s->library.version[0])
-		facts_set_text(s->probe->facts, FACT_DATA_CRYPTO_LIBRARY, s->library.version);
+	if (s->found.version[0])
+		facts_set_text(s->probe->facts, FACT_DATA_CRYPTO_LIBRARY, s->found.version);
 	else if (s->why[0])
 		facts_unknown(s->probe->facts, FACT_DATA_CRYPTO_LIBRARY, s->why);
 	else
@@ -221,6 +221,6 @@ probe_cryptography(struct probe *p)
 	struct search s = {.probe = p};
 
 	find_library(&s);
-	read_configuration(p, &s.library);
+	read_configuration(p, &s.found);
 	read_policy(p);
 }

@@ -14,7 +14,6 @@ CREATE TABLE audit_head (
 	hash bytea NOT NULL CHECK (length(hash) = 32)
 ) WITH (fillfactor = 10);
 INSERT INTO audit_head (number, hash) VALUES (0, decode(repeat('00', 32), 'hex'));
-ALTER TABLE checkpoint ADD audit_number bigint NOT NULL DEFAULT 0, ADD audit_hash bytea;
 
 DO $$
 DECLARE t text;
