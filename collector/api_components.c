@@ -56,32 +56,15 @@ api_components(struct request *request, struct response *response)
 	free(list);
 }
 
-/* The path's number; 0: that is none. */
-static uint64_t
-component_id(const struct request *request)
-{
-	const char *text = request->variables[0];
-	size_t digits = strspn(text, "0123456789");
-
-	return digits > 0 && digits <= 18 && text[digits] == '\0' && text[0] != '0' ? strtoull(text, NULL, 10) : 0;
-}
-
-static void
-bind_id(struct call *call, uint64_t *wire, uint64_t id)
-{
-	*wire = htobe64(id);
-	call->params[call->n++] = param_bytes(wire, sizeof *wire);
-}
-
 void
 api_component(struct request *request, struct response *response)
 {
 	struct call call = {.query = QUERY_COMPONENT};
 	struct slice document;
 	PGresult *rows;
-	uint64_t wire;
+	uint64_t id = request_number(request);
 
-	bind_id(&call, &wire, component_id(request));
+	call.params[call.n++] = param_bytes(&id, sizeof id);
 	if (query_run(request, response, &call, 1, &rows) < 0)
 		return;
 	document = query_bytes(rows, 0, 0);
@@ -100,12 +83,12 @@ api_component_devices(struct request *request, struct response *response)
 	char list[32];
 	struct page page;
 	PGresult *results[2];
-	uint64_t wire, id = component_id(request);
+	uint64_t id = request_number(request);
 
 	if (page_open(request, response, &page) < 0)
 		return;
-	bind_id(&calls[0], &wire, id);
-	snprintf(list, sizeof list, "{%" PRIu64 "}", id);
+	calls[0].params[calls[0].n++] = param_bytes(&id, sizeof id);
+	snprintf(list, sizeof list, "{%" PRIu64 "}", be64toh(id));
 	calls[1].params[DEVICE_FILTER_VERSION] = param_text(list);
 	page_bind(&page, &calls[1], 1);
 	if (query_run(request, response, calls, 2, results) < 0)

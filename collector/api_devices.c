@@ -3,14 +3,11 @@
 #include <string.h>
 
 #include "collector/component_search.h"
+#include "collector/csv.h"
 #include "collector/page.h"
 #include "collector/routes.h"
 #include "schema/topics.h"
 
-#define DEVICE_COLUMNS                                                                                                 \
-	"ueid tenant serial vendor hwmodel hwversion oemid swname swversion kernel lifecycle posture reasons "         \
-	"posture_since first_seen last_seen epoch seq interval_s support_until end_of_life state_digest "              \
-	"inventory_digest unknowns labels"
 #define QUERY_TEXT 128 /* bytes of q: longer than any serial number */
 
 /* Which filter leads, in this order: the statement then uses its index, and the others narrow what it finds. */
@@ -92,16 +89,18 @@ choose(const struct request *request)
 	return QUERY_DEVICES;
 }
 
-/* A range of versions becomes a list of components. -1: the response is the problem. */
+/* A range of versions becomes a list of components, once for all pieces of an export. -1: the response is the problem. */
 static int
-bind_range(struct request *request, struct response *response, struct call *call, char **list)
+bind_range(struct request *request, struct response *response, struct call *call)
 {
 	const char *version = request_parameter(request, "component_version");
+	char **list = &request->reading.components;
 
-	*list = NULL;
 	if (version == NULL || !version_range_is(version))
 		return 0;
-	*list = component_search(request, response, request_parameter(request, "component"), NULL, "component_version");
+	if (*list == NULL)
+		*list = component_search(request, response, request_parameter(request, "component"), NULL,
+					 "component_version");
 	if (*list == NULL)
 		return -1;
 	call->query = QUERY_DEVICES_COMPONENTS;
@@ -127,16 +126,14 @@ api_devices(struct request *request, struct response *response)
 	struct call call = {.query = choose(request)};
 	const char *format = request_parameter(request, "format");
 	bool whole = format != NULL && strcmp(format, "json") != 0;
-	char *list;
 
 	if ((whole && check_export(request, response, format) < 0) || check_filters(request, response) < 0 ||
-	    bind_filters(request, response, &call) < 0 || bind_range(request, response, &call, &list) < 0)
+	    bind_filters(request, response, &call) < 0 || bind_range(request, response, &call) < 0)
 		return;
 	if (whole)
-		page_export(request, response, &call, strcmp(format, "csv") == 0 ? DEVICE_COLUMNS : NULL);
+		page_export(request, response, &call, strcmp(format, "csv") == 0 ? CSV_DEVICE : NULL);
 	else
 		page_query(request, response, &call);
-	free(list);
 }
 
 static int

@@ -199,17 +199,11 @@ void
 api_maintenance_delete(struct request *request, struct response *response)
 {
 	struct call call = {.query = QUERY_MAINTENANCE_DELETE};
-	const char *text = request->variables[0];
-	size_t digits = strspn(text, "0123456789");
-	uint64_t id = htobe64(strtoull(text, NULL, 10));
+	uint64_t id = request_number(request);
 	PGresult *rows;
 
 	if (body_check(request->body.json, response, NULL, 0) < 0)
 		return;
-	if (digits == 0 || digits > 16 || text[digits] != '\0') {
-		response_problem(response, PROBLEM_NOT_FOUND, "There is no such window.");
-		return;
-	}
 	call.params[call.n++] = param_bytes(&id, sizeof id);
 	if (query_run(request, response, &call, 1, &rows) < 0)
 		return;

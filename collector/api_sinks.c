@@ -128,9 +128,7 @@ api_sink_add(struct request *request, struct response *response)
 void
 api_sink_delete(struct request *request, struct response *response)
 {
-	const char *text = request->variables[0];
-	size_t len = strlen(text);
-	uint64_t id = htobe64(len <= 9 && strspn(text, "0123456789") == len ? strtoull(text, NULL, 10) : 0);
+	uint64_t id = request_number(request);
 	struct call call = {.query = QUERY_SINK_DELETE, {param_bytes(&id, sizeof id)}, 1};
 	PGresult *rows;
 

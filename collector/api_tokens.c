@@ -103,9 +103,7 @@ api_token_add(struct request *request, struct response *response)
 void
 api_token_revoke(struct request *request, struct response *response)
 {
-	const char *text = request->variables[0];
-	size_t len = strlen(text);
-	uint64_t id = htobe64(len <= 15 && strspn(text, "0123456789") == len ? strtoull(text, NULL, 10) : 0);
+	uint64_t id = request_number(request);
 	struct call call = {.query = QUERY_TOKEN_REVOKE,
 			    {param_bytes(request->token, sizeof request->token), param_bytes(&id, sizeof id)},
 			    2};

@@ -77,10 +77,7 @@ no_tail(struct response *out)
 
 /* ---- our own ---- */
 
-#define COLUMNS                                                                                                        \
-	"ueid tenant serial vendor hwmodel hwversion oemid swname swversion kernel lifecycle posture reasons "         \
-	"posture_since first_seen last_seen epoch seq interval_s support_until end_of_life state_digest "              \
-	"inventory_digest unknowns labels gone"
+#define COLUMNS CSV_DEVICE " gone"
 
 static void
 csv_begin(struct response *out, const struct asset_document *document)
@@ -304,11 +301,11 @@ cyclonedx_end(struct response *out)
 }
 
 static const struct asset_format formats[] = {
-	{"csv", "text/csv; charset=utf-8; header=present", csv_begin, csv_add, no_tail},
+	{"csv", CSV_TYPE, csv_begin, csv_add, no_tail},
 	{"ndjson", "application/x-ndjson", no_head, ndjson_add, no_tail},
 	{"ocsf", "application/x-ndjson", no_head, ocsf_add, no_tail},
 	{"cyclonedx", "application/vnd.cyclonedx+json; version=1.6", cyclonedx_begin, cyclonedx_add, cyclonedx_end},
-	{"netbox", "text/csv; charset=utf-8; header=present", netbox_begin, netbox_add, no_tail},
+	{"netbox", CSV_TYPE, netbox_begin, netbox_add, no_tail},
 	{"servicenow", "application/json", servicenow_begin, servicenow_add, servicenow_end},
 };
 

@@ -8,7 +8,6 @@
 #include "collector/csv.h"
 #include "collector/routes.h"
 
-#define CSV_TYPE "text/csv; charset=utf-8; header=present"
 #define EXPORT_PIECE 1000 /* rows: at 700 bytes each far below what an answer may have */
 
 /* What a cursor is bound to: the route, its variables, and its filters in the route's order, each text ended by a NUL. */

@@ -1,6 +1,8 @@
 #include "collector/request.h"
 
+#include <endian.h>
 #include <jansson.h>
+#include <stdlib.h>
 #include <string.h>
 
 int
@@ -202,10 +204,21 @@ request_device(const struct request *request, struct response *response, struct 
 	return -1;
 }
 
+uint64_t
+request_number(const struct request *request)
+{
+	const char *text = request->variables[0];
+	size_t digits = strspn(text, "0123456789");
+
+	return digits > 0 && digits <= 16 && text[digits] == '\0' && text[0] != '0' ? htobe64(strtoull(text, NULL, 10))
+										    : 0;
+}
+
 void
 request_free(struct request *request)
 {
 	body_free(&request->body);
+	free(request->reading.components);
 }
 
 const char *

@@ -49,6 +49,7 @@ struct request {
 		bool rows;		/* of the list, some were told */
 		bool ended;		/* nothing is left of it */
 		struct asset_document document;
+		char *components;	/* owned: those that a range of versions stands for */
 		int64_t after;		/* the position or key up to which it was told */
 		int64_t until_ms;	/* when it is told that there is nothing, as clock_ms counts */
 	} reading;
@@ -76,6 +77,8 @@ void request_free(struct request *);
 bool is_time(const char *) WARN_UNUSED;
 /* The device that the path names first. -1: the response is the problem, since a name that can't be a device's is one that no device has. */
 int request_device(const struct request *, struct response *, struct ueid *) WARN_UNUSED;
+/* The number that the path names first, in the order of bytes that statements take; 0, which nothing has, if it is none. */
+uint64_t request_number(const struct request *) WARN_UNUSED;
 /* 0 to 15; -1: it is no hexadecimal digit. */
 int hex_digit(char) WARN_UNUSED;
 /* NULL if it was not given. */

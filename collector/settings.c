@@ -98,7 +98,7 @@ static const struct option table[] = {
 	{.name = "http_threads", .type = OPTION_NUMBER, .offset = AT(http_threads), .initial = "2", .min = 1, .max = 64,
 		.help = "threads that answer HTTP requests, each with a database connection"},
 	{.name = "preview_ms", .type = OPTION_NUMBER, .offset = AT(preview_ms), .initial = "5000", .min = 1, .max = 10000,
-		.help = "milliseconds that a preview of a policy may take; a tenant's run one at a time, and all of them leave a thread to other requests"},
+		.help = "milliseconds that a preview of a policy may take; a tenant's run one at a time, and all of them leave a thread to other requests if there are two"},
 	{.name = "http_proxies", .type = OPTION_NUMBER, .offset = AT(http_proxies), .initial = "0", .min = 0, .max = 16,
 		.help = "proxies in front, each of which appends to X-Forwarded-For whom it heard; 0: the header is not believed"},
 	{.name = "guess_free", .type = OPTION_NUMBER, .offset = AT(guess_free), .initial = "10", .min = 0, .max = 1000000,

@@ -1,4 +1,5 @@
 #include "collector/upkeep.h"
+#include "schema/log.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -50,6 +51,8 @@ upkeep_new(const struct settings *settings)
 	for (char *at = strtok_r(u->paths, " \t", &rest); at != NULL && u->disks_len < DISKS_MAX;
 	     at = strtok_r(NULL, " \t", &rest))
 		u->disks[u->disks_len++].path = at;
+	if (rest != NULL && rest[0] != '\0')
+		log_warning("upkeep: no more than %d disks are looked at: not \"%s\"", DISKS_MAX, rest);
 	u->receipts_read =
 		renewal_of_pem(settings->receipt_certificate, settings->certificate_warning, &u->receipts) == 0;
 	return u;

@@ -41,6 +41,13 @@ revoke(const char *ueid, const char *kid, const char *why)
 	return done;
 }
 
+static void
+check_key(const char *kid)
+{
+	if (strlen(kid) != 16 || strspn(kid, "0123456789abcdef") != 16)
+		cli_die(CLI_WRONG, "%s: a key is 16 hex digits, as fleetstate key list prints them", kid);
+}
+
 int
 key_revoke(const struct command *command, int argc, char **argv)
 {
@@ -49,8 +56,7 @@ key_revoke(const struct command *command, int argc, char **argv)
 
 	cli_parse(command, argc, argv, options, 1, 2, 2);
 	cli_check_ueid(argv[1]);
-	if (strlen(argv[2]) != 16 || strspn(argv[2], "0123456789abcdef") != 16)
-		cli_die(CLI_WRONG, "%s: a key is 16 hex digits, as fleetstate key list prints them", argv[2]);
+	check_key(argv[2]);
 	if (!revoke(argv[1], argv[2], why))
 		cli_die(CLI_NO, "%s has no such key that is not revoked already", argv[1]);
 	return CLI_YES;
@@ -73,6 +79,7 @@ key_retire(const struct command *command, int argc, char **argv)
 
 	cli_parse(command, argc, argv, NULL, 0, 2, 2);
 	cli_check_ueid(argv[1]);
+	check_key(argv[2]);
 	res = cli_query(sql, 2, (const char *const[]){argv[1], argv[2]});
 	if (PQntuples(res) == 0)
 		cli_die(CLI_NO, "%s has no such key that is active", argv[1]);

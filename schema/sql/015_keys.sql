@@ -41,3 +41,6 @@ BEGIN
 	RETURN true;
 END $$;
 REVOKE ALL ON FUNCTION revoke_key FROM PUBLIC;
+
+-- A collector that enrolled a key before it had read the list that names it takes it back.
+GRANT EXECUTE ON FUNCTION revoke_key TO fleetstate_ingest;

@@ -29,6 +29,3 @@ BEGIN
 	RETURN true;
 END $$;
 REVOKE ALL ON FUNCTION vouch_epoch FROM PUBLIC;
-
--- A collector that enrolled a key before it had read the list that names it takes it back.
-GRANT EXECUTE ON FUNCTION revoke_key TO fleetstate_ingest;

@@ -182,13 +182,14 @@ BEGIN
 		RAISE EXCEPTION 'no such token' USING ERRCODE = 'FS401';
 	END IF;
 	PERFORM FROM api_token t WHERE t.token_id = k.token_id FOR NO KEY UPDATE;
-	DELETE FROM api_session s WHERE s.token_id = k.token_id AND (s.expires_at <= now()
+	DELETE FROM api_session s WHERE s.token_id = k.token_id AND (s.expires_at <= now() - interval '1 minute'
 		OR s.session_id <= (SELECT x.session_id FROM api_session x WHERE x.token_id = k.token_id ORDER BY x.session_id DESC OFFSET 99 LIMIT 1));
 	INSERT INTO api_session (token_id, hash) VALUES (k.token_id, fresh);
 END $$;
+-- One that is closed stays until the next one is opened, so that it can be said whose it was.
 CREATE FUNCTION close_session(token_hash bytea) RETURNS boolean LANGUAGE plpgsql SECURITY DEFINER SET search_path = fleetstate, pg_catalog, pg_temp AS $$
 BEGIN
-	DELETE FROM api_session s WHERE s.hash = token_hash;
+	UPDATE api_session s SET expires_at = now() WHERE s.hash = token_hash;
 	RETURN FOUND;
 END $$;
 -- Who is signed in.

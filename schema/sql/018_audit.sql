@@ -97,24 +97,3 @@ BEGIN
 END $$;
 REVOKE ALL ON FUNCTION audit_changed, audit_noted FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION audit_changed, audit_noted TO fleetstate_api;
-
--- Sessions stay until the next one is opened, so that it can be said whose they were.
-CREATE OR REPLACE FUNCTION close_session(token_hash bytea) RETURNS boolean LANGUAGE plpgsql SECURITY DEFINER SET search_path = fleetstate, pg_catalog, pg_temp AS $$
-BEGIN
-	UPDATE api_session s SET expires_at = now() WHERE s.hash = token_hash;
-	RETURN FOUND;
-END $$;
-CREATE OR REPLACE FUNCTION open_session(token_hash bytea, fresh bytea) RETURNS void LANGUAGE plpgsql SECURITY DEFINER
-	SET search_path = fleetstate, pg_catalog, pg_temp AS $$
-DECLARE
-	k record;
-BEGIN
-	SELECT * INTO k FROM credential(token_hash);
-	IF NOT FOUND OR k.session_id IS NOT NULL THEN
-		RAISE EXCEPTION 'no such token' USING ERRCODE = 'FS401';
-	END IF;
-	PERFORM FROM api_token t WHERE t.token_id = k.token_id FOR NO KEY UPDATE;
-	DELETE FROM api_session s WHERE s.token_id = k.token_id AND (s.expires_at <= now() - interval '1 minute'
-		OR s.session_id <= (SELECT x.session_id FROM api_session x WHERE x.token_id = k.token_id ORDER BY x.session_id DESC OFFSET 99 LIMIT 1));
-	INSERT INTO api_session (token_id, hash) VALUES (k.token_id, fresh);
-END $$;

@@ -104,7 +104,7 @@ class Account:
 
 
 class Witness:
-    """Hears every report at the broker. What it heard must be in a journal already; and it can bring all of it once more."""
+    """Hears reports at the broker while it is connected. What it heard must be in a journal already; and it can bring all of it once more."""
 
     KEPT = 20000
 
@@ -112,7 +112,7 @@ class Witness:
         self.account = account
         self.heard = collections.deque(maxlen=self.KEPT)
         self.unchecked = queue.SimpleQueue()
-        self.count, self.connected = 0, threading.Event()
+        self.connected = threading.Event()
         client = paho.mqtt.client.Client("chaos-witness", protocol=paho.mqtt.client.MQTTv5)
         client.tls_set(str(pki / "operator-ca.crt"), str(pki / "collectors/witness.crt"), str(pki / "collectors/witness.key"), ssl.CERT_REQUIRED)
         client.reconnect_delay_set(1, 1)
@@ -132,10 +132,10 @@ class Witness:
     def on_message(self, _client, _data, message):
         self.heard.append((message.topic, bytes(message.payload)))
         self.unchecked.put(bytes(message.payload))
-        self.count += 1
 
     def check(self, sha256):
         """Of what was published before the journals were read, what is not in them was published before its line was durable."""
+        await_true(lambda: not self.unchecked.empty(), "a report that the witness hears", 30)
         published = []
         while not self.unchecked.empty():
             published.append(sha256(self.unchecked.get()).hexdigest())

@@ -9,6 +9,7 @@ import threading
 import time
 
 from machines import (COLLECTOR_PORT, DATABASE_PORT, DEVICE_PORT, Failure, await_true, children, drop, drop_nothing, is_alive, plug, unplug)
+from spool import HEAD, crc32c
 
 EVIDENCE = 30  # seconds until a fault has to show
 
@@ -81,11 +82,10 @@ def kill_broker(f):
         broker.saved.unlink()
     f.sleep(*f.draw("between", [(0, 3), (0, 3), (0, 3), (15, 20)]))
     yield
-    since = broker.log_size()
     broker.start()
     await_true(broker.is_up, "the broker", EVIDENCE)
     if broker.saved.exists() != (persistence != "none"):
-        raise Failure(f"the broker began with persistence={persistence}, and its file says otherwise: {broker.logged('', since)}")
+        raise Failure(f"the broker began with persistence={persistence}, and its file says otherwise: {broker.tail()}")
 
 
 def kill_postgres(f):
@@ -221,23 +221,10 @@ def postgres_full(f):
 
 # ---- a torn tail
 
-RECORD_HEAD = 24
-
-
-def crc32c(data):
-    """RFC 3720 B.4"""
-    crc = 0xFFFFFFFF
-    for byte in data:
-        crc ^= byte
-        for _ in range(8):
-            crc = (crc >> 1) ^ (0x82F63B78 if crc & 1 else 0)
-    return crc ^ 0xFFFFFFFF
-
-
 def is_sound(data):
     """Whether a whole record begins there."""
-    end = RECORD_HEAD + int.from_bytes(data[4:8], "big")
-    return RECORD_HEAD < end <= len(data) and crc32c(data[:20] + data[24:end]) == int.from_bytes(data[20:24], "big")
+    end = HEAD + int.from_bytes(data[4:8], "big")
+    return HEAD < end <= len(data) and crc32c(data[:20] + data[24:end]) == int.from_bytes(data[20:24], "big")
 
 
 def torn(random, segment):
@@ -245,9 +232,9 @@ def torn(random, segment):
     data = segment.read_bytes()
     whole = 16  # the file's head
     last = b""
-    while len(data) - whole >= RECORD_HEAD:
+    while len(data) - whole >= HEAD:
         length = int.from_bytes(data[whole + 4:whole + 8], "big")
-        last = data[whole:whole + RECORD_HEAD + length]
+        last = data[whole:whole + HEAD + length]
         whole += len(last)
     if not last:
         return None

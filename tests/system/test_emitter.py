@@ -6,7 +6,6 @@ import json
 import os
 import pathlib
 import signal
-import struct
 import subprocess
 import time
 
@@ -17,6 +16,7 @@ from cryptography.hazmat.primitives import serialization
 from parts import BIN, PATIENCE, ROOT, await_true, provision
 from test_broker import Broker
 import device  # found through parts
+from spool import records
 
 EMITTER, SIM = BIN / "fleetstate-emitter", BIN / "fleetstate-sim"
 
@@ -152,28 +152,6 @@ def test_publishes_a_chain_of_reports(collector, emitter):
         previous = sha256(message)
     assert [line[3] for line in emitter.lines()] == [sha256(m).hex() for m, _ in reports]
     assert {m.properties.ContentType for m in collector.client.messages} == {"application/eat+cwt"}
-
-
-def crc32c(data):
-    crc = 0xFFFFFFFF
-    for byte in data:
-        crc ^= byte
-        for _ in range(8):
-            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
-    return crc ^ 0xFFFFFFFF
-
-
-def records(segment):
-    """(epoch, [(seq, flags, message)]) of a segment, as schema/spool.cddl has it."""
-    assert segment[:8] == b"FSPOOL1\n"
-    at, out = 16, []
-    while at < len(segment):
-        magic, size, seq, flags, crc = struct.unpack_from(">4sIQII", segment, at)
-        message = segment[at + 24:at + 24 + size]
-        assert magic == b"FSR1" and len(message) == size and crc == crc32c(segment[at:at + 20] + message)
-        out.append((seq, flags, message))
-        at += 24 + size
-    return segment[8:16], out
 
 
 def test_its_files_are_as_described(collector, emitter):
