@@ -244,6 +244,7 @@ negotiate(struct response *response, const char *accept_encoding, const char *if
 	if (own != NULL)
 		return;
 	response_header(response, "ETag", "%s", etag);
-	if (is_text(response->type) && body_of(response).len >= SMALL)
+	/* What is carried along is answered by the thread that has all the sockets: it must not be kept busy by who has no token. */
+	if (response->fixed.at == NULL && is_text(response->type) && body_of(response).len >= SMALL)
 		compress_body(response, coding_choose(accept_encoding));
 }

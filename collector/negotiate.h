@@ -20,7 +20,7 @@ enum coding coding_choose(const char *accept_encoding) WARN_UNUSED;
 bool etag_is_listed(const char *if_none_match, const char *etag) WARN_UNUSED;
 
 /*
- * To be called once for a whole answer to GET or HEAD. A 200 gets an ETag, or becomes a 304; what is text and not small is compressed. What has an
+ * To be called once for a whole answer to GET or HEAD. A 200 gets an ETag, or becomes a 304; what is text, made for it and not small is compressed. What has an
  * ETag of its own goes out as it is: signed bytes, and what If-Match is about.
  */
 void negotiate(struct response *, const char *accept_encoding, const char *if_none_match);

@@ -64,13 +64,12 @@ config_files = {SETTINGS}
 
     @contextlib.contextmanager
     def soon(self, condition, what):
-        """What is done within is in one of the next four reports: the collector may yet have to take in the last one, one may be under way, a file that
-        was just changed is read once more, and in the one after that it is."""
+        """What is done within is in the next report, or in the one after when that one was under way already."""
         assert not condition(), f"{what} already"
         yield
         begun = self.seq()
         await_true(condition, what, 60)
-        assert self.seq() - begun <= 4, f"{what}: only in report {self.seq()}, and it was done before {begun}"
+        assert self.seq() - begun <= 2, f"{what}: only in report {self.seq()}, and it was done before {begun}"
 
     def close(self):
         self.ns.kill(self.emitter)
