@@ -63,7 +63,7 @@ static const struct option table[] = {
 		.help = "time between two signed checkpoints of all devices' reports"},
 	{.name = "challenge_timeout", .type = OPTION_SECONDS, .offset = AT(challenge_timeout), .initial = "60", .min = 1, .max = 86400,
 		.help = "a device that is heard and has not answered a challenge for so long is told of"},
-	{.name = "silence_min", .type = OPTION_SECONDS, .offset = AT(silence_min), .initial = "60", .min = 1, .max = 86400,
+	{.name = "silence_min", .type = OPTION_SECONDS, .offset = AT(silence_min), .initial = "30", .min = 1, .max = 86400,
 		.help = "nobody is called silent sooner than this, however short the interval"},
 	{.name = "certificate_warning", .type = OPTION_SECONDS, .offset = AT(certificate_warning), .initial = "30d", .min = 3600, .max = 31536000,
 		.help = "an alert this long before a certificate ends, or in its last quarter if that is later: devices', our own, trust anchors"},
