@@ -72,6 +72,13 @@ class System:
             self.close()
             raise
 
+    def trust(self, *words):
+        """One more trust anchor, read by the collector."""
+        said = "watch: trust anchors read"
+        before = self.collector.log().count(said)
+        self.database.cli("trust-anchor", "add", *words)
+        await_true(lambda: self.collector.log().count(said) > before, "the trust anchor being read")
+
     def device(self, connect=True, ueid=None, **more):
         pki = self.broker.pki
         ueid = ueid or provision("device", pki)[0]

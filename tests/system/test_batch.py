@@ -95,8 +95,7 @@ def other_maker(system, directory, ueid):
     """A device of that name with a key of its own, from a maker whom globex trusts."""
     provision("ca", directory)
     provision("device", directory, "--ueid", ueid.hex())
-    system.database.cli("trust-anchor", "add", "--tenant", "globex", directory / "maker-ca.crt")
-    time.sleep(3)  # the collector looks for new anchors every two seconds
+    system.trust("--tenant", "globex", directory / "maker-ca.crt")
     files = [str(directory / f"devices/{ueid.hex()}.{kind}") for kind in ("crt", "key")]
     return wire.Device(ueid, *files, str(directory / "operator-ca.crt"))
 

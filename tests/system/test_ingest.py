@@ -428,11 +428,10 @@ def test_the_row_at_fault_is_refused_and_its_neighbours_are_stored(system):
 
 def test_a_held_device_waits_for_approval(system):
     provision("maker", system.broker.pki, "globex")
-    system.database.cli("trust-anchor", "add", "--tenant", "acme", "--enrol", "hold", system.broker.pki / "globex-ca.crt")
+    system.trust("--tenant", "acme", "--enrol", "hold", system.broker.pki / "globex-ca.crt")
     system.broker.stop()
     system.broker.start()  # it reads makers' authorities at its start
     await_true(system.collector.is_ready, "readiness", 60)
-    time.sleep(3)  # the collector looks for new anchors every two seconds
     held = system.device(ueid=provision("device", system.broker.pki, "--maker", "globex")[0])
     drain([(held, {1: held.full()})], 60)
     assert system.stored(held) == [(held.epoch.hex(), 1, PENDING)]
