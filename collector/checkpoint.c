@@ -17,7 +17,7 @@
 #define BUSY_SECONDS 600 /* before a partition that somebody reads is tried again: each try stops others for a second */
 
 /* clang-format off */
-enum { DUE, AUDIT, LEAVES, READ, NODES, KEEP, TELL, TRIM, EXPIRE };
+enum { DUE, AUDIT, LEAVES, READ, NODES, KEEP, TELL, TRIM, EXPIRE, EXPIRE_AUDIT };
 static const struct statement statements[] = {
 	/* The lock is this transaction's; whoever does not get it leaves the work to who did. */
 	[DUE] = {"checkpoint_due",
@@ -49,6 +49,7 @@ static const struct statement statements[] = {
 		" n AS (DELETE FROM checkpoint_node WHERE number = ANY ((SELECT numbers FROM o)::bigint[]))"
 		" DELETE FROM checkpoint_leaf WHERE number = ANY ((SELECT numbers FROM o)::bigint[])", 2},
 	[EXPIRE] = {"expire", "SELECT partition, reports, busy FROM expire_reports($1::bool, make_interval(secs => $2::float8), $3::bool)", 3},
+	[EXPIRE_AUDIT] = {"expire_audit", "SELECT expire_audit(make_interval(secs => $1::float8), $2::bool)", 2},
 };
 /* clang-format on */
 
@@ -254,16 +255,21 @@ look(struct checkpointer *c)
 		counter_add(COUNTER_CHECKPOINTS, 1);
 }
 
+static struct param
+flag(bool value)
+{
+	return (struct param){value ? "true" : "false", value ? 4 : 5, false};
+}
+
 /* What checkpoints speak for may go when its time is over: a partition of it. False: there is no more to do for now. */
 static bool
 expire_partition(struct checkpointer *c, bool with_sections)
 {
 	const struct settings *s = c->settings;
 	char keep[24];
-	const struct param params[3] = {
-		{with_sections ? "true" : "false", with_sections ? 4 : 5, false},
-		number(keep, with_sections ? s->sections_retention : s->quiet_retention),
-		{s->retention_uncovered ? "true" : "false", s->retention_uncovered ? 4 : 5, false}};
+	const struct param params[3] = {flag(with_sections),
+					number(keep, with_sections ? s->sections_retention : s->quiet_retention),
+					flag(s->retention_uncovered)};
 	PGresult *res = database_run(c->db, statements[EXPIRE].name, params, statements[EXPIRE].params, NULL);
 	bool gone = res != NULL && !result_null(res, 0, 0);
 
@@ -281,6 +287,24 @@ expire_partition(struct checkpointer *c, bool with_sections)
 	return gone;
 }
 
+/* The same of the audit log, some thousand entries at once. False: there is no more to do for now. */
+static bool
+expire_audit(struct checkpointer *c)
+{
+	const struct settings *s = c->settings;
+	char keep[24];
+	const struct param params[2] = {number(keep, s->audit_retention), flag(s->retention_uncovered)};
+	PGresult *res =
+		database_run(c->db, statements[EXPIRE_AUDIT].name, params, statements[EXPIRE_AUDIT].params, NULL);
+	int64_t n = res == NULL ? 0 : result_int(res, 0, 0);
+
+	PQclear(res);
+	if (n > 0)
+		log_info("retention: audit log entries=%lld dropped", (long long)n);
+	counter_add(COUNTER_AUDIT_EXPIRED, n);
+	return n > 0;
+}
+
 static void
 expire(struct checkpointer *c)
 {
@@ -289,6 +313,8 @@ expire(struct checkpointer *c)
 	while (expire_partition(c, false))
 		;
 	while (expire_partition(c, true))
+		;
+	while (expire_audit(c))
 		;
 }
 

@@ -43,7 +43,8 @@ struct settings {
 	int64_t database_size;	/* bytes; 0: it may grow */
 	int64_t event_retention;	/* seconds */
 	int64_t quiet_retention, sections_retention;	/* seconds that reports are kept */
-	bool retention_uncovered;	/* also reports that no checkpoint speaks for may go */
+	int64_t audit_retention;	/* seconds that entries of the audit log are kept */
+	bool retention_uncovered;	/* also what no checkpoint speaks for may go */
 	char *secret_key;	/* path of the key that sinks' secrets are sealed under; NULL: none */
 	char *sink_networks;	/* what sinks may reach beside the public internet */
 	bool sink_http;		/* also without TLS */

@@ -474,13 +474,15 @@ look_at_checkpoints(struct campaign *c, const struct anchors *anchors, struct sl
 static int
 look_at_log(struct campaign *c, const struct anchors *anchors, struct slice held)
 {
-	struct log_audit audit = {c->db, anchors, held, print_finding, c, 0};
+	struct log_audit audit = {.anchors = anchors, .held = held, .print = print_finding, .context = c};
 
 	c->db = audit.db = database_new(cli_uri(), NULL, 0);
 	if (audit.db == NULL || audit_log(&audit) < 0)
 		cli_die(CLI_WRONG, "the database failed: the audit is not complete");
-	printf(c->json ? "{\"entries\":%llu,\"findings\":%lld}\n" : "%llu entries, %lld findings\n",
-	       (unsigned long long)audit.entries, (long long)atomic_load(&c->findings));
+	printf(c->json ? "{\"entries\":%llu,\"expired\":%llu,\"findings\":%lld}\n"
+		       : "%llu entries, %llu more expired by retention, %lld findings\n",
+	       (unsigned long long)audit.entries, (unsigned long long)audit.expired,
+	       (long long)atomic_load(&c->findings));
 	database_free(c->db);
 	return atomic_load(&c->findings) > 0 ? CLI_NO : CLI_YES;
 }

@@ -45,6 +45,7 @@ struct log_audit {
 	audit_print *print;
 	void *context;
 	uint64_t entries;		/* how many were looked at */
+	uint64_t expired;		/* how many were past their retention */
 };
 
 /* Every entry of the audit log, the way from each to the one before, and that it goes as far as its head and the checkpoints say. -1: the database

@@ -12,7 +12,7 @@ enum { CHECKPOINTS, ENTRIES, HEAD };
 static const struct statement statements[] = {
 	[CHECKPOINTS] = {"log_checkpoints", "SELECT number, devices, root, sha256, message FROM checkpoint ORDER BY number", 0},
 	[ENTRIES] = {"log_entries", "SELECT a.number, a.line, a.hash, t.id FROM audit a LEFT JOIN tenant t ON t.tenant_id = a.tenant_id ORDER BY a.number", 0},
-	[HEAD] = {"log_head", "SELECT number, hash FROM audit_head", 0},
+	[HEAD] = {"log_head", "SELECT number, hash, gone, gone_hash FROM audit_head", 0},
 };
 /* clang-format on */
 
@@ -179,6 +179,24 @@ read_entries(struct reader *r)
 	return rc;
 }
 
+/* What is past its retention is gone, but for the hash of its last entry: from there on it is verified. */
+static int
+begin_after_retention(struct reader *r)
+{
+	PGresult *res = database_query(r->audit->db, &statements[HEAD], NULL, 0, NULL);
+	struct slice hash;
+
+	if (res == NULL)
+		return -1;
+	r->number = (uint64_t)result_int(res, 0, 2);
+	hash = result_bytes(res, 0, 3);
+	memcpy(r->hash, hash.at, hash.len < DIGEST_SIZE ? hash.len : DIGEST_SIZE);
+	PQclear(res);
+	r->audit->expired = r->number;
+	check_marks(r);
+	return 0;
+}
+
 static int
 check_end(struct reader *r)
 {
@@ -207,7 +225,7 @@ audit_log(struct log_audit *a)
 	/* One picture of all three: the log grows meanwhile. */
 	if (database_exec(a->db, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY") < 0)
 		return -1;
-	if (read_marks(&r) == 0 && read_entries(&r) == 0)
+	if (read_marks(&r) == 0 && begin_after_retention(&r) == 0 && read_entries(&r) == 0)
 		rc = check_end(&r);
 	if (database_exec(a->db, "COMMIT") < 0)
 		rc = -1;

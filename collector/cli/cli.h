@@ -51,6 +51,8 @@ void cli_check_word(const char *, const char *words, const char *what);
 
 /* Who does it, for the record. */
 const char *cli_who(void);
+/* Commits what the command began, with its entry in the audit log, before it waits for what comes of it. */
+void cli_commit(void);
 /* From now on acts for this tenant alone (NULL: for all). Ends the program unless there is one. */
 void cli_act_for(const char *tenant);
 

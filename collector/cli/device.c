@@ -139,6 +139,7 @@ device_challenge(const struct command *command, int argc, char **argv)
 		cli_die(CLI_NO, "there is no device %s", argv[1]);
 	nonce = strdup(PQgetvalue(res, 0, 0));
 	PQclear(res);
+	cli_commit();
 	if (nonce == NULL)
 		cli_die(CLI_WRONG, "out of memory");
 	for (int64_t left = wait == NULL ? 0 : atoll(wait) * 1000; left > 0 && !answered; left -= LOOK_MS) {

@@ -377,24 +377,28 @@ find_tenant(int argc, char **argv)
 	return NULL;
 }
 
-static void
-commit(const char *tenant)
+/* For whose log the command is. */
+static const char *for_tenant;
+
+void
+cli_commit(void)
 {
 	static const char sql[] = "SELECT audit_append((SELECT tenant_id FROM tenant WHERE id = $1), now(), "
 				  "jsonb_build_object('kind', 'command', "
 				  "'who', $2::text, 'method', 'COMMAND', 'target', $3::text, 'address', '-'))";
 
-	if (connection == NULL)
+	if (connection == NULL || whole_command == NULL)
 		return;
-	PQclear(cli_query(sql, 3, (const char *const[]){tenant, cli_who(), whole_command}));
+	PQclear(cli_query(sql, 3, (const char *const[]){for_tenant, cli_who(), whole_command}));
 	PQclear(cli_query("COMMIT", 0, NULL));
+	whole_command = NULL;
 }
 
-/* Whether it may change something in the database: all do that are not known to leave it as it is, or to wait until others see what they began. */
+/* Whether it may change something in the database: all do that are not known to leave it as it is. */
 static bool
 changes(const struct command *command)
 {
-	static const char *const verbs[] = {"list", "show", "status", "dead", "test", "challenge"};
+	static const char *const verbs[] = {"list", "show", "status", "dead"};
 
 	for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++)
 		if (command->verb == NULL || strcmp(command->verb, verbs[i]) == 0)
@@ -427,7 +431,6 @@ static int
 run(int argc, char **argv)
 {
 	const struct command *command = argc > 0 ? find(argc, argv) : NULL;
-	const char *tenant;
 	int words, status;
 
 	if (command == NULL && asks_help(argc, argv)) {
@@ -445,10 +448,10 @@ run(int argc, char **argv)
 	if (!changes(command))
 		return command->run(command, argc - words + 1, argv + words - 1);
 	whole_command = join(argc, argv);
-	tenant = find_tenant(argc, argv);
+	for_tenant = find_tenant(argc, argv);
 	status = command->run(command, argc - words + 1, argv + words - 1);
 	if (status == CLI_YES)
-		commit(tenant);
+		cli_commit();
 	return status;
 }
 

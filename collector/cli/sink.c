@@ -241,6 +241,7 @@ sink_test(const struct command *command, int argc, char **argv)
 		cli_die(CLI_NO, "there is no sink %s", argv[1]);
 	wanted = strdup(PQgetvalue(res, 0, 0));
 	PQclear(res);
+	cli_commit();
 	for (int i = 0; i < TEST_SECONDS * 10; i++) {
 		res = cli_query(look, 2, (const char *const[]){argv[1], wanted});
 		if (PQntuples(res) == 1) {

@@ -325,6 +325,7 @@ END $$"""
     ("UPDATE audit SET hash = sha256(hash) WHERE number = 2", "its hash"),
     ("UPDATE audit SET tenant_id = NULL", "tenant"),
     ("DELETE FROM audit WHERE number = 1", "the one before"),
+    ("DELETE FROM audit WHERE number = 1; UPDATE audit_head SET gone = 1", "its hash"),
     ("DELETE FROM audit WHERE number = (SELECT max(number) FROM audit)", "head"),
     ("DELETE FROM audit", "head"),
     # As somebody would who can write everything but the checkpoints.

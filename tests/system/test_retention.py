@@ -13,7 +13,7 @@ FULL = {1, 5, 10}
 
 @pytest.fixture(scope="module")
 def system(tmp_path_factory):
-    system = System(tmp_path_factory.mktemp("retention"), postgres=["fsync=off"], checkpoint_interval="1s")
+    system = System(tmp_path_factory.mktemp("retention"), postgres=["fsync=off"], checkpoint_interval="1s", audit_retention="1d")
     yield system
     system.close()
 
@@ -149,3 +149,25 @@ def test_what_is_in_use_waits_and_holds_nobody_up_for_long(system, device):
     reader.close()
     db.close()
     assert 9 not in seqs(system, device) and audit(system)[1] == []
+
+
+def test_the_audit_logs_first_entries_go(system):
+    def log(status=0):
+        return json.loads(system.database.cli("audit", "--log", "--ca", system.broker.pki / "operator-ca.crt", "--json", status=status).splitlines()[-1])
+
+    for name in "a", "b", "c":
+        system.database.cli("tenant", "add", name, name)
+    n = system.database.one("SELECT number FROM audit_head")
+    # The third from the last is older than what is before it; the last two are young.
+    system.database.sql("UPDATE audit SET time = now() - interval '25 hours' WHERE number <= %s", (n - 2,))
+    system.database.sql("UPDATE audit SET time = now() WHERE number = %s", (n - 3,))
+    await_true(lambda: system.database.one("SELECT gone FROM audit_head") == n - 4, "the oldest gone")
+    assert system.database.sql("SELECT min(number), max(number) FROM audit") == [(n - 3, n)]
+    assert log() == {"entries": 4, "expired": n - 4, "findings": 0}
+    system.database.cli("tenant", "add", "d", "d")
+    assert log()["entries"] == 5, "it goes on"
+    # What somebody drops beyond that, or says was dropped, is found.
+    system.database.sql("DELETE FROM audit WHERE number = %s", (n - 3,))
+    log(status=1)
+    system.database.sql("UPDATE audit_head SET gone = %s", (n - 3,))
+    log(status=1)

@@ -377,6 +377,7 @@ def test_a_test_takes_the_real_way(system, sink, receiver):
     assert hook.requests[0].events[0]["type"] == "test" and hook.requests[0].signed_with(secret)
     hook.answer = lambda request: 403
     assert system.database.cli("sink", "test", number, status=1) == "HTTP 403: ok?"
+    assert f"sink test {number}" in system.database.one("SELECT line FROM audit ORDER BY number DESC LIMIT 1")
     told = tell(system, kind="device.fork")
     hook.answer = lambda request: 200
     await_true(lambda: all_there(hook, told), "an event after it")
