@@ -194,8 +194,15 @@ COLLECTOR := \
 	collector/checkpoint.c \
 	collector/guard.c \
 	collector/draft.c \
+	collector/event_kind.c \
 	collector/event.c \
+	collector/code_point.c \
+	collector/format_native.c \
+	collector/format_ocsf.c \
+	collector/format_ecs.c \
+	collector/format_cef.c \
 	collector/format_cloudevents.c \
+	collector/format_event.c \
 	collector/format_rfc5424.c \
 	collector/vault.c \
 	collector/sink_new.c \

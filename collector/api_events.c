@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "collector/clock.h"
+#include "collector/format_event.h"
 #include "collector/page.h"
 #include "collector/routes.h"
 #include "schema/topics.h"
@@ -60,7 +61,9 @@ read_wait(const struct request *request, struct response *response, int64_t *wai
 	return 0;
 }
 
+/* What is told, and how. */
 struct filter {
+	const struct event_format *format;
 	const char *types; /* with commas between */
 	bool of_device;
 	struct ueid ueid;
@@ -69,8 +72,11 @@ struct filter {
 static int
 read_filter(const struct request *request, struct response *response, struct filter *filter)
 {
-	const char *ueid = request_parameter(request, "ueid");
+	const char *ueid = request_parameter(request, "ueid"), *format = request_parameter(request, "format");
 
+	filter->format = event_format(format == NULL ? "native" : format);
+	if (filter->format == NULL)
+		return refuse(response, "format is " EVENT_FORMATS ".");
 	filter->types = request_parameter(request, "type");
 	filter->of_device = ueid != NULL;
 	if (filter->types != NULL && (filter->types[0] == '\0' || strlen(filter->types) >= TYPES_SIZE))
@@ -82,7 +88,7 @@ read_filter(const struct request *request, struct response *response, struct fil
 
 /* What one look found. */
 struct look {
-	PGresult *rows; /* item, position, type */
+	PGresult *rows; /* position, id, time, tenant, type, ueid, data */
 	int64_t next; /* all up to here is known now */
 	int64_t top; /* the last of any tenant's */
 	bool all; /* there is no more at the moment */
@@ -122,8 +128,8 @@ look_up(struct request *request, struct response *response, const struct filter 
 	PQclear(results[0]);
 	look->rows = results[1];
 	n = PQntuples(look->rows);
-	if (n == limit || (n > 0 && query_int8(look->rows, n - 1, 1) > look->next))
-		look->next = query_int8(look->rows, n - 1, 1);
+	if (n == limit || (n > 0 && query_int8(look->rows, n - 1, 0) > look->next))
+		look->next = query_int8(look->rows, n - 1, 0);
 	look->all = look->all && n < limit;
 	return 0;
 }
@@ -137,20 +143,55 @@ waits(struct request *request, const struct look *look, int64_t wait)
 	return PQntuples(look->rows) == 0 && look->all && clock_ms() < request->reading.until_ms;
 }
 
+/* Its slices live as long as the rows. */
+static struct event
+read_event(const PGresult *rows, int i)
+{
+	struct event e = {.position = query_int8(rows, i, 0),
+			  .id = query_int8(rows, i, 1),
+			  .time_us = result_time_us(rows, i, 2),
+			  .tenant = query_bytes(rows, i, 3),
+			  .type = query_bytes(rows, i, 4),
+			  .ueid = query_bytes(rows, i, 5),
+			  .data = query_bytes(rows, i, 6)};
+
+	event_read(&e);
+	return e;
+}
+
+typedef void printer(const struct event_format *, struct draft *, const struct event *);
+
 static void
-answer_page(struct request *request, struct response *response, const struct look *look)
+print_item(const struct event_format *format, struct draft *d, const struct event *e)
+{
+	draft_text(d, d->len == 0 ? "" : ",");
+	event_format_item(format, d, e);
+}
+
+static void
+print_all(struct response *response, const struct filter *filter, const PGresult *rows, printer *print)
+{
+	struct draft text = {0};
+
+	for (int i = 0; i < PQntuples(rows); i++) {
+		struct event e = read_event(rows, i);
+
+		print(filter->format, &text, &e);
+		event_clear(&e);
+	}
+	response_append(response, text.at, text.len);
+	response->failed = response->failed || text.failed;
+	draft_free(&text);
+}
+
+static void
+answer_page(struct request *request, struct response *response, const struct filter *filter, const struct look *look)
 {
 	char next[24];
 
 	response_json(response, (struct slice){NULL, 0});
 	response_text(response, "{\"items\":[");
-	for (int i = 0; i < PQntuples(look->rows); i++) {
-		struct slice item = query_bytes(look->rows, i, 0);
-
-		if (i > 0)
-			response_text(response, ",");
-		response_append(response, item.at, item.len);
-	}
+	print_all(response, filter, look->rows, print_item);
 	snprintf(next, sizeof next, "%lld", (long long)look->next);
 	response_printf(response, "],\"next\":\"%s\"}", next);
 	page_link(request, response, next);
@@ -175,7 +216,7 @@ api_events(struct request *request, struct response *response)
 	if (waits(request, &look, wait))
 		response->waits = true;
 	else
-		answer_page(request, response, &look);
+		answer_page(request, response, &filter, &look);
 	PQclear(look.rows);
 }
 
@@ -201,17 +242,15 @@ begin_stream(struct request *request, struct response *response, const struct fi
 	return 0;
 }
 
-/* The HTML standard, 9.2.6. Our JSON has no line ends. */
+/* The HTML standard, 9.2.6. No format has line ends. */
 static void
-print_event(struct response *response, const PGresult *rows, int i)
+print_event(const struct event_format *format, struct draft *d, const struct event *e)
 {
-	struct slice item = query_bytes(rows, i, 0), type = query_bytes(rows, i, 2);
-
-	response_printf(response, "id: %lld\nevent: ", (long long)query_int8(rows, i, 1));
-	response_append(response, type.at, type.len);
-	response_text(response, "\ndata: ");
-	response_append(response, item.at, item.len);
-	response_text(response, "\n\n");
+	draft_printf(d, "id: %lld\nevent: ", (long long)e->position);
+	draft_slice(d, e->type);
+	draft_text(d, "\ndata: ");
+	format->write(d, e);
+	draft_text(d, "\n\n");
 }
 
 /* Called once for each piece of the stream: so a token's end is the stream's too. */
@@ -233,8 +272,7 @@ api_event_stream(struct request *request, struct response *response)
 		response_header(response, "X-Accel-Buffering", "no"); /* a proxy is not to collect it */
 		response_text(response, "retry: 2000\n\n");
 	}
-	for (int i = 0; i < PQntuples(look.rows); i++)
-		print_event(response, look.rows, i);
+	print_all(response, &filter, look.rows, print_event);
 	/* An id without data moves only the reader's place: else a quiet one would fall behind what is kept. */
 	if (PQntuples(look.rows) == 0 && clock_ms() >= request->reading.until_ms)
 		response_printf(response, ": alive\nid: %lld\n\n", (long long)look.next);

@@ -34,6 +34,7 @@ read_wish(const json_t *body, const char *types, struct sink_wish *w)
 	*w = (struct sink_wish){.name = text_of(body, "name", ""),
 				.kind = text_of(body, "kind", ""),
 				.target = text_of(body, "target", ""),
+				.format = text_of(body, "format", NULL),
 				.types = types,
 				.severity = text_of(body, "severity", "info"),
 				.batch = batch == NULL ? BATCH_DEFAULT : json_integer_value(batch),
@@ -87,6 +88,7 @@ add(struct request *request, struct response *response, struct sink_wish *w, boo
 	call.params[call.n++] = param_text(w->severity);
 	call.params[call.n++] = param_bytes(&batch, sizeof batch);
 	call.params[call.n++] = param_text(backlog ? "true" : "false");
+	call.params[call.n++] = param_text(w->format != NULL ? w->format : sink_kind(w->kind)->format);
 	if (query_run(request, response, &call, 1, &rows) == 0) {
 		answer_added(response, query_int8(rows, 0, 0), &secret);
 		PQclear(rows);
@@ -99,11 +101,17 @@ void
 api_sink_add(struct request *request, struct response *response)
 {
 	static const struct member members[] = {
-		{"name", MEMBER_TEXT, true, 63},      {"kind", MEMBER_TEXT, true, 63},
-		{"target", MEMBER_TEXT, true, 2048},  {"types", MEMBER_LIST, false, TYPES_MAX},
-		{"severity", MEMBER_TEXT, false, 63}, {"batch", MEMBER_NUMBER, false, 0},
-		{"ca", MEMBER_TEXT, false, 16384},    {"certificate", MEMBER_TEXT, false, 16384},
-		{"key", MEMBER_TEXT, false, 16384},   {"secret", MEMBER_TEXT, false, 1024},
+		{"name", MEMBER_TEXT, true, 63},
+		{"kind", MEMBER_TEXT, true, 63},
+		{"format", MEMBER_TEXT, false, 63},
+		{"target", MEMBER_TEXT, true, 2048},
+		{"types", MEMBER_LIST, false, TYPES_MAX},
+		{"severity", MEMBER_TEXT, false, 63},
+		{"batch", MEMBER_NUMBER, false, 0},
+		{"ca", MEMBER_TEXT, false, 16384},
+		{"certificate", MEMBER_TEXT, false, 16384},
+		{"key", MEMBER_TEXT, false, 16384},
+		{"secret", MEMBER_TEXT, false, 1024},
 		{"backlog", MEMBER_FLAG, false, 0},
 	};
 	const json_t *body = request->body.json;

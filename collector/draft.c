@@ -68,3 +68,40 @@ draft_printf(struct draft *d, const char *format, ...)
 	assert(len >= 0 && (size_t)len < sizeof text);
 	draft_add(d, text, (size_t)len);
 }
+
+void
+draft_hex(struct draft *d, struct slice bytes)
+{
+	for (size_t i = 0; i < bytes.len; i++)
+		draft_printf(d, "%02x", bytes.at[i]);
+}
+
+void
+draft_json_string(struct draft *d, struct slice text)
+{
+	size_t from = 0;
+
+	draft_text(d, "\"");
+	for (size_t i = 0; i < text.len; i++) {
+		if (text.at[i] >= ' ' && text.at[i] != '"' && text.at[i] != '\\')
+			continue;
+		draft_add(d, text.at + from, i - from);
+		draft_printf(d, "\\u%04x", text.at[i]);
+		from = i + 1;
+	}
+	draft_add(d, text.at + from, text.len - from);
+	draft_text(d, "\"");
+}
+
+void
+draft_json(struct draft *d, json_t *value)
+{
+	char *text = value == NULL ? NULL : json_dumps(value, JSON_COMPACT);
+
+	json_decref(value);
+	if (text == NULL)
+		d->failed = true;
+	else
+		draft_text(d, text);
+	free(text);
+}

@@ -4,7 +4,9 @@
 #include <string.h>
 #include <time.h>
 
-static const char *const names[SEVERITIES] = {"info", "low", "medium", "high", "critical"};
+#include "collector/event_kind.h"
+
+static const char *const severity_names[SEVERITIES] = {"info", "low", "medium", "high", "critical"};
 
 /* What an event says of its severity itself comes first: alerts have their policy's. NULL: whatever the member says, or no member at all. */
 static const struct {
@@ -29,14 +31,14 @@ static const struct {
 const char *
 severity_name(enum severity severity)
 {
-	return names[severity];
+	return severity_names[severity];
 }
 
 bool
 severity_parse(struct slice text, enum severity *severity)
 {
 	for (enum severity s = 0; s < SEVERITIES; s++)
-		if (text.len == strlen(names[s]) && memcmp(text.at, names[s], text.len) == 0) {
+		if (text.len == strlen(severity_names[s]) && memcmp(text.at, severity_names[s], text.len) == 0) {
 			*severity = s;
 			return true;
 		}
@@ -93,6 +95,56 @@ event_time(int64_t us, char *text)
 		memset(&tm, 0, sizeof tm);
 	n = strftime(text, EVENT_TIME_SIZE, "%Y-%m-%dT%H:%M:%S", &tm);
 	snprintf(text + n, EVENT_TIME_SIZE - n, ".%06dZ", (int)(us % 1000000));
+}
+
+static const char *
+first_member(const struct event *e, const char *const *names, size_t n)
+{
+	const char *text = NULL;
+
+	for (size_t i = 0; text == NULL && i < n; i++)
+		text = json_string_value(json_object_get(e->fields, names[i]));
+	return text;
+}
+
+void
+event_message(const struct event *e, struct draft *d)
+{
+	static const char *const names[] = {"title", "posture", "lifecycle", "reason", "policy"};
+	const char *word = first_member(e, names, sizeof names / sizeof *names);
+
+	draft_text(d, event_kind(e->type)->title);
+	if (word != NULL) {
+		draft_text(d, ": ");
+		draft_text(d, word);
+	}
+}
+
+void
+event_reasons(const struct event *e, struct draft *d)
+{
+	static const char *const names[] = {"reason", "why"};
+	const char *one = first_member(e, names, sizeof names / sizeof *names);
+	const json_t *list = json_object_get(e->fields, "reasons");
+
+	if (one != NULL)
+		draft_text(d, one);
+	for (size_t i = 0; i < json_array_size(list); i++) {
+		const char *word = json_string_value(json_array_get(list, i));
+
+		if (word == NULL)
+			continue;
+		draft_text(d, d->len == 0 ? "" : ", ");
+		draft_text(d, word);
+	}
+}
+
+const char *
+event_actor(const struct event *e)
+{
+	static const char *const names[] = {"by", "who"};
+
+	return first_member(e, names, sizeof names / sizeof *names);
 }
 
 /* "alert.*" is every type that begins with "alert.". */

@@ -1,5 +1,5 @@
 /*
- * Events as CloudEvents 1.0 in the JSON format, one or a batch. Pure.
+ * An event as a CloudEvent 1.0 in the JSON format. Pure.
  */
 #ifndef FLEETSTATE_COLLECTOR_FORMAT_CLOUDEVENTS_H
 #define FLEETSTATE_COLLECTOR_FORMAT_CLOUDEVENTS_H
@@ -11,6 +11,5 @@
 #define CLOUDEVENTS_TYPE "application/cloudevents-batch+json; charset=utf-8"
 
 void format_cloudevent(struct draft *, const struct event *);
-void format_cloudevents(struct draft *, const struct event *, size_t n);	/* an array */
 
 #endif

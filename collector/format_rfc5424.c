@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "collector/code_point.h"
+
 #define FACILITY 16 /* local0 */
 #define ID "fleetstate@32473" /* the number that RFC 5612 sets aside for examples: we have none of our own */
 #define DATA_ID "data@32473"
@@ -32,36 +34,6 @@ add_name(struct draft *d, const char *text, size_t len, size_t most)
 	}
 }
 
-/* The code point at `at`, and its length; bytes that are no UTF-8 are taken one by one, as 0xfffd. */
-static uint32_t
-code_point(const uint8_t *at, size_t left, size_t *len)
-{
-	static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
-	size_t n = at[0] < 0x80 ? 1 : at[0] >> 5 == 6 ? 2 : at[0] >> 4 == 14 ? 3 : at[0] >> 3 == 30 ? 4 : 0;
-	uint32_t c = n == 1 ? at[0] : n == 0 ? 0 : at[0] & (0x7fu >> n);
-
-	*len = 1;
-	if (n == 0 || n > left)
-		return 0xfffd;
-	for (size_t i = 1; i < n; i++) {
-		if (at[i] >> 6 != 2)
-			return 0xfffd;
-		c = c << 6 | (at[i] & 0x3f);
-	}
-	if (c < least[n] || c > 0x10ffff || (c >= 0xd800 && c <= 0xdfff))
-		return 0xfffd;
-	*len = n;
-	return c;
-}
-
-/* C0, DEL, C1, the line and paragraph separators: what may end a line for somebody. And what turns the direction of text around. */
-static bool
-is_control(uint32_t c)
-{
-	return c < 0x20 || (c >= 0x7f && c <= 0x9f) || c == 0x2028 || c == 0x2029 || (c >= 0x202a && c <= 0x202e) ||
-	       (c >= 0x2066 && c <= 0x2069);
-}
-
 /* `escaped`: as a parameter's value (6.3.3), where a control character's own backslash needs one more. False: it was cut short. */
 static bool
 add_value(struct draft *d, const char *text, size_t len, size_t most, bool escaped)
@@ -74,9 +46,9 @@ add_value(struct draft *d, const char *text, size_t len, size_t most, bool escap
 
 		if (d->len - begun + 8 > most)
 			return false;
-		if (is_control(c))
+		if (code_point_is_control(c))
 			draft_printf(d, "%s\\u%04x", escaped ? "\\" : "", c);
-		else if (c == 0xfffd)
+		else if (c == CODE_POINT_NONE)
 			draft_text(d, "\xef\xbf\xbd");
 		else if (escaped && (c == '"' || c == '\\' || c == ']'))
 			draft_printf(d, "\\%c", (int)c);
@@ -141,13 +113,6 @@ add_data(struct draft *d, size_t begun, const struct event *e)
 }
 
 static void
-add_ueid(struct draft *d, struct slice ueid)
-{
-	for (size_t i = 0; i < ueid.len; i++)
-		draft_printf(d, "%02x", ueid.at[i]);
-}
-
-static void
 add_head(struct draft *d, const struct event *e, const char *host)
 {
 	char time[EVENT_TIME_SIZE];
@@ -163,25 +128,47 @@ add_head(struct draft *d, const struct event *e, const char *host)
 	(void)add_param(d, "type", (const char *)e->type.at, e->type.len);
 	if (e->ueid.at != NULL) {
 		draft_text(d, " ueid=\"");
-		add_ueid(d, e->ueid);
+		draft_hex(d, e->ueid);
 		draft_text(d, "\"");
 	}
 	draft_text(d, "]");
 }
 
+/* What others made to be read by machines begins at once: without the mark that it is UTF-8, which RFC 5424 6.4 allows. */
+static void
+add_payload(struct draft *d, size_t begun, const struct event *e, const struct event_format *payload)
+{
+	static const char cut[] = "{\"truncated\":true}";
+	size_t head = d->len;
+	struct event brief = *e;
+
+	payload->write(d, e);
+	if (d->len - begun <= SYSLOG_MESSAGE_MAX)
+		return;
+	d->len = head;
+	brief.data = (struct slice){(const uint8_t *)cut, sizeof cut - 1};
+	brief.truncated = true;
+	payload->write(d, &brief);
+}
+
 void
-format_rfc5424(struct draft *d, const struct event *e, const char *host)
+format_rfc5424(struct draft *d, const struct event *e, const char *host, const struct event_format *payload)
 {
 	size_t begun = d->len;
 
 	add_head(d, e, host);
+	if (payload != NULL) {
+		draft_text(d, " ");
+		add_payload(d, begun, e, payload);
+		return;
+	}
 	add_data(d, begun, e);
 	/* 6.4: UTF-8 begins with the mark that says so. */
 	draft_text(d, " \xef\xbb\xbf");
 	add_name(d, (const char *)e->type.at, e->type.len, TYPE_MAX);
 	if (e->ueid.at != NULL) {
 		draft_text(d, " ");
-		add_ueid(d, e->ueid);
+		draft_hex(d, e->ueid);
 	}
 	draft_text(d, " ");
 	(void)add_value(d, (const char *)e->data.at, e->data.len, TEXT_MAX, false);

@@ -31,7 +31,7 @@ enum { SINKS, TAKE, FETCH_ALL, FETCH_TENANT, STORE, BURY, TESTED };
 const struct statement lane_statements[] = {
 	[SINKS] = {LANE_SINKS,
 		"SELECT s.sink_id::int8, t.id, s.name, s.kind, s.target, s.ca, s.certificate, s.secret, array_to_string(s.types, ','), s.severity,"
-		" s.batch::int8, s.tenant_id::int8, coalesce(c.test_wanted_at > coalesce(c.tested_at, '-infinity'), false)"
+		" s.batch::int8, s.tenant_id::int8, coalesce(c.test_wanted_at > coalesce(c.tested_at, '-infinity'), false), s.format"
 		" FROM sink s JOIN sink_cursor c ON c.sink_id = s.sink_id LEFT JOIN tenant t ON t.tenant_id = s.tenant_id ORDER BY 1", 0},
 	[TAKE] = {"lane_take", "UPDATE sink_cursor SET leader = $2 WHERE sink_id = $1::int8 RETURNING position", 2},
 	[FETCH_ALL] = {"lane_fetch_all", FETCH_SQL(""), 2},
@@ -157,6 +157,7 @@ static int
 read_sink(struct lane *l, const PGresult *res, int row)
 {
 	struct slice severity = result_bytes(res, row, LANE_SEVERITY), sealed = result_bytes(res, row, LANE_SECRET);
+	char *format = copy_text(res, row, LANE_FORMAT);
 	struct sink *s = &l->sink;
 
 	s->id = result_int(res, row, LANE_SINK_ID);
@@ -168,7 +169,9 @@ read_sink(struct lane *l, const PGresult *res, int row)
 	s->certificate = copy_text(res, row, LANE_CERTIFICATE);
 	s->types = copy_text(res, row, LANE_TYPES);
 	s->batch = (size_t)result_int(res, row, LANE_BATCH);
-	if (s->name == NULL || s->kind == NULL || s->target == NULL || s->types == NULL ||
+	s->format = format == NULL ? NULL : event_format(format);
+	free(format);
+	if (s->name == NULL || s->kind == NULL || s->target == NULL || s->types == NULL || s->format == NULL ||
 	    !severity_parse(severity, &s->least))
 		return -1;
 	if (!result_null(res, row, LANE_TENANT_ID))

@@ -18,7 +18,7 @@ extern const size_t lane_statements_n;
 /* `row` of `sinks` as LANE_SINKS gives it; `key` NULL: no secret can be opened. NULL: the database fails, or memory. */
 #define LANE_SINKS "lane_sinks"
 enum { LANE_SINK_ID, LANE_TENANT, LANE_NAME, LANE_KIND, LANE_TARGET, LANE_CA, LANE_CERTIFICATE, LANE_SECRET, LANE_TYPES, LANE_SEVERITY,
-	LANE_BATCH, LANE_TENANT_ID, LANE_TEST };
+	LANE_BATCH, LANE_TENANT_ID, LANE_TEST, LANE_FORMAT };
 struct lane *lane_new(struct database *, const struct sink_ground *, const struct vault_key *, const PGresult *sinks, int row) WARN_UNUSED;
 void lane_free(struct lane *);
 int64_t lane_id(const struct lane *);

@@ -260,8 +260,8 @@ const struct statement query_statements[QUERIES] = {
 	[QUERY_SINKS] = {"sinks", "SELECT item, sink_id FROM tenant_sinks() WHERE sink_id > $2::int8 ORDER BY sink_id LIMIT $1::int8", 2},
 	[QUERY_TENANT] = {"tenant", "SELECT id FROM tenant WHERE " TENANT, 0},
 	[QUERY_SINK_ADD] = {"sink_add",
-		"SELECT add_tenant_sink($1::text, $2::text, $3::text, $4::text, $5::text, $6::bytea, $7::text, $8::text, $9::int8::int, $10::text::bool)::int8",
-		10},
+		"SELECT add_tenant_sink($1::text, $2::text, $3::text, $4::text, $5::text, $6::bytea, $7::text, $8::text, $9::int8::int, $10::text::bool, $11::text)"
+		"::int8", 11},
 	[QUERY_SINK_DELETE] = {"sink_delete", "SELECT remove_tenant_sink($1::int8)::int::int8", 1},
 	[QUERY_TOKENS] = {"tokens", "SELECT item, token_id FROM tenant_tokens() WHERE token_id > $2::int8 ORDER BY token_id LIMIT $1::int8", 2},
 	[QUERY_TOKEN_ADD] = {"token_add", "SELECT add_token($1::bytea, $2::bytea, $3::text, $4::text, $5::text, $6::text::timestamptz)", 6},
@@ -333,8 +333,7 @@ const struct statement query_statements[QUERIES] = {
 		" SELECT coalesce(v.item, json_build_object('ueid', encode(u.ueid, 'hex'), 'gone', true)::text), u.last, (SELECT count(*) FROM e)"
 		" FROM u LEFT JOIN LATERAL (SELECT item FROM device_item i WHERE i.ueid = u.ueid AND i." TENANT " OFFSET 0) v ON true ORDER BY u.last", 3},
 	[QUERY_EVENTS] = {"events",
-		"SELECT json_build_object('position', position, 'id', event_id, 'type', type, 'time', rfc3339(time), 'tenant',"
-		" (SELECT t.id FROM tenant t WHERE t." TENANT "), 'ueid', encode(ueid, 'hex'), 'data', data)::text, position, type"
+		"SELECT position, event_id, time, (SELECT t.id FROM tenant t WHERE t." TENANT "), type, ueid, data::text"
 		" FROM event WHERE " TENANT " AND position > $1::int8 AND ($2::text IS NULL OR type = ANY (string_to_array($2, ',')))"
 		" AND ($3::bytea IS NULL OR ueid = $3) AND ($2::text IS NULL AND $3::bytea IS NULL OR position <= (SELECT max(position) FROM"
 		" (SELECT position FROM event WHERE " TENANT " AND position > $1::int8 ORDER BY position LIMIT " EVENT_WINDOW ") x))"

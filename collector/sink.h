@@ -6,6 +6,7 @@
 #define FLEETSTATE_COLLECTOR_SINK_H
 
 #include "collector/event.h"
+#include "collector/format_event.h"
 #include "collector/guard.h"
 
 #define SINK_ANSWER_SIZE 512
@@ -17,6 +18,7 @@ struct sink {
 	char *name, *kind, *target;
 	char *ca, *certificate;		/* PEM, or NULL */
 	struct slice secret;		/* open; absent: there is none */
+	const struct event_format *format;
 	char *types;			/* as event_wanted takes them */
 	enum severity least;
 	size_t batch;
@@ -57,6 +59,7 @@ struct sink_link {
 
 struct sink_kind {
 	const char *name;
+	const char *format;	/* when none is wished */
 	const char *secret;		/* what its secret is; NULL: it has none */
 	bool makes_secret;		/* one is made when none is given */
 	bool (*target_ok)(const char *target, char *why);	/* its form; `why` holds GUARD_WHY_SIZE */

@@ -35,6 +35,8 @@ sink_wish_ok(const struct sink_wish *w, char *why)
 		return WRONG("the kind is webhook or syslog");
 	if (!kind->target_ok(w->target, why))
 		return false;
+	if (w->format != NULL && event_format(w->format) == NULL)
+		return WRONG("the format is " EVENT_FORMATS);
 	if (strlen(w->types) > 1024 || !event_types_ok(w->types))
 		return WRONG("types are words like device.fork or alert.*");
 	if (!severity_parse((struct slice){(const uint8_t *)w->severity, strlen(w->severity)}, &severity))

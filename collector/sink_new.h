@@ -13,6 +13,7 @@
 struct sink_wish {
 	const char *tenant;			/* NULL: an operator's */
 	const char *name, *kind, *target;
+	const char *format;			/* NULL: the kind's own */
 	const char *types, *severity;		/* "device.fork,alert.*", or empty; a severity's name */
 	int64_t batch;
 	const char *ca, *certificate, *key;	/* PEM, or NULL */

@@ -120,12 +120,15 @@ static void
 send_events(struct sink_link *link, const struct event *events, size_t n, int64_t upto)
 {
 	struct syslog *s = (struct syslog *)link;
+	/* Our own format is syslog's own: structured data. */
+	const struct event_format *format = link->sink->format,
+				  *payload = strcmp(format->name, "native") == 0 ? NULL : format;
 	struct draft one = {0};
 
 	draft_empty(&s->out);
 	for (size_t i = 0; i < n; i++) {
 		draft_empty(&one);
-		format_rfc5424(&one, &events[i], link->ground->host);
+		format_rfc5424(&one, &events[i], link->ground->host, payload);
 		draft_printf(&s->out, "%zu ", one.len);
 		draft_add(&s->out, one.at, one.len);
 		s->out.failed = s->out.failed || one.failed;
@@ -312,6 +315,7 @@ close_link(struct sink_link *link)
 
 const struct sink_kind sink_syslog = {
 	.name = "syslog",
+	.format = "native",
 	.secret = "the client certificate's key",
 	.target_ok = target_ok,
 	.open = open_link,

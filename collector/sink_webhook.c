@@ -1,4 +1,4 @@
-/* Events as CloudEvents by HTTP POST, signed. A message is delivered when it was answered with 2xx; the next is sent after it, so that they arrive in
+/* Events by HTTP POST, signed. A message is delivered when it was answered with 2xx; the next is sent after it, so that they arrive in
    order. */
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
@@ -7,7 +7,6 @@
 #include <string.h>
 #include <time.h>
 
-#include "collector/format_cloudevents.h"
 #include "collector/sink.h"
 
 struct webhook {
@@ -97,10 +96,12 @@ begin_call(struct webhook *w)
 {
 	const struct sink *sink = w->link.sink;
 	CURL *c = w->call.curl;
+	char type[128];
 
+	snprintf(type, sizeof type, "Content-Type: %s", sink->batch == 1 ? sink->format->one : sink->format->several);
 	/* An empty Expect: no waiting for permission to send a large body. */
-	return add_header(w, sink->batch == 1 ? "Content-Type: " CLOUDEVENT_TYPE : "Content-Type: " CLOUDEVENTS_TYPE) &&
-	       add_header(w, "Expect:") && sign(w) && curl_easy_setopt(c, CURLOPT_HTTPHEADER, w->headers) == CURLE_OK &&
+	return add_header(w, type) && add_header(w, "Expect:") && sign(w) &&
+	       curl_easy_setopt(c, CURLOPT_HTTPHEADER, w->headers) == CURLE_OK &&
 	       curl_easy_setopt(c, CURLOPT_POSTFIELDS, w->body.at) == CURLE_OK &&
 	       curl_easy_setopt(c, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)w->body.len) == CURLE_OK &&
 	       guard_begin(&w->call, w->link.ground->multi, &w->link, sink->ca) == 0;
@@ -109,13 +110,14 @@ begin_call(struct webhook *w)
 static void
 send_events(struct sink_link *link, const struct event *events, size_t n, int64_t upto)
 {
+	const struct event_format *format = link->sink->format;
 	struct webhook *w = (struct webhook *)link;
 
 	draft_empty(&w->body);
 	if (link->sink->batch == 1)
-		format_cloudevent(&w->body, events);
+		format->write(&w->body, events);
 	else
-		format_cloudevents(&w->body, events, n);
+		event_format_all(format, &w->body, events, n);
 	memset(&w->answer, 0, sizeof w->answer);
 	w->sending = (struct sink_progress){upto, (int64_t)n};
 	w->state = SINK_BUSY;
@@ -203,6 +205,7 @@ close_link(struct sink_link *link)
 
 const struct sink_kind sink_webhook = {
 	.name = "webhook",
+	.format = "cloudevents",
 	.secret = "the key that messages are signed with",
 	.makes_secret = true,
 	.target_ok = guard_url_ok,

@@ -1,6 +1,7 @@
 /* fleetstate: what an administrator and an auditor do at a terminal. */
 #include "collector/cli/cli.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <getopt.h>
 #include <stdarg.h>
@@ -41,7 +42,8 @@ static const struct command commands[] = {
 	{"key", "retire", key_retire, "UEID KEY", "take nothing more of that key above what is here"},
 	{"key", "revoke", key_revoke, "[--why TEXT] UEID KEY", "refuse everything of that key from now on"},
 	{"sink", "add", sink_add,
-	 "--kind webhook|syslog --tenant ID|--all-tenants [--types LIST] [--severity LEAST] [--batch N] [--ca FILE] "
+	 "--kind webhook|syslog --tenant ID|--all-tenants [--format FORMAT] [--types LIST] [--severity LEAST] [--batch "
+	 "N] [--ca FILE] "
 	 "[--secret FILE] "
 	 "[--certificate FILE --key FILE] [--secret-key FILE] [--backlog] NAME TARGET",
 	 "send events to a URL or a syslog receiver; prints its number and the secret that it made"},
@@ -121,11 +123,12 @@ int
 cli_parse(const struct command *command, int argc, char **argv, const struct cli_option *options, size_t n, int least,
 	  int most)
 {
-	enum { OPTIONS_MAX = 12, HELP = 'h', FIRST = 256 };
+	enum { OPTIONS_MAX = 24, HELP = 'h', FIRST = 256 };
 	struct option longs[OPTIONS_MAX + 2] = {{"help", no_argument, NULL, HELP}};
 	int c, operands;
 
-	for (size_t i = 0; i < n && i < OPTIONS_MAX; i++)
+	assert(n <= OPTIONS_MAX);
+	for (size_t i = 0; i < n; i++)
 		longs[i + 1] =
 			(struct option){options[i].name, options[i].flag == NULL ? required_argument : no_argument,
 					NULL, FIRST + (int)i};

@@ -91,9 +91,11 @@ insert(const struct sink_wish *w, const struct sink_secret *secret, const char *
 	/* As text[] spells it: the words have no letter that would need a thought. */
 	if (asprintf(&types, "{%s}", w->types) < 0)
 		cli_die(CLI_NO, "out of memory");
-	res = cli_query("SELECT add_sink($1, $2, $3, $4, $5, $6, $7::bytea, $8::text[], $9, $10::int, $11::bool)", 11,
+	res = cli_query("SELECT add_sink($1, $2, $3, $4, $5, $6, $7::bytea, $8::text[], $9, $10::int, $11::bool, $12)",
+			12,
 			(const char *const[]){w->tenant, w->name, w->kind, w->target, w->ca, w->certificate, sealed,
-					      types, w->severity, batch, backlog ? "t" : "f"});
+					      types, w->severity, batch, backlog ? "t" : "f",
+					      w->format != NULL ? w->format : sink_kind(w->kind)->format});
 	if (PQgetisnull(res, 0, 0))
 		cli_die(CLI_NO, "there is no tenant %s", w->tenant);
 	puts(PQgetvalue(res, 0, 0));
@@ -105,12 +107,13 @@ insert(const struct sink_wish *w, const struct sink_secret *secret, const char *
 int
 sink_add(const struct command *command, int argc, char **argv)
 {
-	const char *tenant = NULL, *kind = NULL, *types = "", *severity = "info", *batch = "100", *ca = NULL,
-		   *certificate = NULL, *key = NULL, *secret_file = NULL, *key_file = NULL;
+	const char *tenant = NULL, *kind = NULL, *format = NULL, *types = "", *severity = "info", *batch = "100",
+		   *ca = NULL, *certificate = NULL, *key = NULL, *secret_file = NULL, *key_file = NULL;
 	bool all = false, backlog = false;
 	const struct cli_option options[] = {{"tenant", &tenant, NULL},
 					     {"all-tenants", NULL, &all},
 					     {"kind", &kind, NULL},
+					     {"format", &format, NULL},
 					     {"types", &types, NULL},
 					     {"severity", &severity, NULL},
 					     {"batch", &batch, NULL},
@@ -134,6 +137,7 @@ sink_add(const struct command *command, int argc, char **argv)
 			       .name = argv[1],
 			       .kind = kind == NULL ? "" : kind,
 			       .target = argv[2],
+			       .format = format,
 			       .types = types,
 			       .severity = severity,
 			       .batch = atoi(batch),
@@ -168,7 +172,8 @@ sink_list(const struct command *command, int argc, char **argv)
 	const struct cli_option options[] = {{"tenant", &tenant, NULL}, {"json", NULL, &json}};
 
 	cli_parse(command, argc, argv, options, 2, 0, 0);
-	cli_list("SELECT s.sink_id AS number, t.id AS tenant, s.name, s.kind, s.target, s.types, s.severity, s.batch, "
+	cli_list("SELECT s.sink_id AS number, t.id AS tenant, s.name, s.kind, s.format, s.target, s.types, s.severity, "
+		 "s.batch, "
 		 "rfc3339(s.created_at) AS created_at "
 		 "FROM sink s LEFT JOIN tenant t ON t.tenant_id = s.tenant_id WHERE $1::text IS NULL OR t.id = $1 "
 		 "ORDER BY 1",

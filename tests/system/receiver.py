@@ -21,7 +21,8 @@ STALL = "stall"  # accept the message and say nothing, for longer than the sende
 class Request:
     def __init__(self, handler, body):
         self.at, self.path, self.headers, self.body = time.time(), handler.path, dict(handler.headers), body
-        told = json.loads(body)
+        is_json = "json" in self.headers["Content-Type"]
+        told = json.loads(body) if is_json else body.decode().splitlines()
         self.events = told if isinstance(told, list) else [told]
         self.status = 200
 

@@ -9,7 +9,9 @@
 
 #include <cmocka.h>
 
+#include "collector/event_kind.h"
 #include "collector/format_cloudevents.h"
+#include "collector/format_event.h"
 #include "collector/format_rfc5424.h"
 
 #define SLICE(text) ((struct slice){(const uint8_t *)(text), strlen(text)})
@@ -37,7 +39,7 @@ syslog_of(const char *type, const char *data, const char *host)
 	struct event e = make(type, data);
 	struct draft d = {0};
 
-	format_rfc5424(&d, &e, host);
+	format_rfc5424(&d, &e, host, NULL);
 	draft_add(&d, "", 1);
 	assert_false(d.failed);
 	assert_true(d.len - 1 <= SYSLOG_MESSAGE_MAX);
@@ -76,7 +78,7 @@ a_batch_is_an_array(void **state)
 	e[1].ueid = (struct slice){NULL, 0};
 	for (size_t n = 0; n <= 2; n++) {
 		draft_empty(&d);
-		format_cloudevents(&d, e, n);
+		event_format_all(event_format("cloudevents"), &d, e, n);
 		json = json_loadb(d.at, d.len, JSON_REJECT_DUPLICATES, NULL);
 		assert_int_equal(json_array_size(json), n);
 		if (n == 2) {
@@ -268,6 +270,121 @@ times(void **state)
 	assert_int_equal(strlen(text), EVENT_TIME_SIZE - 1);
 }
 
+static char *
+written(const char *format, const char *type, const char *data)
+{
+	struct event e = make(type, data);
+	struct draft d = {0};
+
+	event_format(format)->write(&d, &e);
+	draft_add(&d, "", 1);
+	assert_false(d.failed);
+	event_clear(&e);
+	return d.at;
+}
+
+static void
+the_same_in_every_format(void **state)
+{
+	static const struct {
+		const char *format, *text;
+	} rows[] = {
+		{"native",
+		 "{\"position\":42,\"id\":7,\"time\":\"2025-11-26T08:00:00.123Z\",\"type\":\"device.posture\","
+		 "\"tenant\":"
+		 "\"acme\",\"ueid\":\"01ab0000000000000000000000000000ff\",\"data\":{\"posture\": \"degraded\"}}"},
+		{"cef", "CEF:0|fleetstate|fleetstate|" FLEETSTATE_VERSION
+			"|device.posture|A device's posture changed: degraded|8|"
+			"rt=1764144000123 externalId=7 deviceExternalId=01ab0000000000000000000000000000ff "
+			"cat=host,configuration cs1Label=tenant cs1=acme cn1Label=position cn1=42 msg={\"posture\": "
+			"\"degraded\"}"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+		char *text = written(rows[i].format, "device.posture", "{\"posture\": \"degraded\"}");
+
+		assert_string_equal(text, rows[i].text);
+		free(text);
+	}
+	assert_null(event_format("leef"));
+	assert_null(event_format(""));
+}
+
+static void
+cef_escapes(void **state)
+{
+	char *text = written("cef", "a|b\\c\n", "{\"title\": \"x|y\\\\z\\n=\", \"by\": \"a=b\\\\c|d\\n\\r\\u2028\"}");
+
+	(void)state;
+	assert_non_null(strstr(text, "|a\\|b\\\\c\\\\u000a|Something happened: x\\|y\\\\z\\\\u000a=|1|rt="));
+	assert_non_null(strstr(text, " suser=a\\=b\\\\c|d\\n\\r\\\\u2028 msg={"));
+	assert_null(strchr(text, '\n'));
+	free(text);
+}
+
+/* The data is the first 1,023 bytes of what it is, and no character is cut in two. */
+static void
+cef_is_cut(void **state)
+{
+	char data[4000] = "{\"v\": \"", *text, *msg;
+
+	(void)state;
+	for (int i = 0; i < 1200; i++)
+		strcat(data, "\xc3\xa4");
+	strcat(data, "\"}");
+	text = written("cef", "x", data);
+	msg = strstr(text, " msg=") + 5;
+	assert_in_range(strlen(msg), 1000, 1023);
+	assert_int_equal((strlen(msg) - strlen("{\"v\": \"")) % 2, 0);
+	free(text);
+}
+
+static void
+kinds(void **state)
+{
+	(void)state;
+	assert_string_equal(event_kind(SLICE("device.posture"))->title, "A device's posture changed");
+	assert_string_equal(event_kind(SLICE("device.event.unheard-of"))->title, "Something happened on a device");
+	assert_string_equal(event_kind(SLICE("device.posturer"))->title, "Something about a device changed");
+	assert_string_equal(event_kind(SLICE("alert"))->title, "Something happened");
+	assert_string_equal(event_kind(SLICE(""))->title, "Something happened");
+}
+
+/* What a format can't get into one syslog message is told of without its data. */
+static void
+syslog_of_other_formats(void **state)
+{
+	static const char *const names[] = {"native", "ocsf", "ecs", "cloudevents", "cef"};
+	char *data = malloc(30000);
+
+	(void)state;
+	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+		for (int size = 10; size <= 20000; size *= 10) {
+			struct event e;
+			struct draft d = {0};
+			json_t *json;
+
+			sprintf(data, "{\"v\": \"%0*d\"}", size, 0);
+			e = make("device.state", data);
+			format_rfc5424(&d, &e, "h", event_format(names[i]));
+			assert_true(d.len <= SYSLOG_MESSAGE_MAX);
+			draft_add(&d, "", 1);
+			assert_false(d.failed);
+			event_clear(&e);
+			if (event_format(names[i])->json) {
+				assert_int_equal(strstr(d.at, "truncated") != NULL, size >= 10000);
+				json = json_loads(strstr(d.at, "] {") + 2, 0, NULL);
+				assert_non_null(json);
+				json_decref(json);
+			} else {
+				assert_non_null(strstr(d.at, "] CEF:0|"));
+			}
+			draft_free(&d);
+		}
+	free(data);
+}
+
 int
 main(void)
 {
@@ -281,6 +398,11 @@ main(void)
 		cmocka_unit_test(long_events_are_cut_and_say_so),
 		cmocka_unit_test(severities),
 		cmocka_unit_test(wishes),
+		cmocka_unit_test(the_same_in_every_format),
+		cmocka_unit_test(cef_escapes),
+		cmocka_unit_test(cef_is_cut),
+		cmocka_unit_test(kinds),
+		cmocka_unit_test(syslog_of_other_formats),
 		cmocka_unit_test(times),
 	};
 

@@ -1,0 +1,24 @@
+/*
+ * What the types of events are in the words of OCSF and ECS, and to people: the table event_kinds.def. Pure.
+ */
+#ifndef FLEETSTATE_COLLECTOR_EVENT_KIND_H
+#define FLEETSTATE_COLLECTOR_EVENT_KIND_H
+
+#include "schema/slice.h"
+
+enum ocsf_class { OCSF_CHANGE, OCSF_COMPLIANCE, OCSF_DETECTION, OCSF_ENTITY };
+
+struct event_kind {
+	const char *type;
+	enum ocsf_class class;
+	int activity;
+	const char *member;		/* whose value says more of the activity; empty: none does */
+	const char *ecs_kind;
+	const char *ecs_categories, *ecs_types;	/* with commas between */
+	const char *title;
+};
+
+/* Never NULL: what has no row of its own is something that happened. */
+const struct event_kind *event_kind(struct slice type) WARN_UNUSED;
+
+#endif
