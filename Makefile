@@ -211,6 +211,9 @@ COLLECTOR := \
 	collector/lane.c \
 	collector/forward.c \
 	collector/pipeline.c \
+	collector/client_trust.c \
+	collector/tls.c \
+	collector/peers.c \
 	collector/serve.c \
 	collector/feed.c \
 	collector/routes.c \
@@ -267,7 +270,7 @@ CLI := \
 
 SCHEMA_LIBS    := -lcbor -ljansson -lcrypto -linih -lm
 EMITTER_LIBS   := -lseccomp -lcap-ng -lpaho-mqtt3as -lssl -lcrypto -lpthread
-COLLECTOR_LIBS := -lpaho-mqtt3as -lmicrohttpd -lcurl -lpq -lssl -lcrypto -lsystemd -lz -lzstd -lpthread
+COLLECTOR_LIBS := -lpaho-mqtt3as -lmicrohttpd -lgnutls -lcurl -lpq -lssl -lcrypto -lsystemd -lz -lzstd -lpthread
 
 objects = $(patsubst %.S,$(OUT)/%.o,$(patsubst %.c,$(OUT)/%.o,$(1)))
 

@@ -14,6 +14,7 @@
 #include "collector/pipeline.h"
 #include "collector/serve.h"
 #include "collector/settings.h"
+#include "collector/tls.h"
 #include "schema/log.h"
 
 static void
@@ -50,9 +51,9 @@ open_database(const struct settings *settings)
 	return migrate_check(settings->database);
 }
 
-/* Of the settings only the log level can change while we run; trust anchors are read again by themselves. */
+/* Of the settings only the log level can change while we run, and what lies in the files of TLS; trust anchors are read again by themselves. */
 static void
-reload(int argc, char **argv)
+reload(struct tls *tls, int argc, char **argv)
 {
 	struct settings fresh;
 
@@ -62,12 +63,14 @@ reload(int argc, char **argv)
 	else
 		log_error("reload: the settings are as before");
 	settings_free(&fresh);
+	if (tls != NULL)
+		tls_reload(tls);
 	sd_notify(0, "READY=1");
 }
 
 /* Until a signal says that it is enough. */
 static void
-loop(int signals, int argc, char **argv)
+loop(int signals, struct tls *tls, int argc, char **argv)
 {
 	uint64_t watchdog_us = 0;
 	int timeout = sd_watchdog_enabled(0, &watchdog_us) > 0 ? (int)(watchdog_us / 2000) : -1;
@@ -81,38 +84,41 @@ loop(int signals, int argc, char **argv)
 			continue;
 		if (info.ssi_signo != SIGHUP)
 			return;
-		reload(argc, argv);
+		reload(tls, argc, argv);
 	}
 }
 
 static int
 run(const struct settings *settings, int argc, char **argv)
 {
+	bool has_tls = settings->http_certificate != NULL && settings->http_certificate[0] != '\0';
 	struct pipeline *pipeline = NULL;
 	struct serve *serve = NULL;
+	struct tls *tls = NULL;
 	struct readiness checks[3];
 	int signals = open_signals(), rc = 1;
 
-	if (signals < 0 || open_database(settings) < 0)
+	if (signals < 0 || (has_tls && (tls = tls_open(settings)) == NULL) || open_database(settings) < 0)
 		goto out;
-	pipeline = pipeline_start(settings);
+	pipeline = pipeline_start(settings, tls);
 	if (pipeline == NULL)
 		goto out;
 	checks[0] = (struct readiness){"leases", pipeline_leases_ready, pipeline};
 	checks[1] = (struct readiness){"broker", pipeline_broker_ready, pipeline};
 	checks[2] = (struct readiness){"clock", clock_ready, NULL};
-	serve = serve_start(settings, checks, sizeof checks / sizeof checks[0]);
+	serve = serve_start(settings, tls, checks, sizeof checks / sizeof checks[0]);
 	if (serve == NULL)
 		goto out;
 	log_info("collector %s started", settings->name);
 	sd_notify(0, "READY=1");
-	loop(signals, argc, argv);
+	loop(signals, tls, argc, argv);
 	sd_notify(0, "STOPPING=1");
 	log_info("stopping");
 	rc = 0;
 out:
 	serve_stop(serve);
 	pipeline_stop(pipeline);
+	tls_free(tls);
 	if (signals >= 0)
 		close(signals);
 	return rc;

@@ -27,6 +27,7 @@
 
 struct pipeline {
 	const struct settings *settings;
+	struct tls *tls;
 	struct queue *queue;
 	struct budget *budget;
 	struct keyring *keyring;
@@ -111,13 +112,14 @@ clock_s(void)
 }
 
 struct pipeline *
-pipeline_start(const struct settings *settings)
+pipeline_start(const struct settings *settings, struct tls *tls)
 {
 	struct pipeline *p = calloc(1, sizeof *p);
 
 	if (p == NULL)
 		return NULL;
 	p->settings = settings;
+	p->tls = tls;
 	for (; p->started < STAGES; p->started++)
 		if (stages[p->started].start(p) < 0) {
 			log_error("pipeline: %s does not start", stages[p->started].name);
@@ -324,8 +326,9 @@ watch_devices(void *context)
 static int
 start_watch(struct pipeline *p)
 {
-	p->watch = watch_start(
-		p->settings, &(struct watch_events){heard_shard, deaf, watch_anchors, watch_device, watch_devices, p});
+	p->watch =
+		watch_start(p->settings, p->tls,
+			    &(struct watch_events){heard_shard, deaf, watch_anchors, watch_device, watch_devices, p});
 	return p->watch == NULL ? -1 : 0;
 }
 

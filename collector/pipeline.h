@@ -7,11 +7,12 @@
 #include <stdbool.h>
 
 #include "collector/settings.h"
+#include "collector/tls.h"
 
 struct pipeline;
 
-/* Starts all stages. NULL after logging which one could not. The settings must outlive it. */
-struct pipeline *pipeline_start(const struct settings *) WARN_UNUSED;
+/* Starts all stages. NULL after logging which one could not. The settings must outlive it, and `tls`, which may be NULL. */
+struct pipeline *pipeline_start(const struct settings *, struct tls *tls) WARN_UNUSED;
 /* Lets the shards go, finishes what is in the queue, stops the stages in reverse. */
 void pipeline_stop(struct pipeline *);
 

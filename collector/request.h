@@ -58,6 +58,10 @@ struct request {
 	bool by_session;	/* it was a browser's session */
 	char noted[NOTED_SIZE];	/* the target, for the audit log */
 	const char *source;	/* where it comes from */
+	/* What the client of a TLS connection has shown and holds the key of: DER of a certificate that was good by http_client_ca and http_client_crl
+	   when it was looked at, within the last minute. Absent: it has shown none. Lives as long as the request; of a stream it is judged anew for each
+	   piece. */
+	struct slice certificate;
 	char hint[HINT_SIZE];	/* how it begins; "-": not as ours do; "": nothing was shown */
 	bool malformed;		/* it was nothing that could be good */
 	const char *session;	/* the session's cookie; NULL: none. Lives as the headers do */

@@ -8,27 +8,43 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
+#include <time.h>
 
 #include "collector/clock.h"
 #include "collector/counters.h"
 #include "collector/feed.h"
 #include "collector/guess.h"
 #include "collector/journal.h"
+#include "collector/peers.h"
 #include "collector/routes.h"
 #include "collector/source.h"
+#include "collector/tls.h"
 #include "collector/vault.h"
 #include "schema/log.h"
 
-#define CONNECTIONS 1024 /* in all; each has at most CONNECTION_MEMORY */
-#define CONNECTIONS_PER_ADDRESS 256 /* a SIEM polls with a few; a proxy in front with more */
 #define CONNECTION_MEMORY (32 * 1024) /* request line, headers and the answer's headers; more is 431 or 414 */
-#define TIMEOUT_S 30 /* without a byte in either direction */
-#define BODY_MS 60000 /* for a whole body, however steadily it drips */
 #define STREAMS 256 /* of events, open at once: the other connections are left to everyone else */
 #define STREAM_BLOCK (16 * 1024)
-#define BACKLOG 256
+#define BACKLOG 1024
+#define FILES 512 /* descriptors beside connections: the database's, the broker's, sinks', logs */
+#define KEEP_MS 1000 /* between two looks at connections and certificates */
+#define CLIENT_MS 60000 /* for which what was said of a client's certificate is good */
+#define HSTS "max-age=31536000"
 #define FORWARDED_SIZE 1024 /* of X-Forwarded-For; the end of it counts */
+
+/* One connection. What was said of its certificate is asked for again after a while, and when other authorities are in force. */
+struct link {
+	struct serve *serve;
+	struct peer *peer;
+	void *session; /* of TLS; NULL: there is none */
+	struct tls_pair *pair;
+	int64_t judged_ms; /* 0: not yet */
+	unsigned generation;
+	const char *fault;
+	struct slice certificate;
+};
 
 /* One request, from its first line to the last byte of its answer. */
 struct exchange {
@@ -36,10 +52,10 @@ struct exchange {
 	struct exchange *next; /* in the queue */
 	struct serve *serve;
 	struct MHD_Connection *connection;
+	struct link *link;
 	struct request request;
 	struct response response; /* of a stream: the piece that is being sent */
 	size_t sent; /* of the piece */
-	int64_t body_until_ms;
 	int64_t kept_until_ms; /* the response is whole, and kept back; 0: it is not */
 	char source[SOURCE_SIZE];
 	bool begun; /* libmicrohttpd has called for it once */
@@ -59,6 +75,8 @@ struct serve {
 	struct feed *feed;
 	struct guesses *guesses;
 	struct journal *journal;
+	struct peers *peers;
+	struct tls *tls; /* NULL: plain */
 	int64_t proxies;
 	struct vault_key vault;
 	bool has_vault;
@@ -72,6 +90,9 @@ struct serve {
 	size_t streams;
 	pthread_t *workers;
 	size_t workers_len;
+	pthread_t keeper;
+	pthread_cond_t end; /* of the keeper's work */
+	bool has_keeper;
 };
 
 /* Every answer has these. The page runs only its own scripts and talks only to us. */
@@ -89,15 +110,99 @@ static const struct {
 	{"Cache-Control", "no-store"},
 };
 
+/* Connections. */
+
+static enum MHD_Result
+on_accept(void *context, const struct sockaddr *address, socklen_t len)
+{
+	struct serve *serve = context;
+
+	(void)len;
+	return peers_admit(serve->peers, address) ? MHD_YES : MHD_NO;
+}
+
+static const union MHD_ConnectionInfo *
+info_of(struct MHD_Connection *connection, enum MHD_ConnectionInfoType type)
+{
+	return MHD_get_connection_info(connection, type);
+}
+
+/* Without memory the connection is there, and has no link: its requests end it. */
+static struct link *
+open_link(struct serve *serve, struct MHD_Connection *connection)
+{
+	struct link *link = calloc(1, sizeof *link);
+
+	if (link == NULL)
+		return NULL;
+	link->serve = serve;
+	link->peer = peer_enter(serve->peers, info_of(connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS)->client_addr,
+				info_of(connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd, clock_ms());
+	if (link->peer == NULL) {
+		free(link);
+		return NULL;
+	}
+	if (serve->tls != NULL) {
+		link->session = info_of(connection, MHD_CONNECTION_INFO_GNUTLS_SESSION)->tls_session;
+		link->pair = tls_enter(serve->tls, link->session);
+	}
+	return link;
+}
+
+static void
+close_link(struct link *link)
+{
+	if (link == NULL)
+		return;
+	peer_leave(link->peer);
+	if (link->pair != NULL)
+		tls_leave(link->serve->tls, link->pair);
+	free(link);
+}
+
+static void
+on_connection(void *context, struct MHD_Connection *connection, void **link, enum MHD_ConnectionNotificationCode code)
+{
+	if (code == MHD_CONNECTION_NOTIFY_STARTED) {
+		*link = open_link(context, connection);
+	} else {
+		close_link(*link);
+		*link = NULL;
+	}
+}
+
+/* What is wrong with the certificate that the client showed; NULL: nothing, and the request has it, or it showed none. */
+static const char *
+judge_client(struct link *link, struct request *request)
+{
+	struct serve *serve = link->serve;
+	int64_t now = clock_ms();
+	unsigned generation;
+
+	if (link->session == NULL)
+		return NULL;
+	generation = tls_generation(serve->tls);
+	if (link->judged_ms == 0 || now > link->judged_ms + CLIENT_MS || generation != link->generation) {
+		link->fault = tls_client(serve->tls, link->session, time(NULL), &link->certificate);
+		link->judged_ms = now;
+		link->generation = generation;
+	}
+	request->certificate = link->certificate;
+	return link->fault;
+}
+
 /* libmicrohttpd calls it with the request's target before decoding anything. What it returns is *exchange of the handler. */
 static void *
 on_target(void *context, const char *target, struct MHD_Connection *connection)
 {
-	struct exchange *exchange = calloc(1, sizeof *exchange + strlen(target) + 1);
+	struct link *link = info_of(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context;
+	struct exchange *exchange = link == NULL ? NULL : calloc(1, sizeof *exchange + strlen(target) + 1);
 	struct serve *serve = context;
 
 	if (exchange == NULL)
 		return NULL;
+	peer_request(link->peer, clock_ms());
+	exchange->link = link;
 	exchange->serve = serve;
 	exchange->connection = connection;
 	exchange->request.pool = serve->pool;
@@ -139,10 +244,12 @@ on_completed(void *context, struct MHD_Connection *connection, void **state, enu
 
 	(void)context;
 	(void)connection;
-	(void)code;
 	*state = NULL;
 	if (exchange == NULL)
 		return;
+	if (code == MHD_REQUEST_TERMINATED_TIMEOUT_REACHED)
+		counter_add(exchange->done ? COUNTER_ANSWERS_CUT : COUNTER_REQUESTS_CUT, 1);
+	peer_expect(exchange->link->peer, clock_ms());
 	if (exchange->streaming)
 		leave_stream(exchange->serve);
 	response_free(&exchange->response);
@@ -181,8 +288,10 @@ make_response(struct response *response)
 }
 
 static void
-add_headers(struct MHD_Response *made, const struct response *response)
+add_headers(const struct serve *serve, struct MHD_Response *made, const struct response *response)
 {
+	if (serve->tls != NULL)
+		MHD_add_response_header(made, "Strict-Transport-Security", HSTS);
 	for (size_t i = 0; i < sizeof headers / sizeof *headers; i++)
 		MHD_add_response_header(made, headers[i].name, headers[i].value);
 	if (response->type != NULL)
@@ -192,22 +301,23 @@ add_headers(struct MHD_Response *made, const struct response *response)
 }
 
 static enum MHD_Result
-queue_response(struct MHD_Connection *connection, struct MHD_Response *made, const struct response *response)
+queue_response(struct exchange *exchange, struct MHD_Response *made, const struct response *response)
 {
 	enum MHD_Result result;
 
 	if (made == NULL)
 		return MHD_NO;
-	add_headers(made, response);
-	result = MHD_queue_response(connection, response->status, made);
+	add_headers(exchange->serve, made, response);
+	peer_answer(exchange->link->peer);
+	result = MHD_queue_response(exchange->connection, response->status, made);
 	MHD_destroy_response(made);
 	return result;
 }
 
 static enum MHD_Result
-send_response(struct MHD_Connection *connection, struct response *response)
+send_response(struct exchange *exchange, struct response *response)
 {
-	enum MHD_Result result = queue_response(connection, make_response(response), response);
+	enum MHD_Result result = queue_response(exchange, make_response(response), response);
 
 	response_free(response);
 	return result;
@@ -276,6 +386,7 @@ put_aside(struct serve *serve, struct exchange *exchange, bool waits)
 	taken = !serve->stopping;
 	if (taken) {
 		/* Before others can see it: they may be done with it at once. */
+		peer_wait(exchange->link->peer);
 		MHD_suspend_connection(exchange->connection);
 		if (waits)
 			wait_aside(exchange);
@@ -320,9 +431,9 @@ answer(struct exchange *exchange, const char *method)
 	if (response->status >= 500)
 		log_warning("serve: method=%s target=%s status=%u", method, exchange->target, response->status);
 	if (!exchange->streaming)
-		return send_response(exchange->connection, &exchange->response);
+		return send_response(exchange, &exchange->response);
 	return queue_response(
-		exchange->connection,
+		exchange,
 		MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_BLOCK, read_stream, exchange, NULL),
 		response);
 }
@@ -359,7 +470,13 @@ on_wake(void *context, struct waiter *waiter)
 static void
 continue_stream(struct exchange *exchange)
 {
-	routes_finish(&exchange->request, &exchange->response);
+	const char *fault = judge_client(exchange->link, &exchange->request);
+
+	if (fault == NULL)
+		routes_finish(&exchange->request, &exchange->response);
+	else
+		response_problem(&exchange->response, PROBLEM_BAD_CERTIFICATE, "%s.", fault);
+	peer_answer(exchange->link->peer);
 	if (exchange->response.streams)
 		return;
 	exchange->broken = exchange->response.problem != PROBLEM_NONE;
@@ -470,6 +587,20 @@ find_source(struct exchange *exchange)
 		    exchange->serve->proxies, exchange->source);
 }
 
+/* Whether what its client showed is no good: then nothing is answered, since it is not who it says it is. */
+static bool
+refuse_client(struct exchange *exchange)
+{
+	const char *fault = judge_client(exchange->link, &exchange->request);
+
+	if (fault == NULL)
+		return false;
+	counter_add(COUNTER_CERTIFICATES_REFUSED, 1);
+	log_debug("serve: a client's certificate is refused source=%s: %s", exchange->source, fault);
+	response_problem(&exchange->response, PROBLEM_BAD_CERTIFICATE, "%s.", fault);
+	return true;
+}
+
 static bool
 begin(struct exchange *exchange, const char *method, bool has_body)
 {
@@ -491,7 +622,7 @@ begin(struct exchange *exchange, const char *method, bool has_body)
 	exchange->request.source = exchange->source;
 	request_note(exchange->target, exchange->request.noted);
 	exchange->accepted = true;
-	exchange->done = routes_begin(&arrival, &exchange->request, &exchange->response);
+	exchange->done = refuse_client(exchange) || routes_begin(&arrival, &exchange->request, &exchange->response);
 	return exchange->done;
 }
 
@@ -502,7 +633,6 @@ on_headers(struct exchange *exchange, const char *method)
 	bool has = has_body(exchange->connection);
 
 	exchange->begun = true;
-	exchange->body_until_ms = clock_ms() + BODY_MS;
 	return has && begin(exchange, method, true) ? answer(exchange, method) : MHD_YES;
 }
 
@@ -510,7 +640,7 @@ on_headers(struct exchange *exchange, const char *method)
 static enum MHD_Result
 on_body(struct exchange *exchange, const char *at, size_t *len)
 {
-	int rc = clock_ms() > exchange->body_until_ms ? -1 : body_add(&exchange->request.body, at, *len);
+	int rc = body_add(&exchange->request.body, at, *len);
 
 	*len = 0;
 	return rc < 0 ? MHD_NO : MHD_YES;
@@ -569,22 +699,100 @@ parse_address(const struct settings *settings, struct sockaddr_storage *address)
 	return -1;
 }
 
+static bool
+is_loopback(const struct sockaddr_storage *address)
+{
+	const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)address;
+	const struct sockaddr_in *v4 = (const struct sockaddr_in *)address;
+
+	return address->ss_family == AF_INET ? ntohl(v4->sin_addr.s_addr) >> 24 == 127
+					     : IN6_IS_ADDR_LOOPBACK(&v6->sin6_addr) != 0;
+}
+
+/* Tokens and facts do not go over a network as they are. */
+static int
+judge_listening(const struct settings *settings, const struct serve *serve, const struct sockaddr_storage *address)
+{
+	if (serve->tls != NULL || settings->http_tls_proxy || is_loopback(address))
+		return 0;
+	log_error("serve: http_listen=%s is beyond loopback and there is no TLS: set http_certificate and http_key, or "
+		  "http_tls_proxy=yes if a proxy in front of it speaks TLS",
+		  settings->http_listen);
+	return -1;
+}
+
+/* Each connection is a descriptor. Where we may not have so many, fewer connections are taken: better than none that can be accepted. */
+static void
+make_room(struct peer_limits *limits)
+{
+	rlim_t want = (rlim_t)limits->connections + FILES;
+	struct rlimit files, more;
+
+	if (getrlimit(RLIMIT_NOFILE, &files) != 0 || files.rlim_cur >= want)
+		return;
+	more = (struct rlimit){want, files.rlim_max > want ? files.rlim_max : want};
+	if (setrlimit(RLIMIT_NOFILE, &more) == 0)
+		return;
+	more = (struct rlimit){files.rlim_max, files.rlim_max};
+	if (setrlimit(RLIMIT_NOFILE, &more) == 0)
+		files.rlim_cur = files.rlim_max;
+	limits->connections =
+		files.rlim_cur > 2 * FILES ? (int64_t)files.rlim_cur - FILES : (int64_t)files.rlim_cur / 2;
+	log_warning("serve: %lld descriptors may be open: no more than %lld connections are taken (RLIMIT_NOFILE, "
+		    "LimitNOFILE= of the unit)",
+		    (long long)files.rlim_cur, (long long)limits->connections);
+}
+
 static struct MHD_Daemon *
-start_daemon(struct serve *serve, const struct settings *settings, struct sockaddr_storage *address)
+start_daemon(struct serve *serve, const struct settings *settings, const struct peer_limits *limits,
+	     struct sockaddr_storage *address)
 {
 	unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG;
+	const struct MHD_OptionItem tls[] = {
+		{MHD_OPTION_HTTPS_PRIORITIES, 0,
+		 (void *)(uintptr_t)(serve->tls == NULL ? "" : tls_priorities(serve->tls))},
+		{MHD_OPTION_HTTPS_CERT_CALLBACK, 0, tls_callback()},
+		{MHD_OPTION_END, 0, NULL},
+	};
 
 	if (address->ss_family == AF_INET6)
 		flags |= MHD_USE_IPv6;
-	return MHD_start_daemon(flags, (uint16_t)settings->http_port, NULL, NULL, on_request, serve,
-				MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL, MHD_OPTION_SOCK_ADDR,
-				(struct sockaddr *)address, MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONNECTIONS,
-				MHD_OPTION_PER_IP_CONNECTION_LIMIT, (unsigned)CONNECTIONS_PER_ADDRESS,
-				MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_MEMORY,
-				MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)TIMEOUT_S, MHD_OPTION_LISTEN_BACKLOG_SIZE,
-				(unsigned)BACKLOG, MHD_OPTION_LISTENING_ADDRESS_REUSE, 1u, MHD_OPTION_STRICT_FOR_CLIENT,
-				1, MHD_OPTION_URI_LOG_CALLBACK, on_target, serve, MHD_OPTION_UNESCAPE_CALLBACK,
-				keep_escapes, NULL, MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL, MHD_OPTION_END);
+	if (serve->tls != NULL)
+		flags |= MHD_USE_TLS;
+	/* Its own limit is never reached: it would leave who comes waiting, and tell nobody. */
+	return MHD_start_daemon(
+		flags, (uint16_t)settings->http_port, on_accept, serve, on_request, serve, MHD_OPTION_EXTERNAL_LOGGER,
+		on_log, NULL, MHD_OPTION_SOCK_ADDR, (struct sockaddr *)address, MHD_OPTION_CONNECTION_LIMIT,
+		(unsigned)limits->connections + 1, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_MEMORY,
+		MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)settings->http_idle, MHD_OPTION_LISTEN_BACKLOG_SIZE,
+		(unsigned)BACKLOG, MHD_OPTION_LISTENING_ADDRESS_REUSE, 1u, MHD_OPTION_STRICT_FOR_CLIENT, 1,
+		MHD_OPTION_URI_LOG_CALLBACK, on_target, serve, MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, NULL,
+		MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL, MHD_OPTION_NOTIFY_CONNECTION, on_connection, serve,
+		MHD_OPTION_ARRAY, serve->tls == NULL ? tls + 2 : tls, MHD_OPTION_END);
+}
+
+/* The keeper. */
+
+static void *
+keep(void *context)
+{
+	struct serve *serve = context;
+	struct timespec next;
+
+	pthread_mutex_lock(&serve->lock);
+	while (!serve->ending) {
+		pthread_mutex_unlock(&serve->lock);
+		peers_look(serve->peers, clock_ms());
+		if (serve->tls != NULL)
+			tls_look(serve->tls);
+		pthread_mutex_lock(&serve->lock);
+		clock_gettime(CLOCK_MONOTONIC, &next);
+		next.tv_sec += KEEP_MS / 1000;
+		if (!serve->ending)
+			(void)pthread_cond_timedwait(&serve->end, &serve->lock, &next);
+	}
+	pthread_mutex_unlock(&serve->lock);
+	return NULL;
 }
 
 static int
@@ -596,7 +804,8 @@ start_workers(struct serve *serve, size_t n)
 	for (; serve->workers_len < n; serve->workers_len++)
 		if (pthread_create(&serve->workers[serve->workers_len], NULL, work, serve) != 0)
 			return -1;
-	return 0;
+	serve->has_keeper = pthread_create(&serve->keeper, NULL, keep, serve) == 0;
+	return serve->has_keeper ? 0 : -1;
 }
 
 static int
@@ -612,22 +821,36 @@ open_vault(struct serve *serve, const struct settings *settings)
 }
 
 struct serve *
-serve_start(const struct settings *settings, const struct readiness *readiness, size_t n)
+serve_start(const struct settings *settings, struct tls *tls, const struct readiness *readiness, size_t n)
 {
+	struct peer_limits connections = {settings->http_connections, settings->http_connections_per_address,
+					  settings->http_idle * 1000, settings->http_request_time * 1000,
+					  settings->http_read_rate};
 	const struct guess_limits limits = {settings->guess_free, settings->guess_delay, settings->guess_window};
 	struct serve *serve = calloc(1, sizeof *serve);
 	struct sockaddr_storage address;
+	pthread_condattr_t attributes;
 
 	if (serve == NULL)
 		return NULL;
 	pthread_mutex_init(&serve->lock, NULL);
 	pthread_cond_init(&serve->filled, NULL);
+	pthread_condattr_init(&attributes);
+	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+	pthread_cond_init(&serve->end, &attributes);
+	pthread_condattr_destroy(&attributes);
+	serve->tls = tls;
 	serve->last = &serve->first;
 	serve->readiness = readiness;
 	serve->readiness_len = n;
 	serve->proxies = settings->http_proxies;
 	serve->guesses = guesses_new(&limits);
-	if (serve->guesses == NULL || parse_address(settings, &address) < 0 || open_vault(serve, settings) < 0)
+	if (serve->guesses == NULL || parse_address(settings, &address) < 0 ||
+	    judge_listening(settings, serve, &address) < 0 || open_vault(serve, settings) < 0)
+		goto fail;
+	make_room(&connections);
+	serve->peers = peers_new(&connections);
+	if (serve->peers == NULL)
 		goto fail;
 	/* One connection for each worker, and one each for the feed and the journal. */
 	serve->pool = query_pool_new(settings->database_api, (size_t)settings->http_threads + 2,
@@ -637,12 +860,13 @@ serve_start(const struct settings *settings, const struct readiness *readiness, 
 	serve->feed = serve->pool == NULL ? NULL : feed_start(serve->pool, on_wake, serve);
 	if (serve->feed == NULL || serve->journal == NULL || start_workers(serve, (size_t)settings->http_threads) < 0)
 		goto fail;
-	serve->daemon = start_daemon(serve, settings, &address);
+	serve->daemon = start_daemon(serve, settings, &connections, &address);
 	if (serve->daemon == NULL) {
 		log_error("serve: can't listen on address=%s port=%d", settings->http_listen, (int)settings->http_port);
 		goto fail;
 	}
-	log_info("serve: listening on address=%s port=%d", settings->http_listen, (int)settings->http_port);
+	log_info("serve: listening on address=%s port=%d tls=%s", settings->http_listen, (int)settings->http_port,
+		 tls == NULL ? "no" : settings->http_tls);
 	return serve;
 fail:
 	serve_stop(serve);
@@ -662,7 +886,10 @@ serve_stop(struct serve *serve)
 	pthread_mutex_lock(&serve->lock);
 	serve->ending = true;
 	pthread_cond_broadcast(&serve->filled);
+	pthread_cond_signal(&serve->end);
 	pthread_mutex_unlock(&serve->lock);
+	if (serve->has_keeper)
+		pthread_join(serve->keeper, NULL);
 	for (size_t i = 0; i < serve->workers_len; i++)
 		pthread_join(serve->workers[i], NULL);
 	if (serve->daemon != NULL)
@@ -670,8 +897,10 @@ serve_stop(struct serve *serve)
 	journal_stop(serve->journal);
 	query_pool_free(serve->pool);
 	guesses_free(serve->guesses);
+	peers_free(serve->peers);
 	OPENSSL_cleanse(&serve->vault, sizeof serve->vault);
 	pthread_cond_destroy(&serve->filled);
+	pthread_cond_destroy(&serve->end);
 	pthread_mutex_destroy(&serve->lock);
 	free(serve->workers);
 	free(serve);

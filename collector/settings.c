@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "schema/log.h"
 #include "schema/program.h"
 
 #define AT(field) offsetof(struct settings, field)
@@ -97,6 +98,28 @@ static const struct option table[] = {
 		.help = "address of the HTTP interface"},
 	{.name = "http_port", .type = OPTION_NUMBER, .offset = AT(http_port), .initial = "8080", .min = 1, .max = 65535,
 		.help = "port of the HTTP interface"},
+	{.name = "http_certificate", .type = OPTION_PATH, .offset = AT(http_certificate),
+		.help = "PEM file of its certificate and the intermediates, leaf first: it speaks TLS then, and reads the files again when they change"},
+	{.name = "http_key", .type = OPTION_PATH, .offset = AT(http_key),
+		.help = "PEM file of the key of http_certificate, which others may not read"},
+	{.name = "http_tls", .type = OPTION_CHOICE, .offset = AT(http_tls), .initial = "1.3", .choices = "1.3|1.2",
+		.help = "the least version of TLS"},
+	{.name = "http_tls_proxy", .type = OPTION_FLAG, .offset = AT(http_tls_proxy), .initial = "no",
+		.help = "a proxy in front speaks TLS: listen beyond loopback without"},
+	{.name = "http_client_ca", .type = OPTION_PATH, .offset = AT(http_client_ca),
+		.help = "PEM file of the authorities that clients' certificates must end at; without it none is asked for"},
+	{.name = "http_client_crl", .type = OPTION_PATH, .offset = AT(http_client_crl),
+		.help = "PEM file of their lists of revoked certificates; with it a certificate is good only if each authority above it has given one that is in time"},
+	{.name = "http_connections", .type = OPTION_NUMBER, .offset = AT(http_connections), .initial = "16384", .min = 16, .max = 1000000,
+		.help = "connections in all; more are closed at once"},
+	{.name = "http_connections_per_address", .type = OPTION_NUMBER, .offset = AT(http_connections_per_address), .initial = "256", .min = 0, .max = 1000000,
+		.help = "connections of one address, of IPv6 one /64; more are closed at once; 0: any number, as behind a proxy"},
+	{.name = "http_idle", .type = OPTION_SECONDS, .offset = AT(http_idle), .initial = "30", .min = 1, .max = 3600,
+		.help = "a connection without a byte in either direction is closed after so long"},
+	{.name = "http_request_time", .type = OPTION_SECONDS, .offset = AT(http_request_time), .initial = "60", .min = 1, .max = 3600,
+		.help = "what a request may take from its first line to its last byte, and a TLS handshake; then the connection is closed"},
+	{.name = "http_read_rate", .type = OPTION_BYTES, .offset = AT(http_read_rate), .initial = "1K", .min = 0, .max = 1073741824,
+		.help = "bytes a second that a client takes an answer at, over http_idle; who is slower is cut off; 0: nobody is"},
 	{.name = "http_threads", .type = OPTION_NUMBER, .offset = AT(http_threads), .initial = "2", .min = 1, .max = 64,
 		.help = "threads that answer HTTP requests, each with a database connection"},
 	{.name = "preview_ms", .type = OPTION_NUMBER, .offset = AT(preview_ms), .initial = "5000", .min = 1, .max = 10000,
@@ -114,12 +137,10 @@ static const struct option table[] = {
 #define OPTIONS (sizeof table / sizeof table[0])
 
 static int
-default_name(void *context, int action)
+default_name(struct settings *settings)
 {
-	struct settings *settings = context;
 	char host[256];
 
-	(void)action;
 	if (settings->name != NULL && settings->name[0] != '\0')
 		return 0;
 	if (gethostname(host, sizeof host) != 0)
@@ -130,13 +151,44 @@ default_name(void *context, int action)
 	return settings->name == NULL ? -1 : 0;
 }
 
+/* One of them without the other does nothing, and whoever set it thinks that it does. */
+static int
+check_tls(const struct settings *settings)
+{
+	const struct {
+		const char *name, *value, *other_name, *other;
+	} rows[] = {
+		{"http_certificate", settings->http_certificate, "http_key", settings->http_key},
+		{"http_key", settings->http_key, "http_certificate", settings->http_certificate},
+		{"http_client_ca", settings->http_client_ca, "http_certificate", settings->http_certificate},
+		{"http_client_crl", settings->http_client_crl, "http_client_ca", settings->http_client_ca},
+	};
+
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+		if (rows[i].value != NULL && rows[i].value[0] != '\0' &&
+		    (rows[i].other == NULL || rows[i].other[0] == '\0')) {
+			log_error("%s is set, and %s is not", rows[i].name, rows[i].other_name);
+			return -1;
+		}
+	return 0;
+}
+
+static int
+settle(void *context, int action)
+{
+	struct settings *settings = context;
+
+	(void)action;
+	return default_name(settings) < 0 || check_tls(settings) < 0 ? -1 : 0;
+}
+
 static const struct program program = {
 	.name = "fleetstate-collector",
 	.usage = "fleetstate-collector [--config file] [--check] [--option value ...]",
 	.file = "/etc/fleetstate/collector.conf",
 	.table = table,
 	.options = OPTIONS,
-	.settle = default_name,
+	.settle = settle,
 };
 
 int

@@ -52,6 +52,13 @@ struct settings {
 
 	char *http_listen;
 	int64_t http_port, http_threads;
+	char *http_certificate, *http_key;	/* PEM files; NULL: no TLS */
+	char *http_tls;		/* the least version: "1.3" or "1.2" */
+	bool http_tls_proxy;	/* somebody in front of us speaks it */
+	char *http_client_ca, *http_client_crl;	/* PEM files; NULL: certificates are not asked for, or not held against lists */
+	int64_t http_connections, http_connections_per_address;	/* 0 of one address: any number */
+	int64_t http_idle, http_request_time;	/* seconds */
+	int64_t http_read_rate;	/* bytes a second; 0: any */
 	int64_t preview_ms;	/* for one preview of a policy */
 	int64_t http_proxies;	/* in front of us, whose X-Forwarded-For is believed */
 	int64_t guess_free;	/* failed sign-ins that are answered at once; 0: all */

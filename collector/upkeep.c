@@ -22,6 +22,7 @@ struct disk {
 
 struct upkeep {
 	const struct settings *settings;
+	struct tls *tls; /* NULL: there is none */
 	struct renewal receipts; /* as it was read at the start, like the certificate that is in use */
 	bool receipts_read;
 	struct renewal anchors;
@@ -34,7 +35,7 @@ struct upkeep {
 };
 
 struct upkeep *
-upkeep_new(const struct settings *settings)
+upkeep_new(const struct settings *settings, struct tls *tls)
 {
 	struct upkeep *u = calloc(1, sizeof *u);
 	char *rest = NULL;
@@ -42,6 +43,7 @@ upkeep_new(const struct settings *settings)
 	if (u == NULL)
 		return NULL;
 	u->settings = settings;
+	u->tls = tls;
 	u->named = settings->disks != NULL && settings->disks[0] != '\0';
 	u->paths = strdup(u->named ? settings->disks : USUAL_DISKS);
 	if (u->paths == NULL) {
@@ -117,6 +119,19 @@ say_file(const struct upkeep *u, const char *file, int64_t now, char why[UPKEEP_
 		say_ending(u, file, &r, now, why);
 }
 
+static void
+say_tls(const struct upkeep *u, int64_t now, char why[UPKEEP_WHY])
+{
+	const char *clients = u->settings->http_client_ca;
+	char text[TLS_WHY];
+
+	if (tls_trouble(u->tls, now, text))
+		say(u, why, "%s", text);
+	say_file(u, u->settings->http_certificate, now, why);
+	if (clients != NULL && clients[0] != '\0')
+		say_file(u, clients, now, why);
+}
+
 bool
 upkeep_certificates(const struct upkeep *u, int64_t now, char why[UPKEEP_WHY])
 {
@@ -129,6 +144,8 @@ upkeep_certificates(const struct upkeep *u, int64_t now, char why[UPKEEP_WHY])
 		say(u, why, "%s can't be read", s->receipt_certificate);
 	say_file(u, s->certificate, now, why);
 	say_file(u, s->ca, now, why);
+	if (u->tls != NULL)
+		say_tls(u, now, why);
 	if (u->has_anchors)
 		say_ending(u, "trust anchor", &u->anchors, now, why);
 	return why[0] != '\0';

@@ -9,17 +9,18 @@
 
 #include "collector/enrol.h"
 #include "collector/settings.h"
+#include "collector/tls.h"
 
 #define UPKEEP_WHY 512 /* bytes of what is said */
 
 struct upkeep;
 
-/* NULL if memory ran out. */
-struct upkeep *upkeep_new(const struct settings *) WARN_UNUSED;
+/* `tls` is the HTTP interface's; NULL: it has none. NULL if memory ran out. */
+struct upkeep *upkeep_new(const struct settings *, struct tls *tls) WARN_UNUSED;
 void upkeep_free(struct upkeep *);
 
 void upkeep_set_anchors(struct upkeep *, const struct anchors *);
-/* Whether one ends soon, or can't be read. `now` is in seconds since 1970. */
+/* Whether one ends soon, can't be read, or is not in use. `now` is in seconds since 1970. */
 bool upkeep_certificates(const struct upkeep *, int64_t now, char why[UPKEEP_WHY]) WARN_UNUSED;
 /* Whether one is nearly full, or can't be looked at. Once it was, a tenth more has to be free for it to be over. `database_bytes`: what the database
    has grown to; -1: not known. */

@@ -448,7 +448,7 @@ run(void *argument)
 }
 
 struct watch *
-watch_start(const struct settings *settings, const struct watch_events *events)
+watch_start(const struct settings *settings, struct tls *tls, const struct watch_events *events)
 {
 	struct watch *w = calloc(1, sizeof *w);
 
@@ -456,7 +456,7 @@ watch_start(const struct settings *settings, const struct watch_events *events)
 		return NULL;
 	w->settings = settings;
 	w->events = *events;
-	w->upkeep = upkeep_new(settings);
+	w->upkeep = upkeep_new(settings, tls);
 	w->db = database_new(settings->database, statements, sizeof statements / sizeof statements[0]);
 	if (w->upkeep != NULL && w->db != NULL && run_statement(w, PARTITIONS, NULL, 0) >= 0 &&
 	    pthread_create(&w->thread, NULL, run, w) == 0)

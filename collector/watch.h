@@ -9,6 +9,7 @@
 
 #include "collector/enrol.h"
 #include "collector/settings.h"
+#include "collector/tls.h"
 
 struct watch_events {
 	/* From when till when, in microseconds since 1970, nothing of the shard can have escaped us: what came is stored. False: no such time. */
@@ -22,8 +23,8 @@ struct watch_events {
 
 struct watch;
 
-/* Makes the partitions before it returns. NULL, logged, on failure. */
-struct watch *watch_start(const struct settings *, const struct watch_events *) WARN_UNUSED;
+/* Makes the partitions before it returns. `tls`, which must outlive it, may be NULL. NULL, logged, on failure. */
+struct watch *watch_start(const struct settings *, struct tls *tls, const struct watch_events *) WARN_UNUSED;
 void watch_stop(struct watch *);
 
 #endif

@@ -277,7 +277,7 @@ class Collector(Part):
             name=name, database=database.uri("fleetstate_ingest"), database_api=database.uri("fleetstate_api"),
             broker=f"ssl://{HUB}:{COLLECTOR_PORT}", ca=pki / "operator-ca.crt", certificate=pki / f"collectors/{name}.crt",
             key=pki / f"collectors/{name}.key", receipt_certificate=pki / "receipt.crt", receipt_key=pki / "receipt.key",
-            http_listen=machine.address, http_port=HTTP_PORT, keep_alive="4s", config="/dev/null")
+            http_listen=machine.address, http_port=HTTP_PORT, http_tls_proxy="yes", keep_alive="4s", config="/dev/null")
         super().__init__(name, directory, [BIN / "fleetstate-collector", *(f"--{k.replace('_', '-')}={v}" for k, v in settings.items())],
                          machine, clock)
         self.url, self.token = f"http://{machine.address}:{HTTP_PORT}", None

@@ -19,6 +19,7 @@ def processor_seconds(pid):
 class Collector:
     def __init__(self, directory, database, broker, **settings):
         self.http = free_port()
+        self.url = f"http://127.0.0.1:{self.http}"
         self.log_file = directory / "collector.log"
         pki = broker.pki
         self.settings = dict(
@@ -40,7 +41,7 @@ class Collector:
     def is_ready(self):
         assert self.process.poll() is None, self.log()
         try:
-            return requests.get(f"http://127.0.0.1:{self.http}/readyz", timeout=5).status_code == 200
+            return requests.get(f"{self.url}/readyz", timeout=5, verify=False).status_code == 200
         except requests.ConnectionError:
             return False
 

@@ -1,5 +1,5 @@
-/* The HTTP interface without a pipeline, for tests that put rows into the database themselves: serve-alone URI PORT [NAME VALUE ...] with numbers for some settings. SIGUSR1 makes its one own
-   check of /readyz fail. */
+/* The HTTP interface without a pipeline, for tests that put rows into the database themselves: serve-alone URI PORT [--OPTION=VALUE ...]. SIGUSR1 makes its one own check of /readyz fail;
+   SIGHUP is as the collector's. */
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -8,6 +8,12 @@
 
 #include "collector/serve.h"
 #include "schema/log.h"
+
+/* Of what has to be given, what is not used here; and nobody waits for whom a test has guess. */
+#define OPTIONS                                                                                                        \
+	"--database=-", "--ca=-", "--certificate=-", "--key=-", "--receipt-certificate=-", "--receipt-key=-",          \
+		"--guess-free=0"
+#define OPTIONS_MAX 64
 
 static atomic_bool failing;
 
@@ -20,47 +26,67 @@ is_ready(void *context, char *why)
 	return !failing;
 }
 
-static void
-set(struct settings *settings, const char *name, const char *value)
+static int
+load(struct settings *settings, int argc, char **argv)
 {
-	const struct {
-		const char *name;
-		int64_t *at;
-	} rows[] = {{"http_proxies", &settings->http_proxies},
-		    {"guess_free", &settings->guess_free},
-		    {"guess_delay", &settings->guess_delay},
-		    {"guess_window", &settings->guess_window}};
+	char *options[OPTIONS_MAX] = {argv[0], "--config=/dev/null", "--log-level=warning", OPTIONS}, api[1024],
+	     port[32];
+	int n = 0;
 
-	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
-		if (strcmp(rows[i].name, name) == 0)
-			*rows[i].at = atoll(value);
+	if (argc < 3 || argc > OPTIONS_MAX / 2)
+		return -1;
+	while (options[n] != NULL)
+		n++;
+	snprintf(api, sizeof api, "--database-api=%s", argv[1]);
+	snprintf(port, sizeof port, "--http-port=%s", argv[2]);
+	options[n++] = api;
+	options[n++] = port;
+	for (int i = 3; i < argc; i++)
+		options[n++] = argv[i];
+	return settings_load(settings, n, options) == PROGRAM_RUN ? 0 : -1;
+}
+
+static void
+run(struct tls *tls, const sigset_t *signals)
+{
+	int got;
+
+	while (sigwait(signals, &got) == 0 && got != SIGTERM)
+		if (got == SIGUSR1)
+			failing = true;
+		else if (tls != NULL)
+			tls_reload(tls);
 }
 
 int
 main(int argc, char **argv)
 {
 	static const struct readiness checks[] = {{"pipeline", is_ready, NULL}};
-	struct settings settings = {.http_listen = (char[]){"127.0.0.1"}, .http_threads = 2, .preview_ms = 5000};
+	enum log_level level = LOG_LEVEL_WARNING;
+	struct settings settings;
+	struct tls *tls = NULL;
 	struct serve *serve;
 	sigset_t signals;
-	int got;
 
-	if (argc < 3 || argc % 2 == 0)
+	log_open("serve-alone", level);
+	if (load(&settings, argc, argv) < 0)
 		return 2;
-	for (int i = 3; i < argc; i += 2)
-		set(&settings, argv[i], argv[i + 1]);
-	settings.database_api = argv[1];
-	settings.http_port = atoi(argv[2]);
+	(void)!log_level_parse(settings.log_level, &level);
+	log_open("serve-alone", level);
 	sigemptyset(&signals);
 	sigaddset(&signals, SIGTERM);
 	sigaddset(&signals, SIGUSR1);
+	sigaddset(&signals, SIGHUP);
 	sigprocmask(SIG_BLOCK, &signals, NULL);
-	log_open("serve-alone", LOG_LEVEL_WARNING);
-	serve = serve_start(&settings, checks, 1);
+	signal(SIGPIPE, SIG_IGN);
+	if (settings.http_certificate != NULL && (tls = tls_open(&settings)) == NULL)
+		return 1;
+	serve = serve_start(&settings, tls, checks, 1);
 	if (serve == NULL)
 		return 1;
-	while (sigwait(&signals, &got) == 0 && got == SIGUSR1)
-		failing = true;
+	run(tls, &signals);
 	serve_stop(serve);
+	tls_free(tls);
+	settings_free(&settings);
 	return 0;
 }

@@ -306,7 +306,7 @@ def attempt(api, source, token):
 @pytest.fixture
 def guarded(api):
     """With few failures allowed."""
-    kept, api.settings = api.settings, ["http_proxies", "1", "guess_free", "3", "guess_delay", "1", "guess_window", "600"]
+    kept, api.settings = api.settings, ["--http-proxies=1", "--guess-free=3", "--guess-delay=1", "--guess-window=600"]
     restart(api)
     yield api
     api.settings = kept

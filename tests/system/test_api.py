@@ -65,7 +65,7 @@ EPOCH = "0123456789abcdef"
 
 class Api:
     def __init__(self, directory, devices=DEVICES, told=True, **settings):
-        self.settings = [str(word) for pair in settings.items() for word in pair]
+        self.settings = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
         self.db = Database(directory, "fsync=off")
         self.db.cli("migrate")
         self.tokens = {}

@@ -8,6 +8,8 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
+import certificates
+from certificates import SERVER, Authority
 from ingesting import System, await_true
 
 DAY = datetime.timedelta(days=1)
@@ -34,13 +36,19 @@ def write(path, certificate):
 
 @pytest.fixture(scope="module")
 def system(tmp_path_factory):
-    """Its collector has a small disk of its own, seen by nobody else, and a copy of its certificate."""
+    """Its collector has a small disk of its own, seen by nobody else, a copy of its certificate, and TLS."""
     def before(system):
         system.disk = system.directory / "disk"
         system.disk.mkdir()
         system.certificate = system.directory / "client.crt"
         shutil.copy(system.collector.settings["certificate"], system.certificate)
         system.collector.settings.update(certificate=system.certificate, disks=system.disk, disk_free="4M")
+        system.authority = Authority(system.directory, "http-ca")
+        system.pair = system.authority.issue("http", (SERVER,), days=(-1, 300))
+        system.crl = certificates.write(system.directory / "http.crl", system.authority.revoke())
+        system.collector.settings.update(http_certificate=system.pair.crt, http_key=system.pair.key_file, http_client_ca=system.authority.path,
+                                         http_client_crl=system.crl)
+        system.collector.url = system.collector.url.replace("http:", "https:")
         system.collector.before = ["unshare", "--mount", "--map-root-user", "sh", "-c", 'mount -t tmpfs -o size=16m none "$0" && exec "$@"', system.disk]
 
     system = System(tmp_path_factory.mktemp("troubles"), postgres=["fsync=off"], before=before)
@@ -83,6 +91,21 @@ def test_the_collectors_own_certificate(system):
     system.certificate.unlink()
     assert await_true(lambda: stands(system, "certificate"), "it again")[0] == [f"one: {system.certificate} can't be read"]
     system.certificate.write_bytes(good)
+    await_true(lambda: not stands(system, "certificate"), "its end")
+
+
+def test_the_http_interfaces_certificate(system):
+    """A pair that can't be used is told of, and so is a list that is past its time."""
+    authority, pair, crl = system.authority, system.pair, system.crl
+    key = pair.key_file.read_bytes()
+    certificates.write(pair.key_file, b"none")
+    reasons, _ = await_true(lambda: stands(system, "certificate"), "the alert")
+    assert reasons == ["one: http_certificate and http_key: The requested data were not available"]
+    certificates.write(pair.key_file, key)
+    await_true(lambda: not stands(system, "certificate"), "its end")
+    certificates.write(crl, authority.revoke(days=(-9, -1)))
+    assert await_true(lambda: stands(system, "certificate"), "the list")[0] == ["one: http_client_crl: a list in it is past its time"]
+    certificates.write(crl, authority.revoke())
     await_true(lambda: not stands(system, "certificate"), "its end")
 
 
