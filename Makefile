@@ -229,6 +229,7 @@ COLLECTOR := \
 	collector/query_sql.c \
 	collector/cursor.c \
 	collector/csv.c \
+	collector/format_device.c \
 	collector/page.c \
 	collector/api_fleet.c \
 	collector/api_devices.c \

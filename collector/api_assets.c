@@ -10,7 +10,11 @@
 #include "collector/page.h"
 #include "collector/routes.h"
 
-#define PIECE 1000 /* rows at once */
+/* Rows that are read at once: few at first, which come soon, then so many that what a piece costs beside them is little. An answer takes more of them only
+   while it is below so many bytes: devices may have filled their texts to the brim. */
+#define FIRST_PIECE 1000
+#define PIECE 4000
+#define PIECE_BYTES (4 * 1024 * 1024)
 #define POSITION_DIGITS 16 /* below 2^53 */
 
 static int
@@ -61,11 +65,10 @@ begin(struct request *request, struct response *response, int64_t since)
 	return rc;
 }
 
-/* Rows of (item, key to go on after). The last of all if there are fewer than `PIECE`, as the last column counts them. */
 static int
-read_piece(struct request *request, struct response *response, bool changes, PGresult **rows)
+read_piece(struct request *request, struct response *response, bool changes, int64_t most, PGresult **rows)
 {
-	uint64_t wire[3] = {htobe64((uint64_t)request->reading.after), htobe64(PIECE),
+	uint64_t wire[3] = {htobe64((uint64_t)request->reading.after), htobe64((uint64_t)most),
 			    htobe64((uint64_t)request->reading.document.position)};
 	struct call call = {.query = changes ? QUERY_ASSET_CHANGES : QUERY_ASSETS, .n = changes ? 3 : 2};
 
@@ -74,20 +77,35 @@ read_piece(struct request *request, struct response *response, bool changes, PGr
 	return query_run(request, response, &call, 1, rows);
 }
 
+/* The columns of both statements. */
+enum { AT_KEY, AT_EVENTS, AT_UEID, AT_DEVICE, AT_CELLS };
+
+static void
+read_row(const PGresult *rows, int i, struct device_row *row)
+{
+	row->gone = query_bytes(rows, i, AT_DEVICE).at == NULL;
+	for (int k = 0; k < DEVICE_COLUMNS; k++)
+		row->cells[k] = query_bytes(rows, i, AT_CELLS + k);
+	row->cells[DEVICE_UEID] = query_bytes(rows, i, AT_UEID);
+}
+
+/* The last piece of all if there are fewer than `most` rows; of changes, fewer events. */
 static void
 print_piece(struct request *request, struct response *response, const struct asset_format *format, bool changes,
-	    const PGresult *rows)
+	    int64_t most, const PGresult *rows)
 {
 	const struct asset_document *document = &request->reading.document;
-	int n = PQntuples(rows);
+	int n = PQntuples(rows), i;
+	struct device_row row;
 
-	for (int i = 0; i < n; i++) {
-		format->row(response, document, query_bytes(rows, i, 0), !request->reading.rows);
+	for (i = 0; i < n && response->len < PIECE_BYTES; i++) {
+		read_row(rows, i, &row);
+		format->row(response, document, &row, !request->reading.rows);
 		request->reading.rows = true;
 	}
-	request->reading.ended = (changes ? (n == 0 ? 0 : query_int8(rows, 0, 2)) : n) < PIECE;
-	if (n > 0)
-		request->reading.after = query_int8(rows, n - 1, 1);
+	if (i > 0)
+		request->reading.after = query_int8(rows, i - 1, AT_KEY);
+	request->reading.ended = i == n && (changes && n > 0 ? query_int8(rows, 0, AT_EVENTS) : n) < most;
 	if (request->reading.ended)
 		format->tail(response);
 }
@@ -99,8 +117,8 @@ api_assets(struct request *request, struct response *response)
 	const char *name = request_parameter(request, "format");
 	const struct asset_format *format = asset_format(name == NULL ? "ndjson" : name);
 	bool first = !request->reading.begun;
+	int64_t since, most = request->reading.begun ? PIECE : FIRST_PIECE;
 	PGresult *rows;
-	int64_t since;
 
 	if (request->reading.ended)
 		return;
@@ -109,7 +127,7 @@ api_assets(struct request *request, struct response *response)
 		return;
 	}
 	if (read_since(request, response, &since) < 0 || (first && begin(request, response, since) < 0) ||
-	    read_piece(request, response, since >= 0, &rows) < 0)
+	    read_piece(request, response, since >= 0, most, &rows) < 0)
 		return;
 	response_json(response, (struct slice){NULL, 0});
 	response->type = format->type;
@@ -119,6 +137,6 @@ api_assets(struct request *request, struct response *response)
 		format->head(response, &request->reading.document);
 	}
 	request->reading.begun = true;
-	print_piece(request, response, format, since >= 0, rows);
+	print_piece(request, response, format, since >= 0, most, rows);
 	PQclear(rows);
 }

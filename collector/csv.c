@@ -21,30 +21,37 @@ next_name(const char **columns, char name[NAME_SIZE])
 	return true;
 }
 
-static void
-print_escaped(struct response *response, const char *text)
-{
-	for (const char *quote; (quote = strchr(text, '"')) != NULL; text = quote + 1) {
-		response_append(response, text, (size_t)(quote - text) + 1);
-		response_text(response, "\"");
-	}
-	response_text(response, text);
-}
-
-/* OWASP's list of what begins a formula, once the cell's own spaces are left away. */
+/* OWASP's list of what begins a formula, once the cell's own spaces are left away; and how East Asian spreadsheets write the same. */
 static bool
-is_formula(const char *text)
+is_formula(struct slice text)
 {
-	text += strspn(text, " ");
-	return text[0] != '\0' && strchr("=+-@\t\r\n", text[0]) != NULL;
+	static const char *const wide[] = {"\uff1d", "\uff0b", "\uff0d", "\uff20"};
+
+	while (text.len > 0 && text.at[0] == ' ')
+		text = (struct slice){text.at + 1, text.len - 1};
+	if (text.len == 0)
+		return false;
+	for (size_t i = 0; text.at[0] == 0xef && text.len >= 3 && i < sizeof wide / sizeof *wide; i++)
+		if (memcmp(text.at, wide[i], 3) == 0)
+			return true;
+	return memchr("=+-@\t\r\n", text.at[0], 7) != NULL;
 }
 
-static void
-print_text(struct response *response, const char *text)
+void
+csv_text(struct response *response, struct slice text)
 {
+	const uint8_t *quote;
+
 	if (is_formula(text))
-		response_text(response, "'");
-	print_escaped(response, text);
+		response_append(response, "'", 1);
+	while (text.len > 0 && (quote = memchr(text.at, '"', text.len)) != NULL) {
+		size_t len = (size_t)(quote - text.at) + 1;
+
+		response_append(response, text.at, len);
+		response_append(response, "\"", 1);
+		text = (struct slice){text.at + len, text.len - len};
+	}
+	response_append(response, text.at, text.len);
 }
 
 static void
@@ -54,7 +61,8 @@ print_value(struct response *response, const json_t *value)
 	json_t *item;
 
 	if (json_is_string(value))
-		print_text(response, json_string_value(value));
+		csv_text(response,
+			 (struct slice){(const uint8_t *)json_string_value(value), json_string_length(value)});
 	else if (json_is_integer(value))
 		response_printf(response, "%" JSON_INTEGER_FORMAT, json_integer_value(value));
 	else if (json_is_boolean(value))

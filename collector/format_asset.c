@@ -54,10 +54,14 @@ put(struct response *out, json_t *value)
 }
 
 static json_t *
-parse(struct response *out, struct slice device)
+parse(struct response *out, const struct device_row *row)
 {
-	json_t *json = json_loadb((const char *)device.at, device.len, 0, NULL);
+	struct response text = {0};
+	json_t *json;
 
+	device_json(&text, row);
+	json = text.failed ? NULL : json_loadb((const char *)text.body, text.len, 0, NULL);
+	response_free(&text);
 	out->failed = out->failed || json == NULL;
 	return json;
 }
@@ -77,30 +81,28 @@ no_tail(struct response *out)
 
 /* ---- our own ---- */
 
-#define COLUMNS CSV_DEVICE " gone"
-
 static void
 csv_begin(struct response *out, const struct asset_document *document)
 {
 	(void)document;
-	csv_head(out, COLUMNS);
+	device_csv_head(out, true);
 }
 
 static void
-csv_add(struct response *out, const struct asset_document *document, struct slice device, bool first)
+csv_add(struct response *out, const struct asset_document *document, const struct device_row *row, bool first)
 {
 	(void)document;
 	(void)first;
-	csv_row(out, device, COLUMNS);
+	device_csv(out, row, true);
 }
 
 static void
-ndjson_add(struct response *out, const struct asset_document *document, struct slice device, bool first)
+ndjson_add(struct response *out, const struct asset_document *document, const struct device_row *row, bool first)
 {
 	(void)document;
 	(void)first;
-	response_append(out, device.at, device.len);
-	response_text(out, "\n");
+	device_json(out, row);
+	response_append(out, "\n", 1);
 }
 
 /* ---- NetBox: its bulk import of devices, which wants role, manufacturer, type, site and status of each ---- */
@@ -134,9 +136,9 @@ netbox_begin(struct response *out, const struct asset_document *document)
 }
 
 static void
-netbox_add(struct response *out, const struct asset_document *document, struct slice text, bool first)
+netbox_add(struct response *out, const struct asset_document *document, const struct device_row *of, bool first)
 {
-	json_t *device = parse(out, text), *row;
+	json_t *device = parse(out, of), *row;
 	const char *ueid = text_of(device, "ueid"), *model = text_of(device, "hwmodel");
 	char *line;
 
@@ -166,9 +168,9 @@ servicenow_begin(struct response *out, const struct asset_document *document)
 }
 
 static void
-servicenow_add(struct response *out, const struct asset_document *document, struct slice text, bool first)
+servicenow_add(struct response *out, const struct asset_document *document, const struct device_row *row, bool first)
 {
-	json_t *device = parse(out, text);
+	json_t *device = parse(out, row);
 	const char *lifecycle = text_of(device, "lifecycle"), *ueid = text_of(device, "ueid");
 	bool installed = lifecycle != NULL && strcmp(lifecycle, "active") == 0;
 
@@ -231,9 +233,9 @@ ocsf_device(const struct asset_document *document, const json_t *device)
 }
 
 static void
-ocsf_add(struct response *out, const struct asset_document *document, struct slice text, bool first)
+ocsf_add(struct response *out, const struct asset_document *document, const struct device_row *row, bool first)
 {
-	json_t *device = parse(out, text);
+	json_t *device = parse(out, row);
 
 	(void)first;
 	put(out, is_gone(device) ? ocsf_gone(document, device) : ocsf_device(document, device));
@@ -274,9 +276,9 @@ add_property(json_t *list, const char *name, const char *value)
 }
 
 static void
-cyclonedx_add(struct response *out, const struct asset_document *document, struct slice text, bool first)
+cyclonedx_add(struct response *out, const struct asset_document *document, const struct device_row *row, bool first)
 {
-	json_t *device = parse(out, text), *properties = json_array();
+	json_t *device = parse(out, row), *properties = json_array();
 	const char *ueid = text_of(device, "ueid"), *vendor = text_of(device, "vendor");
 
 	(void)document;

@@ -7,21 +7,20 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "collector/response.h"
+#include "collector/format_device.h"
 
 /* What a document tells of itself. */
 struct asset_document {
-	char tenant[64];	/* its id */
-	int64_t position;	/* of the feed, when it was begun */
-	int64_t time_ms;	/* since 1970, then */
-	uint8_t id[16];		/* random */
+	char tenant[64]; /* its id */
+	int64_t position; /* of the feed, when it was begun */
+	int64_t time_ms; /* since 1970, then */
+	uint8_t id[16]; /* random */
 };
 
 struct asset_format {
-	const char *name, *type;	/* "csv", "text/csv" */
+	const char *name, *type; /* "csv", "text/csv" */
 	void (*head)(struct response *, const struct asset_document *);
-	/* `device` is an item of /v1/devices; or {"ueid": ..., "gone": true}, of one that is not the tenant's any more. */
-	void (*row)(struct response *, const struct asset_document *, struct slice device, bool first);
+	void (*row)(struct response *, const struct asset_document *, const struct device_row *, bool first);
 	void (*tail)(struct response *);
 };
 

@@ -1,5 +1,7 @@
 #include "collector/query_sql.h"
 
+#include "collector/format_device.h"
+
 /* The tenant is named in every statement, for the index; row-level security says the same once more, for safety. */
 #define TENANT "tenant_id = (SELECT tenant_context())"
 
@@ -34,6 +36,13 @@
 	"WHERE i.device_id = found.device_id OFFSET 0) v ORDER BY 2"
 
 /* clang-format off */
+/* What a device's row has beside its key: whether it is there, and the columns. */
+#define DEVICE_CELL(symbol, name, kind, sql) ", " sql
+#define DEVICE_CELLS "d.device_id" DEVICE_TABLE(DEVICE_CELL)
+#define DEVICE_JOIN(hot, state) \
+	" FROM device d JOIN tenant t ON t.tenant_id = d.tenant_id LEFT JOIN device_hot h ON h.device_id = d.device_id" hot \
+	" LEFT JOIN device_state s ON s.device_id = d.device_id" state
+
 #define COMPONENT_MEMBERS \
 	"'id', c.component_id, 'type', c.type, 'name', c.name, 'version', c.version, 'architecture', c.architecture, 'source', c.source," \
 	" 'source_version', c.source_version, 'purl', c.purl"
@@ -323,15 +332,18 @@ const struct statement query_statements[QUERIES] = {
 		"SELECT b.oldest, b.top, CASE WHEN $2::text IS NULL AND $3::bytea IS NULL OR w.n < " EVENT_WINDOW " THEN b.top ELSE w.last END"
 		" FROM event_bounds() b, LATERAL (SELECT count(*) AS n, max(position) AS last FROM (SELECT position FROM event WHERE " TENANT
 		" AND position > $1::int8 AND ($2::text IS NOT NULL OR $3::bytea IS NOT NULL) ORDER BY position LIMIT " EVENT_WINDOW ") x) w", 3},
+	/* Rows of the key to go on after, how many events were looked at, ueid, and the device. The joined tables are told where to begin too: then they are
+	   read side by side, and not from their beginning. */
 	[QUERY_ASSETS] = {"assets",
-		"SELECT item, device_id FROM device_item WHERE " TENANT " AND device_id > $1::int8 ORDER BY device_id LIMIT $2::int8", 2},
-	/* So many events on, up to $3: the devices that they are about, as they are now, and how many events. */
+		"SELECT d.device_id, NULL::int8, d.ueid, " DEVICE_CELLS DEVICE_JOIN(" AND h.device_id > $1::int8", " AND s.device_id > $1::int8")
+		" WHERE d." TENANT " AND d.device_id > $1::int8 ORDER BY d.device_id LIMIT $2::int8", 2},
+	/* So many events on, up to $3: the devices that they are about, as they are now. Of one that is gone there is only the ueid. */
 	[QUERY_ASSET_CHANGES] = {"asset_changes",
 		"WITH e AS MATERIALIZED (SELECT position, ueid FROM event WHERE " TENANT " AND position > $1::int8 AND position <= $3::int8"
 		" AND type LIKE 'device.%' AND type NOT LIKE 'device.event.%' AND type <> 'device.refused' AND ueid IS NOT NULL ORDER BY position LIMIT $2::int8),"
 		" u AS (SELECT ueid, max(position) AS last FROM e GROUP BY 1)"
-		" SELECT coalesce(v.item, json_build_object('ueid', encode(u.ueid, 'hex'), 'gone', true)::text), u.last, (SELECT count(*) FROM e)"
-		" FROM u LEFT JOIN LATERAL (SELECT item FROM device_item i WHERE i.ueid = u.ueid AND i." TENANT " OFFSET 0) v ON true ORDER BY u.last", 3},
+		" SELECT u.last, (SELECT count(*) FROM e), u.ueid, v.* FROM u LEFT JOIN LATERAL (SELECT " DEVICE_CELLS DEVICE_JOIN("", "")
+		" WHERE d.ueid = u.ueid AND d." TENANT " OFFSET 0) v ON true ORDER BY u.last", 3},
 	[QUERY_EVENTS] = {"events",
 		"SELECT position, event_id, time, (SELECT t.id FROM tenant t WHERE t." TENANT "), type, ueid, data::text"
 		" FROM event WHERE " TENANT " AND position > $1::int8 AND ($2::text IS NULL OR type = ANY (string_to_array($2, ',')))"

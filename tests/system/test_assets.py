@@ -53,6 +53,20 @@ def test_native_shapes(api):
     for row, text in zip(rows, HOSTILE):
         formula = text.lstrip(" ")[0] in "=+-@\t\r\n"
         assert row["serial"] == ("'" + text if formula else text)
+    for row, device in zip(rows, listed):
+        for name, value in device.items():
+            told = "" if value is None else " ".join(value) if isinstance(value, list) else str(value)
+            assert row[name] in (told, "'" + told), name
+
+
+def test_hostile_texts_to_the_brim(api):
+    """More than one answer may hold: it comes in more pieces, and whole."""
+    api.db.sql("UPDATE device SET serial = s, vendor = s, hwmodel = s, hwversion = s, swname = s, kernel = s FROM (SELECT repeat(chr(1), 1024) AS s) x"
+               " WHERE tenant_id = (SELECT tenant_id FROM tenant WHERE id = 'globex')")
+    answer = api.ask("/v1/assets", "globex")
+    lines = [json.loads(line) for line in answer.content.splitlines()]
+    assert [d["ueid"] for d in lines] == [ueid("globex", i) for i in range(DEVICES)] and len(answer.content) > 3 * 16 * 2**20
+    assert {d["kernel"] for d in lines} == {"\1" * 1024}
 
 
 def test_cyclonedx(api):

@@ -1,0 +1,320 @@
+#include "collector/format_device.h"
+
+#include <assert.h>
+#include <string.h>
+
+#include "collector/csv.h"
+#include "schema/topics.h"
+
+#define DAYS_TO_2000 730425 /* from 0000-03-01, where the calendar's own years begin */
+#define DAY_US INT64_C(86400000000)
+#define ARRAY_HEAD 20 /* dimensions, whether there are NULLs, type, length, lower bound: four bytes each */
+
+enum kind { HEX, TEXT, TEXTS, TIME, DATE, NUMBER };
+
+static const struct {
+	const char *name;
+	enum kind kind;
+} columns[DEVICE_COLUMNS] = {
+#define COLUMN(symbol, name, kind, sql) [DEVICE_##symbol] = {name, kind},
+	DEVICE_TABLE(COLUMN)};
+
+/* ---- what both shapes print alike ---- */
+
+static uint64_t
+read_be(const uint8_t *at, size_t len)
+{
+	uint64_t v = 0;
+
+	for (size_t i = 0; i < len; i++)
+		v = v << 8 | at[i];
+	return v;
+}
+
+/* int4 or int8. */
+static bool
+read_int(struct slice s, int64_t *n)
+{
+	uint64_t v = s.len == 4 || s.len == 8 ? read_be(s.at, s.len) : 0;
+
+	*n = s.len == 4 ? (int32_t)v : (int64_t)v;
+	return s.len == 4 || s.len == 8;
+}
+
+static void
+print_hex(struct response *out, struct slice s)
+{
+	char text[2 * 64 + 1];
+
+	if (s.len > 64) {
+		out->failed = true;
+		return;
+	}
+	hex_print(s.at, s.len, text);
+	response_append(out, text, 2 * s.len);
+}
+
+/* At least so many digits. */
+static char *
+put_digits(char *end, uint64_t n, int least)
+{
+	for (; n > 0 || least > 0; n /= 10, least--)
+		*--end = (char)('0' + n % 10);
+	return end;
+}
+
+static void
+print_int(struct response *out, int64_t n)
+{
+	char text[24], *end = text + sizeof text, *at;
+
+	at = put_digits(end, n < 0 ? -(uint64_t)n : (uint64_t)n, 1);
+	if (n < 0)
+		*--at = '-';
+	response_append(out, at, (size_t)(end - at));
+}
+
+/* The Gregorian day as "2026-11-26"; `days` since 2000-01-01. PostgreSQL's own go from 4713 BC to 5874897 AD; ours have four digits. */
+static bool
+put_date(char text[10], int64_t days)
+{
+	int64_t from = days + DAYS_TO_2000, era = from / 146097, day, year, month;
+
+	if (from < 0)
+		return false;
+	day = from % 146097;
+	year = (day - day / 1460 + day / 36524 - day / 146096) / 365;
+	day -= 365 * year + year / 4 - year / 100;
+	month = (5 * day + 2) / 153; /* from March on */
+	day -= (153 * month + 2) / 5;
+	year += 400 * era + (month >= 10);
+	if (year > 9999)
+		return false;
+	put_digits(text + 4, (uint64_t)year, 4);
+	text[4] = '-';
+	put_digits(text + 7, (uint64_t)(month < 10 ? month + 3 : month - 9), 2);
+	text[7] = '-';
+	put_digits(text + 10, (uint64_t)day + 1, 2);
+	return true;
+}
+
+/* RFC 3339 in UTC, of microseconds since 2000. */
+static bool
+put_time(char text[24], int64_t us)
+{
+	int64_t day = us / DAY_US - (us % DAY_US < 0), ms = (us - day * DAY_US) / 1000;
+
+	if (us == INT64_MIN || us == INT64_MAX || !put_date(text, day))
+		return false;
+	text[10] = 'T';
+	put_digits(text + 13, (uint64_t)(ms / 3600000), 2);
+	text[13] = ':';
+	put_digits(text + 16, (uint64_t)(ms / 60000 % 60), 2);
+	text[16] = ':';
+	put_digits(text + 19, (uint64_t)(ms / 1000 % 60), 2);
+	text[19] = '.';
+	put_digits(text + 23, (uint64_t)(ms % 1000), 3);
+	text[23] = 'Z';
+	return true;
+}
+
+/* The next text of an array; false at its end. What is not an array of texts fails the response. */
+static bool
+next_text(struct response *out, struct slice *rest, struct slice *text)
+{
+	uint64_t len;
+
+	if (rest->len == 0)
+		return false;
+	len = rest->len < 4 ? 0 : read_be(rest->at, 4);
+	if (rest->len < 4 || len > rest->len - 4) {
+		out->failed = true;
+		return false;
+	}
+	*text = (struct slice){rest->at + 4, (size_t)len};
+	*rest = (struct slice){text->at + len, rest->len - 4 - (size_t)len};
+	return true;
+}
+
+/* The elements of an array; one without dimensions is empty. */
+static struct slice
+elements(struct slice array)
+{
+	if (array.len < ARRAY_HEAD)
+		return (struct slice){NULL, 0};
+	return (struct slice){array.at + ARRAY_HEAD, array.len - ARRAY_HEAD};
+}
+
+/* ---- JSON ---- */
+
+static void
+print_json_text(struct response *out, struct slice text)
+{
+	static const char digits[] = "0123456789abcdef";
+	size_t from = 0;
+
+	response_append(out, "\"", 1);
+	for (size_t i = 0; i < text.len; i++) {
+		uint8_t c = text.at[i];
+		char escape[6] = {'\\', (char)c, '0', '0', digits[c >> 4], digits[c & 15]};
+
+		if (c >= ' ' && c != '"' && c != '\\')
+			continue;
+		if (c < ' ')
+			escape[1] = 'u';
+		response_append(out, text.at + from, i - from);
+		response_append(out, escape, c < ' ' ? 6 : 2);
+		from = i + 1;
+	}
+	response_append(out, text.at + from, text.len - from);
+	response_append(out, "\"", 1);
+}
+
+static void
+print_json_texts(struct response *out, struct slice array)
+{
+	struct slice rest = elements(array), text;
+
+	response_append(out, "[", 1);
+	for (bool first = true; next_text(out, &rest, &text); first = false) {
+		response_append(out, ",", !first);
+		print_json_text(out, text);
+	}
+	response_append(out, "]", 1);
+}
+
+/* True if there is such a time or day: 24 or 10 characters. */
+static bool
+put_when(struct response *out, enum kind kind, struct slice cell, char text[24])
+{
+	int64_t n;
+
+	if (!read_int(cell, &n)) {
+		out->failed = true;
+		return false;
+	}
+	return kind == TIME ? put_time(text, n) : put_date(text, n);
+}
+
+static void
+print_json(struct response *out, enum kind kind, struct slice cell)
+{
+	char text[24];
+	int64_t n;
+
+	if (cell.at == NULL) {
+		response_append(out, "null", 4);
+		return;
+	}
+	switch (kind) {
+	case TEXT:
+		print_json_text(out, cell);
+		return;
+	case TEXTS:
+		print_json_texts(out, cell);
+		return;
+	case HEX:
+		response_append(out, "\"", 1);
+		print_hex(out, cell);
+		response_append(out, "\"", 1);
+		return;
+	case TIME:
+	case DATE:
+		if (put_when(out, kind, cell, text))
+			print_json_text(out, (struct slice){(const uint8_t *)text, kind == TIME ? 24 : 10});
+		else
+			response_append(out, "null", 4);
+		return;
+	case NUMBER:
+		if (read_int(cell, &n))
+			print_int(out, n);
+		else
+			out->failed = true;
+	}
+}
+
+void
+device_json(struct response *out, const struct device_row *row)
+{
+	size_t n = row->gone ? DEVICE_UEID + 1 : DEVICE_COLUMNS;
+
+	for (size_t i = 0; i < n; i++) {
+		response_append(out, i == 0 ? "{\"" : ",\"", 2);
+		response_text(out, columns[i].name);
+		response_append(out, "\":", 2);
+		print_json(out, columns[i].kind, row->cells[i]);
+	}
+	response_text(out, row->gone ? ",\"gone\":true}" : "}");
+}
+
+/* ---- comma-separated values ---- */
+
+/* A list's elements with spaces between. */
+static void
+print_csv_texts(struct response *out, struct slice array)
+{
+	struct slice rest = elements(array), text;
+
+	response_append(out, "\"", 1);
+	for (bool first = true; next_text(out, &rest, &text); first = false) {
+		response_append(out, " ", !first);
+		csv_text(out, text);
+	}
+	response_append(out, "\"", 1);
+}
+
+/* What can't hold a comma, a quote or a formula goes without quotes; what is not known is empty, without quotes too. */
+static void
+print_csv(struct response *out, enum kind kind, struct slice cell)
+{
+	char text[24];
+	int64_t n;
+
+	if (cell.at == NULL)
+		return;
+	switch (kind) {
+	case TEXT:
+		response_append(out, "\"", 1);
+		csv_text(out, cell);
+		response_append(out, "\"", 1);
+		return;
+	case TEXTS:
+		print_csv_texts(out, cell);
+		return;
+	case HEX:
+		print_hex(out, cell);
+		return;
+	case TIME:
+	case DATE:
+		if (put_when(out, kind, cell, text))
+			response_append(out, text, kind == TIME ? 24 : 10);
+		return;
+	case NUMBER:
+		if (read_int(cell, &n))
+			print_int(out, n);
+		else
+			out->failed = true;
+	}
+}
+
+void
+device_csv_head(struct response *out, bool gone)
+{
+	for (size_t i = 0; i < DEVICE_COLUMNS; i++) {
+		response_append(out, ",", i > 0);
+		response_text(out, columns[i].name);
+	}
+	response_text(out, gone ? ",gone\r\n" : "\r\n");
+}
+
+void
+device_csv(struct response *out, const struct device_row *row, bool gone)
+{
+	for (size_t i = 0; i < DEVICE_COLUMNS; i++) {
+		response_append(out, ",", i > 0);
+		print_csv(out, columns[i].kind, row->cells[i]);
+	}
+	if (gone)
+		response_text(out, row->gone ? ",true" : ",");
+	response_append(out, "\r\n", 2);
+}

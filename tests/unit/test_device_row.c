@@ -1,0 +1,234 @@
+/* A device's row printed: every kind of value, what is hostile in it, and what is not as the database gives it. */
+#include <endian.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+#include <jansson.h>
+
+#include "collector/format_device.h"
+
+#define DAY_US INT64_C(86400000000)
+
+static struct slice
+text(const char *at)
+{
+	return (struct slice){(const uint8_t *)at, strlen(at)};
+}
+
+/* A row of which only some is known. */
+static struct device_row
+row_of(enum device_column column, struct slice cell)
+{
+	struct device_row row = {0};
+
+	row.cells[DEVICE_UEID] = (struct slice){(const uint8_t *)"\x01\xab", 2};
+	row.cells[column] = cell;
+	return row;
+}
+
+/* The member as JSON has it, and the cell as the file has it. NULL: the row is refused. */
+static void
+check(enum device_column column, struct slice cell, const char *json, const char *csv)
+{
+	struct device_row row = row_of(column, cell);
+	struct response as_json = {0}, as_csv = {0};
+	char expected[512] = "01ab", *all = expected + 4;
+
+	device_json(&as_json, &row);
+	device_csv(&as_csv, &row, false);
+	assert_int_equal(as_json.failed || as_csv.failed, json == NULL);
+	if (json != NULL) {
+		json_t *whole = json_loadb((const char *)as_json.body, as_json.len, JSON_DECODE_ANY, NULL), *value;
+		char *found;
+		size_t i = 0;
+		const char *key;
+
+		assert_non_null(whole);
+		assert_int_equal(json_object_size(whole), DEVICE_COLUMNS);
+		assert_string_equal(json_string_value(json_object_get(whole, "ueid")), "01ab");
+		json_object_foreach(whole, key, value)
+		{
+			if (i++ != (size_t)column)
+				continue;
+			found = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
+			assert_string_equal(found, json);
+			free(found);
+		}
+		json_decref(whole);
+		for (int k = 1; k < DEVICE_COLUMNS; k++)
+			all += sprintf(all, ",%s", k == (int)column ? csv : "");
+		sprintf(all, "\r\n");
+		assert_int_equal(as_csv.len, strlen(expected));
+		assert_memory_equal(as_csv.body, expected, as_csv.len);
+	}
+	response_free(&as_json);
+	response_free(&as_csv);
+}
+
+static void
+texts_of_any_kind(void **state)
+{
+	static const char *const rows[][3] = {
+		{"", "\"\"", "\"\""},
+		{"a,b", "\"a,b\"", "\"a,b\""},
+		{"a\"b\\", "\"a\\\"b\\\\\"", "\"a\"\"b\\\""},
+		{"\"", "\"\\\"\"", "\"\"\"\""},
+		{"a\r\nb\x1f", "\"a\\r\\nb\\u001F\"", "\"a\r\nb\x1f\""},
+		{"=1+1", "\"=1+1\"", "\"'=1+1\""},
+		{"+1", "\"+1\"", "\"'+1\""},
+		{"-1", "\"-1\"", "\"'-1\""},
+		{"@x", "\"@x\"", "\"'@x\""},
+		{"\tx", "\"\\tx\"", "\"'\tx\""},
+		{"\r=1", "\"\\r=1\"", "\"'\r=1\""},
+		{"  =1", "\"  =1\"", "\"'  =1\""},
+		{"\xef\xbc\x9d"
+		 "1",
+		 "\"\xef\xbc\x9d"
+		 "1\"",
+		 "\"'\xef\xbc\x9d"
+		 "1\""},
+		{"\xef\xbc\xa0", "\"\xef\xbc\xa0\"", "\"'\xef\xbc\xa0\""},
+		{"Z\xc3\xbcrich \xf0\x9f\x98\x80", "\"Z\xc3\xbcrich \xf0\x9f\x98\x80\"",
+		 "\"Z\xc3\xbcrich \xf0\x9f\x98\x80\""},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+		check(DEVICE_HWMODEL, text(rows[i][0]), rows[i][1], rows[i][2]);
+	check(DEVICE_HWMODEL, (struct slice){NULL, 0}, "null", "");
+}
+
+static void
+times_and_days(void **state)
+{
+	static const struct {
+		int64_t us;
+		const char *json, *csv;
+	} times[] = {
+		{0, "\"2000-01-01T00:00:00.000Z\"", "2000-01-01T00:00:00.000Z"},
+		{-1, "\"1999-12-31T23:59:59.999Z\"", "1999-12-31T23:59:59.999Z"},
+		{59 * DAY_US - 1, "\"2000-02-28T23:59:59.999Z\"", "2000-02-28T23:59:59.999Z"},
+		{59 * DAY_US, "\"2000-02-29T00:00:00.000Z\"", "2000-02-29T00:00:00.000Z"},
+		{60 * DAY_US + 3723004999, "\"2000-03-01T01:02:03.004Z\"", "2000-03-01T01:02:03.004Z"},
+		{9826 * DAY_US, "\"2026-11-26T00:00:00.000Z\"", "2026-11-26T00:00:00.000Z"},
+		{INT64_C(-10957) * DAY_US, "\"1970-01-01T00:00:00.000Z\"", "1970-01-01T00:00:00.000Z"},
+		{INT64_C(-36465) * DAY_US, "\"1900-03-01T00:00:00.000Z\"", "1900-03-01T00:00:00.000Z"},
+		{INT64_C(-36466) * DAY_US, "\"1900-02-28T00:00:00.000Z\"", "1900-02-28T00:00:00.000Z"},
+		{INT64_C(2921939) * DAY_US, "\"9999-12-31T00:00:00.000Z\"", "9999-12-31T00:00:00.000Z"},
+		{INT64_C(2921940) * DAY_US, "null", ""},
+		{INT64_MAX, "null", ""},
+		{INT64_MIN, "null", ""},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof times / sizeof *times; i++) {
+		uint64_t wire = htobe64((uint64_t)times[i].us);
+		uint32_t day = htobe32((uint32_t)(times[i].us / DAY_US));
+		char json[16] = "\"", csv[16] = "";
+
+		check(DEVICE_LAST_SEEN, (struct slice){(const uint8_t *)&wire, sizeof wire}, times[i].json,
+		      times[i].csv);
+		if (times[i].us < 0 || times[i].us % DAY_US != 0 || times[i].csv[0] == '\0')
+			continue;
+		snprintf(csv, sizeof csv, "%.10s", times[i].csv);
+		snprintf(json, sizeof json, "\"%s\"", csv);
+		check(DEVICE_END_OF_LIFE, (struct slice){(const uint8_t *)&day, sizeof day}, json, csv);
+	}
+	check(DEVICE_LAST_SEEN, text("abc"), NULL, NULL);
+	check(DEVICE_END_OF_LIFE, text(""), NULL, NULL);
+}
+
+static void
+numbers(void **state)
+{
+	static const struct {
+		int64_t n;
+		const char *printed;
+	} rows[] = {{0, "0"},
+		    {1, "1"},
+		    {-1, "-1"},
+		    {9007199254740991, "9007199254740991"},
+		    {INT64_MIN, "-9223372036854775808"}};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+		uint64_t wide = htobe64((uint64_t)rows[i].n);
+		uint32_t narrow = htobe32((uint32_t)rows[i].n);
+
+		check(DEVICE_SEQ, (struct slice){(const uint8_t *)&wide, 8}, rows[i].printed, rows[i].printed);
+		if (rows[i].n == (int32_t)rows[i].n)
+			check(DEVICE_INTERVAL_S, (struct slice){(const uint8_t *)&narrow, 4}, rows[i].printed,
+			      rows[i].printed);
+	}
+	check(DEVICE_SEQ, text("1"), NULL, NULL);
+	check(DEVICE_SEQ, text("123456789"), NULL, NULL);
+}
+
+#define HEAD "\0\0\0\1\0\0\0\0\0\0\0\x19\0\0\0\2\0\0\0\1"
+#define LIST(items) ((struct slice){(const uint8_t *)HEAD items, sizeof HEAD items - 1})
+
+static void
+lists(void **state)
+{
+	(void)state;
+	check(DEVICE_REASONS, (struct slice){(const uint8_t *)"\0\0\0\0\0\0\0\0\0\0\0\x19", 12}, "[]", "\"\"");
+	check(DEVICE_REASONS, LIST("\0\0\0\1a\0\0\0\2=b"), "[\"a\",\"=b\"]", "\"a '=b\"");
+	check(DEVICE_LABELS, LIST("\0\0\0\3a=\"\0\0\0\0"), "[\"a=\\\"\",\"\"]", "\"a=\"\" \"");
+	/* Cut short, and one that claims more than there is. */
+	check(DEVICE_REASONS, LIST("\0\0\0"), NULL, NULL);
+	check(DEVICE_REASONS, LIST("\0\0\0\2a"), NULL, NULL);
+	check(DEVICE_REASONS, LIST("\xff\xff\xff\xff"), NULL, NULL);
+	check(DEVICE_REASONS,
+	      LIST("\0\0\0\1a\x7f\xff\xff\xff"
+		   "b"),
+	      NULL, NULL);
+}
+
+static void
+digests(void **state)
+{
+	uint8_t bytes[65] = {0xff, 0x0a};
+
+	(void)state;
+	check(DEVICE_STATE_DIGEST, (struct slice){bytes, 2}, "\"ff0a\"", "ff0a");
+	check(DEVICE_STATE_DIGEST, (struct slice){bytes, 65}, NULL, NULL);
+}
+
+static void
+one_that_is_gone(void **state)
+{
+	struct device_row row = row_of(DEVICE_UEID, text("\x01\xab"));
+	struct response out = {0};
+
+	(void)state;
+	row.gone = true;
+	device_json(&out, &row);
+	assert_int_equal(out.len, strlen("{\"ueid\":\"01ab\",\"gone\":true}"));
+	assert_memory_equal(out.body, "{\"ueid\":\"01ab\",\"gone\":true}", out.len);
+	response_free(&out);
+	device_csv(&out, &row, true);
+	assert_memory_equal(out.body, "01ab,,", 6);
+	assert_memory_equal(out.body + out.len - 7, ",true\r\n", 7);
+	response_free(&out);
+	device_csv_head(&out, true);
+	assert_memory_equal(out.body, "ueid,tenant,", 12);
+	assert_memory_equal(out.body + out.len - 14, ",labels,gone\r\n", 14);
+	response_free(&out);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(texts_of_any_kind), cmocka_unit_test(times_and_days),
+		cmocka_unit_test(numbers),           cmocka_unit_test(lists),
+		cmocka_unit_test(digests),           cmocka_unit_test(one_that_is_gone),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
