@@ -224,6 +224,9 @@ COLLECTOR := \
 	collector/auth.c \
 	collector/source.c \
 	collector/guess.c \
+	collector/quota.c \
+	collector/client_certificate.c \
+	collector/identity.c \
 	collector/journal.c \
 	collector/query.c \
 	collector/query_sql.c \

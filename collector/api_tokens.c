@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "collector/client_certificate.h"
 #include "collector/draft.h"
 #include "collector/page.h"
 #include "collector/routes.h"
@@ -37,6 +38,7 @@ find_fault(const struct request *request, const json_t *body)
 	const char *role_name = json_string_value(json_object_get(body, "role"));
 	const char *tenant = json_string_value(json_object_get(body, "tenant"));
 	const char *expires = json_string_value(json_object_get(body, "expires_at"));
+	const char *certificate = json_string_value(json_object_get(body, "certificate"));
 	enum role role;
 
 	if (!role_parse(role_name, &role))
@@ -45,13 +47,41 @@ find_fault(const struct request *request, const json_t *body)
 		return "name is empty";
 	if (tenant != NULL && strcmp(tenant, request->tenant) != 0)
 		return "tenant is not that of the parameter";
+	if (certificate != NULL && !certificate_mark_ok(certificate))
+		return "certificate is fingerprint:, uri:, dns:, email: or subject: and what stands in it";
 	return expires == NULL || is_time(expires) ? NULL : "expires_at is a time as RFC 3339 has it";
+}
+
+/* {"requests": 10} and the like. */
+static const char *
+quota_fault(const json_t *quota)
+{
+	static const struct {
+		const char *name;
+		json_int_t most;
+	} rows[] = {{"requests", 1000000}, {"bytes", INT64_C(1) << 36}, {"exports", 1000}};
+	const json_t *value;
+	const char *key;
+
+	json_object_foreach((json_t *)(uintptr_t)quota, key, value)
+	{
+		size_t i = 0;
+
+		while (i < sizeof rows / sizeof *rows && strcmp(rows[i].name, key) != 0)
+			i++;
+		if (i == sizeof rows / sizeof *rows || !json_is_integer(value) || json_integer_value(value) < 0 ||
+		    json_integer_value(value) > rows[i].most)
+			return "quota has requests and bytes a second and exports at once, as numbers";
+	}
+	return NULL;
 }
 
 static void
 add(struct request *request, struct response *response, const char *scopes)
 {
 	const json_t *body = request->body.json;
+	const char *certificate = json_string_value(json_object_get(body, "certificate"));
+	char *quota = json_dumps(json_object_get(body, "quota"), JSON_COMPACT);
 	struct call call = {.query = QUERY_TOKEN_ADD};
 	uint8_t hash[DIGEST_SIZE];
 	char token[TOKEN_SIZE];
@@ -59,7 +89,7 @@ add(struct request *request, struct response *response, const char *scopes)
 
 	if (token_make(TOKEN_PREFIX, token, hash) < 0) {
 		response->failed = true;
-		return;
+		goto out;
 	}
 	call.params[call.n++] = param_bytes(request->token, sizeof request->token);
 	call.params[call.n++] = param_bytes(hash, sizeof hash);
@@ -67,13 +97,20 @@ add(struct request *request, struct response *response, const char *scopes)
 	call.params[call.n++] = param_text(json_string_value(json_object_get(body, "name")));
 	call.params[call.n++] = param_text(scopes);
 	call.params[call.n++] = param_text(json_string_value(json_object_get(body, "expires_at")));
+	call.params[call.n++] = param_text(certificate);
+	call.params[call.n++] = param_text(quota);
 	if (query_run(request, response, &call, 1, &rows) == 0) {
 		response_json(response, (struct slice){NULL, 0});
-		response_printf(response, "{\"id\":%" PRId64 ",\"token\":\"%s\"}", query_int8(rows, 0, 0), token);
+		response_printf(response, "{\"id\":%" PRId64, query_int8(rows, 0, 0));
+		if (certificate == NULL)
+			response_printf(response, ",\"token\":\"%s\"", token);
+		response_text(response, "}");
 		response->status = 201;
 		PQclear(rows);
 	}
 	OPENSSL_cleanse(token, sizeof token);
+out:
+	free(quota);
 }
 
 void
@@ -82,7 +119,8 @@ api_token_add(struct request *request, struct response *response)
 	static const struct member members[] = {
 		{"tenant", MEMBER_TEXT, false, 63},     {"role", MEMBER_TEXT, true, 15},
 		{"name", MEMBER_TEXT, true, 255},       {"scopes", MEMBER_LIST, false, SCOPES_MAX},
-		{"expires_at", MEMBER_TEXT, false, 63},
+		{"expires_at", MEMBER_TEXT, false, 63}, {"certificate", MEMBER_TEXT, false, 1024},
+		{"quota", MEMBER_OBJECT, false, 3},
 	};
 	const json_t *body = request->body.json;
 	struct draft scopes = {0};
@@ -93,6 +131,8 @@ api_token_add(struct request *request, struct response *response)
 	fault = find_fault(request, body);
 	if (fault == NULL && !join_scopes(json_object_get(body, "scopes"), &scopes))
 		fault = "scopes are words like devices or state";
+	if (fault == NULL)
+		fault = quota_fault(json_object_get(body, "quota"));
 	if (fault == NULL)
 		add(request, response, scopes.at);
 	else

@@ -553,6 +553,27 @@ query_note(struct query_pool *pool, const struct param *params, int n)
 	return rc;
 }
 
+int64_t
+query_quota(struct query_pool *pool, const uint8_t hash[DIGEST_SIZE], struct quota_limits *limits)
+{
+	const struct param param = param_bytes(hash, DIGEST_SIZE);
+	struct connection *c = take(pool);
+	PGresult *res = NULL;
+	int64_t *const own[] = {&limits->requests, &limits->bytes, &limits->exports};
+	int64_t token = -1;
+
+	if (connect_api(c) != NULL)
+		res = database_run(c->db, query_statements[QUERY_QUOTA].name, &param, 1, NULL);
+	give_back(pool, c);
+	if (res != NULL)
+		token = query_int8(res, 0, 0);
+	for (int i = 0; i < 3 && token > 0; i++)
+		if (query_bytes(res, 0, 1 + i).at != NULL)
+			*own[i] = query_int8(res, 0, 1 + i);
+	PQclear(res);
+	return token;
+}
+
 /* Read once: it never changes in a database's life. */
 static int
 load_secret(struct query_pool *pool)

@@ -6,6 +6,7 @@
 #define FLEETSTATE_COLLECTOR_QUERY_H
 
 #include "collector/query_sql.h"
+#include "collector/quota.h"
 #include "collector/request.h"
 
 #define QUERY_PARAMS 12
@@ -43,6 +44,9 @@ void query_event_tops(struct query_pool *, const int32_t *tenants, size_t n, int
 
 /* Adds to the audit log what came together; the parameters are audit_noted's. -1: the database does not take it. */
 int query_note(struct query_pool *, const struct param *, int n) WARN_UNUSED;
+
+/* The token behind a credential's hash, and in `limits` what it has of its own. 0: there is none; -1: the database does not answer. */
+int64_t query_quota(struct query_pool *, const uint8_t hash[DIGEST_SIZE], struct quota_limits *limits) WARN_UNUSED;
 
 /* What signs cursors: one for each database. -1 when the database does not answer. */
 int query_secret(struct query_pool *, uint8_t secret[QUERY_SECRET]) WARN_UNUSED;

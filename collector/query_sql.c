@@ -85,6 +85,7 @@ const struct statement query_statements[QUERIES] = {
 	[QUERY_COMMIT] = {"commit", "COMMIT", 0},
 	[QUERY_ROLLBACK] = {"rollback", "ROLLBACK", 0},
 	[QUERY_SIGN_IN] = {"sign_in", "SELECT tenant_id, role, scopes FROM sign_in($1::bytea, $2::text)", 2},
+	[QUERY_QUOTA] = {"quota", "SELECT token_id, requests, bytes, exports FROM caller_quota($1::bytea)", 1},
 	[QUERY_CURSOR_SECRET] = {"cursor_secret", "SELECT read_cursor_secret()", 0},
 	[QUERY_READY] = {"ready", "SELECT 1", 0},
 	[QUERY_FLEET] = {"fleet",
@@ -273,7 +274,7 @@ const struct statement query_statements[QUERIES] = {
 		"::int8", 11},
 	[QUERY_SINK_DELETE] = {"sink_delete", "SELECT remove_tenant_sink($1::int8)::int::int8", 1},
 	[QUERY_TOKENS] = {"tokens", "SELECT item, token_id FROM tenant_tokens() WHERE token_id > $2::int8 ORDER BY token_id LIMIT $1::int8", 2},
-	[QUERY_TOKEN_ADD] = {"token_add", "SELECT add_token($1::bytea, $2::bytea, $3::text, $4::text, $5::text, $6::text::timestamptz)", 6},
+	[QUERY_TOKEN_ADD] = {"token_add", "SELECT add_token($1::bytea, $2::bytea, $3::text, $4::text, $5::text, $6::text::timestamptz, $7::text, $8::text::jsonb)", 8},
 	[QUERY_TOKEN_REVOKE] = {"token_revoke", "SELECT revoke_token($1::bytea, $2::int8)::int::int8", 2},
 	/* Newest first. */
 	[QUERY_AUDIT] = {"audit",

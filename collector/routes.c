@@ -152,6 +152,15 @@ static const struct {
 	{"component_version", SCOPE_INVENTORY},
 };
 
+bool
+routes_streams(const struct request *request)
+{
+	const char *format = request_parameter(request, "format");
+
+	return request->route->answer == api_assets || request->route->answer == api_event_stream ||
+	       (format != NULL && strcmp(format, "json") != 0);
+}
+
 static void
 note_needs(struct request *request)
 {

@@ -37,6 +37,9 @@ bool routes_begin(const struct arrival *, struct request *, struct response *) W
 /* The rest, once the body is here too, which may wait for the database. The response is always whole afterwards. */
 void routes_finish(struct request *, struct response *);
 
+/* Whether its answer goes out piece by piece, if there is nothing wrong with it. */
+bool routes_streams(const struct request *) WARN_UNUSED;
+
 /* The functions of the table. */
 #define ROUTE(method, path, least, scope, answer, parameters, how) void answer(struct request *, struct response *);
 #include "collector/routes.def"

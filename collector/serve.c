@@ -16,6 +16,7 @@
 #include "collector/counters.h"
 #include "collector/feed.h"
 #include "collector/guess.h"
+#include "collector/identity.h"
 #include "collector/journal.h"
 #include "collector/peers.h"
 #include "collector/routes.h"
@@ -56,14 +57,22 @@ struct exchange {
 	struct request request;
 	struct response response; /* of a stream: the piece that is being sent */
 	size_t sent; /* of the piece */
-	int64_t kept_until_ms; /* the response is whole, and kept back; 0: it is not */
+	int64_t kept_until_ms; /* the response is whole, or a stream's next piece is wanted, and kept back; 0: it is not */
 	char source[SOURCE_SIZE];
+	uint64_t caller; /* the beginning of its credential's hash: whose turn it is */
 	bool begun; /* libmicrohttpd has called for it once */
 	bool accepted; /* nothing is wrong with its headers */
+	bool settled; /* it is known who asks */
 	bool done; /* the response is whole */
 	bool streaming; /* its answer has begun, and goes on piece by piece */
 	bool broken; /* and can't go on */
 	char target[]; /* as it came; libmicrohttpd's own is decoded already */
+};
+
+struct worker {
+	struct serve *serve;
+	pthread_t thread;
+	uint64_t caller; /* for whom it works, as in the exchange; 0: for nobody */
 };
 
 /* One thread has the sockets and never waits. What waits for the database is done by workers, with the connection suspended meanwhile: so the
@@ -73,6 +82,7 @@ struct serve {
 	struct MHD_Daemon *daemon;
 	struct query_pool *pool;
 	struct feed *feed;
+	struct identity *identity;
 	struct guesses *guesses;
 	struct journal *journal;
 	struct peers *peers;
@@ -88,7 +98,7 @@ struct serve {
 	bool stopping; /* nothing is put aside any more */
 	bool ending; /* nothing comes into the queue any more */
 	size_t streams;
-	pthread_t *workers;
+	struct worker *workers;
 	size_t workers_len;
 	pthread_t keeper;
 	pthread_cond_t end; /* of the keeper's work */
@@ -252,6 +262,7 @@ on_completed(void *context, struct MHD_Connection *connection, void **state, enu
 	peer_expect(exchange->link->peer, clock_ms());
 	if (exchange->streaming)
 		leave_stream(exchange->serve);
+	identity_leave(exchange->serve->identity, &exchange->request);
 	response_free(&exchange->response);
 	request_free(&exchange->request);
 	free(exchange);
@@ -417,7 +428,13 @@ read_stream(void *context, uint64_t position, char *to, size_t max)
 		return exchange->broken ? MHD_CONTENT_READER_END_WITH_ERROR : MHD_CONTENT_READER_END_OF_STREAM;
 	response_free(piece);
 	exchange->sent = 0;
-	return put_aside(exchange->serve, exchange, waits) ? 0 : MHD_CONTENT_READER_END_OF_STREAM;
+	if (waits)
+		exchange->kept_until_ms = 0; /* nothing is there to be sent */
+	if (exchange->kept_until_ms > 0)
+		counter_add(COUNTER_QUOTA_PACED, 1);
+	return put_aside(exchange->serve, exchange, waits || exchange->kept_until_ms > 0)
+		       ? 0
+		       : MHD_CONTENT_READER_END_OF_STREAM;
 }
 
 static enum MHD_Result
@@ -430,28 +447,56 @@ answer(struct exchange *exchange, const char *method)
 		  response->fixed.at != NULL ? response->fixed.len : response->len);
 	if (response->status >= 500)
 		log_warning("serve: method=%s target=%s status=%u", method, exchange->target, response->status);
-	if (!exchange->streaming)
+	if (!exchange->streaming) {
+		(void)identity_spend(exchange->serve->identity, &exchange->request, response->len);
 		return send_response(exchange, &exchange->response);
+	}
 	return queue_response(
 		exchange,
 		MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_BLOCK, read_stream, exchange, NULL),
 		response);
 }
 
+/* Under the lock. Of those who wait the one for whom the fewest work, and of these the first: so nobody's many requests keep others from a worker longer
+   than one takes. */
 static struct exchange *
-next_exchange(struct serve *serve)
+dequeue(struct serve *serve)
+{
+	struct exchange **best = NULL, *exchange;
+	size_t least = SIZE_MAX;
+
+	for (struct exchange **link = &serve->first; *link != NULL && least > 0; link = &(*link)->next) {
+		size_t n = 0;
+
+		for (size_t i = 0; i < serve->workers_len; i++)
+			n += serve->workers[i].caller == (*link)->caller;
+		if (n < least) {
+			least = n;
+			best = link;
+		}
+	}
+	if (best == NULL)
+		return NULL;
+	exchange = *best;
+	*best = exchange->next;
+	if (*best == NULL)
+		serve->last = best;
+	return exchange;
+}
+
+/* `mine`: where the worker notes for whom it works. */
+static struct exchange *
+next_exchange(struct serve *serve, uint64_t *mine)
 {
 	struct exchange *exchange;
 
 	pthread_mutex_lock(&serve->lock);
+	*mine = 0;
 	while (serve->first == NULL && !serve->ending)
 		pthread_cond_wait(&serve->filled, &serve->lock);
-	exchange = serve->first;
-	if (exchange != NULL) {
-		serve->first = exchange->next;
-		if (serve->first == NULL)
-			serve->last = &serve->first;
-	}
+	exchange = dequeue(serve);
+	if (exchange != NULL)
+		*mine = exchange->caller;
 	pthread_mutex_unlock(&serve->lock);
 	return exchange;
 }
@@ -466,6 +511,15 @@ on_wake(void *context, struct waiter *waiter)
 	pthread_mutex_unlock(&serve->lock);
 }
 
+/* A stream that is too fast for its caller's quota goes on later. It is not refused: what was sent so far would have to be sent again. */
+static void
+pace(struct exchange *exchange)
+{
+	int64_t ms = identity_spend(exchange->serve->identity, &exchange->request, exchange->response.len);
+
+	exchange->kept_until_ms = ms == 0 ? 0 : clock_ms() + ms;
+}
+
 /* The next piece of a stream. A problem breaks the connection: what is on its way is no place to tell of it, and is not to look whole. */
 static void
 continue_stream(struct exchange *exchange)
@@ -476,6 +530,7 @@ continue_stream(struct exchange *exchange)
 		routes_finish(&exchange->request, &exchange->response);
 	else
 		response_problem(&exchange->response, PROBLEM_BAD_CERTIFICATE, "%s.", fault);
+	pace(exchange);
 	peer_answer(exchange->link->peer);
 	if (exchange->response.streams)
 		return;
@@ -506,7 +561,9 @@ begin_answer(struct serve *serve, struct exchange *exchange)
 {
 	struct response *response = &exchange->response;
 
-	routes_finish(&exchange->request, response);
+	if (exchange->settled || identity_settle(serve->identity, &exchange->request, response))
+		routes_finish(&exchange->request, response);
+	exchange->settled = true;
 	if (keep_back(serve, exchange))
 		return true;
 	if (response->waits && !response->streams) {
@@ -518,7 +575,9 @@ begin_answer(struct serve *serve, struct exchange *exchange)
 	}
 	if (response->streams) {
 		exchange->streaming = enter_stream(serve);
-		if (!exchange->streaming) {
+		if (exchange->streaming) {
+			pace(exchange);
+		} else {
 			response_problem(response, PROBLEM_TOO_MANY_STREAMS, "%s", "");
 			response_header(response, "Retry-After", "10");
 		}
@@ -531,14 +590,16 @@ begin_answer(struct serve *serve, struct exchange *exchange)
 static void *
 work(void *context)
 {
+	struct worker *worker = context;
+	struct serve *serve = worker->serve;
 	struct exchange *exchange;
 
-	while ((exchange = next_exchange(context)) != NULL) {
+	while ((exchange = next_exchange(serve, &worker->caller)) != NULL) {
 		if (exchange->streaming)
 			continue_stream(exchange);
 		else if (exchange->kept_until_ms > 0)
 			exchange->done = true;
-		else if (begin_answer(context, exchange))
+		else if (begin_answer(serve, exchange))
 			continue;
 		MHD_resume_connection(exchange->connection);
 	}
@@ -623,6 +684,7 @@ begin(struct exchange *exchange, const char *method, bool has_body)
 	request_note(exchange->target, exchange->request.noted);
 	exchange->accepted = true;
 	exchange->done = refuse_client(exchange) || routes_begin(&arrival, &exchange->request, &exchange->response);
+	memcpy(&exchange->caller, exchange->request.token, sizeof exchange->caller);
 	return exchange->done;
 }
 
@@ -798,13 +860,20 @@ keep(void *context)
 static int
 start_workers(struct serve *serve, size_t n)
 {
+	int rc = 0;
+
 	serve->workers = calloc(n, sizeof *serve->workers);
 	if (serve->workers == NULL)
 		return -1;
-	for (; serve->workers_len < n; serve->workers_len++)
-		if (pthread_create(&serve->workers[serve->workers_len], NULL, work, serve) != 0)
-			return -1;
-	serve->has_keeper = pthread_create(&serve->keeper, NULL, keep, serve) == 0;
+	pthread_mutex_lock(&serve->lock);
+	for (; rc == 0 && serve->workers_len < n; serve->workers_len += rc == 0) {
+		struct worker *worker = &serve->workers[serve->workers_len];
+
+		worker->serve = serve;
+		rc = pthread_create(&worker->thread, NULL, work, worker) == 0 ? 0 : -1;
+	}
+	pthread_mutex_unlock(&serve->lock);
+	serve->has_keeper = rc == 0 && pthread_create(&serve->keeper, NULL, keep, serve) == 0;
 	return serve->has_keeper ? 0 : -1;
 }
 
@@ -856,9 +925,11 @@ serve_start(const struct settings *settings, struct tls *tls, const struct readi
 	serve->pool = query_pool_new(settings->database_api, (size_t)settings->http_threads + 2,
 				     settings->http_threads > 1 ? (size_t)settings->http_threads - 1 : 1,
 				     settings->preview_ms);
+	serve->identity = serve->pool == NULL ? NULL : identity_start(settings, serve->pool);
 	serve->journal = serve->pool == NULL ? NULL : journal_start(serve->pool);
 	serve->feed = serve->pool == NULL ? NULL : feed_start(serve->pool, on_wake, serve);
-	if (serve->feed == NULL || serve->journal == NULL || start_workers(serve, (size_t)settings->http_threads) < 0)
+	if (serve->feed == NULL || serve->journal == NULL || serve->identity == NULL ||
+	    start_workers(serve, (size_t)settings->http_threads) < 0)
 		goto fail;
 	serve->daemon = start_daemon(serve, settings, &connections, &address);
 	if (serve->daemon == NULL) {
@@ -891,10 +962,11 @@ serve_stop(struct serve *serve)
 	if (serve->has_keeper)
 		pthread_join(serve->keeper, NULL);
 	for (size_t i = 0; i < serve->workers_len; i++)
-		pthread_join(serve->workers[i], NULL);
+		pthread_join(serve->workers[i].thread, NULL);
 	if (serve->daemon != NULL)
 		MHD_stop_daemon(serve->daemon);
 	journal_stop(serve->journal);
+	identity_stop(serve->identity);
 	query_pool_free(serve->pool);
 	guesses_free(serve->guesses);
 	peers_free(serve->peers);

@@ -63,6 +63,9 @@ struct settings {
 	int64_t http_proxies;	/* in front of us, whose X-Forwarded-For is believed */
 	int64_t guess_free;	/* failed sign-ins that are answered at once; 0: all */
 	int64_t guess_delay, guess_window;	/* seconds */
+	int64_t quota_requests, quota_bytes;	/* of one token, a second; 0: any number */
+	int64_t quota_burst;			/* seconds' worth of them at once */
+	int64_t quota_exports;			/* of one token, at once; 0: any number */
 };
 
 /* Defaults, then --config's file or /etc/fleetstate/collector.conf, then the command line. Returns as program_load does. */

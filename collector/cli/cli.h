@@ -66,6 +66,7 @@ int trust_anchor_crl(const struct command *, int, char **);
 int token_add(const struct command *, int, char **);
 int token_list(const struct command *, int, char **);
 int token_revoke(const struct command *, int, char **);
+int token_quota(const struct command *, int, char **);
 int device_list(const struct command *, int, char **);
 int device_show(const struct command *, int, char **);
 int device_approve(const struct command *, int, char **);

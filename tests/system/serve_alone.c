@@ -9,10 +9,10 @@
 #include "collector/serve.h"
 #include "schema/log.h"
 
-/* Of what has to be given, what is not used here; and nobody waits for whom a test has guess. */
+/* Of what has to be given, what is not used here; and nobody waits for whom a test has guess or ask much. */
 #define OPTIONS                                                                                                        \
 	"--database=-", "--ca=-", "--certificate=-", "--key=-", "--receipt-certificate=-", "--receipt-key=-",          \
-		"--guess-free=0"
+		"--guess-free=0", "--quota-requests=0", "--quota-bytes=0", "--quota-exports=0"
 #define OPTIONS_MAX 64
 
 static atomic_bool failing;

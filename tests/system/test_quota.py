@@ -1,0 +1,160 @@
+"""How much a caller may ask: requests and bytes a second and exports at once, of one token, and that who asks for too much holds up nobody else."""
+
+import json
+import re
+import statistics
+import threading
+import time
+
+import pytest
+import requests
+
+from parts import await_true
+from test_api import Api, described  # noqa: F401
+
+DEVICES = 4000
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("quota")
+    directory.chmod(0o777)
+    api = Api(directory, devices=DEVICES, told=False, quota_requests=20, quota_burst=2, quota_exports=2)
+    api.session.headers["Accept-Encoding"] = "identity"  # what is sent is counted
+    yield api
+    api.process.terminate()
+    assert api.process.wait(10) == 0
+    api.db.stop()
+
+
+def token(api, name, tenant="acme", **quota):
+    made = api.db.cli("token", "add", "--tenant", tenant, "--role", "viewer", name)
+    if quota:
+        [number] = [t["number"] for t in json.loads(api.db.cli("token", "list", "--json")) if t["name"] == name]
+        api.db.cli("token", "quota", *(w for k, v in quota.items() for w in (f"--{k}", v)), number)
+    return made
+
+
+def counted(api, name):
+    return int(re.search(rf"^fleetstate_{name}_total (\d+)$", api.ask("/metrics", "operator").text, re.M)[1])
+
+
+def refused(api, answer):
+    assert (answer.status_code, answer.json()["type"]) == (429, "urn:fleetstate:problem:over-quota"), answer.text
+    assert 1 <= int(answer.headers["Retry-After"]) <= 60
+    return answer.json()["detail"]
+
+
+def test_requests_a_second(api):
+    before, hasty = counted(api, "quota_requests_refused"), token(api, "hasty")
+    answers = [api.ask("/v1/fleet", hasty) for _ in range(120)]
+    assert [a.status_code for a in answers[:40]] == 40 * [200], "a burst"
+    beyond = [a for a in answers if a.status_code != 200]
+    assert len(beyond) > 30 and {refused(api, a) for a in beyond} == {"Too many requests a second."}
+    assert counted(api, "quota_requests_refused") >= before + len(beyond)
+    assert api.ask("/v1/fleet", token(api, "calm")).status_code == 200
+    await_true(lambda: api.ask("/v1/fleet", hasty).status_code == 200, "the next second")
+
+
+def test_a_token_has_its_own(api):
+    own, free = token(api, "own", requests=2), token(api, "free", requests=0)
+    assert [api.ask("/v1/fleet", own).status_code for _ in range(6)][:5] == [200, 200, 200, 200, 429]
+    assert {api.ask("/v1/fleet", free).status_code for _ in range(100)} == {200}
+    # Its sessions count for it.
+    session = token(api, "of a session", requests=2)
+    cookies = [api.ask("/v1/session", session, method="POST").headers["Set-Cookie"].split(";")[0] for _ in range(2)]
+    assert 429 in [api.session.get(f"http://127.0.0.1:{api.port}/v1/fleet", headers={"Cookie": c}, timeout=10).status_code for c in 4 * cookies]
+
+
+def test_who_gives_quotas(api, described):  # noqa: F811
+    admin = api.db.cli("token", "add", "--tenant", "acme", "--role", "admin", "admin")
+    body = {"role": "viewer", "name": "given", "quota": {"requests": 3, "exports": 0}}
+    api.problem(403, "forbidden", "/v1/tokens", admin, method="POST", json=body)
+    for wrong in {"requests": -1}, {"requests": "1"}, {"bytes": 2 ** 40}, {"speed": 1}, {"requests": 1.5}, {"requests": None}, []:
+        api.problem(400, "bad-body", "/v1/tokens?tenant=acme", "operator", method="POST", json={**body, "quota": wrong})
+    made = api.ask("/v1/tokens?tenant=acme", "operator", method="POST", json=body)
+    assert made.status_code == 201, made.text
+    [listed] = [t for t in api.pages("/v1/tokens", admin) if t["id"] == made.json()["id"]]
+    assert listed["quota"] == {"requests": 3, "bytes": None, "exports": 0} and listed["kind"] == "token"
+    assert 429 in [api.ask("/v1/fleet", made.json()["token"]).status_code for _ in range(9)]
+    for wrong in ("--requests", "x"), ("--bytes", "-1"), ("--exports", "1001"):
+        api.db.cli("token", "quota", *wrong, made.json()["id"], status=1)
+
+
+def test_bytes_a_second(api):
+    heavy = token(api, "heavy", bytes=100_000, requests=0)
+    before, sizes = counted(api, "quota_bytes_refused"), []
+    for _ in range(20):
+        answer = api.ask("/v1/devices?limit=200", heavy)
+        if answer.status_code != 200:
+            assert refused(api, answer) == "Too many bytes a second."
+            break
+        sizes.append(len(answer.content))
+    # Two seconds' worth, and what went beyond with the last.
+    assert 200_000 < sum(sizes) and sum(sizes[:-1]) < 400_000
+    assert counted(api, "quota_bytes_refused") > before
+
+
+def test_an_export_is_paced_and_whole(api):
+    """Not refused when it goes beyond: what was sent would have to be sent again."""
+    whole = api.ask("/v1/assets?format=csv", token(api, "unpaced"))
+    rate = len(whole.content) // 4
+    before, started = counted(api, "quota_pieces_paced"), time.monotonic()
+    paced = api.ask("/v1/assets?format=csv", token(api, "paced", bytes=rate))
+    took = time.monotonic() - started
+    assert sorted(paced.text.splitlines()) == sorted(whole.text.splitlines()) and len(paced.text.splitlines()) > DEVICES * 0.9
+    # A quarter a second, of which two seconds' worth came at once.
+    assert 1 < took < 10 and counted(api, "quota_pieces_paced") > before
+
+
+def happen(api):
+    """An event of the tenant's, by which the server finds out who has gone."""
+    api.db.sql("WITH e AS (INSERT INTO event (tenant_id, type, position) SELECT tenant_id, 'test', (SELECT top + 1 FROM event_head) FROM tenant WHERE id = 'acme'"
+               " RETURNING position) UPDATE event_head SET top = e.position FROM e")
+
+
+def test_exports_at_once(api):
+    several = token(api, "several")
+    before = counted(api, "quota_exports_refused")
+    opened = [api.ask("/v1/events/stream", several, stream=True) for _ in range(2)]
+    assert [a.status_code for a in opened] == [200, 200]
+    assert refused(api, api.ask("/v1/assets?format=csv", several)) == "Too many exports or streams are open."
+    assert counted(api, "quota_exports_refused") == before + 1
+    assert api.ask("/v1/fleet", several).status_code == api.ask("/v1/assets?format=csv").status_code == 200
+    for answer in opened:
+        answer.close()
+    await_true(lambda: happen(api) or api.ask("/v1/assets?format=csv", several).status_code == 200, "room again")
+
+
+def test_who_hammers_exports_holds_up_nobody(api):
+    """One tenant's SIEM asks for whole exports with eight threads as fast as it can; another's asks for one device's."""
+    hammer, other = token(api, "hammer", requests=0), token(api, "patient", tenant="globex", requests=0)
+    statuses, pieces, stop = [], [], threading.Event()
+
+    def run():
+        with requests.Session() as session:
+            while not stop.is_set():
+                started = time.monotonic()
+                with session.get(f"http://127.0.0.1:{api.port}/v1/assets?format=csv", headers={"Authorization": "Bearer " + hammer}, timeout=60) as answer:
+                    statuses.append(answer.status_code)
+                    if answer.status_code == 200:
+                        pieces.append((time.monotonic() - started) / (DEVICES / 1000))
+                    else:
+                        stop.wait(0.01)
+
+    threads = [threading.Thread(target=run) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    await_true(lambda: 429 in statuses and 200 in statuses, "some of them refused")
+    took = []
+    for _ in range(40):
+        started = time.monotonic()
+        assert api.ask("/v1/devices?limit=1", other).status_code == 200
+        took.append(time.monotonic() - started)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert set(statuses) == {200, 429} and statuses.count(429) > statuses.count(200)
+    print(f"{statuses.count(200)} exports, {statuses.count(429)} refused; median: a piece {statistics.median(pieces):.3f} s, the other's {statistics.median(took):.3f} s")
+    # It waits for one piece of an export, not for all that others want.
+    assert statistics.median(took) < 2 * statistics.median(pieces)
