@@ -132,7 +132,7 @@ static const struct option table[] = {
 		.help = "the longest of these delays; the first is a quarter of a second, each further one twice as long"},
 	{.name = "guess_window", .type = OPTION_SECONDS, .offset = AT(guess_window), .initial = "15m", .min = 1, .max = 86400,
 		.help = "after so long without another failure they are forgotten"},
-	{.name = "quota_requests", .type = OPTION_NUMBER, .offset = AT(quota_requests), .initial = "50", .min = 0, .max = 1000000,
+	{.name = "quota_requests", .type = OPTION_NUMBER, .offset = AT(quota_requests), .initial = "100", .min = 0, .max = 1000000,
 		.help = "requests a second with one token; 0: any number"},
 	{.name = "quota_bytes", .type = OPTION_BYTES, .offset = AT(quota_bytes), .initial = "16M", .min = 0, .max = INT64_C(1) << 36,
 		.help = "bytes a second that one token is answered; 0: any number"},
