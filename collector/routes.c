@@ -158,7 +158,7 @@ routes_streams(const struct request *request)
 	const char *format = request_parameter(request, "format");
 
 	return request->route->answer == api_assets || request->route->answer == api_event_stream ||
-	       (format != NULL && strcmp(format, "json") != 0);
+	       (format != NULL && (strcmp(format, "csv") == 0 || strcmp(format, "ndjson") == 0));
 }
 
 static void
