@@ -236,6 +236,8 @@ COLLECTOR := \
 	collector/page.c \
 	collector/api_fleet.c \
 	collector/api_devices.c \
+	collector/api_inventory.c \
+	collector/format_inventory.c \
 	collector/version_range.c \
 	collector/component_search.c \
 	collector/api_components.c \
@@ -421,4 +423,4 @@ clean:
 .PHONY: all help run unit-programs unit check bench chaos install lint fuzz clean
 .DELETE_ON_ERROR:
 .SECONDARY:
--include $(shell find $(OUT) -name '*.d' 2>/dev/null)
+-include $(shell find $(OUT) -name npm -prune -o -type f -name '*.d' -print 2>/dev/null)

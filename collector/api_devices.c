@@ -209,29 +209,3 @@ api_ledger(struct request *request, struct response *response)
 {
 	answer_document(request, response, QUERY_LEDGER);
 }
-
-void
-api_inventory(struct request *request, struct response *response)
-{
-	struct call calls[2] = {{.query = QUERY_INVENTORY_HEAD}, {.query = QUERY_INVENTORY}};
-	PGresult *results[2];
-	struct ueid ueid;
-	struct page page;
-	struct slice head;
-
-	if (bind_ueid(request, response, &ueid, &calls[0]) < 0 || bind_ueid(request, response, &ueid, &calls[1]) < 0 ||
-	    page_open(request, response, &page) < 0)
-		return;
-	page_bind(&page, &calls[1], 1);
-	if (query_run(request, response, calls, 2, results) < 0)
-		return;
-	head = query_bytes(results[0], 0, 0);
-	if (head.at != NULL)
-		page_answer(request, response, &page, results[1], 1, head);
-	else if (PQntuples(results[0]) == 0)
-		response_problem(response, PROBLEM_NOT_FOUND, "There is no such device.");
-	else
-		response_problem(response, PROBLEM_NOT_FOUND, "The device has not reported its inventory yet.");
-	PQclear(results[0]);
-	PQclear(results[1]);
-}

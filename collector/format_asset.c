@@ -306,7 +306,7 @@ static const struct asset_format formats[] = {
 	{"csv", CSV_TYPE, csv_begin, csv_add, no_tail},
 	{"ndjson", "application/x-ndjson", no_head, ndjson_add, no_tail},
 	{"ocsf", "application/x-ndjson", no_head, ocsf_add, no_tail},
-	{"cyclonedx", "application/vnd.cyclonedx+json; version=1.6", cyclonedx_begin, cyclonedx_add, cyclonedx_end},
+	{"cyclonedx", CYCLONEDX_TYPE, cyclonedx_begin, cyclonedx_add, cyclonedx_end},
 	{"netbox", CSV_TYPE, netbox_begin, netbox_add, no_tail},
 	{"servicenow", "application/json", servicenow_begin, servicenow_add, servicenow_end},
 };

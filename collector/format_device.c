@@ -148,29 +148,6 @@ elements(struct slice array)
 /* ---- JSON ---- */
 
 static void
-print_json_text(struct response *out, struct slice text)
-{
-	static const char digits[] = "0123456789abcdef";
-	size_t from = 0;
-
-	response_append(out, "\"", 1);
-	for (size_t i = 0; i < text.len; i++) {
-		uint8_t c = text.at[i];
-		char escape[6] = {'\\', (char)c, '0', '0', digits[c >> 4], digits[c & 15]};
-
-		if (c >= ' ' && c != '"' && c != '\\')
-			continue;
-		if (c < ' ')
-			escape[1] = 'u';
-		response_append(out, text.at + from, i - from);
-		response_append(out, escape, c < ' ' ? 6 : 2);
-		from = i + 1;
-	}
-	response_append(out, text.at + from, text.len - from);
-	response_append(out, "\"", 1);
-}
-
-static void
 print_json_texts(struct response *out, struct slice array)
 {
 	struct slice rest = elements(array), text;
@@ -178,7 +155,7 @@ print_json_texts(struct response *out, struct slice array)
 	response_append(out, "[", 1);
 	for (bool first = true; next_text(out, &rest, &text); first = false) {
 		response_append(out, ",", !first);
-		print_json_text(out, text);
+		response_string(out, text);
 	}
 	response_append(out, "]", 1);
 }
@@ -208,7 +185,7 @@ print_json(struct response *out, enum kind kind, struct slice cell)
 	}
 	switch (kind) {
 	case TEXT:
-		print_json_text(out, cell);
+		response_string(out, cell);
 		return;
 	case TEXTS:
 		print_json_texts(out, cell);
@@ -221,7 +198,7 @@ print_json(struct response *out, enum kind kind, struct slice cell)
 	case TIME:
 	case DATE:
 		if (put_when(out, kind, cell, text))
-			print_json_text(out, (struct slice){(const uint8_t *)text, kind == TIME ? 24 : 10});
+			response_string(out, (struct slice){(const uint8_t *)text, kind == TIME ? 24 : 10});
 		else
 			response_append(out, "null", 4);
 		return;

@@ -167,6 +167,15 @@ const struct statement query_statements[QUERIES] = {
 		 ") AND ic.component_id > $3::int8 ORDER BY ic.component_id LIMIT $2::int8",
 		 3},
 	/* clang-format off */
+	[QUERY_INVENTORY_DEVICE] = {"inventory_device",
+		"SELECT (i.inventory_id IS NOT NULL)::int::int8, " DEVICE_CELLS DEVICE_JOIN("", "") " LEFT JOIN inventory i ON i.tenant_id = s.tenant_id"
+		" AND i.digest = s.inventory_digest WHERE d.ueid = $1::bytea AND d." TENANT, 1},
+	/* In an order that has nothing to do with when a component was first heard of. */
+	[QUERY_INVENTORY_WHOLE] = {"inventory_whole",
+		"SELECT c.type, c.name, c.version, c.architecture, c.source, c.source_version, c.purl, c.digest, i.digest FROM device d"
+		" JOIN device_state s ON s.device_id = d.device_id JOIN inventory i ON i.tenant_id = s.tenant_id AND i.digest = s.inventory_digest"
+		" JOIN inventory_component ic ON ic.inventory_id = i.inventory_id JOIN component c ON c.component_id = ic.component_id"
+		" WHERE d.ueid = $1::bytea AND d." TENANT " ORDER BY c.name COLLATE \"C\", c.version COLLATE \"C\", c.digest", 1},
 	[QUERY_COMPONENT_VERSIONS] = {"component_versions",
 		"SELECT component_id, type, version FROM component c WHERE c." TENANT " AND ($1::text IS NULL OR c.name = $1)"
 		" AND ($2::text IS NULL OR c.purl = $2) LIMIT $3::int8", 3},

@@ -59,6 +59,29 @@ response_text(struct response *r, const char *text)
 }
 
 void
+response_string(struct response *out, struct slice text)
+{
+	static const char digits[] = "0123456789abcdef";
+	size_t from = 0;
+
+	response_append(out, "\"", 1);
+	for (size_t i = 0; i < text.len; i++) {
+		uint8_t c = text.at[i];
+		char escape[6] = {'\\', (char)c, '0', '0', digits[c >> 4], digits[c & 15]};
+
+		if (c >= ' ' && c != '"' && c != '\\')
+			continue;
+		if (c < ' ')
+			escape[1] = 'u';
+		response_append(out, text.at + from, i - from);
+		response_append(out, escape, c < ' ' ? 6 : 2);
+		from = i + 1;
+	}
+	response_append(out, text.at + from, text.len - from);
+	response_append(out, "\"", 1);
+}
+
+void
 response_printf(struct response *r, const char *format, ...)
 {
 	va_list args;

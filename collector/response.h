@@ -11,8 +11,9 @@
 
 #include "schema/slice.h"
 
-#define RESPONSE_MAX (16 * 1024 * 1024)	/* 1,000 reports or components are far below; two reports of 2 MiB fit */
+#define RESPONSE_MAX (16 * 1024 * 1024) /* 1,000 reports or components are far below; two reports of 2 MiB fit */
 #define RESPONSE_HEADERS 8
+#define CYCLONEDX_TYPE "application/vnd.cyclonedx+json; version=1.6"
 
 enum problem {
 	PROBLEM_NONE,
@@ -24,32 +25,35 @@ enum problem {
 
 struct response {
 	unsigned status;
-	enum problem problem;	/* what it tells of, if it does */
-	const char *type;	/* of the body; static; NULL: there is none */
+	enum problem problem; /* what it tells of, if it does */
+	const char *type; /* of the body; static; NULL: there is none */
 	struct {
 		const char *name;
-		char *value;	/* owned */
+		char *value; /* owned */
 	} headers[RESPONSE_HEADERS];
 	size_t headers_len;
-	struct slice fixed;	/* instead of the body: bytes that stay where they are */
-	uint8_t *body;		/* owned */
+	struct slice fixed; /* instead of the body: bytes that stay where they are */
+	uint8_t *body; /* owned */
 	size_t len, size;
-	bool waits;		/* for events: the route's function is to be called once more when there are some, or at reading.until_ms */
-	bool streams;		/* the body is a piece: the function is called for the next one when this is sent */
-	bool failed;		/* memory ran out, or the bound was reached */
+	bool waits; /* for events: the route's function is to be called once more when there are some, or at reading.until_ms */
+	bool streams; /* the body is a piece: the function is called for the next one when this is sent */
+	bool failed; /* memory ran out, or the bound was reached */
 };
 
 /* A zeroed struct is an empty answer. */
 void response_append(struct response *, const void *, size_t);
 void response_text(struct response *, const char *);
+/* A text as JSON has it, in its quotes. */
+void response_string(struct response *, struct slice);
 void response_printf(struct response *, const char *format, ...) __attribute__((format(printf, 2, 3)));
-void response_header(struct response *, const char *name, const char *format, ...) __attribute__((format(printf, 3, 4)));
+void
+response_header(struct response *, const char *name, const char *format, ...) __attribute__((format(printf, 3, 4)));
 /* Whole answers. They forget what was there. */
 void response_json(struct response *, struct slice);
-void response_empty(struct response *);	/* 204 */
+void response_empty(struct response *); /* 204 */
 void response_problem(struct response *, enum problem, const char *format, ...) __attribute__((format(printf, 3, 4)));
 /* One more member of the problem that was answered (RFC 9457 3.2). */
 void response_member(struct response *, const char *name, int64_t);
-void response_free(struct response *);	/* what it owns; zeroed afterwards */
+void response_free(struct response *); /* what it owns; zeroed afterwards */
 
 #endif

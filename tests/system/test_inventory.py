@@ -1,0 +1,162 @@
+"""What one device runs, as a bill of materials and as a table: held against CycloneDX's own schema, read back by its own library, and with hostile names."""
+
+import csv
+import io
+import json
+import re
+import shutil
+import subprocess
+
+import jsonschema
+import pytest
+
+from parts import ROOT
+from test_api import Api, ueid
+from test_assets import HOSTILE, schema
+
+PURL = "pkg:deb/debian/openssl@3.0.15-1?arch=amd64&distro=debian-12"
+# type, name, version, architecture, source, source version, purl
+COMPONENTS = [
+    ("dpkg", "openssl", "3.0.15-1", "amd64", None, None, PURL),
+    ("dpkg", "libssl3", "3.0.15-1", "amd64", "openssl", None, "pkg:deb/debian/libssl3@3.0.15-1?arch=amd64&distro=debian-12"),
+    ("apk", "busybox", "1.36.1-r2", None, None, None, "pkg:apk/alpine/busybox@1.36.1-r2"),
+    ("image", "sensor", "2026.1", None, None, None, None),
+    ("container", "app", "1", None, None, None, None),
+    ("kernel-module", "wifi", "", None, None, None, None),
+    ("firmware", "modem", "7", None, None, None, "no purl at all"),
+    ("something-new", "x", "1", None, None, None, None),
+    *(("opkg", text, text, text, text, text, None) for text in HOSTILE),
+]
+SET = """
+WITH i AS (INSERT INTO inventory (tenant_id, digest, components) SELECT tenant_id, sha256(%(set)s::bytea), 0 FROM tenant WHERE id = 'acme' RETURNING *),
+c AS (INSERT INTO component (tenant_id, digest, type, name, version, architecture, source, source_version, purl)
+	SELECT tenant_id, sha256(convert_to(x, 'UTF8')), c[1], c[2], c[3], c[4], c[5], c[6], c[7] FROM i, unnest(%(names)s::text[]) x, LATERAL (SELECT x::text[] AS c) y
+	ON CONFLICT (tenant_id, digest) DO UPDATE SET type = EXCLUDED.type RETURNING component_id, tenant_id)
+INSERT INTO inventory_component SELECT inventory_id, component_id, c.tenant_id FROM i, c
+"""
+HAS = """
+INSERT INTO device_state SELECT device_id, tenant_id, 1, 1, now(), now(), sha256('state'), sha256(%s::bytea), '{}' FROM device WHERE ueid = decode(%s, 'hex')
+"""
+
+
+def array(component):
+    return "{" + ",".join("NULL" if v is None else '"' + v.replace("\\", "\\\\").replace('"', '\\"') + '"' for v in component) + "}"
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("inventory")
+    directory.chmod(0o777)
+    api = Api(directory, 30, told=False)
+    # The second set is the first in another order of arrival, with one more before it.
+    api.db.sql(SET, {"set": "other", "names": [array(("rpm", "first", "1", None, None, None, None))]})
+    api.db.sql(SET, {"set": "set", "names": [array(c) for c in COMPONENTS]})
+    for device, name in (0, "set"), (1, "set"), (2, "on its way"), (3, "other"):
+        api.db.sql(HAS, (name, ueid("acme", device)))
+    api.db.sql("UPDATE device SET vendor = %s, hwversion = %s WHERE ueid = decode(%s, 'hex')", ("a\"b", "\x01", ueid("acme", 0)))
+    yield api
+    api.process.terminate()
+    assert api.process.wait(10) == 0
+    api.db.stop()
+
+
+def whole(api, device, shape):
+    answer = api.ask(f"/v1/devices/{ueid('acme', device)}/inventory?format={shape}")
+    assert answer.status_code == 200, answer.text
+    return answer
+
+
+def test_as_a_table(api):
+    answer = whole(api, 0, "csv")
+    rows = list(csv.reader(io.StringIO(answer.content.decode(), newline=""), strict=True))
+    assert answer.headers["Content-Type"].startswith("text/csv") and rows[0] == "type name version architecture source source_version purl".split()
+
+    def safe(value):
+        return "" if value is None else "'" + value if value.lstrip(" ")[:1] in tuple("=+-@\t\r\n") and value else value
+
+    assert sorted(rows[1:]) == sorted([safe(v) for v in c] for c in COMPONENTS)
+
+
+def test_as_a_bill_of_materials(api):
+    answer = whole(api, 0, "cyclonedx")
+    bom = answer.json()
+    bom_schema = schema("cyclonedx/schema/bom-1.6.schema.json")
+    store = {f"http://cyclonedx.org/schema/{name}": schema("cyclonedx/schema/" + name) for name in ("spdx.schema.json", "jsf-0.82.schema.json")}
+    validator = jsonschema.Draft7Validator(bom_schema, resolver=jsonschema.RefResolver(bom_schema["$id"], bom_schema, store=store))
+    validator.validate(bom)
+    assert not validator.is_valid({**bom, "components": [{"type": "x", "name": "y"}]})
+    assert answer.headers["Content-Type"].startswith("application/vnd.cyclonedx+json")
+    assert len(bom["components"]) == len(COMPONENTS) == len({c["bom-ref"] for c in bom["components"]})
+    of = bom["metadata"]["component"]
+    assert (of["type"], of["bom-ref"], of["name"], of["manufacturer"]["name"]) == ("device", ueid("acme", 0), "model-1", 'a"b')
+    found = {}
+    for c in bom["components"]:
+        more = {p["name"].removeprefix("fleetstate:"): p["value"] for p in c.get("properties", ())}
+        found[more["type"], c["name"]] = (c, more)
+        assert "licenses" not in c
+    for kind, name, version, architecture, source, source_version, purl in COMPONENTS:
+        c, more = found[kind, name]
+        assert (c.get("version", ""), more.get("architecture"), more.get("source"), more.get("source-version")) == (version, architecture, source, source_version)
+        assert c.get("purl", more.get("purl")) == purl and ("purl" in c) == (purl or "").startswith("pkg:")
+    assert {kind: c["type"] for (kind, _), (c, _) in found.items()} == {
+        "dpkg": "library", "apk": "library", "opkg": "library", "something-new": "library", "image": "operating-system", "container": "container",
+        "kernel-module": "device-driver", "firmware": "firmware"}
+
+
+def test_the_same_inventory_is_the_same_bill(api):
+    def without_time(device):
+        text, n = re.subn(r'"timestamp":"[^"]*",', "", whole(api, device, "cyclonedx").text)
+        assert n == 1
+        return text
+
+    first = without_time(0)
+    assert first == without_time(0)
+    bills = [json.loads(first), json.loads(without_time(1)), json.loads(without_time(3))]
+    assert bills[0]["components"] == bills[1]["components"] and len({b["serialNumber"] for b in bills}) == 3
+    # Heard of in another order, and so under other numbers.
+    api.db.sql(SET, {"set": "again", "names": [array(c[:1] + (c[1] + "x",) + c[2:]) for c in reversed(COMPONENTS[:5])]})
+    api.db.sql(HAS, ("again", ueid("acme", 5)))
+    names = [c["name"] for c in json.loads(without_time(5))["components"]]
+    assert names == sorted(names) and len(names) == 5
+    assert re.fullmatch("urn:uuid:[0-9a-f]{8}-[0-9a-f]{4}-8[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", bills[0]["serialNumber"])
+
+
+def test_what_is_not_there_is_no_empty_list(api):
+    for shape in "csv", "cyclonedx":
+        for device in 2, 9:
+            api.problem(404, "not-found", f"/v1/devices/{ueid('acme', device)}/inventory?format={shape}")
+        api.problem(404, "not-found", f"/v1/devices/{ueid('acme', 0)}/inventory?format={shape}", "globex")
+        api.problem(404, "not-found", f"/v1/devices/{ueid('nobody', 0)}/inventory?format={shape}")
+        api.problem(404, "not-found", f"/v1/devices/x/inventory?format={shape}")
+        for more in "limit=1", "cursor=x":
+            api.problem(400, "bad-parameter", f"/v1/devices/{ueid('acme', 0)}/inventory?format={shape}&{more}")
+    for shape in "", "xml", "spdx", "CSV":
+        api.problem(400, "bad-parameter", f"/v1/devices/{ueid('acme', 0)}/inventory?format={shape}")
+
+
+READ_BACK = """
+const C = require("@cyclonedx/cyclonedx-library"), { PackageURL } = require("packageurl-js");
+const text = require("fs").readFileSync(0, "utf8"), purls = JSON.parse(text).components.filter(c => c.purl).map(c => c.purl);
+new C.Validation.JsonStrictValidator(C.Spec.Version.v1dot6).validate(text)
+    .then(fault => console.log(JSON.stringify({fault, names: purls.map(p => PackageURL.fromString(p).name)})));
+"""
+PACKAGES = ("@cyclonedx/cyclonedx-library@7.1.0", "packageurl-js@2", "ajv@8", "ajv-formats@3", "ajv-formats-draft2019@1")
+
+
+def test_read_back_by_its_own_library(api):
+    """CycloneDX's and package-url's libraries from npm, kept in build/npm: without npm or its registry there is nothing to read it with."""
+    kept = ROOT / "build/npm"
+    if shutil.which("npm") is None:
+        pytest.skip("npm is not installed")
+    if not (kept / "node_modules/@cyclonedx").exists():
+        kept.mkdir(parents=True, exist_ok=True)
+        words = ["npm", "install", "--prefix", kept, "--no-audit", "--no-fund", "--ignore-scripts", "--omit=optional", *PACKAGES]
+        if subprocess.run(words, capture_output=True, timeout=120).returncode != 0:
+            pytest.skip("npm's registry is not reachable")
+
+    def read(bom):
+        return json.loads(subprocess.run(["node", "-e", READ_BACK], cwd=kept, input=json.dumps(bom), capture_output=True, text=True, check=True).stdout)
+
+    bom = whole(api, 0, "cyclonedx").json()
+    assert read(bom) == {"fault": None, "names": [c["name"] for c in bom["components"] if "purl" in c]}
+    assert read({**bom, "serialNumber": "x"})["fault"]
