@@ -240,6 +240,7 @@ COLLECTOR := \
 	collector/format_inventory.c \
 	collector/version_range.c \
 	collector/component_search.c \
+	collector/device_list.c \
 	collector/api_components.c \
 	collector/api_challenges.c \
 	collector/format_asset.c \

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "collector/component_search.h"
+#include "collector/device_list.h"
 #include "collector/page.h"
 #include "collector/routes.h"
 #include "schema/report.h"
@@ -78,27 +79,24 @@ api_component(struct request *request, struct response *response)
 void
 api_component_devices(struct request *request, struct response *response)
 {
-	struct call calls[2] = {{.query = QUERY_COMPONENT_EXISTS},
-				{.query = QUERY_DEVICES_COMPONENTS, .n = DEVICE_FILTER_PARAMS}};
-	char list[32];
-	struct page page;
-	PGresult *results[2];
+	struct call call = {.query = QUERY_COMPONENT_EXISTS};
 	uint64_t id = request_number(request);
+	json_t *filters;
+	PGresult *rows;
+	bool exists;
 
-	if (page_open(request, response, &page) < 0)
+	call.params[call.n++] = param_bytes(&id, sizeof id);
+	if (query_run(request, response, &call, 1, &rows) < 0)
 		return;
-	calls[0].params[calls[0].n++] = param_bytes(&id, sizeof id);
-	snprintf(list, sizeof list, "{%" PRIu64 "}", be64toh(id));
-	calls[1].params[DEVICE_FILTER_VERSION] = param_text(list);
-	page_bind(&page, &calls[1], 1);
-	if (query_run(request, response, calls, 2, results) < 0)
-		return;
-	if (PQntuples(results[0]) == 1)
-		page_answer(request, response, &page, results[1], 1, (struct slice){NULL, 0});
-	else
+	exists = PQntuples(rows) == 1;
+	PQclear(rows);
+	if (!exists) {
 		response_problem(response, PROBLEM_NOT_FOUND, "There is no such component.");
-	PQclear(results[0]);
-	PQclear(results[1]);
+		return;
+	}
+	filters = json_pack("{s: o}", "components", json_sprintf("{%" PRIu64 "}", be64toh(id)));
+	device_list(request, response, filters);
+	json_decref(filters);
 }
 
 static int

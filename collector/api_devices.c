@@ -2,138 +2,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "collector/component_search.h"
-#include "collector/csv.h"
+#include "collector/device_list.h"
 #include "collector/page.h"
 #include "collector/routes.h"
 #include "schema/topics.h"
 
-#define QUERY_TEXT 128 /* bytes of q: longer than any serial number */
-
-/* Which filter leads, in this order: the statement then uses its index, and the others narrow what it finds. */
-static const struct {
-	const char *parameter;
-	enum query query;
-} leads[] = {
-	{"component", QUERY_DEVICES_COMPONENT},
-	{"posture", QUERY_DEVICES_POSTURE},
-	{"model", QUERY_DEVICES_MODEL},
-	{"firmware", QUERY_DEVICES_FIRMWARE},
-};
-
-/* The statements' first parameters. */
-static const struct {
-	const char *name;
-	const char *const *choices; /* NULL: any text */
-} filters[DEVICE_FILTER_PARAMS] = {
-	{"posture", (const char *const[]){"untrusted", "silent", "degraded", "unknown", "operational", NULL}},
-	{"lifecycle", (const char *const[]){"pending", "active", "retired", "revoked", "transferred", NULL}},
-	{"model", NULL},
-	{"firmware", NULL},
-	{"q", NULL},
-	{"component", NULL},
-	[DEVICE_FILTER_VERSION] = {"component_version", NULL},
-	{"policy", NULL},
-	{"label", NULL},
-};
-
-static bool
-is_choice(const char *const *choices, const char *value)
-{
-	if (choices == NULL || value == NULL)
-		return true;
-	for (; *choices != NULL; choices++)
-		if (strcmp(*choices, value) == 0)
-			return true;
-	return false;
-}
-
-static int
-bind_filters(const struct request *request, struct response *response, struct call *call)
-{
-	for (size_t i = 0; i < sizeof filters / sizeof *filters; i++) {
-		const char *value = request_parameter(request, filters[i].name);
-
-		if (!is_choice(filters[i].choices, value)) {
-			response_problem(response, PROBLEM_BAD_PARAMETER, "%s has no such value.", filters[i].name);
-			return -1;
-		}
-		call->params[call->n++] = param_text(value);
-	}
-	return 0;
-}
-
-static int
-check_filters(const struct request *request, struct response *response)
-{
-	const char *q = request_parameter(request, "q");
-
-	if (q != NULL && strlen(q) > QUERY_TEXT) {
-		response_problem(response, PROBLEM_BAD_PARAMETER, "q has at most %d bytes.", QUERY_TEXT);
-		return -1;
-	}
-	if (request_parameter(request, "component_version") != NULL &&
-	    request_parameter(request, "component") == NULL) {
-		response_problem(response, PROBLEM_BAD_PARAMETER, "component_version goes with component.");
-		return -1;
-	}
-	return 0;
-}
-
-static enum query
-choose(const struct request *request)
-{
-	for (size_t i = 0; i < sizeof leads / sizeof *leads; i++)
-		if (request_parameter(request, leads[i].parameter) != NULL)
-			return leads[i].query;
-	return QUERY_DEVICES;
-}
-
-/* A range of versions becomes a list of components, once for all pieces of an export. -1: the response is the problem. */
-static int
-bind_range(struct request *request, struct response *response, struct call *call)
-{
-	const char *version = request_parameter(request, "component_version");
-	char **list = &request->reading.components;
-
-	if (version == NULL || !version_range_is(version))
-		return 0;
-	if (*list == NULL)
-		*list = component_search(request, response, request_parameter(request, "component"), NULL,
-					 "component_version");
-	if (*list == NULL)
-		return -1;
-	call->query = QUERY_DEVICES_COMPONENTS;
-	call->params[DEVICE_FILTER_VERSION] = param_text(*list);
-	return 0;
-}
-
-/* All that match. -1: the response is the problem. */
-static int
-check_export(const struct request *request, struct response *response, const char *format)
-{
-	if (strcmp(format, "csv") != 0 && strcmp(format, "ndjson") != 0)
-		response_problem(response, PROBLEM_BAD_PARAMETER, "format is json, csv or ndjson.");
-	else if (request_parameter(request, "limit") != NULL || request_parameter(request, "cursor") != NULL)
-		response_problem(response, PROBLEM_BAD_PARAMETER,
-				 "%s is the whole list: limit and cursor go with json.", format);
-	return response->status != 0 ? -1 : 0;
-}
-
 void
 api_devices(struct request *request, struct response *response)
 {
-	struct call call = {.query = choose(request)};
-	const char *format = request_parameter(request, "format");
-	bool whole = format != NULL && strcmp(format, "json") != 0;
+	json_t *filters = json_object();
 
-	if ((whole && check_export(request, response, format) < 0) || check_filters(request, response) < 0 ||
-	    bind_filters(request, response, &call) < 0 || bind_range(request, response, &call) < 0)
-		return;
-	if (whole)
-		page_export(request, response, &call, strcmp(format, "csv") == 0 ? CSV_DEVICE : NULL);
-	else
-		page_query(request, response, &call);
+	device_list(request, response, filters);
+	json_decref(filters);
 }
 
 static int

@@ -165,9 +165,12 @@ api_policy_preview(struct request *request, struct response *response)
 	call.params[call.n++] = param_text(as_of);
 	call.params[call.n++] = param_bytes(&wire, sizeof wire);
 	call.params[call.n++] = param_text(outcome == NULL ? "not_met" : outcome);
-	if (query_preview(request, response, &call, &rows) < 0)
+	if (query_limited(request, response, &call, &rows) < 0)
 		return;
-	response_json(response, query_bytes(rows, 0, 0));
+	if (query_bytes(rows, 0, 0).at != NULL)
+		response_json(response, query_bytes(rows, 0, 0));
+	else
+		(void)query_refuse_preview(response, "Another one of the tenant's runs.");
 	PQclear(rows);
 }
 

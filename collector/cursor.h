@@ -11,11 +11,13 @@
 #include "schema/slice.h"
 
 #define CURSOR_KEYS 3
-#define CURSOR_SIZE 60	/* 28 bytes of position and 16 of HMAC, in base64url, with the NUL */
+#define CURSOR_TEXT 1024	/* what a device says of itself is no longer */
+#define CURSOR_SIZE 1426	/* 28 bytes of numbers, the text and 16 bytes of HMAC, in base64url, with the NUL */
 
 struct cursor {
 	int32_t tenant_id;
 	int64_t keys[CURSOR_KEYS];	/* of the last item; 0 where the list has fewer */
+	char text[CURSOR_TEXT + 1];	/* of a list that is in order of texts; else empty */
 };
 
 /* `list` names the list with its filters, unambiguously. */

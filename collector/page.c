@@ -1,5 +1,6 @@
 #include "collector/page.h"
 
+#include <assert.h>
 #include <endian.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -105,6 +106,13 @@ page_bind(struct page *page, struct call *call, int keys)
 		call->params[call->n++] = param_bytes(&page->wire[i], sizeof page->wire[i]);
 }
 
+void
+page_bind_text(struct page *page, struct call *call, int keys)
+{
+	page_bind(page, call, keys);
+	call->params[call->n++] = param_text(page->after ? page->cursor.text : NULL);
+}
+
 static void
 append_encoded(struct response *text, const char *value)
 {
@@ -146,9 +154,22 @@ page_link(const struct request *request, struct response *response, const char *
 	response_free(&target);
 }
 
-/* The cursor of the page behind `last`, and its Link header. -1: the response is the problem. */
+static void
+read_place(const PGresult *rows, int row, int keys, struct cursor *cursor)
+{
+	struct slice text = PQnfields(rows) > 1 + keys ? query_bytes(rows, row, 1 + keys) : (struct slice){NULL, 0};
+
+	for (int i = 0; i < keys; i++)
+		cursor->keys[i] = query_int8(rows, row, 1 + i);
+	assert(text.len <= CURSOR_TEXT); /* LIMIT_TEXT */
+	if (text.len > 0)
+		memcpy(cursor->text, text.at, text.len);
+	cursor->text[text.len] = '\0';
+}
+
+/* The cursor of the page behind that row, and its Link header. -1: the response is the problem. */
 static int
-make_next(struct request *request, struct response *response, const PGresult *rows, int last, int keys,
+make_next(struct request *request, struct response *response, const PGresult *rows, int row, int keys,
 	  char text[CURSOR_SIZE])
 {
 	struct cursor cursor = {.tenant_id = request->tenant_id};
@@ -159,33 +180,56 @@ make_next(struct request *request, struct response *response, const PGresult *ro
 		response_problem(response, PROBLEM_UNAVAILABLE, "%s", "");
 		return -1;
 	}
-	for (int i = 0; i < keys; i++)
-		cursor.keys[i] = query_int8(rows, last, 1 + i);
+	read_place(rows, row, keys, &cursor);
 	cursor_print(&cursor, (struct slice){secret, sizeof secret}, list_name(request, &list), text);
 	page_link(request, response, text);
 	return 0;
 }
 
-/* How many of the rows are the page's. -1: the response is the problem. */
+/* The items, and the row behind which the next page begins; -1: there is none. */
+struct span {
+	int n, next;
+};
+
+static struct span
+find_items(const PGresult *rows, int64_t limit)
+{
+	int n = PQntuples(rows);
+
+	if (n > 0 && PQgetisnull(rows, n - 1, 0))
+		return (struct span){n - 1, n - 1};
+	return n > limit ? (struct span){(int)limit, (int)limit - 1} : (struct span){n, -1};
+}
+
+/* -1: the response is the problem. */
 static int
-count_rows(const struct request *request, struct response *response, const struct page *page, const PGresult *rows)
+check_tenant(const struct request *request, struct response *response, const struct page *page)
 {
 	/* A cursor tells its tenant, so one that was handed on does not begin in the middle of another's list. */
-	if (page->after && page->cursor.tenant_id != request->tenant_id) {
-		response_problem(response, PROBLEM_BAD_CURSOR, "Begin again without a cursor.");
-		return -1;
-	}
-	return PQntuples(rows) > page->limit ? (int)page->limit : PQntuples(rows);
+	if (!page->after || page->cursor.tenant_id == request->tenant_id)
+		return 0;
+	response_problem(response, PROBLEM_BAD_CURSOR, "Begin again without a cursor.");
+	return -1;
+}
+
+/* Whether the page is full before that item. */
+static bool
+is_full(const struct request *request, const struct response *response, struct span *span, int item, size_t len)
+{
+	if (item == 0 || response->len + len <= request->page_bytes)
+		return false;
+	span->next = item - 1;
+	return true;
 }
 
 void
 page_answer(struct request *request, struct response *response, const struct page *page, const PGresult *rows, int keys,
 	    struct slice head)
 {
-	int n = count_rows(request, response, page, rows);
+	struct span span = find_items(rows, page->limit);
 	char next[CURSOR_SIZE];
 
-	if (n < 0)
+	if (check_tenant(request, response, page) < 0)
 		return;
 	response_json(response, (struct slice){NULL, 0});
 	response_text(response, "{");
@@ -194,16 +238,18 @@ page_answer(struct request *request, struct response *response, const struct pag
 		response_text(response, ",");
 	}
 	response_text(response, "\"items\":[");
-	for (int i = 0; i < n; i++) {
+	for (int i = 0; i < span.n; i++) {
 		struct slice item = query_bytes(rows, i, 0);
 
+		if (is_full(request, response, &span, i, item.len))
+			break;
 		if (i > 0)
 			response_text(response, ",");
 		response_append(response, item.at, item.len);
 	}
-	if (n == PQntuples(rows))
+	if (span.next < 0)
 		response_text(response, "],\"next\":null}");
-	else if (make_next(request, response, rows, n - 1, keys, next) == 0)
+	else if (make_next(request, response, rows, span.next, keys, next) == 0)
 		response_printf(response, "],\"next\":\"%s\"}", next);
 }
 
@@ -211,39 +257,28 @@ void
 page_csv(struct request *request, struct response *response, const struct page *page, const PGresult *rows, int keys,
 	 const char *columns)
 {
-	int n = count_rows(request, response, page, rows);
+	struct span span = find_items(rows, page->limit);
 	char next[CURSOR_SIZE];
 
-	if (n < 0)
+	if (check_tenant(request, response, page) < 0)
 		return;
 	response_json(response, (struct slice){NULL, 0});
 	response->type = CSV_TYPE;
 	csv_head(response, columns);
-	for (int i = 0; i < n; i++)
-		csv_row(response, query_bytes(rows, i, 0), columns);
-	if (n < PQntuples(rows))
-		(void)make_next(request, response, rows, n - 1, keys, next);
+	for (int i = 0; i < span.n; i++) {
+		struct slice item = query_bytes(rows, i, 0);
+
+		if (is_full(request, response, &span, i, item.len))
+			break;
+		csv_row(response, item, columns);
+	}
+	if (span.next >= 0)
+		(void)make_next(request, response, rows, span.next, keys, next);
 }
 
-void
-page_export(struct request *request, struct response *response, struct call *call, const char *columns)
+static void
+append_rows(struct response *response, const PGresult *rows, int n, const char *columns)
 {
-	struct page page = {.limit = EXPORT_PIECE - 1, .cursor = {.keys = {request->reading.after}}};
-	bool first = !request->reading.begun;
-	PGresult *rows;
-	int n;
-
-	if (request->reading.ended)
-		return;
-	page_bind(&page, call, 1);
-	if (query_run(request, response, call, 1, &rows) < 0)
-		return;
-	response_json(response, (struct slice){NULL, 0});
-	response->type = columns != NULL ? CSV_TYPE : "application/x-ndjson";
-	response->streams = true;
-	if (first && columns != NULL)
-		csv_head(response, columns);
-	n = PQntuples(rows);
 	for (int i = 0; i < n; i++) {
 		struct slice item = query_bytes(rows, i, 0);
 
@@ -254,11 +289,37 @@ page_export(struct request *request, struct response *response, struct call *cal
 			response_text(response, "\n");
 		}
 	}
-	request->reading.begun = true;
-	request->reading.ended = n < EXPORT_PIECE;
-	if (n > 0)
-		request->reading.after = query_int8(rows, n - 1, 1);
-	PQclear(rows);
+}
+
+void
+page_export(struct request *request, struct response *response, page_asker *ask, const void *context, int keys,
+	    const char *columns)
+{
+	struct page page = {.limit = EXPORT_PIECE};
+	bool first = !request->reading.begun;
+	PGresult *rows;
+
+	/* A piece in which nothing was found is none. */
+	for (struct span span = {0, 0}; span.n == 0 && !request->reading.ended; first = false) {
+		page.after = request->reading.begun;
+		page.cursor = request->reading.place;
+		if (ask(request, response, &page, context, &rows) < 0)
+			return;
+		if (response->type == NULL) {
+			response_json(response, (struct slice){NULL, 0});
+			response->type = columns != NULL ? CSV_TYPE : "application/x-ndjson";
+			response->streams = true;
+		}
+		if (first && columns != NULL)
+			csv_head(response, columns);
+		span = find_items(rows, page.limit);
+		append_rows(response, rows, span.n, columns);
+		if (span.next >= 0)
+			read_place(rows, span.next, keys, &request->reading.place);
+		request->reading.begun = true;
+		request->reading.ended = span.next < 0;
+		PQclear(rows);
+	}
 }
 
 int

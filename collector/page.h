@@ -17,6 +17,9 @@ struct page {
 	uint64_t wire[1 + CURSOR_KEYS];	/* limit + 1 and the keys as the statement takes them */
 };
 
+/* Which rows of (item's JSON, keys ...[, text]) are a page: no more than its limit, nor than its bytes, but for one item that alone is larger. A list that
+   was not searched to its end has a last row without an item, which says where to go on. */
+
 /* -1: the response is the problem. */
 int page_open(struct request *, struct response *, struct page *) WARN_UNUSED;
 /* The same for a list that has cursors of another kind: how many items. */
@@ -25,7 +28,9 @@ int page_limit(const struct request *, struct response *, int64_t *limit) WARN_U
 void page_link(const struct request *, struct response *, const char *cursor);
 /* Adds the call's last parameters: limit + 1, and `keys` keys of the item that the page begins after. The page must outlive the call. */
 void page_bind(struct page *, struct call *, int keys);
-/* Answers from rows of (item's JSON, keys ...). `head`: members to go before items, as a JSON object; or absent. */
+/* The same, and a text: NULL without a cursor. */
+void page_bind_text(struct page *, struct call *, int keys);
+/* Answers from such rows. `head`: members to go before items, as a JSON object; or absent. */
 void page_answer(struct request *, struct response *, const struct page *, const PGresult *, int keys, struct slice head);
 
 /* Whether a reader of the feed may go on behind the position, as a row of QUERY_EVENT_PLACE has it: 410 when what stood there is gone. -1: the response
@@ -39,9 +44,10 @@ void page_of_device(struct request *, struct response *, struct page *, struct c
 /* page_query without any filter. */
 void page_list(struct request *, struct response *, enum query);
 
-/* The whole list instead of a page, in pieces of one transaction each: rows of (item's JSON, key). To be called for every piece with the call's filters
-   bound. As lines of JSON, or with `columns` as page_csv. */
-void page_export(struct request *, struct response *, struct call *, const char *columns);
+/* Runs the statement of one piece, whose last parameters are page_bind_text's. -1: the response is the problem. */
+typedef int page_asker(struct request *, struct response *, struct page *, const void *context, PGresult **);
+/* The whole list instead of a page, in pieces of one transaction each. As lines of JSON, or with `columns` as page_csv. */
+void page_export(struct request *, struct response *, page_asker *, const void *context, int keys, const char *columns);
 
 /* page_answer as comma-separated values; `columns` as csv_head takes them. The next page is in the Link header only. */
 void page_csv(struct request *, struct response *, const struct page *, const PGresult *, int keys, const char *columns);

@@ -210,6 +210,8 @@ answer_error(struct request *request, struct response *response, enum query quer
 		const char *detail; /* NULL: as the database says it */
 	} rows[] = {
 		{"FS400", PROBLEM_BAD_BODY, NULL},
+		{"FS4PA", PROBLEM_BAD_PARAMETER, NULL},
+		{"FS410", PROBLEM_GONE, NULL},
 		{"FS401", PROBLEM_UNAUTHORIZED, "The token is not known, or was revoked, or its time is over."},
 		{"FS403", PROBLEM_FORBIDDEN, NULL},
 		{"FS404", PROBLEM_NOT_FOUND, "There is no such tenant."},
@@ -232,7 +234,7 @@ answer_error(struct request *request, struct response *response, enum query quer
 		if (strcmp(state, rows[i].state) == 0) {
 			response_problem(response, rows[i].problem, "%s",
 					 rows[i].detail != NULL ? rows[i].detail : message);
-			if (rows[i].problem == PROBLEM_BAD_BODY && place != NULL && atoll(place) > 0)
+			if (state[0] == 'F' && place != NULL && atoll(place) > 0)
 				response_member(response, "position", atoll(place));
 			return;
 		}
@@ -434,7 +436,7 @@ query_run(struct request *request, struct response *response, const struct call 
 }
 
 static bool
-enter_preview(struct query_pool *pool)
+enter_limited(struct query_pool *pool)
 {
 	bool room;
 
@@ -446,15 +448,15 @@ enter_preview(struct query_pool *pool)
 }
 
 static void
-leave_preview(struct query_pool *pool)
+leave_limited(struct query_pool *pool)
 {
 	pthread_mutex_lock(&pool->lock);
 	pool->previews--;
 	pthread_mutex_unlock(&pool->lock);
 }
 
-static int
-refuse_preview(struct response *response, const char *detail)
+int
+query_refuse_preview(struct response *response, const char *detail)
 {
 	counter_add(COUNTER_PREVIEWS_REFUSED, 1);
 	response_problem(response, PROBLEM_TOO_MANY_PREVIEWS, "%s", detail);
@@ -463,25 +465,22 @@ refuse_preview(struct response *response, const char *detail)
 }
 
 int
-query_preview(struct request *request, struct response *response, const struct call *call, PGresult **result)
+query_limited(struct request *request, struct response *response, const struct call *call, PGresult **result)
 {
 	struct query_pool *pool = request->pool;
 	struct call calls[2] = {{.query = QUERY_PREVIEW_LIMIT, {param_text(pool->preview_ms)}, 1}, *call};
 	PGresult *results[2];
 	int rc;
 
-	if (!enter_preview(pool))
-		return refuse_preview(response, "As many run as may at once.");
+	if (!enter_limited(pool))
+		return query_refuse_preview(response, "As many run as may at once.");
 	rc = query_run(request, response, calls, 2, results);
-	leave_preview(pool);
+	leave_limited(pool);
 	if (rc < 0)
 		return -1;
 	PQclear(results[0]);
 	*result = results[1];
-	if (query_bytes(results[1], 0, 0).at != NULL)
-		return 0;
-	PQclear(results[1]);
-	return refuse_preview(response, "Another one of the tenant's runs.");
+	return 0;
 }
 
 bool

@@ -5,36 +5,6 @@
 /* The tenant is named in every statement, for the index; row-level security says the same once more, for safety. */
 #define TENANT "tenant_id = (SELECT tenant_context())"
 
-/* What narrows a list of devices beside the filter that leads it. */
-#define DEVICE_FILTERS                                                                                                 \
-	"($1::text IS NULL OR posture = $1) AND ($2::text IS NULL OR lifecycle = $2) AND ($3::text IS NULL OR "        \
-	"hwmodel = $3) "                                                                                               \
-	"AND ($4::text IS NULL OR swversion = $4) AND ($5::text IS NULL OR starts_with(encode(ueid, 'hex'), "          \
-	"lower($5)) "                                                                                                  \
-	"OR strpos(lower(concat_ws(' ', serial, hwmodel, swname, swversion)), lower($5)) > 0) "                        \
-	"AND ($8::text IS NULL OR violates(device_id, $8)) AND ($9::text IS NULL OR has_label(labels, $9)) "
-#define DEVICE_PAGE "AND device_id > $11::int8 ORDER BY device_id LIMIT $10::int8"
-/* One statement a leading filter, so that each has the plan of its own index. All take the same parameters: posture, lifecycle, model, firmware,
-   q, component, component version, policy, label, limit, after. */
-#define DEVICES(lead)                                                                                                  \
-	"SELECT item, device_id FROM device_item WHERE " TENANT " AND " lead " AND " DEVICE_FILTERS                    \
-	"AND ($6::text IS NULL OR $7::text IS NULL OR true) " DEVICE_PAGE
-
-/* Few inventories have a component, each with few devices or many: a page of each by the index, then the first of them all. OFFSET 0: a plan made
-   without the parameters takes a page for a tenth of the fleet, and would join whole tables. */
-#define DEVICES_WITH(component)                                                                                        \
-	"WITH sets AS MATERIALIZED (SELECT i.digest FROM component c "                                                 \
-	"JOIN inventory_component ic ON ic.component_id = c.component_id "                                             \
-	"JOIN inventory i ON i.inventory_id = ic.inventory_id WHERE c." TENANT " AND " component " GROUP BY 1), "      \
-	"found AS MATERIALIZED (SELECT x.device_id FROM sets, LATERAL (SELECT s.device_id FROM device_state "          \
-	"s, "                                                                                                          \
-	"LATERAL (SELECT FROM device d WHERE d.device_id = s.device_id AND " DEVICE_FILTERS                            \
-	"OFFSET 0) d WHERE s." TENANT                                                                                  \
-	" AND s.inventory_digest = sets.digest AND s.device_id > $11::int8 ORDER BY s.device_id LIMIT $10::int8) x "   \
-	"ORDER BY 1 LIMIT $10::int8) "                                                                                 \
-	"SELECT v.item, found.device_id FROM found, LATERAL (SELECT item FROM device_item i "                          \
-	"WHERE i.device_id = found.device_id OFFSET 0) v ORDER BY 2"
-
 /* clang-format off */
 /* What a device's row has beside its key: whether it is there, and the columns. */
 #define DEVICE_CELL(symbol, name, kind, sql) ", " sql
@@ -42,6 +12,11 @@
 #define DEVICE_JOIN(hot, state) \
 	" FROM device d JOIN tenant t ON t.tenant_id = d.tenant_id LEFT JOIN device_hot h ON h.device_id = d.device_id" hot \
 	" LEFT JOIN device_state s ON s.device_id = d.device_id" state
+#define DEVICES(item) \
+	"SELECT CASE WHEN $3::text IS NULL THEN v.item ELSE (SELECT json_object_agg(m.key, m.value)::text FROM json_each(v.item::json) m" \
+	" WHERE m.key = ANY ($3::text[])) END, l.device_id, (extract(epoch FROM l.since) * 1000000)::int8, l.key" \
+	" FROM device_list($1::text::jsonb, $2::text, ($4::int8 - 1)::int, $7::text, CASE WHEN $6::int8 <> 0 THEN $5::int8 END," \
+	" CASE WHEN $6::int8 <> 0 THEN 'epoch'::timestamptz + $6::int8 * interval '1 us' END) l LEFT JOIN LATERAL " item " v ON l.shown"
 
 #define COMPONENT_MEMBERS \
 	"'id', c.component_id, 'type', c.type, 'name', c.name, 'version', c.version, 'architecture', c.architecture, 'source', c.source," \
@@ -109,16 +84,12 @@ const struct statement query_statements[QUERIES] = {
 			 "'alerts', open_alerts())::text "
 			 "FROM tenant t WHERE t." TENANT,
 			 0},
-	[QUERY_DEVICES] = {"devices", DEVICES("true"), 11},
-	[QUERY_DEVICES_POSTURE] = {"devices_posture", DEVICES("posture = $1::text"), 11},
-	[QUERY_DEVICES_MODEL] = {"devices_model", DEVICES("hwmodel = $3::text"), 11},
-	[QUERY_DEVICES_FIRMWARE] = {"devices_firmware", DEVICES("swversion = $4::text"), 11},
-	[QUERY_DEVICES_COMPONENT] = {"devices_component",
-				     DEVICES_WITH("c.name = $6::text AND ($7::text IS NULL OR c.version = $7)"), 11},
-	/* The seventh is a list of components instead. */
-	[QUERY_DEVICES_COMPONENTS] =
-		{"devices_components",
-		 DEVICES_WITH("c.component_id = ANY ($7::text::int8[]) AND ($6::text IS NULL OR c.name = $6)"), 11},
+	/* clang-format off */
+	/* Parameters: filters, sort, members, limit + 1, and the place: device, up to when the first page saw devices move (0: this is it), key. A row without
+	   an item says where to go on. */
+	[QUERY_DEVICES] = {"devices", DEVICES("(SELECT item FROM device_item i WHERE i.device_id = l.device_id AND i." TENANT " OFFSET 0)"), 7},
+	[QUERY_DEVICES_THEN] = {"devices_then", DEVICES("(SELECT device_was(l.device_id, ($1::text::jsonb ->> 'as_of')::timestamptz) AS item OFFSET 0)"), 7},
+	/* clang-format on */
 	[QUERY_DEVICE] =
 		{"device",
 		 /* The view's object with two more members. */

@@ -6,10 +6,6 @@
 
 #include "collector/database.h"
 
-/* The parameters of a list of devices before limit and after, and which of them is the component's version, or a list of components. */
-#define DEVICE_FILTER_PARAMS 9
-#define DEVICE_FILTER_VERSION 6
-
 enum query {
 	QUERY_BEGIN, /* to write */
 	QUERY_COMMIT,
@@ -20,11 +16,7 @@ enum query {
 	QUERY_READY,
 	QUERY_FLEET,
 	QUERY_DEVICES,
-	QUERY_DEVICES_POSTURE,
-	QUERY_DEVICES_MODEL,
-	QUERY_DEVICES_FIRMWARE,
-	QUERY_DEVICES_COMPONENT,
-	QUERY_DEVICES_COMPONENTS,
+	QUERY_DEVICES_THEN,
 	QUERY_DEVICE,
 	QUERY_DEVICE_LABEL,
 	QUERY_STATE,

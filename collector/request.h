@@ -10,14 +10,15 @@
 
 #include "collector/auth.h"
 #include "collector/body.h"
+#include "collector/cursor.h"
 #include "collector/format_asset.h"
 #include "collector/response.h"
 #include "schema/cose.h"
 #include "schema/topics.h"
 
-#define REQUEST_TARGET 4096	/* bytes as sent; a cursor has 75 */
+#define REQUEST_TARGET 4096	/* bytes as sent; a cursor has at most 1,425 */
 #define REQUEST_SEGMENTS 8	/* our longest path has 6 */
-#define REQUEST_PARAMETERS 16	/* more than any list has */
+#define REQUEST_PARAMETERS 24	/* more than any list has */
 #define NOTED_SIZE 256
 #define HINT_SIZE 11	/* the prefix and six more, which is too little to be of use to anybody */
 #define TIME_MAX 40		/* bytes of an RFC 3339 time, with more digits than anybody needs */
@@ -37,6 +38,7 @@ struct request {
 	const struct route *route;
 	const char *variables[REQUEST_VARIABLES];	/* the {x} of the route's path, in order */
 	struct query_pool *pool;
+	size_t page_bytes;			/* of a list: more than one item has no more */
 	const struct vault_key *vault;		/* what secrets are sealed under; NULL: there is none */
 	const struct readiness *readiness;
 	size_t readiness_len;
@@ -50,7 +52,8 @@ struct request {
 		bool ended;		/* nothing is left of it */
 		struct asset_document document;
 		char *components;	/* owned: those that a range of versions stands for */
-		int64_t after;		/* the position or key up to which it was told */
+		int64_t after;		/* the position up to which it was told */
+		struct cursor place;	/* the same of a list of devices */
 		int64_t until_ms;	/* when it is told that there is nothing, as clock_ms counts */
 	} reading;
 	bool openmetrics;	/* whether the Accept header names it */

@@ -88,6 +88,7 @@ struct serve {
 	struct peers *peers;
 	struct tls *tls; /* NULL: plain */
 	int64_t proxies;
+	size_t page_bytes;
 	struct vault_key vault;
 	bool has_vault;
 	const struct readiness *readiness;
@@ -216,6 +217,7 @@ on_target(void *context, const char *target, struct MHD_Connection *connection)
 	exchange->serve = serve;
 	exchange->connection = connection;
 	exchange->request.pool = serve->pool;
+	exchange->request.page_bytes = serve->page_bytes;
 	exchange->request.vault = serve->has_vault ? &serve->vault : NULL;
 	exchange->request.readiness = serve->readiness;
 	exchange->request.readiness_len = serve->readiness_len;
@@ -913,6 +915,7 @@ serve_start(const struct settings *settings, struct tls *tls, const struct readi
 	serve->readiness = readiness;
 	serve->readiness_len = n;
 	serve->proxies = settings->http_proxies;
+	serve->page_bytes = (size_t)settings->page_bytes;
 	serve->guesses = guesses_new(&limits);
 	if (serve->guesses == NULL || parse_address(settings, &address) < 0 ||
 	    judge_listening(settings, serve, &address) < 0 || open_vault(serve, settings) < 0)

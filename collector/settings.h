@@ -60,6 +60,7 @@ struct settings {
 	int64_t http_idle, http_request_time;	/* seconds */
 	int64_t http_read_rate;	/* bytes a second; 0: any */
 	int64_t preview_ms;	/* for one preview of a policy */
+	int64_t page_bytes;
 	int64_t http_proxies;	/* in front of us, whose X-Forwarded-For is believed */
 	int64_t guess_free;	/* failed sign-ins that are answered at once; 0: all */
 	int64_t guess_delay, guess_window;	/* seconds */

@@ -1,0 +1,258 @@
+#include "collector/device_list.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "collector/component_search.h"
+#include "collector/format_device.h"
+#include "collector/page.h"
+#include "collector/routes.h"
+
+#define KEYS 2 /* the device, and up to when the first page saw devices move; then a text */
+#define FILTER_TEXT 1024 /* bytes of what is looked for: what a device says of itself has no more */
+#define QUERY_TEXT 128 /* bytes of q: longer than any serial number */
+#define WHERE_TEXT 2048 /* as a policy's */
+
+#define POSTURES "untrusted silent degraded unknown operational"
+#define LIFECYCLES "pending active retired revoked transferred"
+#define SORTS "enrolled ueid serial model firmware posture posture_since first_seen"
+
+/* The filters that are parameters. */
+static const struct {
+	const char *name;
+	const char *words; /* some of these, with commas between; NULL: any text */
+	size_t most; /* bytes of the text; 0: it is a time */
+} filters_known[] = {
+	{"posture", POSTURES, FILTER_TEXT},
+	{"lifecycle", LIFECYCLES, FILTER_TEXT},
+	{"model", NULL, FILTER_TEXT},
+	{"firmware", NULL, FILTER_TEXT},
+	{"q", NULL, QUERY_TEXT},
+	{"label", NULL, QUERY_TEXT},
+	{"policy", NULL, QUERY_TEXT},
+	{"component", NULL, FILTER_TEXT},
+	{"component_version", NULL, FILTER_TEXT},
+	{"where", NULL, WHERE_TEXT},
+	{"changed_since", NULL, 0},
+	{"as_of", NULL, 0},
+};
+
+static int
+refuse(struct response *response, const char *name, const char *detail)
+{
+	response_problem(response, PROBLEM_BAD_PARAMETER, "%s%s", name, detail);
+	return -1;
+}
+
+/* Whether the text, which has no space, is one of the words. */
+static bool
+is_word(const char *words, const char *text, size_t len)
+{
+	words += strspn(words, " ");
+	for (size_t n; *words != '\0'; words += n + strspn(words + n, " ")) {
+		n = strcspn(words, " ");
+		if (n == len && memcmp(words, text, len) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* The words that are listed with commas between, as an array. NULL: the response says which one is not known, and where it stands. */
+static json_t *
+read_words(struct response *response, const char *name, const char *text, const char *words)
+{
+	json_t *array = json_array();
+
+	words += strspn(words, " ");
+	for (const char *at = text;; at++) {
+		size_t len = strcspn(at, ",");
+
+		if (!is_word(words, at, len)) {
+			response_problem(response, PROBLEM_BAD_PARAMETER,
+					 "%s, from character %zu on: it is some of these, with commas between: %s.",
+					 name, (size_t)(at - text) + 1, words);
+			json_decref(array);
+			return NULL;
+		}
+		json_array_append_new(array, json_stringn(at, len));
+		at += len;
+		if (*at == '\0')
+			return array;
+	}
+}
+
+static int
+read_filter(const struct request *request, struct response *response, size_t i, json_t *filters)
+{
+	const char *name = filters_known[i].name, *text = request_parameter(request, name);
+	json_t *value;
+
+	if (text == NULL)
+		return 0;
+	if (filters_known[i].most == 0 && !is_time(text))
+		return refuse(response, name, " is a time as RFC 3339 writes it.");
+	if (filters_known[i].most > 0 && strlen(text) > filters_known[i].most) {
+		response_problem(response, PROBLEM_BAD_PARAMETER, "%s has at most %zu bytes.", name,
+				 filters_known[i].most);
+		return -1;
+	}
+	value = filters_known[i].words == NULL ? json_string(text)
+					       : read_words(response, name, text, filters_known[i].words);
+	return value == NULL || json_object_set_new(filters, name, value) < 0 ? -1 : 0;
+}
+
+/* A range of versions becomes a list of components, once for all pieces of an export. */
+static int
+read_range(struct request *request, struct response *response, json_t *filters)
+{
+	const char *version = request_parameter(request, "component_version");
+	char **list = &request->reading.components;
+
+	if (version == NULL)
+		return 0;
+	if (request_parameter(request, "component") == NULL)
+		return refuse(response, "component_version", " goes with component.");
+	if (!version_range_is(version))
+		return 0;
+	if (*list == NULL)
+		*list = component_search(request, response, request_parameter(request, "component"), NULL,
+					 "component_version");
+	if (*list == NULL)
+		return -1;
+	json_object_del(filters, "component");
+	json_object_del(filters, "component_version");
+	return json_object_set_new(filters, "components", json_string(*list));
+}
+
+static int
+read_filters(struct request *request, struct response *response, json_t *filters)
+{
+	const char *q = request_parameter(request, "q"), *label = request_parameter(request, "label");
+
+	if (q != NULL && q[0] == '\0')
+		return refuse(response, "q", " is empty.");
+	if (label != NULL && (label[0] == '\0' || label[0] == ':'))
+		return refuse(response, "label", " is a key, or key:value.");
+	for (size_t i = 0; i < sizeof filters_known / sizeof *filters_known; i++)
+		if (read_filter(request, response, i, filters) < 0)
+			return -1;
+	return read_range(request, response, filters);
+}
+
+/* The members that are wanted, in their own order, with spaces between as csv_head takes them. Empty: all of them. */
+static int
+read_fields(const struct request *request, struct response *response, char fields[sizeof CSV_DEVICE])
+{
+	const char *text = request_parameter(request, "fields");
+	json_t *wanted, *name;
+	size_t i, len = 0;
+
+	fields[0] = '\0';
+	if (text == NULL)
+		return 0;
+	wanted = read_words(response, "fields", text, CSV_DEVICE);
+	if (wanted == NULL)
+		return -1;
+	for (const char *at = CSV_DEVICE; *at != '\0'; at += strspn(at, " ")) {
+		size_t n = strcspn(at, " ");
+
+		json_array_foreach(wanted, i, name)
+		{
+			if (json_string_length(name) != n || memcmp(json_string_value(name), at, n) != 0)
+				continue;
+			if (len > 0)
+				fields[len++] = ' ';
+			memcpy(fields + len, at, n);
+			len += n;
+			break;
+		}
+		at += n;
+	}
+	fields[len] = '\0';
+	json_decref(wanted);
+	return 0;
+}
+
+/* What the statement takes before the page's own parameters. */
+struct question {
+	struct call call;
+	bool limited;
+};
+
+static int
+ask(struct request *request, struct response *response, struct page *page, const void *context, PGresult **rows)
+{
+	const struct question *question = context;
+	struct call call = question->call;
+
+	page_bind_text(page, &call, KEYS);
+	return question->limited ? query_limited(request, response, &call, rows)
+				 : query_run(request, response, &call, 1, rows);
+}
+
+static void
+answer_page(struct request *request, struct response *response, const struct question *question)
+{
+	struct page page;
+	PGresult *rows;
+
+	if (page_open(request, response, &page) < 0 || ask(request, response, &page, question, &rows) < 0)
+		return;
+	page_answer(request, response, &page, rows, KEYS, (struct slice){NULL, 0});
+	PQclear(rows);
+}
+
+/* All that match. */
+static void
+answer_whole(struct request *request, struct response *response, const struct question *question, const char *format,
+	     const char *fields)
+{
+	bool csv = strcmp(format, "csv") == 0;
+
+	if (!csv && strcmp(format, "ndjson") != 0)
+		(void)refuse(response, "format", " is json, csv or ndjson.");
+	else if (request_parameter(request, "limit") != NULL || request_parameter(request, "cursor") != NULL)
+		(void)refuse(response, format, " is the whole list: limit and cursor go with json.");
+	else
+		page_export(request, response, ask, question, KEYS,
+			    !csv                ? NULL
+			    : fields[0] != '\0' ? fields
+						: CSV_DEVICE);
+}
+
+static bool
+is_sort(const char *text)
+{
+	text += text[0] == '-';
+	return is_word(SORTS, text, strlen(text));
+}
+
+void
+device_list(struct request *request, struct response *response, json_t *filters)
+{
+	const char *sort = request_parameter(request, "sort"), *format = request_parameter(request, "format");
+	struct question question = {.limited = request_parameter(request, "where") != NULL};
+	char fields[sizeof CSV_DEVICE], members[sizeof CSV_DEVICE + 2] = "{", *text;
+
+	if (sort != NULL && !is_sort(sort)) {
+		(void)refuse(response, "sort", " is one of these, with - before it the other way round: " SORTS ".");
+		return;
+	}
+	if (read_fields(request, response, fields) < 0 || read_filters(request, response, filters) < 0)
+		return;
+	strcat(strcat(members, fields), "}");
+	for (char *at = members; (at = strchr(at, ' ')) != NULL;)
+		*at = ',';
+	text = json_dumps(filters, JSON_COMPACT);
+	question.call = (struct call){request_parameter(request, "as_of") != NULL ? QUERY_DEVICES_THEN : QUERY_DEVICES,
+				      {param_text(text), param_text(sort != NULL ? sort : "enrolled"),
+				       param_text(fields[0] != '\0' ? members : NULL)},
+				      3};
+	if (text == NULL)
+		response_problem(response, PROBLEM_INTERNAL, "%s", "");
+	else if (format != NULL && strcmp(format, "json") != 0)
+		answer_whole(request, response, &question, format, fields);
+	else
+		answer_page(request, response, &question);
+	free(text);
+}

@@ -1,0 +1,303 @@
+-- Lists of devices: in an order, narrowed by filters, a page at a time. What a page costs has a bound, whatever is asked for and however far it is read.
+SET search_path = fleetstate, pg_catalog;
+
+-- Text that contains another, by index.
+CREATE SCHEMA trgm;
+CREATE EXTENSION pg_trgm SCHEMA trgm;
+
+-- In the order of severity.
+CREATE FUNCTION posture_rank(posture text) RETURNS int LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+	SELECT CASE posture WHEN 'untrusted' THEN 1 WHEN 'silent' THEN 2 WHEN 'degraded' THEN 3 WHEN 'unknown' THEN 4 ELSE 5 END
+$$;
+
+-- When the device last moved in a list that is in order of what it says of itself.
+ALTER TABLE device ADD described_at timestamptz;
+CREATE FUNCTION note_described() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	NEW.described_at := now();
+	RETURN NEW;
+END $$;
+CREATE TRIGGER device_described BEFORE UPDATE OF serial, hwmodel, swversion ON device FOR EACH ROW
+	WHEN ((OLD.serial, OLD.hwmodel, OLD.swversion) IS DISTINCT FROM (NEW.serial, NEW.hwmodel, NEW.swversion)) EXECUTE FUNCTION note_described();
+
+-- One index an order. Those of text are in the order of bytes, everywhere the same; they serve the filters too.
+DROP INDEX device_posture, device_model, device_firmware;
+CREATE INDEX device_by_ueid ON device (tenant_id, ueid, device_id);
+CREATE INDEX device_by_serial ON device (tenant_id, (coalesce(serial, '')) COLLATE "C", device_id);
+CREATE INDEX device_by_model ON device (tenant_id, (coalesce(hwmodel, '')) COLLATE "C", device_id);
+CREATE INDEX device_by_firmware ON device (tenant_id, (coalesce(swversion, '')) COLLATE "C", device_id);
+CREATE INDEX device_by_posture ON device (tenant_id, posture_rank(posture), device_id);
+CREATE INDEX device_by_posture_since ON device (tenant_id, posture_since, device_id);
+CREATE INDEX device_by_first_seen ON device (tenant_id, (coalesce(first_seen, 'infinity'::timestamptz)), device_id);
+CREATE INDEX device_described ON device (tenant_id, described_at) WHERE described_at IS NOT NULL;
+CREATE INDEX device_lifecycle ON device (tenant_id, lifecycle, device_id) WHERE lifecycle <> 'active';
+
+-- What is searched, in lower case, a line each; and the labels, each also by its key alone. Apart from the device, whose posture changes more often.
+CREATE TABLE device_words (
+	device_id bigint PRIMARY KEY REFERENCES device ON DELETE CASCADE,
+	tenant_id int NOT NULL,
+	words text NOT NULL,
+	marks text[] NOT NULL
+);
+CREATE INDEX device_words_parts ON device_words USING gin (words trgm.gin_trgm_ops);
+CREATE INDEX device_words_marks ON device_words USING gin (marks);
+CREATE FUNCTION words_of(ueid bytea, serial text, hwmodel text, swname text, swversion text, labels text[]) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+	SELECT lower(concat_ws(E'\n', encode(ueid, 'hex'), serial, hwmodel, swname, swversion, array_to_string(labels, E'\n')))
+$$;
+CREATE FUNCTION marks_of(labels text[]) RETURNS text[] LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+	SELECT labels || ARRAY(SELECT split_part(l, '=', 1) FROM unnest(labels) l)
+$$;
+
+-- What each device was: a row for each change of what a list shows of it, but for where it stands in its reports. Never changed.
+CREATE TABLE device_history (
+	history_id bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
+	valid_from timestamptz NOT NULL DEFAULT now(),
+	device_id bigint NOT NULL REFERENCES device ON DELETE CASCADE,
+	tenant_id int NOT NULL,
+	lifecycle text NOT NULL,
+	posture text NOT NULL,
+	reasons text[] NOT NULL,
+	posture_since timestamptz NOT NULL,
+	first_seen timestamptz,
+	serial text, vendor text, hwmodel text, hwversion text, oemid text, swname text, swversion text, kernel text,
+	support_until date, end_of_life date,
+	unknowns int NOT NULL,
+	labels text[] NOT NULL
+);
+CREATE INDEX device_history_device ON device_history (device_id, valid_from, history_id);
+CREATE INDEX device_history_time ON device_history (tenant_id, valid_from, device_id);
+CREATE INDEX state_history_time ON state_history (tenant_id, valid_from, device_id);
+-- Since when it is kept.
+CREATE TABLE device_history_begin (at timestamptz NOT NULL);
+
+CREATE FUNCTION note_devices() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = fleetstate, pg_catalog, pg_temp AS $$
+BEGIN
+	INSERT INTO device_history (device_id, tenant_id, lifecycle, posture, reasons, posture_since, first_seen, serial, vendor, hwmodel, hwversion, oemid,
+			swname, swversion, kernel, support_until, end_of_life, unknowns, labels)
+		SELECT device_id, tenant_id, lifecycle, posture, reasons, posture_since, first_seen, serial, vendor, hwmodel, hwversion, oemid,
+			swname, swversion, kernel, support_until, end_of_life, unknowns, labels FROM fresh ORDER BY device_id;
+	IF TG_OP = 'INSERT' THEN
+		INSERT INTO device_words SELECT device_id, tenant_id, words_of(ueid, serial, hwmodel, swname, swversion, labels), marks_of(labels) FROM fresh;
+	ELSE
+		UPDATE device_words x SET tenant_id = f.tenant_id, words = words_of(f.ueid, f.serial, f.hwmodel, f.swname, f.swversion, f.labels), marks = marks_of(f.labels)
+			FROM fresh f JOIN stale s USING (device_id) WHERE x.device_id = f.device_id AND (f.tenant_id, f.serial, f.hwmodel, f.swname, f.swversion, f.labels)
+				IS DISTINCT FROM (s.tenant_id, s.serial, s.hwmodel, s.swname, s.swversion, s.labels);
+	END IF;
+	RETURN NULL;
+END $$;
+CREATE TRIGGER device_noted_first AFTER INSERT ON device REFERENCING NEW TABLE AS fresh FOR EACH STATEMENT EXECUTE FUNCTION note_devices();
+CREATE TRIGGER device_noted_again AFTER UPDATE ON device REFERENCING OLD TABLE AS stale NEW TABLE AS fresh FOR EACH STATEMENT EXECUTE FUNCTION note_devices();
+
+INSERT INTO device_history_begin SELECT CASE WHEN EXISTS (SELECT FROM device) THEN now() ELSE '-infinity' END;
+INSERT INTO device_history (device_id, tenant_id, lifecycle, posture, reasons, posture_since, first_seen, serial, vendor, hwmodel, hwversion, oemid,
+		swname, swversion, kernel, support_until, end_of_life, unknowns, labels)
+	SELECT device_id, tenant_id, lifecycle, posture, reasons, posture_since, first_seen, serial, vendor, hwmodel, hwversion, oemid,
+		swname, swversion, kernel, support_until, end_of_life, unknowns, labels FROM device ORDER BY device_id;
+INSERT INTO device_words SELECT device_id, tenant_id, words_of(ueid, serial, hwmodel, swname, swversion, labels), marks_of(labels) FROM device;
+
+DO $$
+DECLARE t text;
+BEGIN
+	FOREACH t IN ARRAY ARRAY['device_words', 'device_history', 'device_history_begin'] LOOP
+		EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', t);
+		EXECUTE format('ALTER TABLE %I FORCE ROW LEVEL SECURITY', t);
+		EXECUTE format('CREATE POLICY owner ON %I TO fleetstate_owner USING (true)', t);
+	END LOOP;
+END $$;
+CREATE POLICY tenant ON device_history FOR SELECT TO fleetstate_api USING (tenant_id = (SELECT tenant_context()));
+GRANT SELECT ON device_history TO fleetstate_api;
+REVOKE ALL ON FUNCTION note_described, note_devices FROM PUBLIC;
+
+-- What a device was then, as a list shows it. Where it stood in its reports is what its state came with.
+CREATE FUNCTION device_was(id bigint, as_of timestamptz) RETURNS text LANGUAGE sql STABLE AS $$
+	SELECT json_build_object('ueid', encode(d.ueid, 'hex'), 'tenant', t.id, 'serial', h.serial, 'vendor', h.vendor, 'hwmodel', h.hwmodel,
+		'hwversion', h.hwversion, 'oemid', h.oemid, 'swname', h.swname, 'swversion', h.swversion, 'kernel', h.kernel,
+		'lifecycle', h.lifecycle, 'posture', h.posture, 'reasons', h.reasons, 'posture_since', rfc3339(h.posture_since),
+		'first_seen', rfc3339(h.first_seen), 'last_seen', rfc3339(s.valid_from), 'epoch', epoch_hex(s.epoch), 'seq', s.seq, 'interval_s', NULL,
+		'support_until', h.support_until, 'end_of_life', h.end_of_life,
+		'state_digest', encode(s.state_digest, 'hex'), 'inventory_digest', encode(s.inventory_digest, 'hex'),
+		'unknowns', h.unknowns, 'labels', h.labels)::text
+	FROM device d JOIN tenant t ON t.tenant_id = d.tenant_id
+		JOIN LATERAL (SELECT * FROM device_history h WHERE h.device_id = d.device_id AND h.tenant_id = d.tenant_id AND h.valid_from <= as_of
+			ORDER BY h.valid_from DESC, h.history_id DESC LIMIT 1) h ON true
+		LEFT JOIN LATERAL (SELECT * FROM state_history s WHERE s.device_id = d.device_id AND s.tenant_id = d.tenant_id AND s.valid_from <= as_of
+			ORDER BY s.valid_from DESC, s.epoch DESC, s.seq DESC LIMIT 1) s ON true
+	WHERE d.device_id = $1
+$$;
+
+-- A filter that is wrong: how, and from which of its characters on.
+CREATE FUNCTION refuse_filter(what text, place int DEFAULT NULL) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+	RAISE EXCEPTION '%', what USING ERRCODE = 'FS4PA', DETAIL = coalesce(place::text, '');
+END $$;
+
+-- The filters as SQL, a row each. passes: the condition, of the device d, its words x and its state s; ids: the devices that pass, by an index of their
+-- own, NULL where there is none; along: the same of the device w by an index that has them in the order of enrolment. wanted: the components that are
+-- asked for, sets: the inventories that have one, unless they are too many.
+CREATE FUNCTION list_filters(tenant int, f jsonb, wanted bigint[], sets bytea[], OUT passes text, OUT ids text, OUT along text) RETURNS SETOF record
+	LANGUAGE sql STABLE AS $$
+	WITH g AS (SELECT format('w.tenant_id = %s', tenant) AS own, ARRAY(SELECT jsonb_array_elements_text(f -> 'posture')) AS postures,
+		ARRAY(SELECT jsonb_array_elements_text(f -> 'lifecycle')) AS lifecycles, lower(f ->> 'q') AS q, (f ->> 'changed_since')::timestamptz AS since)
+	SELECT x.passes, coalesce(x.ids, format('SELECT w.device_id FROM device w WHERE %s AND ', own) || x.along), x.along FROM g, LATERAL (VALUES
+		('q', format('strpos(x.words, %L) > 0', q), CASE WHEN length(q) > 2 THEN format('SELECT w.device_id FROM device_words w WHERE %s AND w.words LIKE %L', own,
+			'%' || regexp_replace(q, '([\\%_])', '\\\1', 'g') || '%') END, NULL),
+		('label', format('has_label(d.labels, %L)', f ->> 'label'), format('SELECT w.device_id FROM device_words w WHERE %s AND w.marks @> %L', own,
+			ARRAY[regexp_replace(f ->> 'label', ':', '=')]), NULL),
+		('components', CASE WHEN sets IS NOT NULL THEN format('s.inventory_digest = ANY (%L)', sets) ELSE format('EXISTS (SELECT FROM inventory i'
+				' JOIN inventory_component ic USING (inventory_id) WHERE i.tenant_id = %s AND i.digest = s.inventory_digest AND ic.component_id = ANY (%L))', tenant, wanted) END,
+			format('SELECT w.device_id FROM device_state w WHERE %s AND w.inventory_digest = ANY (%L)', own, sets), NULL),
+		('changed_since', format('(EXISTS (SELECT FROM device_history h WHERE h.device_id = d.device_id AND h.tenant_id = %1$s AND h.valid_from BETWEEN %2$L AND %3$L)'
+				' OR EXISTS (SELECT FROM state_history h WHERE h.device_id = d.device_id AND h.tenant_id = %1$s AND h.valid_from BETWEEN %2$L AND %3$L))',
+				tenant, since, coalesce((f ->> 'as_of')::timestamptz, 'infinity')),
+			format('SELECT w.device_id FROM device_history w WHERE %1$s AND w.valid_from >= %2$L UNION ALL SELECT w.device_id FROM state_history w WHERE %1$s'
+				' AND w.valid_from >= %2$L', own, since), NULL),
+		('firmware', format('coalesce(d.swversion, '''') = %L', f ->> 'firmware'), NULL, format('coalesce(w.swversion, '''') COLLATE "C" = %L', f ->> 'firmware')),
+		('model', format('coalesce(d.hwmodel, '''') = %L', f ->> 'model'), NULL, format('coalesce(w.hwmodel, '''') COLLATE "C" = %L', f ->> 'model')),
+		('posture', format('d.posture = ANY (%L)', postures), format('SELECT w.device_id FROM device w WHERE %s AND posture_rank(w.posture) = ANY (%L)', own,
+				ARRAY(SELECT posture_rank(p) FROM unnest(postures) p)),
+			CASE WHEN cardinality(postures) = 1 THEN format('posture_rank(w.posture) = %s', posture_rank(postures[1])) END),
+		('lifecycle', format('d.lifecycle = ANY (%L)', lifecycles), NULL,
+			CASE WHEN cardinality(lifecycles) = 1 AND lifecycles[1] <> 'active' THEN format('w.lifecycle = %L AND w.lifecycle <> ''active''', lifecycles[1]) END),
+		('policy', coalesce((SELECT format('EXISTS (SELECT FROM device_verdict v WHERE v.device_id = d.device_id AND (%s))', string_agg(
+			format('substr(v.%s, %s, 1) IN (''1'', ''c'', ''u'', ''h'')', CASE WHEN p.tenant_id IS NULL THEN 'outcomes' ELSE 'own_outcomes' END, p.slot), ' OR '))
+			FROM policy p WHERE p.id = f ->> 'policy' AND p.deleted_at IS NULL AND p.slot IS NOT NULL AND (p.tenant_id IS NULL OR p.tenant_id = tenant)
+			HAVING count(*) > 0), 'false'), NULL, NULL),
+		('where', format('jsonb_path_match(s.state, %L, ''{}'', true)', f ->> 'where'), NULL, NULL)) x (name, passes, ids, along)
+	WHERE f ? x.name OR (x.name = 'components' AND wanted IS NOT NULL)
+$$;
+
+-- Up to `most` of the signed-in tenant's devices that pass all filters, in an order, behind the one that was told last; each with its place. If more may
+-- follow, the last row says where to go on and is no device (shown is false): where the search was ended by what a page may cost, fewer than `most` came
+-- before it, or none. What a device shows is the caller's to read, through its own eyes.
+--
+-- filters: posture, lifecycle (arrays), model, firmware, label, q, policy, component with component_version, or components (ids), where, changed_since,
+-- as_of. order_by: a name below, after '-' the other way round. after_key, after_id: the last one's place; began: since of the first page, which is when
+-- the last one that it could see had moved in the order. What has moved later is not told any more: it was, or would be out of its turn.
+--
+-- It goes along the order first. What it does not find soon it looks up by an index of one of the filters, and puts that in order, if it is no more than
+-- `few`; else it goes on, until `far` devices were looked at or its time is up.
+CREATE FUNCTION device_list(filters jsonb, order_by text, most int, after_key text, after_id bigint, began timestamptz)
+	RETURNS TABLE (device_id bigint, key text, shown boolean, since timestamptz) LANGUAGE plpgsql STABLE SECURITY DEFINER
+	SET search_path = fleetstate, pg_catalog, pg_temp SET enable_sort = on SET enable_bitmapscan = on SET enable_seqscan = off SET enable_hashjoin = off
+	SET enable_mergejoin = off SET jit = off AS $$
+DECLARE
+	few CONSTANT int := 20000;
+	far CONSTANT int := 20000;
+	patience CONSTANT interval := '500 ms';
+	mine int := tenant_context();
+	as_of timestamptz := (filters ->> 'as_of')::timestamptz;
+	start timestamptz := clock_timestamp();
+	falling boolean := order_by LIKE '-%';
+	way text := CASE WHEN falling THEN 'DESC' ELSE 'ASC' END;
+	back text := CASE WHEN falling THEN 'ASC' ELSE 'DESC' END;
+	sign text := CASE WHEN falling THEN '<' ELSE '>' END;
+	expression text; type text; moved text; source text; narrow text; by_index text[]; along text; place text; bad record;
+	wanted bigint[]; sets bytea[]; chosen bigint[]; one text; looked_up boolean := false; chunk int; looked int := 0; told int := 0;
+	ids bigint[]; keys text[]; n int; reached bigint := after_id; reached_key text := after_key;
+BEGIN
+	SELECT x.expression, x.type, x.moved INTO expression, type, moved FROM (VALUES
+		('enrolled', NULL, NULL, NULL),
+		('ueid', 'w.ueid', 'bytea', NULL),
+		('serial', 'coalesce(w.serial, '''') COLLATE "C"', 'text', 'described_at'),
+		('model', 'coalesce(w.hwmodel, '''') COLLATE "C"', 'text', 'described_at'),
+		('firmware', 'coalesce(w.swversion, '''') COLLATE "C"', 'text', 'described_at'),
+		('posture', 'posture_rank(w.posture)', 'int', 'posture_since'),
+		('posture_since', 'w.posture_since', 'timestamptz', 'posture_since'),
+		('first_seen', 'coalesce(w.first_seen, ''infinity''::timestamptz)', 'timestamptz', 'first_seen')) x (name, expression, type, moved)
+		WHERE x.name = ltrim(order_by, '-');
+	IF mine IS NULL OR NOT FOUND THEN
+		RETURN;
+	END IF;
+	since := began;
+	IF began IS NULL AND moved IS NOT NULL THEN
+		EXECUTE format('SELECT max(%I) FROM device WHERE tenant_id = %s', moved, mine) INTO since;
+	END IF;
+	since := greatest(since, 'epoch'::timestamptz + interval '1 us');
+	IF filters ? 'where' THEN
+		SELECT * INTO bad FROM predicate_fault(filters ->> 'where');
+		IF bad.fault IS NOT NULL THEN
+			PERFORM refuse_filter(format('where, from character %s on: %s.', bad.place, bad.fault), bad.place);
+		END IF;
+	END IF;
+	IF as_of < (SELECT b.at FROM device_history_begin b) THEN
+		RAISE EXCEPTION 'What devices were is known from % on.', (SELECT rfc3339(b.at) FROM device_history_begin b) USING ERRCODE = 'FS410';
+	ELSIF as_of IS NOT NULL AND moved IS NOT NULL THEN
+		PERFORM refuse_filter('sort: with as_of it is enrolled or ueid.');
+	ELSIF as_of IS NOT NULL AND filters ? 'policy' THEN
+		PERFORM refuse_filter('policy: what each policy said is not kept, so it does not go with as_of; the reasons of a posture are.');
+	END IF;
+	IF filters ?| '{component,components}' THEN
+		wanted := CASE WHEN filters ? 'components' THEN (filters ->> 'components')::bigint[] ELSE ARRAY(SELECT c.component_id FROM component c
+			WHERE c.tenant_id = mine AND c.name = filters ->> 'component' AND (NOT filters ? 'component_version' OR c.version = filters ->> 'component_version')) END;
+		sets := ARRAY(SELECT i.digest FROM inventory i WHERE i.tenant_id = mine AND i.inventory_id IN
+			(SELECT ic.inventory_id FROM inventory_component ic WHERE ic.component_id = ANY (wanted)) LIMIT 2001);
+		IF cardinality(sets) = 0 THEN
+			RETURN;
+		END IF;
+		sets := CASE WHEN cardinality(sets) <= 2000 THEN sets END;
+	END IF;
+	SELECT coalesce(string_agg(' AND ' || x.passes, ''), ''), coalesce(array_agg(x.ids) FILTER (WHERE x.ids IS NOT NULL AND as_of IS NULL), '{}'),
+			min(' AND ' || x.along) FILTER (WHERE expression IS NULL AND as_of IS NULL)
+		INTO narrow, by_index, along FROM list_filters(mine, filters, wanted, sets) x;
+	IF moved IS NOT NULL AND began IS NOT NULL THEN
+		narrow := narrow || format(' AND coalesce(d.%I, ''-infinity'') <= %L', moved, began);
+	END IF;
+	source := CASE WHEN as_of IS NULL THEN format('c d LEFT JOIN device_state s ON s.device_id = d.device_id AND s.tenant_id = %s'
+			' LEFT JOIN device_words x ON x.device_id = d.device_id', mine)
+		ELSE format('c w JOIN LATERAL (SELECT w.ueid, w.k, h.* FROM device_history h WHERE h.device_id = w.device_id AND h.tenant_id = %1$s AND h.valid_from <= %2$L'
+				' ORDER BY h.valid_from DESC, h.history_id DESC LIMIT 1) d ON true'
+			' LEFT JOIN LATERAL (SELECT h.state, h.inventory_digest FROM state_history h WHERE h.device_id = d.device_id AND h.tenant_id = %1$s'
+				' AND h.valid_from <= %2$L ORDER BY h.valid_from DESC, h.epoch DESC, h.seq DESC LIMIT 1) s ON true,'
+			' LATERAL (SELECT words_of(d.ueid, d.serial, d.hwmodel, d.swname, d.swversion, d.labels) AS words) x', mine, as_of) END;
+
+	chunk := CASE WHEN narrow = '' THEN most + 1 WHEN filters ? 'where' THEN 100 ELSE 5 * (most + 1) END;
+	LOOP
+		place := CASE WHEN reached IS NULL THEN '' WHEN expression IS NULL THEN format(' AND w.device_id %s %s', sign, reached)
+			ELSE format(' AND (%s, w.device_id) %s (%L::%s, %s)', expression, sign, reached_key, type, reached) END;
+		EXECUTE format('WITH c AS MATERIALIZED (SELECT w.*, %1$s AS k FROM %2$s WHERE w.tenant_id = %3$s%4$s ORDER BY %5$sw.device_id %6$s LIMIT %7$s),'
+			' f AS MATERIALIZED (SELECT d.device_id, d.k FROM %8$s WHERE true%9$s ORDER BY d.k %6$s, d.device_id %6$s LIMIT %10$s)'
+			' SELECT (SELECT array_agg(device_id ORDER BY k %6$s, device_id %6$s) FROM f), (SELECT array_agg(k::text ORDER BY k %6$s, device_id %6$s) FROM f),'
+			' (SELECT count(*) FROM c), l.device_id, l.k::text FROM (VALUES (1)) o LEFT JOIN (SELECT device_id, k FROM c ORDER BY k %11$s, device_id %11$s LIMIT 1) l ON true',
+			coalesce(expression, 'NULL::int'),
+			CASE WHEN chosen IS NOT NULL THEN format('unnest(%L::bigint[]) i (id) JOIN device w ON w.device_id = i.id', chosen)
+				-- A few of each inventory, by its index.
+				WHEN expression IS NULL AND as_of IS NULL AND along IS NULL AND cardinality(sets) * chunk <= few THEN format('unnest(%L::bytea[]) i (digest),'
+					' LATERAL (SELECT w.device_id FROM device_state w WHERE w.tenant_id = %s AND w.inventory_digest = i.digest%s ORDER BY w.device_id %s LIMIT %s) s'
+					' JOIN device w ON w.device_id = s.device_id', sets, mine, place, way, chunk)
+				ELSE 'device w' END,
+			mine, CASE WHEN chosen IS NULL THEN coalesce(along, '') ELSE '' END || place,
+			coalesce(expression || ' ' || way || ', ', ''), way, chunk, source, narrow, most - told + 1, back) INTO ids, keys, n, reached, reached_key;
+		FOR i IN 1 .. coalesce(cardinality(ids), 0) LOOP
+			IF told = most THEN
+				shown := false;
+				RETURN NEXT;
+				RETURN;
+			END IF;
+			device_id := ids[i]; key := keys[i]; shown := true; told := told + 1;
+			RETURN NEXT;
+		END LOOP;
+		IF n < chunk THEN
+			RETURN;
+		END IF;
+		looked := looked + n;
+		IF told = most OR looked >= far OR clock_timestamp() > start + patience THEN
+			device_id := reached; key := reached_key; shown := false;
+			RETURN NEXT;
+			RETURN;
+		END IF;
+		chunk := least(chunk * CASE WHEN clock_timestamp() < start + patience / 8 THEN 4 ELSE 1 END, far - looked);
+		CONTINUE WHEN looked_up;
+		looked_up := true;
+		FOREACH one IN ARRAY by_index LOOP
+			EXECUTE format('SELECT array_agg(device_id) FROM (SELECT DISTINCT device_id FROM (SELECT device_id FROM (%s) y LIMIT %s) z) x', one, few + 1) INTO chosen;
+			chosen := coalesce(chosen, '{}');
+			EXIT WHEN cardinality(chosen) <= few;
+			chosen := NULL;
+		END LOOP;
+		IF chosen IS NOT NULL AND NOT filters ? 'where' THEN
+			chunk := few + 1;
+		END IF;
+	END LOOP;
+END $$;
+REVOKE ALL ON FUNCTION device_list, list_filters, refuse_filter FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION device_list TO fleetstate_api;

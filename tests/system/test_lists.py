@@ -1,0 +1,287 @@
+"""Lists of devices: filters, orders, members, and pages while the fleet changes. What a page should have is computed here, from the whole list."""
+
+import csv
+import io
+import json
+import random
+
+import pytest
+
+from test_api import Api, ueid
+
+DEVICES = 400
+POSTURES = ["untrusted", "silent", "degraded", "unknown", "operational"]
+SORTS = ["enrolled", "ueid", "serial", "model", "firmware", "posture", "posture_since", "first_seen"]
+# Every sixth has neither said what it is nor been heard; every seventh is labelled.
+SEED = """
+UPDATE device SET serial = CASE WHEN device_id %% 6 > 0 THEN (ARRAY['Z-', 'a-', 'Ä-', '%%', 'x_'])[1 + device_id %% 5] || device_id * 7919 %% 1201 END,
+	hwmodel = CASE WHEN device_id %% 6 > 0 THEN hwmodel END, swversion = CASE WHEN device_id %% 6 > 0 THEN swversion END,
+	labels = CASE WHEN device_id %% 7 = 0 THEN ARRAY['site=s' || device_id %% 3, 'owner=x'] ELSE '{}' END,
+	posture_since = '2026-01-01T00:00:00Z'::timestamptz + (device_id * 104729 %% 100) * interval '1 hour',
+	first_seen = CASE WHEN device_id %% 6 > 0 THEN '2025-01-01T00:00:00Z'::timestamptz + (device_id * 7919 %% 1000) * interval '1 hour' END,
+	lifecycle = CASE WHEN device_id %% 50 = 1 THEN 'retired' ELSE lifecycle END, described_at = NULL;
+INSERT INTO device_state SELECT device_id, tenant_id, 1, 1, now(), now(), sha256(device_id::text::bytea), sha256('i'),
+	jsonb_build_object('boot', CASE WHEN device_id %% 4 = 0 THEN '{}' ELSE jsonb_build_object('secure', device_id %% 4 = 1) END, 'n', device_id) FROM device
+	WHERE device_id %% 6 > 0;
+"""
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("lists")
+    directory.chmod(0o777)
+    api = Api(directory, DEVICES, told=False)
+    api.db.sql(SEED, {})
+    yield api
+    api.process.terminate()
+    assert api.process.wait(10) == 0
+    api.db.stop()
+
+
+def whole(api, token="acme", query=""):
+    return [json.loads(line) for line in api.ask("/v1/devices?format=ndjson&" + query, token).content.splitlines()]
+
+
+@pytest.fixture(scope="module")
+def listed(api):
+    """As long as nothing changes."""
+    return whole(api)
+
+
+def key(sort):
+    """The place of a device in an order, as openapi.yaml says it, but for that of enrolment, which settles equals."""
+    member = {"model": "hwmodel", "firmware": "swversion"}.get(sort, sort)
+    return {"enrolled": lambda d: 0, "posture": lambda d: POSTURES.index(d["posture"]), "first_seen": lambda d: d["first_seen"] or "~",
+            }.get(sort, lambda d: (d[member] or "").encode())
+
+
+def ordered(devices, sort):
+    by = key(sort.lstrip("-"))
+    return sorted(devices, key=by) if sort[0] != "-" else sorted(reversed(devices), key=by, reverse=True)
+
+
+@pytest.mark.parametrize("sort", [way + name for name in SORTS for way in ("", "-")])
+def test_every_order_is_whole(api, listed, sort):
+    assert api.pages(f"/v1/devices?sort={sort}&limit=97") == ordered(listed, sort)
+
+
+@pytest.fixture(scope="module")
+def numbers(api):
+    """What SEED goes by."""
+    return dict(api.db.sql("SELECT encode(ueid, 'hex'), device_id FROM device"))
+
+
+def contains(d, q):
+    return q in "\n".join(filter(None, [d["ueid"], d["serial"], d["hwmodel"], d["swname"], d["swversion"], *d["labels"]])).lower()
+
+
+FILTERS = [
+    ("posture=degraded", lambda d, i: d["posture"] == "degraded"),
+    ("posture=silent,untrusted", lambda d, i: d["posture"] in ("silent", "untrusted")),
+    ("lifecycle=retired", lambda d, i: d["lifecycle"] == "retired"),
+    ("lifecycle=pending,active", lambda d, i: d["lifecycle"] in ("pending", "active")),
+    ("model=model-2", lambda d, i: d["hwmodel"] == "model-2"),
+    ("model=", lambda d, i: d["hwmodel"] is None),
+    ("model=model-1&firmware=1.3&posture=unknown,operational", lambda d, i: (d["hwmodel"], d["swversion"]) == ("model-1", "1.3") and d["posture"] in ("unknown", "operational")),
+    ("firmware=1.0&lifecycle=active", lambda d, i: (d["swversion"], d["lifecycle"]) == ("1.0", "active")),
+    ("q=Z-1", lambda d, i: contains(d, "z-1")),
+    ("q=7", lambda d, i: contains(d, "7")),
+    ("q=x_", lambda d, i: contains(d, "x_")),
+    ("q=%25", lambda d, i: contains(d, "%")),
+    ("q=S1", lambda d, i: contains(d, "s1")),
+    ("q=owner%3Dx&posture=silent", lambda d, i: "owner=x" in d["labels"] and d["posture"] == "silent"),
+    ("q=abc", lambda d, i: contains(d, "abc")),
+    ("q=%5C", lambda d, i: False),
+    ("label=site", lambda d, i: any(v.startswith("site=") for v in d["labels"])),
+    ("label=site:s2&posture=degraded", lambda d, i: "site=s2" in d["labels"] and d["posture"] == "degraded"),
+    ("label=site:", lambda d, i: False),
+    ("label=sit", lambda d, i: False),
+    ("where=strict%20$.boot.secure%20%3D%3D%20false", lambda d, i: i % 6 > 0 and i % 4 in (2, 3)),
+    ("where=strict%20$.n%20%3E%20390%20%26%26%20$.n%20%3C%20394", lambda d, i: i % 6 > 0 and 390 < i < 394),
+    ("where=strict%20$.n%20%3D%3D%20-1", lambda d, i: False),
+    ("where=strict%20!($.boot.secure%20%3D%3D%20true)&q=model-1&lifecycle=active", lambda d, i: i % 6 > 0 and i % 4 in (2, 3) and d["hwmodel"] == "model-1"
+     and d["lifecycle"] == "active"),
+    ("component=none", lambda d, i: False),
+    ("policy=none", lambda d, i: False),
+    ("changed_since=2099-01-01T00:00:00Z", lambda d, i: False),
+    ("changed_since=2020-01-01T00:00:00%2B02:00&posture=silent", lambda d, i: d["posture"] == "silent"),
+]
+
+
+@pytest.mark.parametrize("query, keep", FILTERS, ids=[q for q, _ in FILTERS])
+def test_filters_in_every_order(api, listed, numbers, query, keep):
+    kept = [d for d in listed if keep(d, numbers[d["ueid"]])]
+    for sort in "enrolled", random.choice(SORTS[1:]), "-" + random.choice(SORTS):
+        expected = ordered(kept, sort)
+        limit = random.choice([max(1, len(kept) // 4), max(1, len(kept)), 1000])
+        assert api.pages(f"/v1/devices?{query}&sort={sort}&limit={limit}") == expected, (sort, limit)
+    assert whole(api, query=f"{query}&sort={sort}") == expected, sort
+
+
+def test_members(api):
+    [first, *_] = api.get("/v1/devices?limit=1")["items"]
+    for names in (["ueid"], ["labels", "posture", "ueid"], list(first)):
+        page = api.get(f"/v1/devices?limit=5&fields={','.join(names)}")["items"]
+        assert all(list(d) == [n for n in first if n in names] for d in page)
+        assert page == [{n: d[n] for n in d if n in names} for d in api.get("/v1/devices?limit=5")["items"]]
+    text = api.ask("/v1/devices?format=csv&fields=posture,ueid&model=model-1").text
+    rows = list(csv.DictReader(io.StringIO(text, newline="")))
+    assert rows == [{"ueid": d["ueid"], "posture": d["posture"]} for d in whole(api) if d["hwmodel"] == "model-1"] and list(rows[0]) == ["ueid", "posture"]
+    assert set(json.loads(api.ask("/v1/devices?format=ndjson&fields=serial").text.splitlines()[0])) == {"serial"}
+
+
+def test_pages_while_the_fleet_changes(api):
+    """No device twice, and none that stayed is missed, whatever moves in the order that is read."""
+    chance = random.Random(7)
+    change = {"posture": "UPDATE device SET posture = %s, posture_since = clock_timestamp() WHERE ueid = decode(%s, 'hex');",
+              "serial": "UPDATE device SET serial = %s WHERE ueid = decode(%s, 'hex');", "model": "UPDATE device SET hwmodel = %s WHERE ueid = decode(%s, 'hex');"}
+    for sort in "posture", "-posture", "posture_since", "serial", "-model":
+        before = whole(api)
+        column = sort.lstrip("-").removesuffix("_since")
+        seen, cursor, moved = [], "", set()
+        while cursor is not None:
+            page = api.get(f"/v1/devices?sort={sort}&limit=90{cursor}")
+            seen += [d["ueid"] for d in page["items"]]
+            cursor = page["next"] and "&cursor=" + page["next"]
+            chosen = [d["ueid"] for d in chance.sample(before, 15)]
+            moved.update(chosen)
+            values = [(chance.choice(POSTURES) if column == "posture" else f"moved-{chance.random()}", u) for u in chosen]
+            api.db.sql(change[column] * len(chosen), sum(values, ()))
+        assert len(seen) == len(set(seen)), sort
+        assert set(seen) >= {d["ueid"] for d in before} - moved, sort
+        # Nor does what was not moved change its order. (An answer has milliseconds, the database more.)
+        stayed = [d["ueid"] for d in ordered(before, sort) if d["ueid"] not in moved]
+        assert [u for u in seen if u not in moved] == stayed or sort == "posture_since", sort
+
+
+def test_what_changed_since(api):
+    [(time,)] = api.db.sql("SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')")
+    a, b, c = (ueid("acme", i) for i in (3, 77, 300))
+    api.db.sql("UPDATE device SET labels = '{new=1}' WHERE ueid = decode(%s, 'hex')", (a,))
+    api.db.sql("UPDATE device SET kernel = '7' WHERE ueid = decode(%s, 'hex')", (b,))
+    api.db.sql("INSERT INTO state_history SELECT device_id, now(), 1, 2, tenant_id, now(), sha256('n'), sha256('i'), '{}' FROM device WHERE ueid = decode(%s, 'hex')", (c,))
+    api.db.sql("UPDATE device_hot SET last_seen = now()")
+    assert [d["ueid"] for d in api.pages(f"/v1/devices?changed_since={time}&limit=1")] == [a, b, c]
+    assert [d["ueid"] for d in api.pages(f"/v1/devices?changed_since={time}&sort=-ueid")] == sorted([a, b, c], reverse=True)
+
+
+def moment(api):
+    return api.db.one("SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')")
+
+
+def test_as_of(api, numbers):
+    """What the list was is what it was told to be then."""
+    then, was = moment(api), whole(api)
+    api.db.sql("UPDATE device SET posture = 'silent', posture_since = now(), serial = 'later-' || device_id, labels = '{then=no}' WHERE device_id %% 5 = 0", ())
+    new = ueid("acme", "as of")
+    api.db.sql("INSERT INTO device (tenant_id, ueid, lifecycle) SELECT tenant_id, decode(%s, 'hex'), 'pending' FROM tenant WHERE id = 'acme'", (new,))
+    api.db.sql("INSERT INTO state_history SELECT device_id, now(), 1, 3, tenant_id, now(), sha256('n'), sha256('then'), '{\"then\": false}' FROM device"
+               " WHERE device_id %% 9 = 0 AND ueid <> decode(%s, 'hex')", (new,))
+    assert whole(api) != was
+    standing = ("last_seen", "epoch", "seq", "interval_s", "state_digest", "inventory_digest")
+
+    def plain(devices):
+        return [{k: v for k, v in d.items() if k not in standing} for d in devices]
+
+    for sort in "enrolled", "-ueid":
+        assert plain(api.pages(f"/v1/devices?as_of={then}&sort={sort}&limit=150")) == plain(ordered(was, sort))
+    assert plain(api.pages(f"/v1/devices?as_of={then}&posture=silent")) == plain([d for d in was if d["posture"] == "silent"])
+    assert plain(api.pages(f"/v1/devices?as_of={then}&q=later")) == [] and api.pages("/v1/devices?q=later") != []
+    assert api.pages(f"/v1/devices?as_of={then}&label=then") == [] and api.pages(f"/v1/devices?as_of={then}&where=strict%20exists($.then)") == []
+    now = api.pages(f"/v1/devices?as_of={moment(api)}&limit=1000")
+    assert plain(now) == plain(whole(api)) and now[-1]["ueid"] == new and now[-1]["state_digest"] is None
+    then = api.pages(f"/v1/devices?as_of={moment(api)}&where=strict%20$.then%20%3D%3D%20false&limit=1000")
+    assert [d["ueid"] for d in then] == [d["ueid"] for d in now if d["ueid"] != new and numbers[d["ueid"]] % 9 == 0]
+    assert len(api.ask(f"/v1/devices?as_of={moment(api)}&format=ndjson&fields=ueid").text.splitlines()) == len(now)
+    api.db.sql("DELETE FROM device WHERE ueid = decode(%s, 'hex')", (new,))
+
+
+def test_no_history_is_no_empty_list(api):
+    api.db.sql("UPDATE device_history_begin SET at = '2026-01-01T00:00:00Z'", ())
+    assert "2026-01-01T00:00:00" in api.problem(410, "gone", "/v1/devices?as_of=2025-12-31T00:00:00Z").json()["detail"]
+    assert api.get("/v1/devices?as_of=2026-01-02T00:00:00Z")["items"] == []
+
+
+def test_policies(api, numbers):
+    slot = api.db.one("SELECT slot FROM policy WHERE id = 'silent'")
+    api.db.sql("UPDATE device_verdict SET outcomes = repeat('0', %s) || (ARRAY['1', 'c', 'u', 'h', 'p', '0', '-'])[1 + device_id %% 7] || '1'", (slot - 1,))
+    for sort in "enrolled", "posture":
+        got = api.pages(f"/v1/devices?policy=silent&limit=150&sort={sort}")
+        assert got == ordered([d for d in whole(api) if numbers[d["ueid"]] % 7 < 4], sort)
+    assert api.pages("/v1/devices?policy=fork&limit=1000") == []
+
+
+@pytest.mark.parametrize("query, words", [
+    ("sort=", "sort is one of these"), ("sort=color", "enrolled ueid serial"), ("sort=--ueid", "sort"), ("sort=ueid,serial", "sort"), ("sort=-", "sort"), ("sort=Ueid", "sort"),
+    ("fields=", "fields, from character 1"), ("fields=ueid,,serial", "fields, from character 6"), ("fields=ueid,colour", "fields, from character 6 on: it is some of these"),
+    ("fields=ueid%20serial", "fields, from character 1"), ("fields=ueid,", "fields, from character 6"), ("fields=*", "labels"),
+    ("posture=", "posture, from character 1"), ("posture=fine", "posture, from character 1"), ("posture=silent,fine", "posture, from character 8"), ("posture=silent,", "posture"),
+    ("lifecycle=active,gone", "lifecycle, from character 8"), ("lifecycle=Active", "lifecycle"), ("q=", "q is empty"), ("q=" + "x" * 129, "q has at most 128"),
+    ("label=", "label"), ("label=:x", "label"), ("model=" + "x" * 1025, "model has at most"), ("component_version=1", "goes with component"),
+    ("changed_since=yesterday", "changed_since is a time"), ("changed_since=", "changed_since"), ("changed_since=2026-02-30T00:00:00Z", "no such time"), ("changed_since=5", "changed_since"),
+    ("as_of=2026-13-01T00:00:00Z", "no such time"), ("as_of=now", "as_of is a time"), ("as_of=2026-06-01T00:00:00", "as_of"),
+    ("as_of=2026-06-01T00:00:00Z&sort=posture", "sort: with as_of"), ("as_of=2026-06-01T00:00:00Z&policy=fork", "policy"),
+    ("where=", "where, from character 1 on"), ("where=$.a%20%3D%3D%201", "must begin with strict"), ("where=strict%20$.a%20%3D%3D", "where, from character 14"),
+    ("where=strict%20$.a", "not a condition"), ("where=strict%20$.a%20%3D%3D%20$x", "variables"), ("where=lax%20$.a%20%3D%3D%201", "strict"),
+    ("where=strict%20exists($.**.**)", "more than one .**"), ("where=strict%20$.a[*]%20%3D%3D%20$.b[*]", "compares two sets"), ("where=strict%20$.a%20%3D%3D%20'x'", "where, from"),
+    ("where=strict%20$.a%20like_regex%20%22" + "x" * 257 + "%22", "like_regex"), ("where=" + "x" * 2049, "where has at most 2048"),
+    ("where=strict%20$.a%20%3D%3D%201;DROP%20TABLE%20device", "where, from character 21"), ("format=xml", "format is json"), ("format=csv&limit=1", "limit and cursor"),
+    ("sort=serial&limit=0", "limit"), ("limit=1001", "limit")])
+def test_a_bad_filter_says_where(api, query, words):
+    detail = api.problem(400, "bad-parameter", "/v1/devices?" + query).json()["detail"]
+    assert words in detail
+
+
+def test_a_bad_path_has_its_position(api):
+    assert api.problem(400, "bad-parameter", "/v1/devices?where=strict%20$.a%20%3D%3D").json()["position"] == 14
+    api.problem(400, "unknown-parameter", "/v1/devices?were=x")
+    api.problem(400, "bad-target", "/v1/devices?posture=silent&posture=degraded")
+
+
+@pytest.mark.parametrize("text", ["'", "\\", "%27%20OR%20true%20--", "%s", "%25s", "%25L", "$1", "@chunk@", "{a,b}", "\"", "''||(select 1)||''", "%C3%84-"])
+def test_text_is_only_text(api, text):
+    for name in "q", "model", "firmware", "component", "policy", "label":
+        page = api.get(f"/v1/devices?{name}={text}&sort=serial")
+        assert page["items"] == [] or (name == "q" and text == "%C3%84-")
+
+
+def test_cursors_go_with_filters_and_sort(api):
+    cursor = api.get("/v1/devices?sort=serial&posture=silent&limit=1")["next"]
+    assert api.ask(f"/v1/devices?sort=serial&posture=silent&cursor={cursor}").status_code == 200
+    for other in "sort=-serial&posture=silent", "sort=model&posture=silent", "posture=silent", "sort=serial", "sort=serial&posture=silent&q=s", "sort=serial&posture=silent&where=strict%20$.n%3D%3D1":
+        api.problem(400, "bad-cursor", f"/v1/devices?{other}&cursor={cursor}")
+    api.problem(400, "bad-cursor", f"/v1/devices?sort=serial&posture=silent&cursor={cursor}", "globex")
+    for wrong in cursor[:-1], cursor + "A", cursor[:40], cursor[:9] + ("B" if cursor[9] != "B" else "C") + cursor[10:], "A" * 1425, "A" * 1426, "A" * 3000:
+        api.problem(400, "bad-cursor", f"/v1/devices?sort=serial&posture=silent&cursor={wrong}")
+
+
+def test_an_answer_of_an_order_is_not_sent_to_who_has_it(api):
+    for sort in SORTS:
+        tag = api.ask(f"/v1/devices?sort={sort}").headers["ETag"]
+        again = api.session.get(f"http://127.0.0.1:{api.port}/v1/devices?sort={sort}", headers={"Authorization": "Bearer " + api.tokens["acme"], "If-None-Match": tag})
+        assert again.status_code == 304, sort
+
+
+def test_other_tenants_are_in_no_order(api):
+    mine, theirs = {d["ueid"] for d in whole(api)}, {d["ueid"] for d in whole(api, "globex")}
+    assert mine and theirs and not mine & theirs
+    for query in *(f"sort={s}" for s in SORTS), "q=7", "label=site", "posture=silent", "changed_since=2020-01-01T00:00:00Z", "where=strict%20$.n%20%3E%200", "as_of=2099-01-01T00:00:00Z":
+        assert {d["ueid"] for d in api.pages(f"/v1/devices?{query}&limit=1000")} <= mine, query
+
+
+def test_a_page_has_so_many_bytes(api):
+    """Also of a list whose items are large; a single item is told however large it is."""
+    api.db.sql("UPDATE device SET kernel = repeat('k', 1000) WHERE tenant_id = (SELECT tenant_id FROM tenant WHERE id = 'globex')", ())
+    api.process.terminate()
+    assert api.process.wait(10) == 0
+    api.settings = ["page_bytes", "65536"]
+    api.start()
+    for query in "", "sort=-serial&", "posture=silent,degraded&sort=posture&":
+        cursor, sizes, devices = "", [], []
+        while cursor is not None:
+            answer = api.ask(f"/v1/devices?{query}limit=1000{cursor}", "globex")
+            sizes.append(len(answer.content))
+            devices += [d["ueid"] for d in answer.json()["items"]]
+            cursor = answer.json()["next"] and "&cursor=" + answer.json()["next"]
+        assert max(sizes) < 65536 + 2048 and min(sizes[:-1]) > 60000 and len(sizes) > 2
+        assert len(devices) == len(set(devices)) and set(devices) == {d["ueid"] for d in whole(api, "globex") if "posture" not in query or d["posture"] in ("silent", "degraded")}
