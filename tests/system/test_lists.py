@@ -274,7 +274,7 @@ def test_a_page_has_so_many_bytes(api):
     api.db.sql("UPDATE device SET kernel = repeat('k', 1000) WHERE tenant_id = (SELECT tenant_id FROM tenant WHERE id = 'globex')", ())
     api.process.terminate()
     assert api.process.wait(10) == 0
-    api.settings = ["page_bytes", "65536"]
+    api.settings = ["--page-bytes=65536"]
     api.start()
     for query in "", "sort=-serial&", "posture=silent,degraded&sort=posture&":
         cursor, sizes, devices = "", [], []

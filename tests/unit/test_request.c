@@ -180,7 +180,7 @@ text_slice(const char *text)
 static void
 cursors(void **state)
 {
-	const struct cursor in = {7, {INT64_MAX, -1, INT64_MIN}};
+	struct cursor in = {7, {INT64_MAX, -1, INT64_MIN}, ""};
 	struct slice secret = text_slice("secret"), list = text_slice("list");
 	char text[CURSOR_SIZE];
 	struct cursor out;
@@ -190,6 +190,7 @@ cursors(void **state)
 	assert_true(cursor_parse(text, secret, list, &out));
 	assert_memory_equal(&in.keys, &out.keys, sizeof in.keys);
 	assert_int_equal(out.tenant_id, 7);
+	assert_string_equal(out.text, "");
 	assert_false(cursor_parse(text, text_slice("Secret"), list, &out));
 	assert_false(cursor_parse(text, secret, text_slice("list2"), &out));
 	assert_false(cursor_parse(text, secret, text_slice(""), &out));
@@ -203,6 +204,19 @@ cursors(void **state)
 		text[i] = kept;
 	}
 	assert_true(cursor_parse(text, secret, list, &out));
+	/* What belongs to the text does not pass for the list's name, however it is cut. */
+	strcpy(in.text, "text");
+	cursor_print(&in, secret, list, text);
+	assert_true(cursor_parse(text, secret, list, &out));
+	assert_string_equal(out.text, "text");
+	assert_false(cursor_parse(text, secret, text_slice("textlist"), &out));
+	memset(in.text, 'x', CURSOR_TEXT);
+	cursor_print(&in, secret, list, text);
+	assert_int_equal(strlen(text), CURSOR_SIZE - 1);
+	assert_true(cursor_parse(text, secret, list, &out));
+	assert_string_equal(out.text, in.text);
+	text[CURSOR_SIZE - 2] = '\0';
+	assert_false(cursor_parse(text, secret, list, &out));
 }
 
 int
