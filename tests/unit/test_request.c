@@ -57,7 +57,7 @@ refuses(void **state)
 		{"/1/2/3/4/5/6/7/8", PROBLEM_NONE},
 		{"/1/2/3/4/5/6/7/8/9", PROBLEM_NOT_FOUND},
 		{"/?a=&b=&c=&d=&e=&f=&g=&h=&i=&j=&k=&l=&m=&n=&o=&p=", PROBLEM_NONE},
-		{"/?a=&b=&c=&d=&e=&f=&g=&h=&i=&j=&k=&l=&m=&n=&o=&p=&q=", PROBLEM_BAD_TARGET},
+		{"/?a=&b=&c=&d=&e=&f=&g=&h=&i=&j=&k=&l=&m=&n=&o=&p=&q=&r=&s=&t=&u=&v=&w=&x=&y=", PROBLEM_BAD_TARGET},
 	};
 	char longest[REQUEST_TARGET + 2];
 	struct request r;
@@ -212,10 +212,10 @@ cursors(void **state)
 	assert_false(cursor_parse(text, secret, text_slice("textlist"), &out));
 	memset(in.text, 'x', CURSOR_TEXT);
 	cursor_print(&in, secret, list, text);
-	assert_int_equal(strlen(text), CURSOR_SIZE - 1);
+	assert_true(strlen(text) < CURSOR_SIZE);
 	assert_true(cursor_parse(text, secret, list, &out));
 	assert_string_equal(out.text, in.text);
-	text[CURSOR_SIZE - 2] = '\0';
+	text[strlen(text) - 1] = '\0';
 	assert_false(cursor_parse(text, secret, list, &out));
 }
 
