@@ -228,6 +228,7 @@ COLLECTOR := \
 	collector/client_certificate.c \
 	collector/identity.c \
 	collector/journal.c \
+	collector/repeat.c \
 	collector/query.c \
 	collector/query_sql.c \
 	collector/cursor.c \

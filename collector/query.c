@@ -12,6 +12,7 @@
 
 #include "collector/clock.h"
 #include "collector/counters.h"
+#include "collector/repeat.h"
 #include "collector/routes.h"
 #include "schema/log.h"
 
@@ -24,6 +25,11 @@
 	"SET statement_timeout = '" STATEMENT_TIMEOUT "'; SET default_transaction_read_only = on; "                    \
 	"SET plan_cache_mode = force_generic_plan; SET enable_sort = off; SET enable_bitmapscan = off; "               \
 	"SET max_parallel_workers_per_gather = 0"
+
+/* What the database knows a request by that may be repeated. */
+struct repeat_keys {
+	uint8_t key[DIGEST_SIZE], request[DIGEST_SIZE];
+};
 
 struct connection {
 	struct database *db;
@@ -371,33 +377,140 @@ as_change(const struct request *request)
 			     4};
 }
 
-/* Nothing is written before the caller's role is known, nothing without an entry in the audit log, and nothing stays if a call fails. The entry comes
-   last: from it to the commit nobody else writes one. */
+static struct call
+as_repeat(const struct request *request, enum query query, const struct repeat_keys *keys)
+{
+	return (struct call){query,
+			     {param_bytes(request->token, sizeof request->token), param_bytes(keys->key, DIGEST_SIZE),
+			      param_bytes(keys->request, DIGEST_SIZE)},
+			     3};
+}
+
+static struct repeat_keys
+repeat_keys(const struct request *request)
+{
+	struct repeat_keys keys;
+
+	repeat_key_hash(request->idempotency_key, keys.key);
+	repeat_digest(request, keys.request);
+	return keys;
+}
+
+static bool
+is_word(struct slice text, const char *word)
+{
+	return text.len == strlen(word) && memcmp(text.at, word, text.len) == 0;
+}
+
+/* Whether a request with a key is to be done. -1: the response is the answer that was given before, or why there is none. */
+static int
+check_claim(const struct request *request, struct response *response, const PGresult *res)
+{
+	struct slice state = query_bytes(res, 0, 0);
+
+	if (is_word(state, "new"))
+		return 0;
+	if (is_word(state, "busy"))
+		response_problem(response, PROBLEM_KEY_IN_USE, "%s", "");
+	else if (is_word(state, "other"))
+		response_problem(response, PROBLEM_KEY_REUSED, "%s", "");
+	else if (repeat_open(request, query_bytes(res, 0, 1), response) < 0)
+		response_problem(response, PROBLEM_INTERNAL, "%s", "");
+	return -1;
+}
+
+/* Nothing is written before the caller's role is known, nor twice what may be repeated. */
+static int
+begin_write(PGconn *conn, struct request *request, struct response *response)
+{
+	struct call begin[3] = {{.query = QUERY_BEGIN}, as_caller(request, QUERY_SIGN_IN)};
+	PGresult *got[3] = {NULL};
+	struct repeat_keys keys;
+	size_t n = 2;
+	int outcome;
+
+	if (request->idempotency_key != NULL) {
+		keys = repeat_keys(request);
+		begin[n++] = as_repeat(request, QUERY_REPEAT_CLAIM, &keys);
+	}
+	outcome = converse(conn, request, response, begin, n, got);
+	if (outcome == 0 &&
+	    (check_sign_in(request, response, got[1]) < 0 || (n == 3 && check_claim(request, response, got[2]) < 0)))
+		outcome = 1;
+	clear_all(got, n);
+	return outcome;
+}
+
+static int
+roll_back(PGconn *conn, struct request *request, struct response *response)
+{
+	const struct call rollback = {.query = QUERY_ROLLBACK};
+	PGresult *end = NULL;
+	int outcome = converse(conn, request, response, &rollback, 1, &end);
+
+	PQclear(end);
+	return outcome < 0 ? -1 : 1;
+}
+
+/* Nothing stays if a call fails. */
 static int
 write_as(PGconn *conn, struct request *request, struct response *response, const struct call *calls, size_t n,
 	 PGresult **results)
 {
-	const struct call rollback = {.query = QUERY_ROLLBACK}, commit = {.query = QUERY_COMMIT};
-	struct call begin[2] = {{.query = QUERY_BEGIN}, as_caller(request, QUERY_SIGN_IN)}, all[QUERY_CALLS + 2];
-	PGresult *got[2] = {NULL}, *end = NULL, *done[QUERY_CALLS + 2] = {NULL};
-	int outcome = converse(conn, request, response, begin, 2, got);
+	int outcome = request->writing == NULL ? begin_write(conn, request, response) : 0;
 
-	if (outcome == 0 && check_sign_in(request, response, got[1]) < 0)
-		outcome = 1;
-	clear_all(got, 2);
-	if (outcome == 0) {
-		memcpy(all, calls, n * sizeof *calls);
-		all[n] = as_change(request);
-		all[n + 1] = commit;
-		outcome = converse(conn, request, response, all, n + 2, done);
-		PQclear(done[n]);
-		PQclear(done[n + 1]);
-		memcpy(results, done, n * sizeof *results);
+	if (outcome == 0)
+		outcome = converse(conn, request, response, calls, n, results);
+	return outcome == 1 ? roll_back(conn, request, response) : outcome;
+}
+
+/* The entry in the audit log comes last: from it to the commit nobody else writes one. */
+static int
+end_write(PGconn *conn, struct request *request, struct response *response)
+{
+	struct call end[3];
+	PGresult *results[3] = {NULL};
+	struct repeat_keys keys;
+	uint8_t *sealed = NULL;
+	size_t n = 0, len;
+	int outcome = response->failed ? 1 : 0;
+
+	if (outcome == 0 && request->idempotency_key != NULL) {
+		keys = repeat_keys(request);
+		end[n] = as_repeat(request, QUERY_REPEAT_KEEP, &keys);
+		outcome = repeat_close(request, response, &sealed, &len) < 0 ? 1 : 0;
+		response->failed = outcome != 0;
+		end[n].params[end[n].n++] = param_bytes(sealed, len);
+		n++;
 	}
-	if (outcome == 1 && converse(conn, request, response, &rollback, 1, &end) < 0)
-		outcome = -1;
-	PQclear(end);
-	return outcome;
+	if (outcome == 0) {
+		end[n++] = as_change(request);
+		end[n++] = (struct call){.query = QUERY_COMMIT};
+		outcome = converse(conn, request, response, end, n, results);
+		clear_all(results, n);
+	}
+	free(sealed);
+	return outcome == 1 ? roll_back(conn, request, response) : outcome;
+}
+
+/* A transaction does not go on on another connection. */
+static PGconn *
+connect_for(const struct request *request, struct connection *c)
+{
+	unsigned at = c->set_up;
+	PGconn *conn = connect_api(c);
+
+	return request->writing != NULL && c->set_up != at ? NULL : conn;
+}
+
+static void
+lose(struct request *request, struct response *response, struct connection *c, PGconn *conn)
+{
+	if (conn != NULL)
+		log_error("query: route=%s connection lost: %s", request->route->path, PQerrorMessage(conn));
+	database_drop(c->db);
+	response_problem(response, PROBLEM_UNAVAILABLE, "%s", "");
+	response_header(response, "Retry-After", "2");
 }
 
 typedef int conversation(PGconn *, struct request *, struct response *, const struct call *, size_t, PGresult **);
@@ -406,8 +519,8 @@ static int
 run(conversation *talk, struct request *request, struct response *response, const struct call *calls, size_t n,
     PGresult **results)
 {
-	struct connection *c = take(request->pool);
-	PGconn *conn = connect_api(c);
+	struct connection *c = request->writing != NULL ? request->writing : take(request->pool);
+	PGconn *conn = connect_for(request, c);
 	int outcome = -1;
 
 	assert(n <= QUERY_CALLS);
@@ -415,18 +528,31 @@ run(conversation *talk, struct request *request, struct response *response, cons
 		results[i] = NULL;
 	if (conn != NULL)
 		outcome = talk(conn, request, response, calls, n, results);
-	if (outcome < 0) {
-		if (conn != NULL)
-			log_error("query: route=%s connection lost: %s", request->route->path, PQerrorMessage(conn));
-		database_drop(c->db);
-		response_problem(response, PROBLEM_UNAVAILABLE, "%s", "");
-		response_header(response, "Retry-After", "2");
-	}
-	give_back(request->pool, c);
+	if (outcome < 0)
+		lose(request, response, c, conn);
+	/* What writes keeps its connection until query_end. */
+	request->writing = outcome == 0 && talk == write_as ? c : NULL;
+	if (request->writing == NULL)
+		give_back(request->pool, c);
 	if (outcome == 0)
 		return 0;
 	clear_all(results, n);
 	return -1;
+}
+
+void
+query_end(struct request *request, struct response *response)
+{
+	struct connection *c = request->writing;
+	PGconn *conn;
+
+	if (c == NULL)
+		return;
+	conn = connect_for(request, c);
+	if (conn == NULL || end_write(conn, request, response) < 0)
+		lose(request, response, c, conn);
+	request->writing = NULL;
+	give_back(request->pool, c);
 }
 
 int

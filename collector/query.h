@@ -1,6 +1,6 @@
 /*
  * How the HTTP interface runs its SQL: sign-in and query in one transaction, so that no statement ever runs without the caller's tenant. What reads
- * goes in one round trip and can't write; what writes runs only after the role is known.
+ * goes in one round trip and can't write; what writes runs only after the role is known, in one transaction of all the request's calls.
  */
 #ifndef FLEETSTATE_COLLECTOR_QUERY_H
 #define FLEETSTATE_COLLECTOR_QUERY_H
@@ -29,6 +29,9 @@ void query_pool_free(struct query_pool *);
 /* Signs the request in and runs the calls in order; results[i] (binary) is the caller's to PQclear. On -1 there are no results and the response
    is the problem: token, tenant, role, database. */
 int query_run(struct request *, struct response *, const struct call *, size_t n, PGresult **results) WARN_UNUSED;
+/* What a route that writes did is committed once its answer is whole, with an entry in the audit log, and with the answer if the request may be repeated.
+   If that fails nothing was done, and the response is the problem. */
+void query_end(struct request *, struct response *);
 /* As query_run, for what looks into many states, as a preview does: within its limit of time, and only so many at once; refuses the rest. */
 int query_limited(struct request *, struct response *, const struct call *, PGresult **result) WARN_UNUSED;
 int query_refuse_preview(struct response *, const char *detail); /* -1 */

@@ -39,12 +39,13 @@ struct request {
 	const char *variables[REQUEST_VARIABLES];	/* the {x} of the route's path, in order */
 	struct query_pool *pool;
 	size_t page_bytes;			/* of a list: more than one item has no more */
+	struct connection *writing;		/* whose transaction is this request's; NULL: none yet */
 	const struct vault_key *vault;		/* what secrets are sealed under; NULL: there is none */
 	const struct readiness *readiness;
 	size_t readiness_len;
 	struct body body;
 	/* Headers; NULL: no such one. They live as long as the connection's request. */
-	const char *last_event_id, *accept_encoding, *if_match, *if_none_match;
+	const char *last_event_id, *accept_encoding, *if_match, *if_none_match, *idempotency_key;
 	/* Where a reader of events or of a whole list stands, from one call of its route's function to the next. */
 	struct {
 		bool begun;

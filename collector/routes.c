@@ -6,6 +6,7 @@
 
 #include "collector/negotiate.h"
 #include "collector/query.h"
+#include "collector/repeat.h"
 
 static const struct route routes[] = {
 #define ROUTE(method, path, least, scope, answer, parameters, how)                                                     \
@@ -240,6 +241,9 @@ routes_begin(const struct arrival *arrival, struct request *request, struct resp
 	request->if_match = arrival->if_match;
 	request->if_none_match = arrival->if_none_match;
 	request->last_event_id = arrival->last_event_id;
+	request->idempotency_key = strcmp(request->route->method, "POST") == 0 ? arrival->idempotency_key : NULL;
+	if (request->idempotency_key != NULL && !repeat_key_ok(request->idempotency_key))
+		return refuse(response, PROBLEM_BAD_PARAMETER, "Idempotency-Key is 1 to 255 visible characters.");
 	request->openmetrics =
 		arrival->accept != NULL && strstr(arrival->accept, "application/openmetrics-text") != NULL;
 	unknown = unknown_parameter(request);
@@ -275,6 +279,7 @@ routes_finish(struct request *request, struct response *response)
 		request->tenant = json_string_value(json_object_get(request->body.json, "tenant"));
 	if (may_begin(request, response) && good)
 		request->route->answer(request, response);
+	query_end(request, response);
 	if (strcmp(request->route->method, "GET") == 0)
 		negotiate(response, request->accept_encoding, request->if_none_match);
 	if (response->failed)

@@ -682,6 +682,7 @@ begin(struct exchange *exchange, const char *method, bool has_body)
 	arrival.host = find_header(exchange->connection, MHD_HTTP_HEADER_HOST);
 	arrival.if_match = find_header(exchange->connection, MHD_HTTP_HEADER_IF_MATCH);
 	arrival.if_none_match = find_header(exchange->connection, MHD_HTTP_HEADER_IF_NONE_MATCH);
+	arrival.idempotency_key = find_header(exchange->connection, "Idempotency-Key");
 	find_source(exchange);
 	exchange->request.source = exchange->source;
 	request_note(exchange->target, exchange->request.noted);
