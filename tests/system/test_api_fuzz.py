@@ -141,7 +141,7 @@ class Target:
 
     def others(self):
         """All that is the other tenant's, but for what its own use changes."""
-        return [self.api.db.sql(f"SELECT md5(string_agg(x::text, '' ORDER BY x::text)) FROM {table} x JOIN tenant t ON t.tenant_id = x.tenant_id WHERE t.id = 'globex'")
+        return [self.api.db.sql(f"SELECT md5(string_agg(row, '' ORDER BY row)) FROM (SELECT (to_jsonb(x) - 'last_used_at')::text AS row FROM {table} x JOIN tenant t ON t.tenant_id = x.tenant_id WHERE t.id = 'globex') y")
                 for table in ("device", "device_state", "policy", "alert", "alert_note", "maintenance", "sink", "challenge", "event", "component", "repeatable", "api_token")
                 if self.api.db.one(f"SELECT to_regclass('fleetstate.{table}')")]
 
