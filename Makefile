@@ -226,6 +226,8 @@ COLLECTOR := \
 	collector/guess.c \
 	collector/quota.c \
 	collector/client_certificate.c \
+	collector/jwt.c \
+	collector/jwks.c \
 	collector/identity.c \
 	collector/journal.c \
 	collector/repeat.c \
@@ -362,7 +364,7 @@ FUZZERS      := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 $(FUZZ_OUT)/%.o: %.c
 	@mkdir -p $(@D)
 	$(FUZZ_CC) $(CPPFLAGS) $(FUZZ_FLAGS) -fsanitize=fuzzer-no-link,address,undefined -MMD -MP -c -o $@ $<
-FUZZ_PARSERS := $(EMITTER) $(SCHEMA) $(addprefix collector/,request.c body.c response.c auth.c cursor.c negotiate.c version_range.c crl.c)
+FUZZ_PARSERS := $(EMITTER) $(SCHEMA) $(addprefix collector/,request.c body.c response.c auth.c cursor.c negotiate.c version_range.c crl.c jwt.c client_certificate.c)
 $(FUZZ_OUT)/libparsers.a: $(patsubst %.c,$(FUZZ_OUT)/%.o,$(FUZZ_PARSERS))
 	@rm -f $@
 	ar rcs $@ $^

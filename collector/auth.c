@@ -2,6 +2,7 @@
 
 #include <openssl/crypto.h>
 #include <openssl/rand.h>
+#include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
@@ -9,16 +10,23 @@
 
 static const char alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
+static const char *const roles[] = {[ROLE_NONE] = "none",
+				    [ROLE_VIEWER] = "viewer",
+				    [ROLE_ANALYST] = "analyst",
+				    [ROLE_ADMIN] = "admin",
+				    [ROLE_OPERATOR] = "operator"};
+
+const char *
+role_name(enum role role)
+{
+	return roles[role];
+}
+
 bool
 role_parse(const char *name, enum role *role)
 {
-	static const char *const names[] = {[ROLE_VIEWER] = "viewer",
-					    [ROLE_ANALYST] = "analyst",
-					    [ROLE_ADMIN] = "admin",
-					    [ROLE_OPERATOR] = "operator"};
-
 	for (enum role r = ROLE_VIEWER; r <= ROLE_OPERATOR; r++)
-		if (strcmp(names[r], name) == 0) {
+		if (strcmp(roles[r], name) == 0) {
 			*role = r;
 			return true;
 		}
@@ -52,6 +60,17 @@ scopes_parse(const char *names, size_t len)
 		bits |= SCOPE_BIT(scope_parse(names + at, n));
 	}
 	return bits & ~SCOPE_BIT(SCOPE_ANY);
+}
+
+void
+scopes_print(uint32_t bits, char *out, size_t size)
+{
+	size_t len = 0;
+
+	out[0] = '\0';
+	for (size_t i = SCOPE_ANY + 1; i < sizeof scopes / sizeof *scopes; i++)
+		if ((bits & SCOPE_BIT(i)) != 0 && len < size)
+			len += (size_t)snprintf(out + len, size - len, "%s%s", len == 0 ? "" : " ", scopes[i]);
 }
 
 void

@@ -37,7 +37,11 @@ enum scope scope_parse(const char *name, size_t len) WARN_UNUSED;
 /* Of names with spaces between, their bits. What is no name gives none. */
 uint32_t scopes_parse(const char *names, size_t len) WARN_UNUSED;
 
+/* The other way round, as much as fits. */
+void scopes_print(uint32_t bits, char *out, size_t size);
+
 bool role_parse(const char *name, enum role *) WARN_UNUSED;
+const char *role_name(enum role);	/* static */
 
 /* From the value of an Authorization header, which may be NULL: the token's hash, or false if it has not the form of one of ours. */
 bool token_parse(const char *authorization, uint8_t hash[DIGEST_SIZE]) WARN_UNUSED;

@@ -283,7 +283,12 @@ take_body(char *at, size_t one, size_t len, void *context)
 	memcpy(call->kept + call->kept_len, at, part);
 	call->kept_len += part;
 	call->kept[call->kept_len] = '\0';
-	return count(call, one * len);
+	if (count(call, one * len) == 0)
+		return 0;
+	if (call->whole != NULL)
+		memcpy(call->whole + call->whole_len, at, one * len);
+	call->whole_len += one * len;
+	return one * len;
 }
 
 static int

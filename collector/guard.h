@@ -1,5 +1,5 @@
 /*
- * The one way out: libcurl behind bounds. Where a sink points is a tenant's wish, and what is there a stranger's: https only, no redirect, no proxy, no
+ * The one way out: libcurl behind bounds, for sinks and for an identity provider's keys. Where a sink points is a tenant's wish, and what is there a stranger's: https only, no redirect, no proxy, no
  * address of our own networks, answers that end in time and stay small. The address is judged when it is connected to, so that a name that resolves
  * anew gains nothing. The one user of libcurl.
  */
@@ -38,6 +38,8 @@ struct guard_call {
 	int64_t retry_after_s;		/* 0: not said */
 	char kept[GUARD_KEPT + 1];	/* the body's beginning, ended by a zero */
 	size_t kept_len, answer_len;
+	char *whole;			/* the caller's, GUARD_ANSWER_MAX bytes, if it wants all of the body; set after guard_open */
+	size_t whole_len;
 	bool too_large;
 	char why[GUARD_WHY_SIZE];	/* what failed; empty: nothing did */
 	char error[CURL_ERROR_SIZE];	/* curl's own words */

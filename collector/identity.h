@@ -1,5 +1,7 @@
 /*
- * Who calls, and how much he may ask: what is found out about a request before its route's function runs.
+ * Who calls, and how much he may ask: what is found out about a request before its route's function runs. Tokens and sessions the database knows by their
+ * hash. A client certificate, or somebody for whom an identity provider vouches, it knows by a handle, which the ingest role is given for what was verified
+ * here: so whoever has the API's role alone can stand for none of them.
  */
 #ifndef FLEETSTATE_COLLECTOR_IDENTITY_H
 #define FLEETSTATE_COLLECTOR_IDENTITY_H

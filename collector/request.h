@@ -58,8 +58,10 @@ struct request {
 		int64_t until_ms;	/* when it is told that there is nothing, as clock_ms counts */
 	} reading;
 	bool openmetrics;	/* whether the Accept header names it */
-	uint8_t token[DIGEST_SIZE];	/* the hash of what the caller showed; meaningful where the route needs a role */
+	uint8_t token[DIGEST_SIZE];	/* the hash of what the caller showed, and once it is settled who that is, what the database knows him by */
 	bool by_session;	/* it was a browser's session */
+	bool by_certificate;	/* it was the connection's certificate, and nothing else */
+	const char *jwt;	/* it looks like a JSON Web Token, and this is it; else NULL. Lives as the headers do */
 	char noted[NOTED_SIZE];	/* the target, for the audit log */
 	const char *source;	/* where it comes from */
 	/* What the client of a TLS connection has shown and holds the key of: DER of a certificate that was good by http_client_ca and http_client_crl

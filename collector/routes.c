@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "collector/jwt.h"
 #include "collector/negotiate.h"
 #include "collector/query.h"
 #include "collector/repeat.h"
@@ -177,12 +178,18 @@ note_needs(struct request *request)
 			request->needs |= SCOPE_BIT(telling[i].scope);
 }
 
-/* A browser has the cookie sent whoever's page makes the request, so what changes something has to show more. */
+/* A browser has the cookie sent whoever's page makes the request, so what changes something has to show more. Of a certificate the same is true; but most of
+   those who have one are no browsers, which all name the page's origin. */
 static bool
 is_forged(const struct arrival *arrival, const struct request *request)
 {
-	return request->by_session && !is_method(request->route, "GET") &&
-	       !(origin_is(arrival->origin, arrival->host) && session_csrf_fits(arrival->session, arrival->csrf));
+	bool own = origin_is(arrival->origin, arrival->host);
+
+	if (is_method(request->route, "GET"))
+		return false;
+	if (request->by_certificate)
+		return arrival->origin != NULL && !own;
+	return request->by_session && !(own && session_csrf_fits(arrival->session, arrival->csrf));
 }
 
 /* Printable, whatever it is. What is none of ours may be somebody's password. */
@@ -201,16 +208,40 @@ note_hint(const char *shown, char hint[HINT_SIZE])
 	hint[len] = '\0';
 }
 
-/* Keeps what the caller shows. What can't be good is refused later, like what is not known: see routes_finish. */
+/* Of what is long, or no secret, the beginning says nothing: that of its hash does. */
+static void
+note_digest(const char *prefix, struct slice shown, struct request *request)
+{
+	char text[4 * DIGEST_SIZE / 3 + 2];
+
+	sha256(shown, request->token);
+	base64url_encode(request->token, sizeof request->token, text);
+	snprintf(request->hint, sizeof request->hint, "%s%.6s", prefix, text);
+}
+
+/* Keeps what the caller shows: a credential, else a session, else the connection's certificate. What can't be good is refused later, like what is not known: see routes_finish. */
 static enum problem
 judge_credential(const struct arrival *arrival, struct request *request)
 {
 	if (request->route->least == ROLE_NONE)
 		return PROBLEM_NONE;
 	request->by_session = arrival->authorization == NULL && arrival->session != NULL;
-	if (arrival->authorization == NULL && arrival->session == NULL)
-		return PROBLEM_UNAUTHORIZED;
+	if (arrival->authorization == NULL && arrival->session == NULL) {
+		if (request->certificate.at == NULL)
+			return PROBLEM_UNAUTHORIZED;
+		request->by_certificate = true;
+		note_digest("crt_", request->certificate, request);
+		return is_forged(arrival, request) ? PROBLEM_FORGED : PROBLEM_NONE;
+	}
 	request->session = arrival->session;
+	if (!request->by_session && bearer(arrival->authorization) != arrival->authorization &&
+	    jwt_has_form(bearer(arrival->authorization))) {
+		const char *jwt = bearer(arrival->authorization);
+
+		request->jwt = jwt;
+		note_digest("jwt_", (struct slice){(const uint8_t *)jwt, strlen(jwt)}, request);
+		return PROBLEM_NONE;
+	}
 	note_hint(request->by_session ? arrival->session : bearer(arrival->authorization), request->hint);
 	request->malformed = request->by_session ? !session_parse(arrival->session, request->token)
 						 : !token_parse(arrival->authorization, request->token);

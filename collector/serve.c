@@ -59,7 +59,7 @@ struct exchange {
 	size_t sent; /* of the piece */
 	int64_t kept_until_ms; /* the response is whole, or a stream's next piece is wanted, and kept back; 0: it is not */
 	char source[SOURCE_SIZE];
-	uint64_t caller; /* the beginning of its credential's hash: whose turn it is */
+	uint64_t caller; /* the beginning of its credential's hash: whose turn it is; never 0 */
 	bool begun; /* libmicrohttpd has called for it once */
 	bool accepted; /* nothing is wrong with its headers */
 	bool settled; /* it is known who asks */
@@ -689,6 +689,7 @@ begin(struct exchange *exchange, const char *method, bool has_body)
 	exchange->accepted = true;
 	exchange->done = refuse_client(exchange) || routes_begin(&arrival, &exchange->request, &exchange->response);
 	memcpy(&exchange->caller, exchange->request.token, sizeof exchange->caller);
+	exchange->caller |= 1;
 	return exchange->done;
 }
 

@@ -67,6 +67,13 @@ struct settings {
 	int64_t quota_requests, quota_bytes;	/* of one token, a second; 0: any number */
 	int64_t quota_burst;			/* seconds' worth of them at once */
 	int64_t quota_exports;			/* of one token, at once; 0: any number */
+	char *jwt_issuer, *jwt_audience;	/* NULL issuer: no JSON Web Token is taken */
+	char *jwt_keys, *jwt_ca, *jwt_networks;	/* path or URL of its keys; for that: PEM file, networks; NULL: the system's, public ones */
+	int64_t jwt_refresh, jwt_refetch, jwt_leeway;	/* seconds */
+	char *jwt_tenant_claim, *jwt_tenants;
+	char *jwt_role_claim, *jwt_roles;
+	char *jwt_scope_claim, *jwt_scopes;
+	char *jwt_name_claim;
 };
 
 /* Defaults, then --config's file or /etc/fleetstate/collector.conf, then the command line. Returns as program_load does. */

@@ -27,26 +27,25 @@ $$;
 CREATE INDEX api_token_certificates ON api_token (certificate) WHERE certificate IS NOT NULL;
 
 -- The handle of whom a provider vouches for, up to that time. NULL: there is no such tenant. A subject that was revoked in it stays so, whatever it may do by now.
-CREATE FUNCTION admit_bearer(issuer text, subject text, name text, tenant text, role text, scopes text, expires timestamptz) RETURNS bytea
+CREATE FUNCTION admit_bearer(provider text, whom text, called text, tenant text, wanted_role text, within text, until timestamptz) RETURNS bytea
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = fleetstate, pg_catalog, pg_temp AS $$
-#variable_conflict use_variable
 DECLARE
-	mine int := (SELECT t.tenant_id FROM tenant t WHERE t.id = tenant); narrow text[] := string_to_array(nullif(scopes, ''), ' '); handle bytea;
+	mine int := (SELECT t.tenant_id FROM tenant t WHERE t.id = tenant); narrow text[] := string_to_array(nullif(within, ''), ' '); handle bytea;
 BEGIN
-	IF (mine IS NULL) <> (role = 'operator') THEN
+	IF (mine IS NULL) <> (wanted_role = 'operator') THEN
 		RETURN NULL;
 	END IF;
-	SELECT k.hash INTO handle FROM api_token k WHERE k.kind = 'bearer' AND k.issuer = issuer AND k.subject = subject
+	SELECT k.hash INTO handle FROM api_token k WHERE k.kind = 'bearer' AND k.issuer = provider AND k.subject = whom
 		AND k.tenant_id IS NOT DISTINCT FROM mine AND k.revoked_at IS NOT NULL LIMIT 1;
 	IF FOUND THEN
 		RETURN handle;
 	END IF;
 	INSERT INTO api_token AS k (kind, tenant_id, role, name, hash, scopes, expires_at, issuer, subject)
-		VALUES ('bearer', mine, role, name, token_handle(), narrow, expires, issuer, subject)
+		VALUES ('bearer', mine, wanted_role, called, token_handle(), narrow, until, provider, whom)
 		ON CONFLICT (issuer, subject, coalesce(tenant_id, 0), role, coalesce(scopes, '{}')) WHERE kind = 'bearer'
 		DO UPDATE SET expires_at = greatest(k.expires_at, EXCLUDED.expires_at), name = EXCLUDED.name RETURNING k.hash INTO handle;
 	-- Those who were not seen for a quarter of a year.
-	WITH gone AS (SELECT k.token_id FROM api_token k WHERE k.kind = 'bearer' AND k.expires_at < now() - interval '90 days' AND k.revoked_at IS NULL
+	WITH gone AS MATERIALIZED (SELECT k.token_id FROM api_token k WHERE k.kind = 'bearer' AND k.expires_at < now() - interval '90 days' AND k.revoked_at IS NULL
 			AND k.quota_requests IS NULL AND k.quota_bytes IS NULL AND k.quota_exports IS NULL LIMIT 10 FOR UPDATE SKIP LOCKED),
 		sessions AS (DELETE FROM api_session s USING gone WHERE s.token_id = gone.token_id)
 		DELETE FROM api_token k USING gone WHERE k.token_id = gone.token_id;
