@@ -214,6 +214,7 @@ COLLECTOR := \
 	collector/client_trust.c \
 	collector/tls.c \
 	collector/peers.c \
+	collector/framing.c \
 	collector/serve.c \
 	collector/feed.c \
 	collector/routes.c \

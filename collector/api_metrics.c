@@ -70,6 +70,16 @@ print_refusals(struct response *response, bool openmetrics)
 }
 
 static void
+print_problems(struct response *response, bool openmetrics)
+{
+	print_head(response, openmetrics, "http_problems", "counter", "",
+		   "problems answered to HTTP requests, by name");
+	for (enum problem p = PROBLEM_NONE + 1; p < PROBLEMS; p++)
+		response_printf(response, "fleetstate_http_problems_total{problem=\"%s\"} %" PRId64 "\n",
+				problem_name(p), counter_problem_get(p));
+}
+
+static void
 print_latency(struct response *response, bool openmetrics)
 {
 	struct counter_latency latency = counter_latency();
@@ -159,6 +169,7 @@ api_metrics(struct request *request, struct response *response)
 	response_header(response, "Vary", "Accept");
 	print_counters(response, request->openmetrics);
 	print_refusals(response, request->openmetrics);
+	print_problems(response, request->openmetrics);
 	print_latency(response, request->openmetrics);
 	print_readiness(request, response);
 	print_fleet(response, request->openmetrics, rows);

@@ -33,14 +33,20 @@ body_is_json(const char *content_type)
 	       (len == 7 && strcasecmp(content_type, "\"utf-8\"") == 0);
 }
 
+size_t
+body_most(const struct body *body)
+{
+	return body->most > 0 ? body->most : BODY_MAX;
+}
+
 int
 body_add(struct body *body, const char *at, size_t len)
 {
-	if (len > BODY_READ - body->len)
+	if (len > BODY_READ * body_most(body) - body->len)
 		return -1;
-	if (body->text == NULL && (body->text = malloc(BODY_MAX)) == NULL)
+	if (body->text == NULL && (body->text = malloc(body_most(body))) == NULL)
 		return -1;
-	if (body->len + len <= BODY_MAX)
+	if (body->len + len <= body_most(body))
 		memcpy(body->text + body->len, at, len);
 	body->len += len;
 	return 0;
@@ -53,8 +59,8 @@ body_parse(struct body *body, struct response *response)
 
 	if (body->len == 0)
 		return 0;
-	if (body->len > BODY_MAX) {
-		response_problem(response, PROBLEM_CONTENT_TOO_LARGE, "A body has at most %d bytes.", BODY_MAX);
+	if (body->len > body_most(body)) {
+		response_problem(response, PROBLEM_CONTENT_TOO_LARGE, "A body has at most %zu bytes.", body_most(body));
 		return -1;
 	}
 	body->json = json_loadb(body->text, body->len, JSON_REJECT_DUPLICATES, &error);

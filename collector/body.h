@@ -10,10 +10,11 @@
 #include "collector/draft.h"
 #include "collector/response.h"
 
-#define BODY_MAX (64 * 1024)	/* a thousand ids or the longest policy are far below; more is 413 */
-#define BODY_READ (1024 * 1024)	/* of a body that did not say how long it is: read and thrown away, then its connection ends */
+#define BODY_MAX (64 * 1024)	/* unless http_body_size says so: a thousand ids or the longest policy are far below; more is 413 */
+#define BODY_READ 16	/* times that of a body that did not say how long it is: read and thrown away, then its connection ends */
 
 struct body {
+	size_t most;	/* bytes; 0: BODY_MAX */
 	char *text;	/* owned */
 	size_t len;	/* of all that came */
 	json_t *json;	/* owned; NULL: there was none */
@@ -21,6 +22,7 @@ struct body {
 
 /* As the value of a Content-Type header: JSON, and in UTF-8 if it says. NULL is not. */
 bool body_is_json(const char *content_type) WARN_UNUSED;
+size_t body_most(const struct body *) WARN_UNUSED;
 /* The next piece. -1: the connection is to end. */
 int body_add(struct body *, const char *, size_t len) WARN_UNUSED;
 /* Once all is here. -1: the response is the problem, and says where. */

@@ -4,7 +4,7 @@
 #include <string.h>
 
 static _Atomic int64_t values[COUNTERS];
-static _Atomic int64_t refused[REASONS];
+static _Atomic int64_t refused[REASONS], problems[PROBLEMS];
 static _Atomic int64_t took[COUNTER_BOUNDS + 1], took_sum;
 
 static const int64_t bounds[COUNTER_BOUNDS] = {1000,   2500,   5000,    10000,   25000,   50000,   100000,
@@ -60,6 +60,18 @@ counter_latency(void)
 	for (size_t i = 0; i <= COUNTER_BOUNDS; i++)
 		latency.n[i] = atomic_load_explicit(&took[i], memory_order_relaxed);
 	return latency;
+}
+
+void
+counter_problem(enum problem problem)
+{
+	atomic_fetch_add_explicit(&problems[problem], 1, memory_order_relaxed);
+}
+
+int64_t
+counter_problem_get(enum problem problem)
+{
+	return atomic_load_explicit(&problems[problem], memory_order_relaxed);
 }
 
 void

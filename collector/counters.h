@@ -1,11 +1,12 @@
 /*
- * The collector's numbers: counters.def, and one counter for each reason to refuse. Any thread, any time; relaxed atomics.
+ * The collector's numbers: counters.def, and one counter for each reason to refuse and each problem. Any thread, any time; relaxed atomics.
  */
 #ifndef FLEETSTATE_COLLECTOR_COUNTERS_H
 #define FLEETSTATE_COLLECTOR_COUNTERS_H
 
 #include <stdint.h>
 
+#include "collector/response.h"
 #include "schema/reason.h"
 
 enum counter {
@@ -37,6 +38,10 @@ struct counter_latency {
 };
 void counter_took(int64_t us);
 struct counter_latency counter_latency(void);
+
+/* Problems that were answered to HTTP requests. */
+void counter_problem(enum problem);
+int64_t counter_problem_get(enum problem);
 
 void counter_refused(enum reason);
 int64_t counter_refused_get(enum reason);

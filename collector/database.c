@@ -99,10 +99,11 @@ prepare(struct database *db, const struct statement *s)
 }
 
 /* No statement here is worth compiling, though the planner may hold it for dear because it was told to avoid something. And the server looks whether
-   we are still there: of a machine or a network that is gone it would else learn nothing for hours, and keep our locks, the leases among them. */
+   we are still there: of a machine or a network that is gone it would else learn nothing for hours, and keep our locks, the leases among them.
+   To prepare takes locks too: who waits for them comes again. */
 #define SESSION                                                                                                        \
 	"SET jit = off; SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 3; SET tcp_keepalives_count = 3;"   \
-	" SET tcp_user_timeout = 15000"
+	" SET tcp_user_timeout = 15000; SET statement_timeout = 10000"
 
 static int
 prepare_all(struct database *db)
@@ -112,7 +113,7 @@ prepare_all(struct database *db)
 	for (size_t i = 0; i < db->n; i++)
 		if (prepare(db, &db->statements[i]) < 0)
 			return -1;
-	return 0;
+	return database_exec(db, "RESET statement_timeout");
 }
 
 PGconn *

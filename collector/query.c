@@ -16,13 +16,13 @@
 #include "collector/routes.h"
 #include "schema/log.h"
 
-#define STATEMENT_TIMEOUT "10s"
-#define ANSWER_MS 12000 /* a little more than the server's own limit: then its connection is given up */
+#define GRACE_MS 2000 /* beyond the server's own limit: then its connection is given up */
+#define SETTINGS_SIZE 512
 
 /* Every list is read in its index's order. Plans made without the parameters take a page for all there is, and would rather sort: not here. Nor is a page worth
    another process, whose start takes longer than the page. */
 #define SETTINGS                                                                                                       \
-	"SET statement_timeout = '" STATEMENT_TIMEOUT "'; SET default_transaction_read_only = on; "                    \
+	"SET statement_timeout = %" PRId64 "; SET default_transaction_read_only = on; "                                \
 	"SET plan_cache_mode = force_generic_plan; SET enable_sort = off; SET enable_bitmapscan = off; "               \
 	"SET max_parallel_workers_per_gather = 0"
 
@@ -34,6 +34,7 @@ struct repeat_keys {
 struct connection {
 	struct database *db;
 	unsigned set_up; /* the connection that has our settings */
+	int64_t query_ms;
 	bool busy;
 };
 
@@ -44,12 +45,13 @@ struct query_pool {
 	size_t n;
 	size_t previews, previews_max; /* that run */
 	char preview_ms[24];
+	int64_t query_ms;
 	bool has_secret;
 	uint8_t secret[QUERY_SECRET];
 };
 
 struct query_pool *
-query_pool_new(const char *uri, size_t n, size_t previews, int64_t preview_ms)
+query_pool_new(const char *uri, size_t n, size_t previews, int64_t preview_ms, int64_t query_ms)
 {
 	struct query_pool *pool = calloc(1, sizeof *pool);
 
@@ -58,6 +60,7 @@ query_pool_new(const char *uri, size_t n, size_t previews, int64_t preview_ms)
 	pthread_mutex_init(&pool->lock, NULL);
 	pthread_cond_init(&pool->given_back, NULL);
 	pool->previews_max = previews;
+	pool->query_ms = query_ms;
 	snprintf(pool->preview_ms, sizeof pool->preview_ms, "%" PRId64, preview_ms);
 	pool->connections = calloc(n, sizeof *pool->connections);
 	if (pool->connections == NULL)
@@ -65,6 +68,7 @@ query_pool_new(const char *uri, size_t n, size_t previews, int64_t preview_ms)
 	for (pool->n = 0; pool->n < n; pool->n++) {
 		struct connection *c = &pool->connections[pool->n];
 
+		c->query_ms = query_ms;
 		c->db = database_new(uri, query_statements, QUERIES);
 		if (c->db == NULL)
 			goto fail;
@@ -138,10 +142,12 @@ static PGconn *
 connect_api(struct connection *c)
 {
 	PGconn *conn = database_connect(c->db);
+	char settings[SETTINGS_SIZE];
 
 	if (conn == NULL || c->set_up == database_connection(c->db))
 		return conn;
-	if (check_role(conn) < 0 || database_exec(c->db, SETTINGS) < 0) {
+	snprintf(settings, sizeof settings, SETTINGS, c->query_ms);
+	if (check_role(conn) < 0 || database_exec(c->db, settings) < 0) {
 		database_drop(c->db);
 		return NULL;
 	}
@@ -301,7 +307,7 @@ static int
 receive_all(PGconn *conn, struct request *request, struct response *response, const struct call *calls, size_t n,
 	    PGresult **results)
 {
-	int64_t deadline = clock_ms() + ANSWER_MS;
+	int64_t deadline = clock_ms() + request->pool->query_ms + GRACE_MS;
 	int outcome = 0;
 
 	for (size_t i = 0; i < n; i++) {

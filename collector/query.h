@@ -21,9 +21,10 @@ struct call {
 
 struct query_pool;
 
-/* As many connections as threads will ask at once, and how many previews of policies may run at once, each for so long. NULL if memory ran out.
+/* As many connections as threads will ask at once, and how many previews of policies may run at once, each for so long, and all else for `query_ms` a
+   statement. NULL if memory ran out.
    Connects when first needed. */
-struct query_pool *query_pool_new(const char *uri, size_t connections, size_t previews, int64_t preview_ms) WARN_UNUSED;
+struct query_pool *query_pool_new(const char *uri, size_t connections, size_t previews, int64_t preview_ms, int64_t query_ms) WARN_UNUSED;
 void query_pool_free(struct query_pool *);
 
 /* Signs the request in and runs the calls in order; results[i] (binary) is the caller's to PQclear. On -1 there are no results and the response

@@ -106,7 +106,7 @@ request_parse(const char *target, struct request *request)
 	enum problem problem;
 	char *query;
 
-	if (len > REQUEST_TARGET)
+	if (len > REQUEST_TARGET || (request->target_most > 0 && len > request->target_most))
 		return PROBLEM_TARGET_TOO_LONG;
 	memcpy(request->target, target, len + 1);
 	request->segments_len = request->parameters_len = 0;

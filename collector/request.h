@@ -16,7 +16,7 @@
 #include "schema/cose.h"
 #include "schema/topics.h"
 
-#define REQUEST_TARGET 4096	/* bytes as sent; a cursor has at most 1,425 */
+#define REQUEST_TARGET 8192	/* bytes as sent at most, whatever http_target_size says; a cursor has at most 1,425 */
 #define REQUEST_SEGMENTS 8	/* our longest path has 6 */
 #define REQUEST_PARAMETERS 24	/* more than any list has */
 #define NOTED_SIZE 256
@@ -29,6 +29,7 @@ struct parameter {
 };
 
 struct request {
+	size_t target_most;	/* bytes; 0: REQUEST_TARGET */
 	char target[REQUEST_TARGET + 1];	/* what the slices below point into */
 	const char *segments[REQUEST_SEGMENTS];	/* of the path, decoded; "/" has one, empty */
 	size_t segments_len;

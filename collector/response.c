@@ -19,14 +19,24 @@ static const struct {
 #undef PROBLEM
 };
 
+const char *
+problem_name(enum problem problem)
+{
+	return problems[problem].name;
+}
+
 static int
 grow(struct response *r, size_t more)
 {
 	size_t size = r->size == 0 ? 4096 : r->size;
 	uint8_t *body;
 
-	if (r->failed || more > RESPONSE_MAX - r->len)
+	if (r->failed)
 		return -1;
+	if (more > (r->most > 0 ? r->most : RESPONSE_MAX) - r->len) {
+		r->too_large = true;
+		return -1;
+	}
 	while (size - r->len < more)
 		size *= 2;
 	if (size == r->size)
@@ -175,8 +185,11 @@ response_member(struct response *r, const char *name, int64_t number)
 void
 response_free(struct response *r)
 {
+	size_t most = r->most;
+
 	for (size_t i = 0; i < r->headers_len; i++)
 		free(r->headers[i].value);
 	free(r->body);
 	memset(r, 0, sizeof *r);
+	r->most = most;
 }

@@ -11,7 +11,7 @@
 
 #include "schema/slice.h"
 
-#define RESPONSE_MAX (16 * 1024 * 1024) /* 1,000 reports or components are far below; two reports of 2 MiB fit */
+#define RESPONSE_MAX (16 * 1024 * 1024) /* unless http_answer_size says so: 1,000 reports or components are far below; two reports of 2 MiB fit */
 #define RESPONSE_HEADERS 8
 #define CYCLONEDX_TYPE "application/vnd.cyclonedx+json; version=1.6"
 
@@ -35,10 +35,14 @@ struct response {
 	struct slice fixed; /* instead of the body: bytes that stay where they are */
 	uint8_t *body; /* owned */
 	size_t len, size;
+	size_t most; /* bytes of the body; 0: RESPONSE_MAX. Stays when the rest is freed */
 	bool waits; /* for events: the route's function is to be called once more when there are some, or at reading.until_ms */
 	bool streams; /* the body is a piece: the function is called for the next one when this is sent */
-	bool failed; /* memory ran out, or the bound was reached */
+	bool failed; /* memory ran out, or the bound was reached: then it is */
+	bool too_large;
 };
+
+const char *problem_name(enum problem);	/* "not-found"; not of PROBLEM_NONE */
 
 /* A zeroed struct is an empty answer. */
 void response_append(struct response *, const void *, size_t);

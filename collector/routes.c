@@ -132,7 +132,7 @@ refuse(struct response *response, enum problem problem, const char *detail)
 
 /* What its headers say of a body. */
 static enum problem
-judge_body(const struct arrival *arrival, const struct route *route)
+judge_body(const struct arrival *arrival, const struct route *route, const struct body *body)
 {
 	if (!arrival->has_body)
 		return PROBLEM_NONE;
@@ -144,7 +144,7 @@ judge_body(const struct arrival *arrival, const struct route *route)
 		return PROBLEM_BAD_BODY;
 	if (!body_is_json(arrival->content_type))
 		return PROBLEM_UNSUPPORTED_TYPE;
-	if (arrival->content_length != NULL && strtoull(arrival->content_length, NULL, 10) > BODY_MAX)
+	if (arrival->content_length != NULL && strtoull(arrival->content_length, NULL, 10) > body_most(body))
 		return PROBLEM_CONTENT_TOO_LARGE;
 	return PROBLEM_NONE;
 }
@@ -282,7 +282,7 @@ routes_begin(const struct arrival *arrival, struct request *request, struct resp
 		return refuse(response, PROBLEM_UNKNOWN_PARAMETER, unknown);
 	request->tenant = request_parameter(request, "tenant");
 	note_needs(request);
-	problem = judge_body(arrival, request->route);
+	problem = judge_body(arrival, request->route, &request->body);
 	if (problem != PROBLEM_NONE)
 		return refuse(response, problem, "");
 	if (request->route->how == ROUTE_QUICK)
@@ -314,5 +314,5 @@ routes_finish(struct request *request, struct response *response)
 	if (strcmp(request->route->method, "GET") == 0)
 		negotiate(response, request->accept_encoding, request->if_none_match);
 	if (response->failed)
-		response_problem(response, PROBLEM_INTERNAL, "%s", "");
+		response_problem(response, response->too_large ? PROBLEM_ANSWER_TOO_LARGE : PROBLEM_INTERNAL, "%s", "");
 }

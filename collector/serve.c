@@ -15,6 +15,7 @@
 #include "collector/clock.h"
 #include "collector/counters.h"
 #include "collector/feed.h"
+#include "collector/framing.h"
 #include "collector/guess.h"
 #include "collector/identity.h"
 #include "collector/journal.h"
@@ -25,8 +26,6 @@
 #include "collector/vault.h"
 #include "schema/log.h"
 
-#define CONNECTION_MEMORY (32 * 1024) /* request line, headers and the answer's headers; more is 431 or 414 */
-#define STREAMS 256 /* of events, open at once: the other connections are left to everyone else */
 #define STREAM_BLOCK (16 * 1024)
 #define BACKLOG 1024
 #define FILES 512 /* descriptors beside connections: the database's, the broker's, sinks', logs */
@@ -98,7 +97,8 @@ struct serve {
 	struct exchange *first, **last;
 	bool stopping; /* nothing is put aside any more */
 	bool ending; /* nothing comes into the queue any more */
-	size_t streams;
+	size_t streams, streams_most;
+	size_t target_most, body_most, answer_most; /* bytes */
 	struct worker *workers;
 	size_t workers_len;
 	pthread_t keeper;
@@ -218,6 +218,9 @@ on_target(void *context, const char *target, struct MHD_Connection *connection)
 	exchange->connection = connection;
 	exchange->request.pool = serve->pool;
 	exchange->request.page_bytes = serve->page_bytes;
+	exchange->request.target_most = serve->target_most;
+	exchange->request.body.most = serve->body_most;
+	exchange->response.most = serve->answer_most;
 	exchange->request.vault = serve->has_vault ? &serve->vault : NULL;
 	exchange->request.readiness = serve->readiness;
 	exchange->request.readiness_len = serve->readiness_len;
@@ -231,7 +234,7 @@ enter_stream(struct serve *serve)
 	bool room;
 
 	pthread_mutex_lock(&serve->lock);
-	room = serve->streams < STREAMS;
+	room = serve->streams < serve->streams_most;
 	serve->streams += room;
 	counter_set(COUNTER_STREAMS, (int64_t)serve->streams);
 	pthread_mutex_unlock(&serve->lock);
@@ -261,6 +264,8 @@ on_completed(void *context, struct MHD_Connection *connection, void **state, enu
 		return;
 	if (code == MHD_REQUEST_TERMINATED_TIMEOUT_REACHED)
 		counter_add(exchange->done ? COUNTER_ANSWERS_CUT : COUNTER_REQUESTS_CUT, 1);
+	if (!exchange->begun)
+		counter_add(COUNTER_REQUESTS_UNREAD, 1);
 	peer_expect(exchange->link->peer, clock_ms());
 	if (exchange->streaming)
 		leave_stream(exchange->serve);
@@ -445,6 +450,8 @@ answer(struct exchange *exchange, const char *method)
 	const struct response *response = &exchange->response;
 
 	journal_note(exchange->serve->journal, &exchange->request, response->status);
+	if (response->problem != PROBLEM_NONE)
+		counter_problem(response->problem);
 	log_debug("serve: method=%s target=%s status=%u bytes=%zu", method, exchange->target, response->status,
 		  response->fixed.at != NULL ? response->fixed.len : response->len);
 	if (response->status >= 500)
@@ -658,7 +665,6 @@ refuse_client(struct exchange *exchange)
 
 	if (fault == NULL)
 		return false;
-	counter_add(COUNTER_CERTIFICATES_REFUSED, 1);
 	log_debug("serve: a client's certificate is refused source=%s: %s", exchange->source, fault);
 	response_problem(&exchange->response, PROBLEM_BAD_CERTIFICATE, "%s.", fault);
 	return true;
@@ -693,13 +699,40 @@ begin(struct exchange *exchange, const char *method, bool has_body)
 	return exchange->done;
 }
 
+static enum MHD_Result
+add_to_framing(void *context, enum MHD_ValueKind kind, const char *name, const char *value)
+{
+	(void)kind;
+	framing_add(context, name, value);
+	return MHD_YES;
+}
+
+/* Nothing of it is done, and what follows on its connection is nobody's request. */
+static bool
+refuse_framing(struct exchange *exchange, const char *version)
+{
+	struct framing framing = {0};
+	const char *fault;
+
+	MHD_get_connection_values(exchange->connection, MHD_HEADER_KIND, add_to_framing, &framing);
+	fault = framing_fault(&framing, version);
+	if (fault == NULL)
+		return false;
+	response_problem(&exchange->response, PROBLEM_BAD_FRAMING, "%s.", fault);
+	response_header(&exchange->response, "Connection", "close");
+	exchange->done = true;
+	return true;
+}
+
 /* The headers are here. An answer given now ends the connection, so only a request whose body is not wanted gets it. */
 static enum MHD_Result
-on_headers(struct exchange *exchange, const char *method)
+on_headers(struct exchange *exchange, const char *method, const char *version)
 {
 	bool has = has_body(exchange->connection);
 
 	exchange->begun = true;
+	if (refuse_framing(exchange, version))
+		return answer(exchange, method);
 	return has && begin(exchange, method, true) ? answer(exchange, method) : MHD_YES;
 }
 
@@ -722,11 +755,10 @@ on_request(void *context, struct MHD_Connection *connection, const char *url, co
 
 	(void)connection;
 	(void)url;
-	(void)version;
 	if (exchange == NULL)
 		return MHD_NO;
 	if (!exchange->begun)
-		return on_headers(exchange, method);
+		return on_headers(exchange, method, version);
 	if (*upload_len > 0)
 		return on_body(exchange, upload, upload_len);
 	if (exchange->done || (!exchange->accepted && begin(exchange, method, false)))
@@ -830,12 +862,13 @@ start_daemon(struct serve *serve, const struct settings *settings, const struct 
 	return MHD_start_daemon(
 		flags, (uint16_t)settings->http_port, on_accept, serve, on_request, serve, MHD_OPTION_EXTERNAL_LOGGER,
 		on_log, NULL, MHD_OPTION_SOCK_ADDR, (struct sockaddr *)address, MHD_OPTION_CONNECTION_LIMIT,
-		(unsigned)limits->connections + 1, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_MEMORY,
-		MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)settings->http_idle, MHD_OPTION_LISTEN_BACKLOG_SIZE,
-		(unsigned)BACKLOG, MHD_OPTION_LISTENING_ADDRESS_REUSE, 1u, MHD_OPTION_STRICT_FOR_CLIENT, 1,
-		MHD_OPTION_URI_LOG_CALLBACK, on_target, serve, MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, NULL,
-		MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL, MHD_OPTION_NOTIFY_CONNECTION, on_connection, serve,
-		MHD_OPTION_ARRAY, serve->tls == NULL ? tls + 2 : tls, MHD_OPTION_END);
+		(unsigned)limits->connections + 1, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+		(size_t)settings->http_header_size, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)settings->http_idle,
+		MHD_OPTION_LISTEN_BACKLOG_SIZE, (unsigned)BACKLOG, MHD_OPTION_LISTENING_ADDRESS_REUSE, 1u,
+		MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_URI_LOG_CALLBACK, on_target, serve,
+		MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, NULL, MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL,
+		MHD_OPTION_NOTIFY_CONNECTION, on_connection, serve, MHD_OPTION_ARRAY,
+		serve->tls == NULL ? tls + 2 : tls, MHD_OPTION_END);
 }
 
 /* The keeper. */
@@ -919,6 +952,10 @@ serve_start(const struct settings *settings, struct tls *tls, const struct readi
 	serve->readiness_len = n;
 	serve->proxies = settings->http_proxies;
 	serve->page_bytes = (size_t)settings->page_bytes;
+	serve->streams_most = (size_t)settings->http_streams;
+	serve->target_most = (size_t)settings->http_target_size;
+	serve->body_most = (size_t)settings->http_body_size;
+	serve->answer_most = (size_t)settings->http_answer_size;
 	serve->guesses = guesses_new(&limits);
 	if (serve->guesses == NULL || parse_address(settings, &address) < 0 ||
 	    judge_listening(settings, serve, &address) < 0 || open_vault(serve, settings) < 0)
@@ -930,7 +967,7 @@ serve_start(const struct settings *settings, struct tls *tls, const struct readi
 	/* One connection for each worker, and one each for the feed and the journal. */
 	serve->pool = query_pool_new(settings->database_api, (size_t)settings->http_threads + 2,
 				     settings->http_threads > 1 ? (size_t)settings->http_threads - 1 : 1,
-				     settings->preview_ms);
+				     settings->preview_ms, settings->http_query_time * 1000);
 	serve->identity = serve->pool == NULL ? NULL : identity_start(settings, serve->pool);
 	serve->journal = serve->pool == NULL ? NULL : journal_start(serve->pool);
 	serve->feed = serve->pool == NULL ? NULL : feed_start(serve->pool, on_wake, serve);

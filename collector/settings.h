@@ -59,6 +59,9 @@ struct settings {
 	int64_t http_connections, http_connections_per_address;	/* 0 of one address: any number */
 	int64_t http_idle, http_request_time;	/* seconds */
 	int64_t http_read_rate;	/* bytes a second; 0: any */
+	int64_t http_header_size, http_target_size, http_body_size, http_answer_size;	/* bytes */
+	int64_t http_streams;	/* open at once */
+	int64_t http_query_time;	/* seconds, of a statement */
 	int64_t preview_ms;	/* for one preview of a policy */
 	int64_t page_bytes;
 	int64_t http_proxies;	/* in front of us, whose X-Forwarded-For is believed */

@@ -112,7 +112,7 @@ bounds(void **state)
 	memcpy(text, "{\"text\":\"\"}", 11);
 	assert_int_equal(parse(text, BODY_MAX, 4096), PROBLEM_NONE);
 	assert_int_equal(parse(text, BODY_MAX + 1, 4096), PROBLEM_CONTENT_TOO_LARGE);
-	for (size_t n = 0; n + BODY_MAX <= BODY_READ; n += BODY_MAX)
+	for (size_t n = 0; n + BODY_MAX <= BODY_READ * BODY_MAX; n += BODY_MAX)
 		assert_int_equal(body_add(&body, text, BODY_MAX), 0);
 	assert_int_equal(body_add(&body, text, 1), -1);
 	body_free(&body);
