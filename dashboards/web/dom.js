@@ -109,12 +109,14 @@ export function heard(device) {
 	return overdue(device) ? el("span.unknown.posture", { title: `reports every ${span(device.interval_s)}` }, "overdue, ", ago(device.last_seen)) : ago(device.last_seen);
 }
 
+// A column with a `head` is sorted by what that leads to; `sorted` says which way it is.
 export function table(columns, rows, empty, key) {
 	if (!rows.length)
 		return el("p.empty", {}, empty);
 	return el("div.scroll", {}, el("table", { role: "table" },
 		el("thead", { role: "rowgroup" }, el("tr", { role: "row" },
-			columns.map((c) => el("th", { role: "columnheader", scope: "col", class: c.class }, c.title)))),
+			columns.map((c) => el("th", { role: "columnheader", scope: "col", class: c.class, "aria-sort": c.sorted },
+				c.head ? el("a", { href: c.head }, c.title, c.sorted && el("span", { "aria-hidden": "true" }, c.sorted === "ascending" ? " ↑" : " ↓")) : c.title)))),
 		el("tbody", { role: "rowgroup" }, rows.map((row) => el("tr", { role: "row", "data-key": key && key(row) },
 			columns.map((c) => el("td", { role: "cell", class: c.class, "data-title": c.title }, c.cell(row) ?? "")))))));
 }

@@ -132,8 +132,8 @@ BEGIN
 END $$;
 
 -- The filters as SQL, a row each. passes: the condition, of the device d, its words x and its state s; ids: the devices that pass, by an index of their
--- own, NULL where there is none; along: the same of the device w by an index that has them in the order of enrolment. wanted: the components that are
--- asked for, sets: the inventories that have one, unless they are too many.
+-- own, NULL where there is none; along: the same of the device w by an index that has them in the order of enrolment, or '' where they are taken from a
+-- few inventories. wanted: the components that are asked for, sets: the inventories that have one, unless they are too many.
 CREATE FUNCTION list_filters(tenant int, f jsonb, wanted bigint[], sets bytea[], OUT passes text, OUT ids text, OUT along text) RETURNS SETOF record
 	LANGUAGE sql STABLE AS $$
 	WITH g AS (SELECT format('w.tenant_id = %s', tenant) AS own, ARRAY(SELECT jsonb_array_elements_text(f -> 'posture')) AS postures,
@@ -145,7 +145,7 @@ CREATE FUNCTION list_filters(tenant int, f jsonb, wanted bigint[], sets bytea[],
 			ARRAY[regexp_replace(f ->> 'label', ':', '=')]), NULL),
 		('components', CASE WHEN sets IS NOT NULL THEN format('s.inventory_digest = ANY (%L)', sets) ELSE format('EXISTS (SELECT FROM inventory i'
 				' JOIN inventory_component ic USING (inventory_id) WHERE i.tenant_id = %s AND i.digest = s.inventory_digest AND ic.component_id = ANY (%L))', tenant, wanted) END,
-			format('SELECT w.device_id FROM device_state w WHERE %s AND w.inventory_digest = ANY (%L)', own, sets), NULL),
+			format('SELECT w.device_id FROM device_state w WHERE %s AND w.inventory_digest = ANY (%L)', own, sets), CASE WHEN cardinality(sets) <= 50 THEN '' END),
 		('changed_since', format('(EXISTS (SELECT FROM device_history h WHERE h.device_id = d.device_id AND h.tenant_id = %1$s AND h.valid_from BETWEEN %2$L AND %3$L)'
 				' OR EXISTS (SELECT FROM state_history h WHERE h.device_id = d.device_id AND h.tenant_id = %1$s AND h.valid_from BETWEEN %2$L AND %3$L))',
 				tenant, since, coalesce((f ->> 'as_of')::timestamptz, 'infinity')),
@@ -191,7 +191,7 @@ DECLARE
 	way text := CASE WHEN falling THEN 'DESC' ELSE 'ASC' END;
 	back text := CASE WHEN falling THEN 'ASC' ELSE 'DESC' END;
 	sign text := CASE WHEN falling THEN '<' ELSE '>' END;
-	expression text; type text; moved text; source text; narrow text; by_index text[]; along text; place text; bad record;
+	expression text; type text; moved text; source text; narrow text; whole text; by_index text[]; along text; place text; bad record;
 	wanted bigint[]; sets bytea[]; chosen bigint[]; one text; looked_up boolean := false; chunk int; looked int := 0; told int := 0;
 	ids bigint[]; keys text[]; n int; reached bigint := after_id; reached_key text := after_key;
 BEGIN
@@ -236,11 +236,14 @@ BEGIN
 		END IF;
 		sets := CASE WHEN cardinality(sets) <= 2000 THEN sets END;
 	END IF;
-	SELECT coalesce(string_agg(' AND ' || x.passes, ''), ''), coalesce(array_agg(x.ids) FILTER (WHERE x.ids IS NOT NULL AND as_of IS NULL), '{}'),
-			min(' AND ' || x.along) FILTER (WHERE expression IS NULL AND as_of IS NULL)
-		INTO narrow, by_index, along FROM list_filters(mine, filters, wanted, sets) x;
+	WITH x AS MATERIALIZED (SELECT * FROM list_filters(mine, filters, wanted, sets)),
+	a AS MATERIALIZED (SELECT min(x.along) AS along FROM x WHERE expression IS NULL AND as_of IS NULL)
+	SELECT coalesce(string_agg(' AND ' || x.passes, ''), ''), coalesce(string_agg(' AND ' || x.passes, '') FILTER (WHERE (x.along = a.along) IS NOT TRUE), ''),
+			coalesce(array_agg(x.ids) FILTER (WHERE x.ids IS NOT NULL AND as_of IS NULL), '{}'), min(a.along)
+		INTO whole, narrow, by_index, along FROM x RIGHT JOIN a ON true;
 	IF moved IS NOT NULL AND began IS NOT NULL THEN
 		narrow := narrow || format(' AND coalesce(d.%I, ''-infinity'') <= %L', moved, began);
+		whole := narrow;
 	END IF;
 	source := CASE WHEN as_of IS NULL THEN format('c d LEFT JOIN device_state s ON s.device_id = d.device_id AND s.tenant_id = %s'
 			' LEFT JOIN device_words x ON x.device_id = d.device_id', mine)
@@ -261,12 +264,12 @@ BEGIN
 			coalesce(expression, 'NULL::int'),
 			CASE WHEN chosen IS NOT NULL THEN format('unnest(%L::bigint[]) i (id) JOIN device w ON w.device_id = i.id', chosen)
 				-- A few of each inventory, by its index.
-				WHEN expression IS NULL AND as_of IS NULL AND along IS NULL AND cardinality(sets) * chunk <= few THEN format('unnest(%L::bytea[]) i (digest),'
+				WHEN along = '' THEN format('unnest(%L::bytea[]) i (digest),'
 					' LATERAL (SELECT w.device_id FROM device_state w WHERE w.tenant_id = %s AND w.inventory_digest = i.digest%s ORDER BY w.device_id %s LIMIT %s) s'
 					' JOIN device w ON w.device_id = s.device_id', sets, mine, place, way, chunk)
 				ELSE 'device w' END,
-			mine, CASE WHEN chosen IS NULL THEN coalesce(along, '') ELSE '' END || place,
-			coalesce(expression || ' ' || way || ', ', ''), way, chunk, source, narrow, most - told + 1, back) INTO ids, keys, n, reached, reached_key;
+			mine, CASE WHEN chosen IS NULL THEN coalesce(' AND ' || nullif(along, ''), '') ELSE '' END || place,
+			coalesce(expression || ' ' || way || ', ', ''), way, chunk, source, CASE WHEN chosen IS NULL THEN narrow ELSE whole END, most - told + 1, back) INTO ids, keys, n, reached, reached_key;
 		FOR i IN 1 .. coalesce(cardinality(ids), 0) LOOP
 			IF told = most THEN
 				shown := false;

@@ -155,6 +155,51 @@ def test_the_list_is_exported_as_it_is_filtered(page, run, tmp_path):
     assert {r["ueid"] for r in rows} == {d["ueid"] for d in devices if d["hwmodel"] == model} and len(rows) < len(devices)
 
 
+def listed(page):
+    return [r.get_attribute("data-key") for r in rows(page)]
+
+
+def head(page, title):
+    return page.find_element(By.XPATH, f"//th[normalize-space(translate(., '↑↓', ''))='{title}']")
+
+
+def test_a_click_on_a_head_sorts(page, run):
+    """The order is in the address, with the filters, and goes back with the browser's button."""
+    go(page, "#/devices?lifecycle=active", "Last heard")
+    for sort, way in ("serial", "ascending"), ("-serial", "descending"):
+        head(page, "Device").find_element(By.TAG_NAME, "a").click()
+        until(page, lambda: listed(page) == [d["ueid"] for d in run.items("/v1/devices", lifecycle="active", sort=sort)], what=sort)
+        assert f"sort={sort}" in page.current_url and "lifecycle=active" in page.current_url
+        assert head(page, "Device").get_attribute("aria-sort") == way and head(page, "Model").get_attribute("aria-sort") is None
+    page.back()
+    until(page, lambda: listed(page) == [d["ueid"] for d in run.items("/v1/devices", lifecycle="active", sort="serial")], what="the order before")
+    assert "sort=serial" in page.find_element(By.CSS_SELECTOR, "a[download]").get_attribute("href")
+    # A filter that is added leaves the order as it is.
+    page.find_element(By.ID, "f-q").send_keys("01\n")
+    until(page, lambda: listed(page) == [d["ueid"] for d in run.items("/v1/devices", lifecycle="active", sort="serial", q="01")], what="the filter in that order")
+
+
+def test_a_condition_on_the_state(page, run):
+    when = "strict exists($.os.kernel)"
+    go(page, f"#/devices?where={quote_plus(when)}&sort=-ueid", "Last heard")
+    assert listed(page) == [d["ueid"] for d in run.items("/v1/devices", where=when, sort="-ueid")] and run.env["SELF_UEID"] in listed(page)
+    # What is wrong with it is said beside it, and what was typed is still there.
+    field = page.find_element(By.ID, "f-where")
+    field.send_keys(" ==\n")
+    until(page, lambda: "where, from character" in text(page))
+    assert page.find_element(By.ID, "f-where").get_attribute("value") == when + " ==" and not rows(page)
+    field = page.find_element(By.ID, "f-where")
+    field.clear()
+    field.send_keys("strict $.os.kernel == \"none\"\n")
+    until(page, lambda: "No device matches" in text(page))
+
+
+def test_the_list_as_it_was(page, run):
+    go(page, "#/devices?as_of=2099-01-01T00:00:00Z&q=" + run.env["SELF_UEID"][:10], "as they were known")
+    assert listed(page) == [run.env["SELF_UEID"]]
+    go(page, "#/devices?as_of=yesterday", "as_of is a time")
+
+
 def test_a_half_typed_filter_is_left_alone(page):
     go(page, "#/devices", "Last heard")
     page.find_element(By.TAG_NAME, "body").send_keys("/")

@@ -1,0 +1,115 @@
+"""Lists of a million devices: the first page and page 10,000 by every order, and the first page by every simple filter, each over a read of one row by its
+primary key in the same run."""
+
+import base64
+import hashlib
+import hmac
+import json
+import pathlib
+import statistics
+import struct
+import subprocess
+import sys
+
+import psycopg2
+
+from api import Client, timed
+from parts import BIN, Database, await_true, free_port, is_open
+
+DEVICES, ROUNDS, PAGE = 1_000_000, 40, 100
+# Of each order: the key as 026_lists.sql has it, and what says when a device moved in it.
+SORTS = {
+    "enrolled": (None, None), "ueid": ("ueid", None), "serial": ("coalesce(serial, '') COLLATE \"C\"", "described_at"),
+    "model": ("coalesce(hwmodel, '') COLLATE \"C\"", "described_at"), "firmware": ("coalesce(swversion, '') COLLATE \"C\"", "described_at"),
+    "posture": ("posture_rank(posture)", "posture_since"), "posture_since": ("posture_since", "posture_since"),
+    "first_seen": ("coalesce(first_seen, 'infinity'::timestamptz)", "first_seen")}
+FILTERS = {
+    "posture": "posture=degraded", "posture, rare": "posture=untrusted", "lifecycle": "lifecycle=retired", "lifecycle, rare": "lifecycle=pending", "model": "model=model-0",
+    "model, rare": "model=model-39", "firmware": "firmware=2.3", "q, of many": "q=model-3", "q, of one": "q=SN-{serial}", "q, of none": "q=nowhere", "label": "label=site",
+    "label, rare": "label=site:s5", "policy": "policy=silent", "component": "component=package-7", "component and version": "component=package-7&component_version=1.4-1",
+    "where": "where=strict%20$.boot.secure%20%3D%3D%20true", "changed_since": "changed_since=2026-04-26T17:45:00Z", "as_of": "as_of=2026-11-01T00:00:00Z"}
+RANGE = "component=package-7&component_version=vers:deb/%3C1.5-1"
+
+
+def seed(cursor, devices):
+    """Without the triggers, and with indexes that are made at the end."""
+    text = (pathlib.Path(__file__).parent / "million.sql").read_text().replace("{devices}", str(devices))
+    cursor.execute("SELECT indexrelid::regclass::text, pg_get_indexdef(indexrelid) FROM pg_index WHERE NOT indisunique AND indrelid IN ('device'::regclass,"
+                   " 'device_words'::regclass, 'device_history'::regclass, 'state_history'::regclass, 'device_state'::regclass, 'device_verdict'::regclass)")
+    indexes = cursor.fetchall()
+    for name, _ in indexes:
+        cursor.execute(f"DROP INDEX {name}")
+    cursor.execute("ALTER TABLE device DISABLE TRIGGER USER")
+    for statement in filter(str.strip, text.split(";\n")):
+        cursor.execute(statement)
+    for _, definition in indexes:
+        cursor.execute(definition)
+    cursor.execute("ALTER TABLE device ENABLE TRIGGER USER")
+    cursor.execute("VACUUM ANALYZE")
+
+
+def deep(cursor, sort, devices):
+    """The cursor of the last page but one, as cursor.c prints it: read page by page it would take long."""
+    key, moved = SORTS[sort.lstrip("-")]
+    way = "DESC" if sort[0] == "-" else "ASC"
+    cursor.execute(f"SELECT device_id, ({key or 'NULL'})::text FROM device ORDER BY {key + ' ' + way + ',' if key else ''} device_id {way} OFFSET %s LIMIT 1", (devices - 2 * PAGE,))
+    device, text = cursor.fetchone()
+    began = 1
+    if moved:
+        cursor.execute(f"SELECT coalesce((extract(epoch FROM max({moved})) * 1000000)::int8, 1) FROM device")
+        [(began,)] = cursor.fetchall()
+    cursor.execute("SELECT tenant_id FROM tenant WHERE id = 'acme'")
+    [(tenant,)] = cursor.fetchall()
+    cursor.execute("SELECT read_cursor_secret()")
+    [(secret,)] = cursor.fetchall()
+    position = struct.pack(">iqqq", tenant, device, began, 0) + (text or "").encode()
+    name = b"".join(part.encode() + b"\0" for part in ("/v1/devices", "sort", sort))
+    mac = hmac.new(bytes(secret), struct.pack(">H", len(position)) + position + name, hashlib.sha256).digest()[:16]
+    return base64.urlsafe_b64encode(position + mac).rstrip(b"=").decode()
+
+
+def measure(directory):
+    database = Database(directory, "fsync=off", "shared_buffers=2GB", "maintenance_work_mem=512MB", "max_wal_size=8GB", "jit=off")
+    server = None
+    try:
+        database.cli("migrate")
+        database.cli("tenant", "add", "acme", "Acme")
+        token = database.cli("token", "add", "--tenant", "acme", "--role", "viewer", "bench")
+        rows = psycopg2.connect(database.uri("fleetstate_owner"))
+        rows.autocommit = True
+        seed(rows.cursor(), DEVICES)
+        port = free_port()
+        server = subprocess.Popen([BIN / "serve-alone", database.uri("fleetstate_api"), str(port)], stderr=subprocess.DEVNULL)
+        await_true(lambda: is_open(port), "the server")
+        return play(rows.cursor(), Client(port, token), DEVICES)
+    finally:
+        if server is not None:
+            server.terminate()
+            server.wait(30)
+        database.stop()
+
+
+def play(cursor, client, devices):
+    cursor.execute("PREPARE one AS SELECT * FROM device WHERE device_id = $1")
+    cursor.execute("SELECT substr(serial, 4) FROM device WHERE device_id = %s", (devices // 2,))
+    [(serial,)] = cursor.fetchall()
+    questions = {"range": f"/v1/devices?{RANGE}", **{name: f"/v1/devices?{query.format(serial=serial)}" for name, query in FILTERS.items()}}
+    orders = [way + name for name in SORTS for way in ("", "-")]
+    for sort in orders:
+        questions["first " + sort] = f"/v1/devices?sort={sort}"
+        questions["deep " + sort] = f"/v1/devices?sort={sort}&cursor={deep(cursor, sort, devices)}"
+        assert len(json.loads(client.ask(questions["deep " + sort]))["items"]) == PAGE, sort
+    took = {name: [] for name in ("row", *questions)}
+    for path in questions.values():
+        client.ask(path)
+    for i in range(ROUNDS):
+        took["row"] += [timed(lambda: (cursor.execute(f"EXECUTE one ({1 + (i * 10 + n) * 479 % devices})"), cursor.fetchall())) for n in range(10)]
+        for name, path in questions.items():
+            took[name].append(timed(lambda: client.ask(path)))
+    medians = {name: statistics.median(times) for name, times in took.items()}
+    ratios = {name: round(medians[name] / medians["row"], 1) for name in questions}
+    pages = {sort: round(medians["deep " + sort] / medians["first " + sort], 2) for sort in orders}
+    for name, ratio in ratios.items():
+        print(f"  {ratio:7.1f} x a row   {name}", file=sys.stderr)
+    return {"devices": devices, "row_us": round(medians["row"] * 1e6, 1), "order_worst": max(ratios[f"first {s}"] for s in orders),
+            "filter_worst": max(ratios[name] for name in FILTERS), "range_ratio": ratios["range"], "deep_worst": max(pages.values()), "ratios": ratios, "pages": pages}
