@@ -448,14 +448,16 @@ static enum MHD_Result
 answer(struct exchange *exchange, const char *method)
 {
 	const struct response *response = &exchange->response;
+	int path =
+		(int)strcspn(exchange->target, "?"); /* behind it may be what somebody took for the place of a token */
 
 	journal_note(exchange->serve->journal, &exchange->request, response->status);
 	if (response->problem != PROBLEM_NONE)
 		counter_problem(response->problem);
-	log_debug("serve: method=%s target=%s status=%u bytes=%zu", method, exchange->target, response->status,
+	log_debug("serve: method=%s path=%.*s status=%u bytes=%zu", method, path, exchange->target, response->status,
 		  response->fixed.at != NULL ? response->fixed.len : response->len);
 	if (response->status >= 500)
-		log_warning("serve: method=%s target=%s status=%u", method, exchange->target, response->status);
+		log_warning("serve: method=%s path=%.*s status=%u", method, path, exchange->target, response->status);
 	if (!exchange->streaming) {
 		(void)identity_spend(exchange->serve->identity, &exchange->request, response->len);
 		return send_response(exchange, &exchange->response);
