@@ -49,6 +49,7 @@ SCHEMA := \
 	schema/receipt.c \
 	schema/merkle.c \
 	schema/checkpoint.c \
+	schema/manifest.c \
 	schema/proof.c \
 	schema/options.c \
 	schema/log.c \
@@ -242,6 +243,7 @@ COLLECTOR := \
 	collector/api_devices.c \
 	collector/api_inventory.c \
 	collector/format_inventory.c \
+	collector/tally.c \
 	collector/version_range.c \
 	collector/component_search.c \
 	collector/device_list.c \
@@ -249,6 +251,7 @@ COLLECTOR := \
 	collector/api_challenges.c \
 	collector/format_asset.c \
 	collector/api_assets.c \
+	collector/api_manifests.c \
 	collector/api_reports.c \
 	collector/api_proofs.c \
 	collector/api_sinks.c \
@@ -276,6 +279,7 @@ CLI := \
 	collector/cli/alert.c \
 	collector/cli/verify.c \
 	collector/cli/verify_proof.c \
+	collector/cli/verify_manifest.c \
 	collector/cli/baseline.c \
 	collector/cli/migrate.c
 
@@ -365,7 +369,7 @@ FUZZERS      := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 $(FUZZ_OUT)/%.o: %.c
 	@mkdir -p $(@D)
 	$(FUZZ_CC) $(CPPFLAGS) $(FUZZ_FLAGS) -fsanitize=fuzzer-no-link,address,undefined -MMD -MP -c -o $@ $<
-FUZZ_PARSERS := $(EMITTER) $(SCHEMA) $(addprefix collector/,request.c body.c response.c auth.c cursor.c negotiate.c version_range.c crl.c jwt.c client_certificate.c)
+FUZZ_PARSERS := $(EMITTER) $(SCHEMA) $(addprefix collector/,request.c body.c response.c auth.c cursor.c negotiate.c version_range.c crl.c jwt.c client_certificate.c tally.c)
 $(FUZZ_OUT)/libparsers.a: $(patsubst %.c,$(FUZZ_OUT)/%.o,$(FUZZ_PARSERS))
 	@rm -f $@
 	ar rcs $@ $^

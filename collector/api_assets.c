@@ -9,6 +9,8 @@
 #include "collector/format_asset.h"
 #include "collector/page.h"
 #include "collector/routes.h"
+#include "collector/seal.h"
+#include "schema/manifest.h"
 
 /* Rows that are read at once: few at first, which come soon, then so many that what a piece costs beside them is little. An answer takes more of them only
    while it is below so many bytes: devices may have filled their texts to the brim. */
@@ -100,14 +102,75 @@ print_piece(struct request *request, struct response *response, const struct ass
 
 	for (i = 0; i < n && response->len < PIECE_BYTES; i++) {
 		read_row(rows, i, &row);
-		format->row(response, document, &row, !request->reading.rows);
-		request->reading.rows = true;
+		format->row(response, document, &row, request->reading.told == 0);
+		request->reading.told++;
 	}
 	if (i > 0)
 		request->reading.after = query_int8(rows, i - 1, AT_KEY);
 	request->reading.ended = i == n && (changes && n > 0 ? query_int8(rows, 0, AT_EVENTS) : n) < most;
 	if (request->reading.ended)
 		format->tail(response);
+}
+
+/* -1: the response is the problem. */
+static int
+read_manifest(struct request *request, struct response *response)
+{
+	const char *text = request_parameter(request, "manifest");
+
+	if (text == NULL || strcmp(text, "false") == 0)
+		return 0;
+	if (strcmp(text, "true") != 0) {
+		response_problem(response, PROBLEM_BAD_PARAMETER, "manifest is true or false.");
+		return -1;
+	}
+	if (request->seal == NULL) {
+		response_problem(response, PROBLEM_CONFLICT, "This collector has no key to sign with.");
+		return -1;
+	}
+	request->reading.tally = tally_new();
+	if (request->reading.tally != NULL)
+		return 0;
+	response_problem(response, PROBLEM_INTERNAL, "%s", "");
+	return -1;
+}
+
+/* What is sent is counted; and when it is all that there is, the manifest is kept before the last of it goes out: who has it all can ask for it. A
+   response that became a problem breaks the stream off. */
+static void
+account(struct request *request, struct response *response, const char *format, int64_t since)
+{
+	const struct asset_document *document = &request->reading.document;
+	struct manifest manifest = {.iat = (uint64_t)time(NULL),
+				    .rows = request->reading.told,
+				    .position = (uint64_t)document->position,
+				    .has_since = since >= 0,
+				    .since = since < 0 ? 0 : (uint64_t)since};
+	uint8_t payload[LIMIT_MANIFEST], message[LIMIT_MANIFEST];
+	struct call call = {.query = QUERY_MANIFEST_KEEP};
+	struct cbor_writer w;
+	PGresult *kept;
+	size_t len = 0;
+
+	tally_add(request->reading.tally, (struct slice){response->body, response->len});
+	if (!request->reading.ended)
+		return;
+	snprintf(manifest.tenant, sizeof manifest.tenant, "%s", document->tenant);
+	snprintf(manifest.format, sizeof manifest.format, "%s", format);
+	if (tally_end(request->reading.tally, manifest.sha256, &manifest.size)) {
+		cbor_writer_init(&w, payload, sizeof payload);
+		manifest_encode(&manifest, &w);
+		len = w.overflow ? 0
+				 : seal_sign(request->seal, (struct slice){payload, w.len}, message, sizeof message);
+	}
+	if (len == 0) {
+		response_problem(response, PROBLEM_INTERNAL, "%s", "");
+		return;
+	}
+	call.params[call.n++] = param_bytes(manifest.sha256, DIGEST_SIZE);
+	call.params[call.n++] = param_bytes(message, len);
+	if (query_write(request, response, &call, 1, &kept) == 0)
+		PQclear(kept);
 }
 
 /* Called for each piece, as page_export is. */
@@ -127,6 +190,7 @@ api_assets(struct request *request, struct response *response)
 		return;
 	}
 	if (read_since(request, response, &since) < 0 || (first && begin(request, response, since) < 0) ||
+	    (first && read_manifest(request, response) < 0) ||
 	    read_piece(request, response, since >= 0, most, &rows) < 0)
 		return;
 	response_json(response, (struct slice){NULL, 0});
@@ -139,4 +203,6 @@ api_assets(struct request *request, struct response *response)
 	request->reading.begun = true;
 	print_piece(request, response, format, since >= 0, most, rows);
 	PQclear(rows);
+	if (request->reading.tally != NULL && !response->failed)
+		account(request, response, format->name, since);
 }

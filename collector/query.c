@@ -567,6 +567,12 @@ query_run(struct request *request, struct response *response, const struct call 
 	return run(request->route->how == ROUTE_WRITES ? write_as : read_as, request, response, calls, n, results);
 }
 
+int
+query_write(struct request *request, struct response *response, const struct call *calls, size_t n, PGresult **results)
+{
+	return run(write_as, request, response, calls, n, results);
+}
+
 static bool
 enter_limited(struct query_pool *pool)
 {

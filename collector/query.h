@@ -33,6 +33,8 @@ int query_run(struct request *, struct response *, const struct call *, size_t n
 /* What a route that writes did is committed once its answer is whole, with an entry in the audit log, and with the answer if the request may be repeated.
    If that fails nothing was done, and the response is the problem. */
 void query_end(struct request *, struct response *);
+/* As query_run on a route that writes, for one that only reads, but leaves a trace. */
+int query_write(struct request *, struct response *, const struct call *, size_t n, PGresult **results) WARN_UNUSED;
 /* As query_run, for what looks into many states, as a preview does: within its limit of time, and only so many at once; refuses the rest. */
 int query_limited(struct request *, struct response *, const struct call *, PGresult **result) WARN_UNUSED;
 int query_refuse_preview(struct response *, const char *detail); /* -1 */

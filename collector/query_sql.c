@@ -328,6 +328,8 @@ const struct statement query_statements[QUERIES] = {
 		" u AS (SELECT ueid, max(position) AS last FROM e GROUP BY 1)"
 		" SELECT u.last, (SELECT count(*) FROM e), u.ueid, v.* FROM u LEFT JOIN LATERAL (SELECT " DEVICE_CELLS DEVICE_JOIN("", "")
 		" WHERE d.ueid = u.ueid AND d." TENANT " OFFSET 0) v ON true ORDER BY u.last", 3},
+	[QUERY_MANIFEST_KEEP] = {"manifest_keep", "SELECT keep_manifest($1::bytea, $2::bytea)", 2},
+	[QUERY_MANIFEST] = {"manifest", "SELECT message FROM export_manifest WHERE sha256 = $1::bytea AND " TENANT, 1},
 	[QUERY_EVENTS] = {"events",
 		"SELECT position, event_id, time, (SELECT t.id FROM tenant t WHERE t." TENANT "), type, ueid, data::text"
 		" FROM event WHERE " TENANT " AND position > $1::int8 AND ($2::text IS NULL OR type = ANY (string_to_array($2, ',')))"

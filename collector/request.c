@@ -219,6 +219,7 @@ request_free(struct request *request)
 {
 	body_free(&request->body);
 	free(request->reading.components);
+	tally_free(request->reading.tally);
 }
 
 const char *

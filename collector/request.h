@@ -13,6 +13,7 @@
 #include "collector/cursor.h"
 #include "collector/format_asset.h"
 #include "collector/response.h"
+#include "collector/tally.h"
 #include "schema/cose.h"
 #include "schema/topics.h"
 
@@ -41,6 +42,7 @@ struct request {
 	struct query_pool *pool;
 	size_t page_bytes;			/* of a list: more than one item has no more */
 	struct connection *writing;		/* whose transaction is this request's; NULL: none yet */
+	struct seal *seal;			/* what manifests are signed with; NULL: there is nothing */
 	const struct vault_key *vault;		/* what secrets are sealed under; NULL: there is none */
 	const struct readiness *readiness;
 	size_t readiness_len;
@@ -50,9 +52,10 @@ struct request {
 	/* Where a reader of events or of a whole list stands, from one call of its route's function to the next. */
 	struct {
 		bool begun;
-		bool rows;		/* of the list, some were told */
 		bool ended;		/* nothing is left of it */
 		struct asset_document document;
+		struct tally *tally;	/* owned: of what goes out; NULL: nobody wants a manifest */
+		uint64_t told;		/* rows of it so far */
 		char *components;	/* owned: those that a range of versions stands for */
 		int64_t after;		/* the position up to which it was told */
 		struct cursor place;	/* the same of a list of devices */

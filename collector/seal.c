@@ -2,12 +2,14 @@
 
 #include <openssl/pem.h>
 #include <openssl/x509.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "schema/log.h"
 
 struct seal {
+	pthread_mutex_t lock;
 	struct cose_key *key;
 	struct slice chain[LIMIT_CHAIN_CERTS]; /* leaf first */
 	size_t chain_len;
@@ -42,6 +44,7 @@ seal_open(const struct settings *settings)
 
 	if (s == NULL)
 		return NULL;
+	pthread_mutex_init(&s->lock, NULL);
 	s->key = cose_key_open(settings->receipt_key, error);
 	if (s->key == NULL)
 		log_error("receipt_key: %s", error);
@@ -61,11 +64,17 @@ seal_free(struct seal *s)
 	for (size_t i = 0; i < s->chain_len; i++)
 		OPENSSL_free((void *)(uintptr_t)s->chain[i].at);
 	cose_key_free(s->key);
+	pthread_mutex_destroy(&s->lock);
 	free(s);
 }
 
 size_t
 seal_sign(struct seal *s, struct slice payload, uint8_t *out, size_t size)
 {
-	return cose_sign(s->key, s->chain, s->chain_len, payload, out, size);
+	size_t len;
+
+	pthread_mutex_lock(&s->lock);
+	len = cose_sign(s->key, s->chain, s->chain_len, payload, out, size);
+	pthread_mutex_unlock(&s->lock);
+	return len;
 }

@@ -1,5 +1,5 @@
 /*
- * The collector's own key and its certificate chain: what receipts and checkpoints are signed with. For one thread at a time.
+ * The collector's own key and its certificate chain: what receipts, checkpoints and manifests are signed with. Any thread.
  */
 #ifndef FLEETSTATE_COLLECTOR_SEAL_H
 #define FLEETSTATE_COLLECTOR_SEAL_H

@@ -21,6 +21,7 @@
 #include "collector/journal.h"
 #include "collector/peers.h"
 #include "collector/routes.h"
+#include "collector/seal.h"
 #include "collector/source.h"
 #include "collector/tls.h"
 #include "collector/vault.h"
@@ -90,6 +91,7 @@ struct serve {
 	size_t page_bytes;
 	struct vault_key vault;
 	bool has_vault;
+	struct seal *seal; /* NULL: there is no key to sign with */
 	const struct readiness *readiness;
 	size_t readiness_len;
 	pthread_mutex_t lock;
@@ -222,6 +224,7 @@ on_target(void *context, const char *target, struct MHD_Connection *connection)
 	exchange->request.body.most = serve->body_most;
 	exchange->response.most = serve->answer_most;
 	exchange->request.vault = serve->has_vault ? &serve->vault : NULL;
+	exchange->request.seal = serve->seal;
 	exchange->request.readiness = serve->readiness;
 	exchange->request.readiness_len = serve->readiness_len;
 	strcpy(exchange->target, target);
@@ -960,7 +963,8 @@ serve_start(const struct settings *settings, struct tls *tls, const struct readi
 	serve->answer_most = (size_t)settings->http_answer_size;
 	serve->guesses = guesses_new(&limits);
 	if (serve->guesses == NULL || parse_address(settings, &address) < 0 ||
-	    judge_listening(settings, serve, &address) < 0 || open_vault(serve, settings) < 0)
+	    judge_listening(settings, serve, &address) < 0 || open_vault(serve, settings) < 0 ||
+	    (settings->receipt_key != NULL && (serve->seal = seal_open(settings)) == NULL))
 		goto fail;
 	make_room(&connections);
 	serve->peers = peers_new(&connections);
@@ -1015,6 +1019,7 @@ serve_stop(struct serve *serve)
 	query_pool_free(serve->pool);
 	guesses_free(serve->guesses);
 	peers_free(serve->peers);
+	seal_free(serve->seal);
 	OPENSSL_cleanse(&serve->vault, sizeof serve->vault);
 	pthread_cond_destroy(&serve->filled);
 	pthread_cond_destroy(&serve->end);

@@ -148,7 +148,7 @@ static const struct option table[] = {
 		.help = "after so long without another failure they are forgotten"},
 	{.name = "quota_requests", .type = OPTION_NUMBER, .offset = AT(quota_requests), .initial = "100", .min = 0, .max = 1000000,
 		.help = "requests a second with one token; 0: any number"},
-	{.name = "quota_bytes", .type = OPTION_BYTES, .offset = AT(quota_bytes), .initial = "16M", .min = 0, .max = INT64_C(1) << 36,
+	{.name = "quota_bytes", .type = OPTION_BYTES, .offset = AT(quota_bytes), .initial = "64M", .min = 0, .max = INT64_C(1) << 36,
 		.help = "bytes a second that one token is answered; 0: any number"},
 	{.name = "quota_burst", .type = OPTION_SECONDS, .offset = AT(quota_burst), .initial = "10", .min = 1, .max = 3600,
 		.help = "so much of both may come at once after a time of less"},

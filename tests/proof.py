@@ -1,4 +1,4 @@
-"""Checkpoints and inclusion proofs a second time, written from schema/checkpoint.cddl and proof.cddl alone."""
+"""Checkpoints, inclusion proofs and manifests a second time, written from schema/checkpoint.cddl, proof.cddl and manifest.cddl alone."""
 
 import collections
 import datetime
@@ -15,17 +15,38 @@ CHECKPOINT = -65560
 Checkpoint = collections.namedtuple("Checkpoint", "iat number previous devices root sha256")
 
 
-def verify_checkpoint(message, operator_ca):
-    """Up to the operator's CA, at its own time."""
+MANIFEST = -65570
+Manifest = collections.namedtuple("Manifest", "iat tenant format rows size sha256 position since")
+
+
+def verify_sealed(message, operator_ca):
+    """The claims of what the collector signed, up to the operator's CA, at its own time."""
     claims = decode(decode(message).value.value[2])
     opened = open_message(message, operator_ca, at=datetime.datetime.utcfromtimestamp(claims[IAT]))
     leaf = opened.chain[0]
     usage = extension(leaf, x509.ExtendedKeyUsage)
     if common_name(leaf) != "fleetstate-receipt" or not usage or DOCUMENT_SIGNING not in usage or ExtendedKeyUsageOID.CLIENT_AUTH in usage:
-        raise Refused("a certificate that is not for checkpoints")
+        raise Refused("a certificate that is not the collector's")
+    return claims
+
+
+def verify_checkpoint(message, operator_ca):
+    claims = verify_sealed(message, operator_ca)
     if claims.get(EAT_PROFILE) != PROFILE or len(claims.get(CHECKPOINT, ())) != 4:
         raise Refused("not a checkpoint")
     return Checkpoint(claims[IAT], *claims[CHECKPOINT], sha256(message))
+
+
+def verify_manifest(message, export, operator_ca):
+    """The Manifest that the export's bytes have, or Refused."""
+    try:
+        claims = verify_sealed(message, operator_ca)
+        manifest = Manifest(claims[IAT], *claims[MANIFEST])
+    except (AttributeError, TypeError, ValueError, KeyError, IndexError, OverflowError, RecursionError, UnsupportedAlgorithm) as error:
+        raise Refused(f"not a manifest: {error!r}") from error
+    if claims.get(EAT_PROFILE) != PROFILE or (len(export), sha256(export)) != (manifest.size, manifest.sha256):
+        raise Refused("another export's manifest")
+    return manifest
 
 
 def encode_leaf(ueid, epoch, seq, head, sections):

@@ -31,7 +31,7 @@ struct checkpoint_audit {
 };
 
 /* Whether the receipts' signer made it, by a certificate that was good then. */
-enum reason checkpoint_signed(const struct anchors *, const struct cose_sign1 *, const struct checkpoint *) WARN_UNUSED;
+enum reason operator_signed(const struct anchors *, const struct cose_sign1 *, uint64_t iat) WARN_UNUSED;
 /* Every checkpoint, the way from each to the one before, the leaves that are kept, and that what they name is stored. -1: the database fails. */
 int audit_checkpoints(struct checkpoint_audit *) WARN_UNUSED;
 

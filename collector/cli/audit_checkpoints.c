@@ -30,12 +30,12 @@ tell(struct checkpoint_audit *a, uint64_t number, const char *detail)
 }
 
 enum reason
-checkpoint_signed(const struct anchors *anchors, const struct cose_sign1 *cose, const struct checkpoint *c)
+operator_signed(const struct anchors *anchors, const struct cose_sign1 *cose, uint64_t iat)
 {
 	struct enrolment *signer = NULL;
 	struct cose_key *key;
 	enum reason reason =
-		enrol_named(anchors, cose->chain, cose->chain_len, RECEIPT_NAME, cose->kid, (int64_t)c->iat, &signer);
+		enrol_named(anchors, cose->chain, cose->chain_len, RECEIPT_NAME, cose->kid, (int64_t)iat, &signer);
 
 	if (reason != REASON_OK)
 		return reason;
@@ -55,7 +55,7 @@ audit_read_checkpoint(const struct anchors *anchors, struct slice message, struc
 	if (reason == REASON_OK)
 		reason = checkpoint_decode(cose.payload, c);
 	if (reason == REASON_OK && anchors != NULL)
-		reason = checkpoint_signed(anchors, &cose, c);
+		reason = operator_signed(anchors, &cose, c->iat);
 	return reason == REASON_OK ? NULL : reason_name(reason);
 }
 

@@ -68,8 +68,9 @@ static const struct command commands[] = {
 	{"alert", "resolve", alert_resolve, "[--comment TEXT] NUMBER", "say that it is dealt with"},
 	{"alert", "comment", alert_comment, "NUMBER TEXT", "add a comment to it"},
 	{"verify", NULL, verify_file,
-	 "FILE [--ca FILE] [--chain FILE] [--time TIME] [--proof FILE --operator-ca FILE] [--json]",
-	 "verify one report (- is standard input) and that a checkpoint covers it, without a database"},
+	 "FILE [--ca FILE] [--chain FILE] [--time TIME] [--proof FILE --operator-ca FILE] [--json]\n"
+	 "       fleetstate verify --manifest EXPORT --operator-ca FILE [--json] FILE",
+	 "verify one report (- is standard input) and that a checkpoint covers it, or an export by its manifest, without a database"},
 	{"baseline", "make", baseline_make, "[--root DIR] --key KEY [--out FILE] PATTERN...",
 	 "sign what a device's configuration is now, as its secure baseline"},
 	{"baseline", "show", baseline_show, "FILE --key FILE", "verify a secure baseline, and list its files"},

@@ -9,6 +9,7 @@
 #include <time.h>
 
 #include "collector/cli/cli.h"
+#include "collector/cli/verify_manifest.h"
 #include "collector/cli/verify_proof.h"
 #include "schema/claims.h"
 
@@ -152,11 +153,13 @@ print_outcome(const struct message *m, const struct outcome *o, bool json)
 int
 verify_file(const struct command *command, int argc, char **argv)
 {
-	const char *ca = NULL, *chain = NULL, *at = NULL, *why = NULL, *proof = NULL, *operator_ca = NULL;
+	const char *ca = NULL, *chain = NULL, *at = NULL, *why = NULL, *proof = NULL, *operator_ca = NULL,
+		   *export = NULL;
 	bool json = false;
-	const struct cli_option options[] = {{"ca", &ca, NULL},       {"chain", &chain, NULL},
-					     {"time", &at, NULL},     {"json", NULL, &json},
-					     {"proof", &proof, NULL}, {"operator-ca", &operator_ca, NULL}};
+	const struct cli_option options[] = {{"ca", &ca, NULL},          {"chain", &chain, NULL},
+					     {"time", &at, NULL},        {"json", NULL, &json},
+					     {"proof", &proof, NULL},    {"operator-ca", &operator_ca, NULL},
+					     {"manifest", &export, NULL}};
 	struct coverage coverage;
 	struct device device = {0};
 	struct message m = {0};
@@ -167,7 +170,9 @@ verify_file(const struct command *command, int argc, char **argv)
 	char error[256];
 	bool decoded;
 
-	cli_parse(command, argc, argv, options, 6, 1, 1);
+	cli_parse(command, argc, argv, options, 7, 1, 1);
+	if (export != NULL)
+		return verify_manifest(export, argv[1], operator_ca, json);
 	m.received_us = (at == NULL ? time(NULL) : cli_time(at)) * 1000000;
 	if (ca != NULL && (anchors = anchors_from_pem(ca, error)) == NULL)
 		cli_die(CLI_WRONG, "%s", error);

@@ -19,7 +19,7 @@ check(struct slice bytes, const struct anchors *anchors, struct slice report, st
 	fault = proof_checkpoint(&proof, &cose, checkpoint, why);
 	if (fault != PROOF_HOLDS)
 		return fault;
-	*why = checkpoint_signed(anchors, &cose, checkpoint);
+	*why = operator_signed(anchors, &cose, checkpoint->iat);
 	return *why == REASON_OK ? proof_check(&proof, checkpoint, report, why) : PROOF_FAULT_SIGNER;
 }
 

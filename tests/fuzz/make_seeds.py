@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Writes the seeds of fuzz_report, fuzz_receipt and fuzz_proof: payloads that are right, of every kind. A mutation can't find a matching facts digest by itself,
+"""Writes the seeds of fuzz_report, fuzz_receipt, fuzz_manifest and fuzz_proof: payloads that are right, of every kind. A mutation can't find a matching facts digest by itself,
 so that there is one report for each shape of its sections."""
 
 import hashlib
@@ -13,6 +13,7 @@ sys.path.insert(0, str(HERE.parent))
 
 from device import (ACCOUNT, BOOTCOUNT, BOOT_ID, DEFAULT_EVENTS, DEFAULT_INVENTORY, DEFAULT_READINGS, DEFAULT_STATE, DROPPED, EAT_PROFILE, EVENTS, IAT, INVENTORY,  # noqa: E402
                     META, NONCE, PROFILE, READINGS, RECEIPT_NONCE, SECTIONS_PREV, STATE, UEID, encode, facts_digest, in_order, sign1)
+from proof import MANIFEST  # noqa: E402
 
 OURS = bytes.fromhex("01000102030405060708090a0b0c0d0e0f")
 ALL_KINDS = {0: {1026: "no efivars"}, 1: {1: "SN"}, 2: {3: 4}, 4: {2: True, 6: ["init="]},
@@ -39,6 +40,10 @@ def receipt(*account, **more):
     return {IAT: 1790000000, UEID: OURS, EAT_PROFILE: PROFILE, ACCOUNT: list(account), **{int(key): value for key, value in more.items()}}
 
 
+def manifest(*body, **more):
+    return {IAT: 1790000000, EAT_PROFILE: PROFILE, MANIFEST: list(body), **{int(key): value for key, value in more.items()}}
+
+
 SEEDS = {
     "report": {
         "quiet": report(),
@@ -55,6 +60,11 @@ SEEDS = {
         "nothing": receipt(bytes(8), 0, None, [], [], 0, 0),
         "all": receipt(bytes(8), 1042, bytes(32), [[3, 3], [40, 41]], [[bytes(32), "bad-signature"]], 7, 50, **{str(RECEIPT_NONCE): bytes(8)}),
         "unknown-claim": receipt(bytes(8), 1, None, [], [], 1, 0, **{"4711": [1]}),
+    },
+    "manifest": {
+        "all": manifest("acme", "csv", 1000000, 390889130, bytes(32), 41, None),
+        "changes": manifest("acme", "ndjson", 0, 0, sha256(b""), 41, 40),
+        "unknown-claim": manifest("a", "b", 1, 2, bytes(32), 3, 3, **{"4711": [1]}),
     },
 }
 

@@ -2,15 +2,20 @@
 
 import csv
 import io
+import hashlib
 import json
 import random
+import subprocess
 import threading
 
 import jsonschema
 import pytest
 
+from parts import BIN, provision
 from test_dashboard import VECTORS
 from test_api import Api, ueid
+import proof  # found through parts
+from device import Refused
 
 DEVICES = 1500
 HOSTILE = ["=cmd|' /C calc'!A0", "+1", "-1", "@SUM(A1)", "\tx", 'a"b', "a,b\r\nc", "\u202eabc", "'", " =1"]
@@ -20,7 +25,10 @@ HOSTILE = ["=cmd|' /C calc'!A0", "+1", "-1", "@SUM(A1)", "\tx", 'a"b', "a,b\r\nc
 def api(tmp_path_factory):
     directory = tmp_path_factory.mktemp("assets")
     directory.chmod(0o777)
-    api = Api(directory, DEVICES, told=False)
+    pki = directory / "pki"
+    provision("ca", pki)
+    api = Api(directory, DEVICES, told=False, receipt_key=pki / "receipt.key", receipt_certificate=pki / "receipt.crt")
+    api.pki = pki
     for i, text in enumerate(HOSTILE):
         api.db.sql("UPDATE device SET serial = %s, hwmodel = %s, vendor = %s, kernel = %s WHERE ueid = decode(%s, 'hex')", (text, text, text, text, ueid("acme", i)))
     api.db.sql("UPDATE device SET lifecycle = 'retired' WHERE ueid = decode(%s, 'hex')", (ueid("acme", 20),))
@@ -140,6 +148,65 @@ def test_changes_only(api):
     validator.validate(export(api, f"?changed_since={after}&format=ocsf")[0].json())
     [row] = csv.DictReader(io.StringIO(export(api, f"?changed_since={after}&format=csv")[0].text, newline=""))
     assert (row["ueid"], row["gone"]) == (ueid("acme", 33), "true")
+
+
+def test_manifest(api, tmp_path):
+    """Two calls with curl: the export, and the collector's word on those bytes. Checked by us and by a second implementation."""
+    def verified(file, manifest, ca=api.pki / "operator-ca.crt"):
+        words = ["verify", "--json", "--manifest", file, "--operator-ca", ca, manifest]
+        done = subprocess.run([BIN / "fleetstate", *map(str, words)], capture_output=True, text=True)
+        told = json.loads(done.stdout)
+        assert done.returncode == (0 if told["verified"] else 1), done.stderr
+        return told
+
+    sequence(api)
+    change(api, 40, swversion="3.0")
+    sequence(api)
+    last = None
+    for query, since, rows in (("format=csv", None, DEVICES), ("format=cyclonedx", None, DEVICES), ("format=ndjson&changed_since={}", -1, 1), ("format=csv&changed_since={}", 0, 0)):
+        asked = query.format(last + since if since is not None else "")
+        answer, last = export(api, f"?{asked}&manifest=true")
+        digest = hashlib.sha256(answer.content).hexdigest()
+        got = api.ask(f"/v1/assets/manifests/{digest}")
+        assert (got.status_code, got.headers["Content-Type"]) == (200, "application/cwt"), got.text
+        file, manifest = tmp_path / "export", tmp_path / "manifest"
+        file.write_bytes(answer.content)
+        manifest.write_bytes(got.content)
+        told = verified(file, manifest)
+        shape = query.split("&")[0].split("=")[1]
+        expected = {"tenant": "acme", "format": shape, "rows": rows, "size": len(answer.content), "sha256": digest, "position": last,
+                    "since": None if since is None else last + since}
+        assert expected.items() <= told.items() and told["verified"]
+        assert proof.verify_manifest(got.content, answer.content, api.pki / "operator-ca.crt")._asdict().items() >= {**expected, "sha256": bytes.fromhex(digest)}.items()
+        api.problem(404, "not-found", f"/v1/assets/manifests/{digest}", "globex")
+    # What is not what it says.
+    for change_to in (answer.content + b"x", answer.content[:-1], b"X" + answer.content[1:]):
+        file.write_bytes(change_to)
+        assert not verified(file, manifest)["verified"]
+        with pytest.raises(Refused):
+            proof.verify_manifest(got.content, change_to, api.pki / "operator-ca.crt")
+    file.write_bytes(answer.content)
+    for i in range(0, len(got.content), 7):
+        forged = got.content[:i] + bytes([got.content[i] ^ 1]) + got.content[i + 1:]
+        manifest.write_bytes(forged)
+        assert not verified(file, manifest)["verified"], i
+        with pytest.raises(Refused):
+            proof.verify_manifest(forged, answer.content, api.pki / "operator-ca.crt")
+    manifest.write_bytes(got.content)
+    assert not verified(file, manifest, api.pki / "maker-ca.crt")["verified"] and verified(file, manifest)["verified"]
+    # Only what was asked for with it has one.
+    plain, _ = export(api, "?format=netbox")
+    api.problem(404, "not-found", f"/v1/assets/manifests/{hashlib.sha256(plain.content).hexdigest()}")
+    for name in "0" * 64, "x", digest.upper(), digest + "00":
+        api.problem(404, "not-found", f"/v1/assets/manifests/{name}")
+    api.problem(400, "bad-parameter", "/v1/assets?manifest=yes")
+
+
+def test_a_thousand_manifests_are_kept(api):
+    api.db.sql("INSERT INTO export_manifest (tenant_id, sha256, message, made_at) SELECT tenant_id, sha256(i::text::bytea), '', now() - i * interval '1 min'"
+               " FROM tenant, generate_series(1, 1200) i WHERE id = 'acme'")
+    export(api, "?manifest=true")
+    assert api.db.one("SELECT count(*) FROM export_manifest") == 1000
 
 
 def test_who_follows_ends_with_the_whole(api):
