@@ -70,7 +70,8 @@ static const struct command commands[] = {
 	{"verify", NULL, verify_file,
 	 "FILE [--ca FILE] [--chain FILE] [--time TIME] [--proof FILE --operator-ca FILE] [--json]\n"
 	 "       fleetstate verify --manifest EXPORT --operator-ca FILE [--json] FILE",
-	 "verify one report (- is standard input) and that a checkpoint covers it, or an export by its manifest, without a database"},
+	 "verify one report (- is standard input) and that a checkpoint covers it, or an export by its manifest, "
+	 "without a database"},
 	{"baseline", "make", baseline_make, "[--root DIR] --key KEY [--out FILE] PATTERN...",
 	 "sign what a device's configuration is now, as its secure baseline"},
 	{"baseline", "show", baseline_show, "FILE --key FILE", "verify a secure baseline, and list its files"},

@@ -21,7 +21,12 @@
 static void
 there_and_back(void **unused)
 {
-	struct manifest one = {.iat = 1790000000, .tenant = "acme", .format = "csv", .rows = 7, .size = 1000, .position = 41},
+	struct manifest one = {.iat = 1790000000,
+			       .tenant = "acme",
+			       .format = "csv",
+			       .rows = 7,
+			       .size = 1000,
+			       .position = 41},
 			got;
 	uint8_t out[256];
 	struct cbor_writer w;
@@ -48,17 +53,32 @@ refused(void **unused)
 	} cases[] = {
 		{HEAD "87" ACME CSV "0102" DIGEST "03f6", REASON_OK},
 		{HEAD "87" ACME CSV "0102" DIGEST "0303", REASON_OK},
-		{HEAD "87" ACME CSV "0102" DIGEST "0304", REASON_CLAIM_INVALID}, /* changed since what was yet to come */
-		{HEAD "87" "60" CSV "0102" DIGEST "03f6", REASON_CLAIM_INVALID}, /* of nobody */
-		{HEAD "87" ACME "60" "0102" DIGEST "03f6", REASON_CLAIM_INVALID},
-		{HEAD "87" "6100" CSV "0102" DIGEST "03f6", REASON_TEXT_INVALID},
-		{HEAD "87" "61ff" CSV "0102" DIGEST "03f6", REASON_TEXT_INVALID},
-		{HEAD "87" "4461636d65" CSV "0102" DIGEST "03f6", REASON_MALFORMED}, /* bytes instead of a text */
-		{HEAD "87" ACME "7820" "6161616161616161616161616161616161616161616161616161616161616161"
-		      "0102" DIGEST "03f6", REASON_LIMIT_EXCEEDED}, /* a byte too long */
+		{HEAD "87" ACME CSV "0102" DIGEST "0304",
+		 REASON_CLAIM_INVALID}, /* changed since what was yet to come */
+		{HEAD "87"
+		      "60" CSV "0102" DIGEST "03f6",
+		 REASON_CLAIM_INVALID}, /* of nobody */
+		{HEAD "87" ACME "60"
+		      "0102" DIGEST "03f6",
+		 REASON_CLAIM_INVALID},
+		{HEAD "87"
+		      "6100" CSV "0102" DIGEST "03f6",
+		 REASON_TEXT_INVALID},
+		{HEAD "87"
+		      "61ff" CSV "0102" DIGEST "03f6",
+		 REASON_TEXT_INVALID},
+		{HEAD "87"
+		      "4461636d65" CSV "0102" DIGEST "03f6",
+		 REASON_MALFORMED}, /* bytes instead of a text */
+		{HEAD "87" ACME "7820"
+		      "6161616161616161616161616161616161616161616161616161616161616161"
+		      "0102" DIGEST "03f6",
+		 REASON_LIMIT_EXCEEDED}, /* a byte too long */
 		{HEAD "87" ACME CSV "2002" DIGEST "03f6", REASON_MALFORMED}, /* less than no rows */
 		{HEAD "87" ACME CSV "011b0020000000000000" DIGEST "03f6", REASON_CLAIM_INVALID}, /* 2^53 bytes */
-		{HEAD "87" ACME CSV "01024100" "03f6", REASON_CLAIM_INVALID}, /* no digest */
+		{HEAD "87" ACME CSV "01024100"
+		      "03f6",
+		 REASON_CLAIM_INVALID}, /* no digest */
 		{HEAD "87" ACME CSV "0102" DIGEST "f6f6", REASON_MALFORMED}, /* no position */
 		{HEAD "87" ACME CSV "0102" DIGEST "03f5", REASON_MALFORMED},
 		{HEAD "86" ACME CSV "0102" DIGEST "03", REASON_CLAIM_INVALID},
