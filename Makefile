@@ -256,6 +256,7 @@ COLLECTOR := \
 	collector/api_proofs.c \
 	collector/api_sinks.c \
 	collector/api_tokens.c \
+	collector/api_tenants.c \
 	collector/api_audit.c \
 	collector/api_policies.c \
 	collector/api_alerts.c \

@@ -1,4 +1,5 @@
 /* Devices: the list, and one with its state, inventory and ledger. */
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -6,6 +7,10 @@
 #include "collector/page.h"
 #include "collector/routes.h"
 #include "schema/topics.h"
+
+#define REGISTERED_MAX                                                                                                 \
+	1024 /* bytes of what is told of a device beforehand; 255 characters, which is the database's to judge */
+#define ETAG_BYTES 8
 
 void
 api_devices(struct request *request, struct response *response)
@@ -46,36 +51,98 @@ answer_document(struct request *request, struct response *response, enum query q
 	PQclear(rows);
 }
 
+/* Its revision is of what people decide about it; what it reports changes the rest. */
+static void
+answer_device(struct response *response, const PGresult *rows)
+{
+	struct slice item = query_bytes(rows, 0, 0);
+	uint8_t digest[DIGEST_SIZE];
+	char hex[2 * ETAG_BYTES + 1];
+
+	if (item.at == NULL) {
+		response_problem(response, PROBLEM_NOT_FOUND, "There is no such device.");
+		return;
+	}
+	sha256(item, digest);
+	hex_print(digest, ETAG_BYTES, hex);
+	response_json(response, item);
+	response_header(response, "ETag", "\"%" PRId64 ".%s\"", query_int8(rows, 0, 1), hex);
+}
+
 void
 api_device(struct request *request, struct response *response)
 {
-	answer_document(request, response, QUERY_DEVICE);
+	struct call call = {.query = QUERY_DEVICE};
+	struct ueid ueid;
+	PGresult *rows;
+
+	if (bind_ueid(request, response, &ueid, &call) < 0 || query_run(request, response, &call, 1, &rows) < 0)
+		return;
+	answer_device(response, rows);
+	PQclear(rows);
 }
 
-/* Labels alone, as RFC 7396 merges them; what they may be is the database's to judge. */
+/* What it may become is the database's to judge. */
 void
 api_device_patch(struct request *request, struct response *response)
 {
-	static const struct member members[] = {{"labels", MEMBER_OBJECT, true, 0}};
-	struct call calls[2] = {{.query = QUERY_DEVICE_LABEL}, {.query = QUERY_DEVICE}};
+	static const struct member members[] = {{"labels", MEMBER_OBJECT, false, 0},
+						{"lifecycle", MEMBER_TEXT, false, 15},
+						{"tenant", MEMBER_TEXT, false, 63}};
+	struct call calls[2] = {{.query = QUERY_DEVICE_CHANGE}, {.query = QUERY_DEVICE}};
 	PGresult *results[2];
+	uint64_t revision;
 	struct ueid ueid;
-	char *labels;
+	char *changes;
+	bool expects;
 
 	if (bind_ueid(request, response, &ueid, &calls[0]) < 0 || bind_ueid(request, response, &ueid, &calls[1]) < 0 ||
-	    body_check(request->body.json, response, members, 1) < 0)
+	    request_expects(request, response, &expects, &revision) < 0 ||
+	    body_check(request->body.json, response, members, sizeof members / sizeof *members) < 0)
 		return;
-	labels = json_dumps(json_object_get(request->body.json, "labels"), JSON_COMPACT);
-	calls[0].params[calls[0].n++] = param_text(labels);
+	changes = request->body.json == NULL ? strdup("{}") : json_dumps(request->body.json, JSON_COMPACT);
+	calls[0].params[calls[0].n++] = param_text(changes);
+	calls[0].params[calls[0].n++] = expects ? param_bytes(&revision, sizeof revision) : param_text(NULL);
 	if (query_run(request, response, calls, 2, results) == 0) {
-		if (query_int8(results[0], 0, 0) != 0)
-			response_json(response, query_bytes(results[1], 0, 0));
-		else
-			response_problem(response, PROBLEM_NOT_FOUND, "There is no such device.");
+		answer_device(response, results[1]);
 		PQclear(results[0]);
 		PQclear(results[1]);
 	}
-	free(labels);
+	free(changes);
+}
+
+/* Registers one beforehand. */
+void
+api_device_add(struct request *request, struct response *response)
+{
+	static const struct member members[] = {
+		{"ueid", MEMBER_TEXT, true, UEID_HEX - 1},     {"serial", MEMBER_TEXT, false, REGISTERED_MAX},
+		{"model", MEMBER_TEXT, false, REGISTERED_MAX}, {"labels", MEMBER_OBJECT, false, 0},
+		{"lifecycle", MEMBER_TEXT, false, 15},         {"tenant", MEMBER_TEXT, false, 63},
+	};
+	const char *name = json_string_value(json_object_get(request->body.json, "ueid"));
+	struct call calls[2] = {{.query = QUERY_DEVICE_ADD}, {.query = QUERY_DEVICE}};
+	PGresult *results[2];
+	struct ueid ueid;
+	char *document;
+
+	if (body_check(request->body.json, response, members, sizeof members / sizeof *members) < 0)
+		return;
+	if (!ueid_parse((struct slice){(const uint8_t *)name, name == NULL ? 0 : strlen(name)}, &ueid)) {
+		response_problem(response, PROBLEM_BAD_BODY, "ueid: 34 lower-case hex digits that begin with 01.");
+		return;
+	}
+	document = json_dumps(request->body.json, JSON_COMPACT);
+	calls[0].params[calls[0].n++] = param_text(document);
+	calls[1].params[calls[1].n++] = param_bytes(ueid.bytes, sizeof ueid.bytes);
+	if (query_run(request, response, calls, 2, results) == 0) {
+		answer_device(response, results[1]);
+		response->status = 201;
+		response_header(response, "Location", "/v1/devices/%s", name);
+		PQclear(results[0]);
+		PQclear(results[1]);
+	}
+	free(document);
 }
 
 void

@@ -47,31 +47,17 @@ struct target {
 	bool expects;
 };
 
-/* RFC 9110 13.1: only the entity tags that we give, one at a time. */
 static int
 read_target(const struct request *request, struct response *response, struct target *target)
 {
-	const char *everyone = request_parameter(request, "everyone"), *match = request->if_match;
-	char *end;
+	const char *everyone = request_parameter(request, "everyone");
 
 	*target = (struct target){.everyone = everyone == NULL ? "false" : everyone};
 	if (strcmp(target->everyone, "false") != 0 && strcmp(target->everyone, "true") != 0) {
 		response_problem(response, PROBLEM_BAD_PARAMETER, "everyone is true or false.");
 		return -1;
 	}
-	if (request->if_none_match != NULL) {
-		target->expects = true; /* "*": only if there is none */
-		match = strcmp(request->if_none_match, "*") == 0 ? NULL : "";
-	}
-	if (match == NULL || strcmp(match, "*") == 0)
-		return 0;
-	target->expects = true;
-	target->revision = htobe64(match[0] == '"' ? strtoull(match + 1, &end, 10) : 0);
-	if (match[0] == '"' && end > match + 1 && strcmp(end, "\"") == 0)
-		return 0;
-	response_problem(response, PROBLEM_BAD_PARAMETER,
-			 "If-Match is an entity tag as ETag gives it; If-None-Match is *.");
-	return -1;
+	return request_expects(request, response, &target->expects, &target->revision);
 }
 
 static void

@@ -213,6 +213,10 @@ digest_of(const struct audit *a, uint64_t seq)
 	for (int i = 0; i < EXPIRED_KINDS; i++)
 		if (seq > 0 && a->epoch->expired[i].seq == seq)
 			return a->epoch->expired[i].sha256;
+	/* The last before a transfer is with the former tenant, the chain goes on from there. */
+	for (size_t i = 0; i < a->epoch->excused_len; i++)
+		if (a->epoch->excused[i].last == seq && a->epoch->ends[i].len == DIGEST_SIZE)
+			return a->epoch->ends[i].at;
 	return NULL;
 }
 

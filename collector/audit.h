@@ -45,7 +45,8 @@ struct audit_epoch {
 	bool has_head;			/* the device's current one: */
 	uint8_t head[DIGEST_SIZE];	/* SHA-256 of message hi */
 	struct seq_range *excused;	/* known to be missing or dropped: ascending; owned */
-	bool *dropped;			/* of each: declared, rather than missing; owned */
+	bool *dropped;			/* of each: declared or another tenant's, rather than missing; owned */
+	struct slice *ends;		/* of each: the digest of its last message where another tenant has it, or absent; owned, what it names is not */
 	size_t excused_len;
 	struct audit_expired expired[EXPIRED_KINDS];
 };

@@ -27,10 +27,12 @@ static const struct statement statements[] = {
 		" WHERE l.ours AND n.made_at <= now() - make_interval(secs => $1::float8)"
 		" AND (n.next > 1 OR EXISTS (SELECT FROM device_hot WHERE hi > 0))", 1},
 	[AUDIT] = {"checkpoint_audit", "SELECT number, hash FROM audit_head", 0},
+	/* Of what was transferred and is not heard since, the former tenant's row speaks. */
 	[LEAVES] = {"checkpoint_leaves",
 		"INSERT INTO checkpoint_leaf (number, place, device_id, tenant_id, ueid, epoch, seq, head, received_at, sections_head)"
 		" SELECT $1::bigint, row_number() OVER (ORDER BY h.device_id) - 1, h.device_id, h.tenant_id, d.ueid, h.epoch, h.hi, h.head, h.last_seen,"
-		" h.sections_head FROM device_hot h JOIN device d ON d.device_id = h.device_id WHERE h.hi > 0 AND h.head IS NOT NULL", 1},
+		" h.sections_head FROM device_hot h JOIN device d ON d.device_id = h.device_id WHERE h.hi > 0 AND h.head IS NOT NULL"
+		" AND h.last_seen IS NOT NULL", 1},
 	[READ] = {"checkpoint_read", "SELECT ueid, epoch, seq, head, sections_head FROM checkpoint_leaf WHERE number = $1::bigint ORDER BY place", 1},
 	[NODES] = {"checkpoint_nodes",
 		"INSERT INTO checkpoint_node (number, place, hash) SELECT $1::bigint, n - 1, hash FROM unnest($2::bytea[]) WITH ORDINALITY AS u (hash, n)", 2},

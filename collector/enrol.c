@@ -108,23 +108,24 @@ read_anchor(struct anchors *anchors, const PGresult *res, int row)
 }
 
 static const struct statement select_lists = {"crls",
-					      "SELECT a.tenant_id, a.certificate, c.crl FROM crl c JOIN trust_anchor a "
+					      "SELECT a.certificate, c.crl FROM crl c JOIN trust_anchor a "
 					      "ON a.trust_anchor_id = c.trust_anchor_id",
 					      0};
 
-/* A list that was good when it was taken in goes on revoking what it names when its time is over; it is told then. */
+/* A list that was good when it was taken in goes on revoking what it names when its time is over; it is told then. It is the authority's own, whichever
+   tenants' anchor that is. */
 static int
 read_list(struct anchors *anchors, const PGresult *res, int row)
 {
-	X509 *certificate = certificate_read(result_bytes(res, row, 1));
+	X509 *certificate = certificate_read(result_bytes(res, row, 0));
 	char why[CRL_WHY_SIZE];
-	X509_CRL *crl = crl_read(result_bytes(res, row, 2), why);
+	X509_CRL *crl = crl_read(result_bytes(res, row, 1), why);
 	int rc = 0;
 
 	for (size_t i = 0; certificate != NULL && crl != NULL && i < anchors->len; i++) {
 		struct anchor *a = &anchors->at[i];
 
-		if (a->tenant_id != result_int(res, row, 0) || X509_cmp(a->certificate, certificate) != 0)
+		if (X509_cmp(a->certificate, certificate) != 0)
 			continue;
 		if (crl_ends(crl) < time(NULL))
 			log_warning("trust anchor %zu: a list of revoked certificates is past its time", i + 1);
@@ -214,6 +215,34 @@ fail:
 	ERR_clear_error();
 	anchors_free(anchors);
 	return NULL;
+}
+
+int
+anchor_from_text(const char *pem, struct slice *der, char *why)
+{
+	BIO *bio = BIO_new_mem_buf(pem, -1);
+	X509 *x = bio == NULL ? NULL : PEM_read_bio_X509(bio, NULL, NULL, NULL);
+	X509 *more = x == NULL ? NULL : PEM_read_bio_X509(bio, NULL, NULL, NULL);
+	const char *wrong = x == NULL                     ? "is no X.509 in PEM"
+			    : more != NULL                ? "has more than one"
+			    : X509_self_signed(x, 1) != 1 ? "is not self-signed: no trust anchor"
+			    : X509_check_ca(x) == 0       ? "is not an authority's"
+							  : NULL;
+	uint8_t *out = NULL;
+	int len = wrong == NULL ? i2d_X509(x, &out) : 0;
+
+	if (wrong == NULL && len <= 0)
+		wrong = "can't be read";
+	X509_free(more);
+	X509_free(x);
+	BIO_free(bio);
+	ERR_clear_error();
+	if (wrong != NULL) {
+		snprintf(why, ERROR_SIZE, "certificate: it %s", wrong);
+		return -1;
+	}
+	*der = (struct slice){out, (size_t)len};
+	return 0;
 }
 
 void
@@ -333,9 +362,11 @@ out:
 	return reason;
 }
 
-/* Tries the anchors that have the name of the chain's last issuer; of several refusals the one that came furthest. */
+/* Tries the anchors that have the name of the chain's last issuer. Of several that vouch for it the tenant's own, or else the first; of several
+   refusals the one that came furthest. */
 static enum reason
-find_anchor(const struct anchors *anchors, STACK_OF(X509) * chain, int64_t now, const struct anchor **found)
+find_anchor(const struct anchors *anchors, STACK_OF(X509) * chain, int64_t now, int32_t tenant_id,
+	    const struct anchor **found)
 {
 	const X509_NAME *issuer = X509_get_issuer_name(sk_X509_value(chain, sk_X509_num(chain) - 1));
 	enum reason worst = REASON_CERTIFICATE_UNTRUSTED;
@@ -346,14 +377,14 @@ find_anchor(const struct anchors *anchors, STACK_OF(X509) * chain, int64_t now, 
 		if (X509_NAME_cmp(X509_get_subject_name(anchors->at[i].certificate), issuer) != 0)
 			continue;
 		reason = check_path(&anchors->at[i], chain, now);
-		if (reason == REASON_OK) {
+		if (reason == REASON_OK && (*found == NULL || anchors->at[i].tenant_id == tenant_id))
 			*found = &anchors->at[i];
+		if (reason == REASON_OK && (tenant_id == 0 || anchors->at[i].tenant_id == tenant_id))
 			return REASON_OK;
-		}
 		if (worst == REASON_CERTIFICATE_UNTRUSTED)
 			worst = reason;
 	}
-	return worst;
+	return *found != NULL ? REASON_OK : worst;
 }
 
 static int
@@ -424,11 +455,12 @@ read_enrolment(struct enrolment *e, X509 *leaf, const struct slice *chain, size_
 }
 
 static enum reason
-vouch(const struct anchors *anchors, STACK_OF(X509) * certificates, const char *name, int64_t now, struct enrolment *e)
+vouch(const struct anchors *anchors, STACK_OF(X509) * certificates, const char *name, int64_t now, int32_t tenant_id,
+      struct enrolment *e)
 {
 	const struct anchor *anchor = NULL;
 	X509 *leaf = sk_X509_value(certificates, 0);
-	enum reason reason = find_anchor(anchors, certificates, now, &anchor);
+	enum reason reason = find_anchor(anchors, certificates, now, tenant_id, &anchor);
 
 	if (reason == REASON_OK)
 		reason = check_usage(leaf);
@@ -441,9 +473,9 @@ vouch(const struct anchors *anchors, STACK_OF(X509) * certificates, const char *
 	return REASON_OK;
 }
 
-enum reason
-enrol_named(const struct anchors *anchors, const struct slice *chain, size_t n, const char *name, struct slice kid,
-	    int64_t now, struct enrolment **out)
+static enum reason
+enrol(const struct anchors *anchors, const struct slice *chain, size_t n, const char *name, struct slice kid,
+      int64_t now, int32_t tenant_id, struct enrolment **out)
 {
 	STACK_OF(X509) *certificates = sk_X509_new_null();
 	struct enrolment *e = calloc(1, sizeof *e);
@@ -455,7 +487,7 @@ enrol_named(const struct anchors *anchors, const struct slice *chain, size_t n, 
 	if (reason == REASON_OK)
 		reason = read_enrolment(e, sk_X509_value(certificates, 0), chain, n, kid);
 	if (reason == REASON_OK)
-		reason = vouch(anchors, certificates, name, now, e);
+		reason = vouch(anchors, certificates, name, now, tenant_id, e);
 	if (reason != REASON_OK)
 		goto out;
 	*out = e;
@@ -468,13 +500,20 @@ out:
 }
 
 enum reason
+enrol_named(const struct anchors *anchors, const struct slice *chain, size_t n, const char *name, struct slice kid,
+	    int64_t now, struct enrolment **out)
+{
+	return enrol(anchors, chain, n, name, kid, now, 0, out);
+}
+
+enum reason
 enrol_chain(const struct anchors *anchors, const struct slice *chain, size_t n, const struct ueid *ueid,
-	    struct slice kid, int64_t now, struct enrolment **out)
+	    struct slice kid, int64_t now, int32_t tenant_id, struct enrolment **out)
 {
 	char hex[UEID_HEX];
 
 	ueid_print(ueid, hex);
-	return enrol_named(anchors, chain, n, hex, kid, now, out);
+	return enrol(anchors, chain, n, hex, kid, now, tenant_id, out);
 }
 
 static void

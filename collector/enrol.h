@@ -16,6 +16,8 @@ struct anchors *anchors_load(struct database *) WARN_UNUSED;
 /* The same from PEM, for `fleetstate verify`: all admit, tenant 0. NULL with a line in error[256]. */
 struct anchors *anchors_from_pem(const char *file, char *error) WARN_UNUSED;
 void anchors_free(struct anchors *);
+/* The one certificate in a text of PEM, as a trust anchor: self-signed, a CA's. *der is the caller's to OPENSSL_free. -1 with what is wrong in why[256]. */
+int anchor_from_text(const char *pem, struct slice *der, char *why) WARN_UNUSED;
 
 struct enrolment {
 	int32_t tenant_id;		/* the anchor's */
@@ -30,9 +32,9 @@ struct enrolment {
 /* RFC 5280 path validation by OpenSSL up to an anchor, at `now` (seconds since 1970), nothing on the way weaker than 112 bits. The chain is in
    order, leaf first; the anchor itself may end it. Leaf: no CA, digitalSignature, and if it has extended key usages then 1.3.6.1.5.5.7.3.36
    (RFC 9336) among them; one common name = ueid in lower-case hex; a key of ours, with this kid. CERTIFICATE_* or OK; *out is written with OK.
-   UNKNOWN_KEY if memory ran out: sending it again can help. */
+   UNKNOWN_KEY if memory ran out: sending it again can help. Of several anchors that vouch for it, one of this tenant, or else the first (0: any). */
 enum reason enrol_chain(const struct anchors *, const struct slice *chain, size_t n, const struct ueid *, struct slice kid, int64_t now,
-	struct enrolment **out) WARN_UNUSED;
+	int32_t tenant_id, struct enrolment **out) WARN_UNUSED;
 /* The same for another common name: of who signs receipts and checkpoints. */
 enum reason enrol_named(const struct anchors *, const struct slice *chain, size_t n, const char *name, struct slice kid, int64_t now,
 	struct enrolment **out) WARN_UNUSED;

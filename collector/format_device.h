@@ -26,8 +26,8 @@
 	COLUMN(POSTURE_SINCE, "posture_since", TIME, "d.posture_since") \
 	COLUMN(FIRST_SEEN, "first_seen", TIME, "d.first_seen") \
 	COLUMN(LAST_SEEN, "last_seen", TIME, "h.last_seen") \
-	COLUMN(EPOCH, "epoch", HEX, "CASE WHEN h.hi > 0 THEN h.epoch END") \
-	COLUMN(SEQ, "seq", NUMBER, "nullif(h.hi, 0)") \
+	COLUMN(EPOCH, "epoch", HEX, "CASE WHEN h.hi > 0 AND h.last_seen IS NOT NULL THEN h.epoch END") \
+	COLUMN(SEQ, "seq", NUMBER, "CASE WHEN h.last_seen IS NOT NULL THEN nullif(h.hi, 0) END") \
 	COLUMN(INTERVAL_S, "interval_s", NUMBER, "nullif(h.interval_s, 0)") \
 	COLUMN(SUPPORT_UNTIL, "support_until", DATE, "d.support_until") \
 	COLUMN(END_OF_LIFE, "end_of_life", DATE, "d.end_of_life") \

@@ -36,7 +36,7 @@ static const struct statement select_devices = {
 	" LEFT JOIN device_state s ON s.device_id = d.device_id"
 	" LEFT JOIN device_key k ON k.device_id = d.device_id"
 	" LEFT JOIN report_gap g ON h.gaps AND g.device_id = d.device_id AND g.epoch = h.epoch"
-	" WHERE d.ueid = ANY ($1)"
+	" WHERE d.ueid = ANY ($1) AND d.lifecycle <> 'transferred'"
 	" ORDER BY d.device_id, k.kid, lower(g.missing)",
 	1};
 

@@ -229,6 +229,7 @@ answer_error(struct request *request, struct response *response, enum query quer
 		{"FS404", PROBLEM_NOT_FOUND, "There is no such tenant."},
 		{"FS409", PROBLEM_CONFLICT, NULL},
 		{"FS412", PROBLEM_PRECONDITION_FAILED, NULL},
+		{"23505", PROBLEM_CONFLICT, "Somebody else made the same at the same time."},
 		{"22007", PROBLEM_BAD_PARAMETER, "There is no such time."},
 		{"22008", PROBLEM_BAD_PARAMETER, "There is no such time."},
 		{"22009", PROBLEM_BAD_PARAMETER, "There is no such time."},
@@ -238,7 +239,8 @@ answer_error(struct request *request, struct response *response, enum query quer
 	const char *message = PQresultErrorField(res, PG_DIAG_MESSAGE_PRIMARY);
 	const char *place = PQresultErrorField(res, PG_DIAG_MESSAGE_DETAIL);
 
-	if (state != NULL && strcmp(state, "FS400") == 0 && query == QUERY_SIGN_IN) {
+	if (state != NULL && strcmp(state, "FS400") == 0 &&
+	    (query == QUERY_SIGN_IN || query == QUERY_SIGN_IN_OPERATOR)) {
 		response_problem(response, PROBLEM_TENANT_REQUIRED, "Add ?tenant= with the tenant's id.");
 		return;
 	}
@@ -279,9 +281,11 @@ check_sign_in(struct request *request, struct response *response, const PGresult
 	int32_t tenant;
 	enum role role;
 
-	assert(PQgetlength(res, 0, 0) == 4);
-	memcpy(&tenant, PQgetvalue(res, 0, 0), 4);
-	request->tenant_id = (int32_t)be32toh((uint32_t)tenant);
+	if (!PQgetisnull(res, 0, 0)) {
+		assert(PQgetlength(res, 0, 0) == 4);
+		memcpy(&tenant, PQgetvalue(res, 0, 0), 4);
+		request->tenant_id = (int32_t)be32toh((uint32_t)tenant);
+	}
 	if (name.len < sizeof text)
 		memcpy(text, name.at, name.len);
 	if (!role_parse(text, &role) || role < request->route->least) {
@@ -353,6 +357,13 @@ as_caller(const struct request *request, enum query query)
 		query, {param_bytes(request->token, sizeof request->token), param_text(request->tenant)}, 2};
 }
 
+/* What only an operator may is often about no tenant. */
+static struct call
+sign_in(const struct request *request)
+{
+	return as_caller(request, request->route->least == ROLE_OPERATOR ? QUERY_SIGN_IN_OPERATOR : QUERY_SIGN_IN);
+}
+
 /* Sign-in and the calls at once: a transaction of its own by the protocol, read-only by our settings. */
 static int
 read_as(PGconn *conn, struct request *request, struct response *response, const struct call *calls, size_t n,
@@ -362,7 +373,7 @@ read_as(PGconn *conn, struct request *request, struct response *response, const 
 	PGresult *got[1 + QUERY_CALLS] = {NULL};
 	int outcome;
 
-	all[0] = as_caller(request, QUERY_SIGN_IN);
+	all[0] = sign_in(request);
 	for (size_t i = 0; i < n; i++)
 		all[1 + i] = calls[i];
 	outcome = converse(conn, request, response, all, 1 + n, got);
@@ -429,7 +440,7 @@ check_claim(const struct request *request, struct response *response, const PGre
 static int
 begin_write(PGconn *conn, struct request *request, struct response *response)
 {
-	struct call begin[3] = {{.query = QUERY_BEGIN}, as_caller(request, QUERY_SIGN_IN)};
+	struct call begin[3] = {{.query = QUERY_BEGIN}, sign_in(request)};
 	PGresult *got[3] = {NULL};
 	struct repeat_keys keys;
 	size_t n = 2;

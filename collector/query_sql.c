@@ -59,6 +59,8 @@ const struct statement query_statements[QUERIES] = {
 	[QUERY_BEGIN] = {"begin", "BEGIN READ WRITE", 0},
 	[QUERY_COMMIT] = {"commit", "COMMIT", 0},
 	[QUERY_ROLLBACK] = {"rollback", "ROLLBACK", 0},
+	[QUERY_SIGN_IN_OPERATOR] = {"sign_in_operator",
+				    "SELECT tenant_id, role, scopes FROM sign_in_operator($1::bytea, $2::text)", 2},
 	[QUERY_SIGN_IN] = {"sign_in", "SELECT tenant_id, role, scopes FROM sign_in($1::bytea, $2::text)", 2},
 	[QUERY_REPEAT_CLAIM] = {"repeat_claim",
 				"SELECT state, answer FROM repeat_claim($1::bytea, $2::bytea, $3::bytea)", 3},
@@ -104,11 +106,14 @@ const struct statement query_statements[QUERIES] = {
 		 "coalesce(sum(chain_breaks), 0)::int8, 'missing', (SELECT coalesce(sum(upper(missing) - "
 		 "lower(missing)), 0)::int8 "
 		 "FROM report_gap g WHERE g.device_id = v.device_id))::text FROM device_epoch e WHERE e.device_id = "
-		 "v.device_id) || '}' "
+		 "v.device_id) || '}', v.revision "
 		 "FROM device_item v WHERE ueid = $1::bytea AND " TENANT,
 		 1},
-	[QUERY_DEVICE_LABEL] = {"device_label",
-				"SELECT device_label($1::bytea, $2::text::jsonb, who_context())::int::int8", 2},
+	/* clang-format off */
+	[QUERY_DEVICE_CHANGE] = {"device_change",
+		"SELECT device_change($1::bytea, $2::text::jsonb, who_context(), $3::int8)::int::int8", 3},
+	[QUERY_DEVICE_ADD] = {"device_add", "SELECT device_add($1::text::jsonb, who_context())::text", 1},
+	/* clang-format on */
 	[QUERY_STATE] = {"state",
 			 "SELECT CASE WHEN s.device_id IS NOT NULL THEN json_build_object('ueid', encode(d.ueid, "
 			 "'hex'), 'epoch', "
@@ -182,7 +187,8 @@ const struct statement query_statements[QUERIES] = {
 		 "json_agg(json_build_object("
 		 "'epoch', epoch_hex(e.epoch), 'first_seen', rfc3339(e.first_seen), 'current', e.current, 'vouched', "
 		 "e.vouched, "
-		 "'received', ranges_json(int8multirange(int8range(1, e.top, '[]')) - e.missing - e.dropped), "
+		 "'received', ranges_json(int8multirange(int8range(1, e.top, '[]')) - e.missing - e.dropped - "
+		 "e.elsewhere), "
 		 "'missing', ranges_json(e.missing), 'dropped', ranges_json(e.dropped), 'duplicates', e.duplicates, "
 		 "'late', e.late, "
 		 "'forks', e.forks, 'chain_breaks', e.chain_breaks, 'expired', e.expired) ORDER BY e.first_seen DESC, "
@@ -193,13 +199,15 @@ const struct statement query_statements[QUERIES] = {
 		 "= x.epoch), '{}') "
 		 "AS missing, "
 		 "coalesce((SELECT range_agg(p.dropped) FROM report_drop p WHERE p.device_id = d.device_id AND p.epoch "
-		 "= x.epoch), '{}') "
-		 "AS dropped, "
+		 "= x.epoch AND p.cause <> 'transferred'), '{}') AS dropped, "
+		 "coalesce((SELECT range_agg(p.dropped) FROM report_drop p WHERE p.device_id = d.device_id AND p.epoch "
+		 "= x.epoch AND p.cause = 'transferred'), '{}') AS elsewhere, "
 		 "(SELECT coalesce(sum(g.n), 0)::int8 FROM report_expired g WHERE g.device_id = d.device_id AND "
 		 "g.epoch = x.epoch) "
 		 "AS expired FROM device_epoch x LEFT JOIN device_hot h ON h.device_id = x.device_id WHERE x.device_id "
 		 "= d.device_id "
-		 "ORDER BY x.first_seen DESC LIMIT 100) e), '[]'), "
+		 "ORDER BY x.first_seen DESC LIMIT 100) e WHERE e.top = 0 OR NOT e.elsewhere @> int8range(1, e.top, "
+		 "'[]')), '[]'), "
 		 "'refused', coalesce((SELECT json_object_agg(r.reason, r.n) FROM refusal_count r WHERE r.device_id = "
 		 "d.device_id), "
 		 "'{}'))::text FROM device d WHERE d.ueid = $1::bytea AND d." TENANT,
@@ -256,6 +264,16 @@ const struct statement query_statements[QUERIES] = {
 		"SELECT add_tenant_sink($1::text, $2::text, $3::text, $4::text, $5::text, $6::bytea, $7::text, $8::text, $9::int8::int, $10::text::bool, $11::text)"
 		"::int8", 11},
 	[QUERY_SINK_DELETE] = {"sink_delete", "SELECT remove_tenant_sink($1::int8)::int::int8", 1},
+	[QUERY_TENANTS] = {"tenants", "SELECT item, tenant_id::int8 FROM tenant_list() WHERE tenant_id > $2::int8 ORDER BY tenant_id LIMIT $1::int8", 2},
+	[QUERY_TENANT_ADD] = {"tenant_add", "SELECT set_config('fleetstate.made', tenant_add($1::text, $2::text)::text, true)", 2},
+	[QUERY_TENANT_ADDED] = {"tenant_added", "SELECT item FROM tenant_list() WHERE tenant_id = current_setting('fleetstate.made')::int", 0},
+	[QUERY_TRUST_ANCHORS] = {"trust_anchors",
+		"SELECT item, trust_anchor_id::int8 FROM trust_anchor_list() WHERE trust_anchor_id > $2::int8 ORDER BY trust_anchor_id LIMIT $1::int8", 2},
+	[QUERY_TRUST_ANCHOR_ADD] = {"trust_anchor_add",
+		"SELECT set_config('fleetstate.made', trust_anchor_add($1::bytea, $2::text, $3::text)::text, true)", 3},
+	[QUERY_TRUST_ANCHOR_ADDED] = {"trust_anchor_added",
+		"SELECT item FROM trust_anchor_list() WHERE trust_anchor_id = current_setting('fleetstate.made')::int", 0},
+	[QUERY_TRUST_ANCHOR_REMOVE] = {"trust_anchor_remove", "SELECT trust_anchor_remove($1::int8)::int::int8", 1},
 	[QUERY_TOKENS] = {"tokens", "SELECT item, token_id FROM tenant_tokens() WHERE token_id > $2::int8 ORDER BY token_id LIMIT $1::int8", 2},
 	[QUERY_TOKEN_ADD] = {"token_add", "SELECT add_token($1::bytea, $2::bytea, $3::text, $4::text, $5::text, $6::text::timestamptz, $7::text, $8::text::jsonb)", 8},
 	[QUERY_TOKEN_REVOKE] = {"token_revoke", "SELECT revoke_token($1::bytea, $2::int8)::int::int8", 2},

@@ -95,6 +95,9 @@ bool is_time(const char *) WARN_UNUSED;
 int request_device(const struct request *, struct response *, struct ueid *) WARN_UNUSED;
 /* The number that the path names first, in the order of bytes that statements take; 0, which nothing has, if it is none. */
 uint64_t request_number(const struct request *) WARN_UNUSED;
+/* RFC 9110 13.1: whether If-Match or If-None-Match ask for a revision, and which one, in the order of bytes that statements take; 0: there must be none.
+   Of an entity tag it is what stands before the first dot. -1: the response is the problem. */
+int request_expects(const struct request *, struct response *, bool *expects, uint64_t *revision) WARN_UNUSED;
 /* 0 to 15; -1: it is no hexadecimal digit. */
 int hex_digit(char) WARN_UNUSED;
 /* NULL if it was not given. */

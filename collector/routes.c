@@ -306,7 +306,7 @@ routes_finish(struct request *request, struct response *response)
 {
 	bool good = body_parse(&request->body, response) == 0;
 
-	if (request->tenant == NULL)
+	if (request->tenant == NULL && strcmp(request->route->method, "POST") == 0)
 		request->tenant = json_string_value(json_object_get(request->body.json, "tenant"));
 	if (may_begin(request, response) && good)
 		request->route->answer(request, response);

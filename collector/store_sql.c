@@ -11,11 +11,11 @@ const struct store_statement store_writes[WRITES] = {
 		"INSERT INTO device (ueid, tenant_id, lifecycle, first_seen)"
 		" SELECT u.ueid, u.tenant_id, CASE WHEN u.hold THEN 'pending' ELSE 'active' END, u.at"
 		" FROM unnest($1::bytea[], $2::int[], $3::bool[], $4::timestamptz[]) AS u (ueid, tenant_id, hold, at)"
-		" ON CONFLICT (ueid) DO NOTHING"},
+		" ON CONFLICT (ueid) WHERE lifecycle <> 'transferred' DO NOTHING"},
 	[ENROL_HOT] = {"enrol_hot", "b",
 		"INSERT INTO device_hot (device_id, tenant_id)"
 		" SELECT d.device_id, d.tenant_id FROM unnest($1::bytea[]) AS u (ueid) JOIN device d ON d.ueid = u.ueid"
-		" ON CONFLICT (device_id) DO NOTHING"},
+		" AND d.lifecycle <> 'transferred' ON CONFLICT (device_id) DO NOTHING"},
 	/* A trust anchor vouches for devices of its own tenant only, registered beforehand or not: of another tenant's device it takes nothing in. What
 	   the certificate vouches for stands with its key at once: the report that brought it may never be stored. A new key whose certificate begins
 	   later takes the place of the old ones, which stay good below this report's number; one that begins earlier is an old one itself. */
@@ -134,15 +134,15 @@ const struct store_statement store_writes[WRITES] = {
 		" inventory_digest = EXCLUDED.inventory_digest, state = EXCLUDED.state"
 		" WHERE s.epoch <> EXCLUDED.epoch OR s.seq < EXCLUDED.seq"},
 	[SET_DEVICE] = {"set_device", "888tttttttt",
-		"UPDATE device d SET serial = u.serial, vendor = u.vendor, hwmodel = u.hwmodel, hwversion = u.hwversion, oemid = u.oemid,"
+		"UPDATE device d SET first_seen = coalesce(d.first_seen, s.received_at), serial = u.serial, vendor = u.vendor, hwmodel = u.hwmodel, hwversion = u.hwversion, oemid = u.oemid,"
 		" swname = u.swname, swversion = u.swversion, kernel = u.kernel"
 		" FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],"
 		" $10::text[], $11::text[])"
 		" AS u (device_id, epoch, seq, serial, vendor, hwmodel, hwversion, oemid, swname, swversion, kernel)"
 		" JOIN device_state s ON s.device_id = u.device_id AND s.epoch = u.epoch AND s.seq = u.seq"
-		" WHERE d.device_id = u.device_id AND"
+		" WHERE d.device_id = u.device_id AND (d.first_seen IS NULL OR"
 		" (d.serial, d.vendor, d.hwmodel, d.hwversion, d.oemid, d.swname, d.swversion, d.kernel) IS DISTINCT FROM"
-		" (u.serial, u.vendor, u.hwmodel, u.hwversion, u.oemid, u.swname, u.swversion, u.kernel)"},
+		" (u.serial, u.vendor, u.hwmodel, u.hwversion, u.oemid, u.swname, u.swversion, u.kernel))"},
 	[ANSWER_CHALLENGE] = {"answer_challenge", "84b88b",
 		"SELECT answer_challenges($1::bigint[], $2::int[], $3::bytea[], $4::bigint[], $5::bigint[], $6::bytea[])"},
 	/* Verdicts, see 005_judgement.sql. array_agg unpacks a state once for all policies. */
@@ -194,7 +194,8 @@ const struct store_statement store_reads[READS] = {
 		" JOIN report r ON r.device_id = u.device_id AND r.epoch = u.epoch AND r.seq = u.seq"
 		" UNION ALL SELECT u.i, NULL, NULL, p.cause = 'skipped'"
 		" FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bytea[]) AS u (i, device_id, epoch, seq, sha256)"
-		" JOIN report_drop p ON p.device_id = u.device_id AND p.epoch = u.epoch AND p.dropped @> u.seq"},
+		" JOIN report_drop p ON p.device_id = u.device_id AND p.epoch = u.epoch AND p.dropped @> u.seq"
+		" WHERE p.cause <> 'transferred'"},
 	/* After a COMMIT that nobody answered. A server that took another's place may count transactions anew: the rows have to have moved too. */
 	[READ_FATE] = {"read_fate", "t88",
 		"SELECT s.status = 'in progress', s.status = 'committed' AND NOT EXISTS ("

@@ -21,6 +21,13 @@ read_envelope(struct message *m)
 	return cose_decode(m->bytes, &m->cose);
 }
 
+/* Whose device it is, if it is known. */
+static int32_t
+tenant_of(const struct message *m)
+{
+	return m->device == NULL ? 0 : m->device->tenant_id;
+}
+
 static enum reason
 find_signer(struct message *m, const struct anchors *anchors, struct signer *signer)
 {
@@ -34,7 +41,7 @@ find_signer(struct message *m, const struct anchors *anchors, struct signer *sig
 	if (m->parked)
 		return REASON_OK;
 	reason = enrol_chain(anchors, m->cose.chain, m->cose.chain_len, &m->ueid, m->cose.kid, received_s(m),
-			     &m->enrolment);
+			     tenant_of(m), &m->enrolment);
 	if (reason != REASON_OK)
 		return reason;
 	signer->enrolled = (struct device_key){.status = KEY_ACTIVE,
@@ -63,8 +70,8 @@ look_for_renewal(struct message *m, const struct anchors *anchors, struct signer
 	if (m->enrolment != NULL || cose->chain_len == 0 ||
 	    !certificate_begins_after(cose->chain[0], signer->key->not_before))
 		return;
-	if (enrol_chain(anchors, cose->chain, cose->chain_len, &m->ueid, cose->kid, received_s(m), &m->enrolment) !=
-	    REASON_OK)
+	if (enrol_chain(anchors, cose->chain, cose->chain_len, &m->ueid, cose->kid, received_s(m), tenant_of(m),
+			&m->enrolment) != REASON_OK)
 		return;
 	signer->enrolled = *signer->key;
 	signer->enrolled.not_before = m->enrolment->not_before;

@@ -334,7 +334,7 @@ is_named(const struct anchors *anchors, const PGresult *res, int row)
 		chain[n] = result_bytes(res, row, 2 + (int)n);
 		n++;
 	}
-	reason = enrol_chain(anchors, chain, n, &ueid, result_bytes(res, row, 1), (int64_t)time(NULL), &e);
+	reason = enrol_chain(anchors, chain, n, &ueid, result_bytes(res, row, 1), (int64_t)time(NULL), 0, &e);
 	enrolment_free(e);
 	return reason == REASON_CERTIFICATE_REVOKED;
 }

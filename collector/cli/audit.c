@@ -33,8 +33,11 @@ static const struct statement statements[] = {
 		"SELECT e.epoch, CASE WHEN h.epoch = e.epoch THEN h.hi ELSE e.hi END, e.vouched, e.first_seen, CASE WHEN h.epoch = e.epoch THEN h.head END"
 		" FROM device_epoch e LEFT JOIN device_hot h ON h.device_id = e.device_id WHERE e.device_id = $1::bigint ORDER BY e.epoch", 1},
 	[EXCUSED] = {"audit_excused",
-		"SELECT epoch, lower(missing), upper(missing) - 1, false FROM report_gap WHERE device_id = $1::bigint"
-		" UNION ALL SELECT epoch, lower(dropped), upper(dropped) - 1, true FROM report_drop WHERE device_id = $1::bigint ORDER BY 1, 2", 1},
+		"SELECT epoch, lower(missing), upper(missing) - 1, false, NULL, false FROM report_gap WHERE device_id = $1::bigint"
+		" UNION ALL SELECT epoch, lower(dropped), upper(dropped) - 1, true, sha256, sha256 IS NOT NULL AND EXISTS (SELECT FROM device d JOIN device o"
+		"  ON o.ueid = d.ueid AND o.device_id <> d.device_id JOIN report r ON r.device_id = o.device_id AND r.epoch = p.epoch"
+		"  AND r.seq = upper(p.dropped) - 1 AND r.flags & 2 = 0 AND r.sha256 <> p.sha256 WHERE d.device_id = $1::bigint)"
+		" FROM report_drop p WHERE device_id = $1::bigint ORDER BY 1, 2", 1},
 	[EXPIRED] = {"audit_expired", "SELECT epoch, sections, seq, sha256, n FROM report_expired WHERE device_id = $1::bigint", 1},
 	[ROWS] = {"audit_rows",
 		"SELECT epoch, seq, received_at, issued_at, sha256, flags, message FROM report WHERE device_id = $1::bigint"
@@ -186,6 +189,7 @@ free_epochs(struct audit_epoch *epochs, size_t n)
 	for (size_t i = 0; epochs != NULL && i < n; i++) {
 		free(epochs[i].excused);
 		free(epochs[i].dropped);
+		free(epochs[i].ends);
 	}
 	free(epochs);
 }
@@ -203,12 +207,14 @@ take_excused(struct audit_epoch *e, PGresult *excused, int *at)
 	e->excused_len = (size_t)(end - *at);
 	e->excused = calloc(e->excused_len + 1, sizeof e->excused[0]);
 	e->dropped = calloc(e->excused_len + 1, sizeof e->dropped[0]);
-	if (e->excused == NULL || e->dropped == NULL)
+	e->ends = calloc(e->excused_len + 1, sizeof e->ends[0]);
+	if (e->excused == NULL || e->dropped == NULL || e->ends == NULL)
 		return -1;
 	for (size_t i = 0; i < e->excused_len; i++, ++*at) {
 		e->excused[i] = (struct seq_range){(uint64_t)result_int(excused, *at, 1),
 						   (uint64_t)result_int(excused, *at, 2)};
 		e->dropped[i] = result_bool(excused, *at, 3);
+		e->ends[i] = result_bytes(excused, *at, 4);
 	}
 	return 0;
 }
@@ -298,6 +304,19 @@ walk_rows(struct auditor *a, struct audit *audit)
 	return rc;
 }
 
+/* What was taken over by a transfer is the end of what the former tenant has, as far as that is kept. */
+static void
+tell_boundaries(struct auditor *a, const PGresult *excused)
+{
+	for (int i = 0; i < PQntuples(excused); i++) {
+		uint64_t last = (uint64_t)result_int(excused, i, 2);
+
+		if (result_bool(excused, i, 5))
+			tell_finding(a, FINDING_CHAIN, (uint64_t)result_int(excused, i, 0), last, last,
+				     "another one before the transfer");
+	}
+}
+
 static int
 audit_device(struct auditor *a)
 {
@@ -321,6 +340,7 @@ audit_device(struct auditor *a)
 		goto out;
 	take_expired(epochs, (size_t)PQntuples(res[1]), res[3]);
 	device.keys = keys;
+	tell_boundaries(a, res[2]);
 	audit.device = &device;
 	audit.epochs = epochs;
 	audit.epochs_len = (size_t)PQntuples(res[1]);

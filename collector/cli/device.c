@@ -37,9 +37,9 @@ device_list(const struct command *command, int argc, char **argv)
 int
 device_show(const struct command *command, int argc, char **argv)
 {
-	static const char document[] = "SELECT item FROM device_item WHERE ueid = decode($1, 'hex')";
-	static const char rows[] = "SELECT key AS field, value FROM device_item, json_each_text(item::json) WHERE ueid "
-				   "= decode($1, 'hex')";
+	static const char document[] = "SELECT item FROM device_item WHERE device_id = find_device(decode($1, 'hex'))";
+	static const char rows[] = "SELECT key AS field, value FROM device_item, json_each_text(item::json) WHERE "
+				   "device_id = find_device(decode($1, 'hex'))";
 	bool json = false;
 	const struct cli_option options[] = {{"json", NULL, &json}};
 	PGresult *res;
@@ -57,24 +57,20 @@ device_show(const struct command *command, int argc, char **argv)
 	return CLI_YES;
 }
 
-/* The change feed tells it, and collectors that know the device hear of it by NOTIFY and read it anew. */
-#define CHANGED "RETURNING tenant_id, ueid, lifecycle"
-#define TELL(type)                                                                                                     \
-	", told AS (INSERT INTO event (tenant_id, type, ueid, data) SELECT tenant_id, '" type "', ueid, "              \
-	"jsonb_build_object('lifecycle', lifecycle) FROM changed) SELECT pg_notify('fleetstate_device', $1) FROM "     \
-	"changed"
-
-/* Runs an UPDATE that returns a row if it applied. */
+/* What may be and what may not is the database's to judge, which is why it dies saying so. */
 static int
-change(const char *sql, int n, const char *const *params, const char *otherwise)
+decide(const char *ueid, const char *key, const char *value)
 {
 	PGresult *res;
+	bool found;
 
-	cli_check_ueid(params[0]);
-	res = cli_query(sql, n, params);
-	if (PQntuples(res) == 0)
-		cli_die(CLI_NO, "%s: %s", params[0], otherwise);
+	cli_check_ueid(ueid);
+	res = cli_query("SELECT device_change(decode($1, 'hex'), jsonb_build_object($2::text, $3::text), $4, NULL)", 4,
+			(const char *const[]){ueid, key, value, cli_who()});
+	found = PQgetvalue(res, 0, 0)[0] == 't';
 	PQclear(res);
+	if (!found)
+		cli_die(CLI_NO, "there is no device %s", ueid);
 	return CLI_YES;
 }
 
@@ -82,18 +78,21 @@ int
 device_approve(const struct command *command, int argc, char **argv)
 {
 	cli_parse(command, argc, argv, NULL, 0, 1, 1);
-	return change("WITH changed AS (UPDATE device SET lifecycle = 'active' WHERE ueid = decode($1, 'hex') AND "
-		      "lifecycle = 'pending' " CHANGED ")" TELL("device.lifecycle"),
-		      1, (const char *const[]){argv[1]}, "no such device waits for approval");
+	return decide(argv[1], "lifecycle", "active");
 }
 
 int
 device_retire(const struct command *command, int argc, char **argv)
 {
 	cli_parse(command, argc, argv, NULL, 0, 1, 1);
-	return change("WITH changed AS (UPDATE device SET lifecycle = 'retired' WHERE ueid = decode($1, 'hex') "
-		      "AND lifecycle IN ('pending', 'active') " CHANGED ")" TELL("device.lifecycle"),
-		      1, (const char *const[]){argv[1]}, "no such device is pending or active");
+	return decide(argv[1], "lifecycle", "retired");
+}
+
+int
+device_transfer(const struct command *command, int argc, char **argv)
+{
+	cli_parse(command, argc, argv, NULL, 0, 2, 2);
+	return decide(argv[1], "tenant", argv[2]);
 }
 
 #define EXPIRES "86400" /* seconds that the question stays open */
@@ -163,9 +162,7 @@ int
 device_revoke(const struct command *command, int argc, char **argv)
 {
 	cli_parse(command, argc, argv, NULL, 0, 1, 1);
-	return change("WITH changed AS (UPDATE device SET lifecycle = 'revoked' WHERE ueid = decode($1, 'hex') "
-		      "AND lifecycle IN ('pending', 'active', 'retired') " CHANGED ")" TELL("device.lifecycle"),
-		      1, (const char *const[]){argv[1]}, "no such device that is not revoked already");
+	return decide(argv[1], "lifecycle", "revoked");
 }
 
 /* One that has begun already. */
@@ -189,17 +186,28 @@ vouch_for(const char *ueid, const char *epoch)
 int
 device_reprovision(const struct command *command, int argc, char **argv)
 {
+	/* The change feed tells it, and collectors that know the device hear of it by NOTIFY and read it anew. */
+	static const char sql[] =
+		"WITH changed AS (UPDATE device SET reprovision_until = now() + $2::int * interval '1 hour' WHERE ueid "
+		"= decode($1, 'hex') AND lifecycle IN ('pending', 'active') RETURNING tenant_id, ueid, lifecycle), "
+		"told AS (INSERT INTO event (tenant_id, type, ueid, data) SELECT tenant_id, 'device.reprovision', "
+		"ueid, "
+		"jsonb_build_object('lifecycle', lifecycle) FROM changed) SELECT pg_notify('fleetstate_device', $1) "
+		"FROM changed";
 	const char *hours = "24", *epoch = NULL;
 	const struct cli_option options[] = {{"hours", &hours, NULL}, {"epoch", &epoch, NULL}};
+	PGresult *res;
 
 	cli_parse(command, argc, argv, options, 2, 1, 1);
 	cli_check_number(hours, "--hours");
 	if (epoch != NULL)
 		return vouch_for(argv[1], epoch);
-	return change("WITH changed AS (UPDATE device SET reprovision_until = now() + $2::int * interval '1 hour' "
-		      "WHERE ueid = decode($1, 'hex') AND lifecycle IN ('pending', 'active') " CHANGED
-		      ")" TELL("device.reprovision"),
-		      2, (const char *const[]){argv[1], hours}, "no such device is pending or active");
+	cli_check_ueid(argv[1]);
+	res = cli_query(sql, 2, (const char *const[]){argv[1], hours});
+	if (PQntuples(res) == 0)
+		cli_die(CLI_NO, "%s: no such device is pending or active", argv[1]);
+	PQclear(res);
+	return CLI_YES;
 }
 
 /* "key=value" or "key-" as a member of the change. What keys and values may be is the database's to judge. */
@@ -235,7 +243,7 @@ device_label(const struct command *command, int argc, char **argv)
 	for (int i = 2; i <= n; i++)
 		add_label(change, argv[i]);
 	text = json_dumps(change, JSON_COMPACT);
-	res = cli_query("SELECT device_label(decode($1, 'hex'), $2::jsonb, $3)", 3,
+	res = cli_query("SELECT device_change(decode($1, 'hex'), jsonb_build_object('labels', $2::jsonb), $3, NULL)", 3,
 			(const char *const[]){argv[1], text, cli_who()});
 	found = PQgetvalue(res, 0, 0)[0] == 't';
 	PQclear(res);

@@ -23,7 +23,9 @@ key_list(const struct command *command, int argc, char **argv)
 		 "rfc3339(k.not_after) AS not_after, rfc3339(k.enrolled_at) AS enrolled_at, "
 		 "CASE WHEN k.superseded_seq IS NOT NULL THEN epoch_hex(k.superseded_epoch) || '/' || k.superseded_seq "
 		 "END AS superseded_at, rfc3339(k.revoked_at) AS revoked_at, k.revoked_why AS why FROM device_key k "
-		 "JOIN device d ON d.device_id = k.device_id WHERE d.ueid = decode($1, 'hex') ORDER BY k.enrolled_at, "
+		 "JOIN device d ON d.device_id = k.device_id WHERE d.ueid = decode($1, 'hex') AND d.lifecycle <> "
+		 "'transferred' "
+		 "ORDER BY k.enrolled_at, "
 		 "k.not_before, "
 		 "k.kid",
 		 1, (const char *const[]){argv[1]}, json);
@@ -69,7 +71,7 @@ key_retire(const struct command *command, int argc, char **argv)
 		"WITH changed AS (UPDATE device_key k SET status = 'retired', superseded_epoch = h.epoch, "
 		"superseded_seq = "
 		"h.hi + 1 FROM device d JOIN device_hot h ON h.device_id = d.device_id WHERE d.ueid = decode($1, "
-		"'hex') AND "
+		"'hex') AND d.lifecycle <> 'transferred' AND "
 		"k.device_id = d.device_id AND k.kid = decode($2, 'hex') AND k.status = 'active' RETURNING "
 		"d.tenant_id, "
 		"d.ueid, k.kid), told AS (INSERT INTO event (tenant_id, type, ueid, data) SELECT tenant_id, "
@@ -187,7 +189,8 @@ is_named(X509_CRL *crl, X509 *issuer, const PGresult *res, int row)
 	return named;
 }
 
-/* Keys that are enrolled already, page by page; collectors look after those to come. Returns how many were taken back. */
+/* Keys that are enrolled already, of devices that are or were the tenant's, page by page; collectors look after those to come. Returns how many were
+   taken back. */
 static long
 revoke_named(const char *number, X509_CRL *crl, X509 *issuer)
 {
@@ -196,15 +199,17 @@ revoke_named(const char *number, X509_CRL *crl, X509 *issuer)
 	int n;
 
 	do {
-		PGresult *res = cli_query("SELECT encode(d.ueid, 'hex'), encode(k.kid, 'hex'), k.chain[1], k.chain[2], "
-					  "k.chain[3], k.device_id FROM "
-					  "device_key k JOIN device d ON d.device_id = k.device_id WHERE d.tenant_id = "
-					  "(SELECT tenant_id FROM "
-					  "trust_anchor WHERE trust_anchor_id = $1::int) AND k.status <> 'revoked' AND "
-					  "(k.device_id, k.kid) > "
-					  "($2::bigint, decode($3, 'hex')) ORDER BY "
-					  "k.device_id, k.kid LIMIT " PAGE,
-					  3, (const char *const[]){number, device, kid});
+		PGresult *res =
+			cli_query("SELECT encode(d.ueid, 'hex'), encode(k.kid, 'hex'), k.chain[1], k.chain[2], "
+				  "k.chain[3], k.device_id FROM "
+				  "device_key k JOIN device d ON d.device_id = k.device_id WHERE EXISTS (SELECT FROM "
+				  "trust_anchor a JOIN device o ON o.tenant_id = a.tenant_id WHERE "
+				  "a.trust_anchor_id = $1::int AND o.ueid = d.ueid) AND d.lifecycle <> "
+				  "'transferred' AND k.status <> 'revoked' AND "
+				  "(k.device_id, k.kid) > "
+				  "($2::bigint, decode($3, 'hex')) ORDER BY "
+				  "k.device_id, k.kid LIMIT " PAGE,
+				  3, (const char *const[]){number, device, kid});
 
 		n = PQntuples(res);
 		for (int i = 0; i < n; i++)

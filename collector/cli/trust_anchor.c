@@ -61,11 +61,12 @@ trust_anchor_add(const struct command *command, int argc, char **argv)
 	for (size_t i = 0; i < n; i++) {
 		PGresult *res = cli_query("INSERT INTO trust_anchor (tenant_id, name, certificate, enrol) "
 					  "SELECT tenant_id, $2, $3::bytea, $4 FROM tenant WHERE id = $1 ON CONFLICT "
-					  "(certificate) DO NOTHING RETURNING trust_anchor_id",
+					  "DO NOTHING RETURNING trust_anchor_id",
 					  4, (const char *const[]){tenant, name, hex[i], enrol});
 
 		if (PQntuples(res) == 0)
-			cli_die(CLI_NO, "there is no tenant %s, or certificate %zu of %s is a trust anchor already",
+			cli_die(CLI_NO,
+				"there is no tenant %s, or certificate %zu of %s is a trust anchor of it already",
 				tenant, i + 1, argv[1]);
 		puts(PQgetvalue(res, 0, 0));
 		PQclear(res);

@@ -46,7 +46,7 @@ know_device(struct message *m, const struct anchors *anchors, const char *file, 
 	size_t n = read_chain(file, chain);
 	enum reason reason;
 
-	reason = enrol_chain(anchors, chain, n, &m->ueid, m->cose.kid, m->received_us / 1000000, &enrolment);
+	reason = enrol_chain(anchors, chain, n, &m->ueid, m->cose.kid, m->received_us / 1000000, 0, &enrolment);
 	while (n > 0)
 		OPENSSL_free((void *)(uintptr_t)chain[--n].at);
 	if (reason != REASON_OK)

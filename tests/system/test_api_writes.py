@@ -209,7 +209,7 @@ def test_labels(api, described):
     for labels in ([], None, "site", {"Site": "x"}, {"": "x"}, {"site": ""}, {"site": 1}, {"site": ["x"]}, {"site": "a b"}, {"site": "-x"}, {"site": "x="},
                    {"a" * 64: "x"}, {"site": "x" * 64}, {"site": "\u00e4"}, {"site": "x\n"}, {"site\n": "x"}):
         assert label(api, labels).status_code == 400, labels
-    for body in ({}, {"labels": {}, "lifecycle": "active"}, []):
+    for body in ({}, {"labels": {}, "colour": "red"}, []):
         assert api.ask(f"/v1/devices/{A}", "acme-admin", method="PATCH", json=body).status_code == 400
     assert api.get(f"/v1/devices/{A}")["labels"] == ["door=A", "site=berlin"]
     for device, token, status in ((B, "acme-admin", 404), ("01" + "f" * 32, "acme-admin", 404), ("x", "acme-admin", 404), (A, "acme", 403), (A, None, 401)):

@@ -580,7 +580,9 @@ def test_a_tenants_many_slow_predicates_and_previews_delay_no_other_tenant(patie
         device.receipt_up_to(1)
     db.cli("tenant", "add", "patience", "Patience")
     tenant = db.one("SELECT tenant_id FROM tenant WHERE id = 'patience'")
-    db.sql("UPDATE device SET tenant_id = %s WHERE ueid = %s", (tenant, other.ueid))
+    db.cli("device", "transfer", other.ueid.hex(), "patience")
+    other.publish(other.full())
+    other.receipt_up_to(2)
     tokens = {t: db.cli("token", "add", "--tenant", t, "--role", "viewer", "fair").strip() for t in ("acme", "patience")}
     url = f"http://127.0.0.1:{system.collector.http}/v1"
     answers, stop = [], threading.Event()

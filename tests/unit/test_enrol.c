@@ -435,7 +435,7 @@ set_scene(struct scene *s, const struct row *row)
 static enum reason
 enrol(const struct scene *s, struct enrolment **out)
 {
-	return enrol_chain(anchors, s->chain, s->n, &s->ueid, (struct slice){s->kid, s->kid_len}, s->now, out);
+	return enrol_chain(anchors, s->chain, s->n, &s->ueid, (struct slice){s->kid, s->kid_len}, s->now, 0, out);
 }
 
 static void
@@ -534,7 +534,7 @@ test_without_anchors_nobody_is_trusted(void **unused)
 
 	(void)unused;
 	set_scene(&s, &row);
-	assert_int_equal(enrol_chain(NULL, s.chain, s.n, &s.ueid, (struct slice){s.kid, KID_SIZE}, NOW, &e),
+	assert_int_equal(enrol_chain(NULL, s.chain, s.n, &s.ueid, (struct slice){s.kid, KID_SIZE}, NOW, 0, &e),
 			 REASON_CERTIFICATE_UNTRUSTED);
 	assert_null(e);
 	OPENSSL_free((void *)(uintptr_t)s.chain[0].at);

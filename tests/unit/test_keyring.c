@@ -590,7 +590,7 @@ assert_enrols(const struct anchors *anchors, X509 *leaf, EVP_PKEY *key, enum rea
 	uint8_t digest[DIGEST_SIZE];
 
 	sha256((struct slice){spki, len}, digest);
-	assert_int_equal(enrol_chain(anchors, &der, 1, &ueid, (struct slice){digest, KID_SIZE}, NOW, &e), reason);
+	assert_int_equal(enrol_chain(anchors, &der, 1, &ueid, (struct slice){digest, KID_SIZE}, NOW, 0, &e), reason);
 	if (reason == REASON_OK) {
 		assert_int_equal(e->tenant_id, tenant);
 		assert_int_equal(e->hold, hold);

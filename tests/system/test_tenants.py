@@ -1,0 +1,284 @@
+"""Devices' lives among tenants on a running system: registered beforehand, approved, retired, revoked, and transferred with a boundary in their history."""
+
+import hashlib
+import json
+
+import pytest
+import requests
+
+from ingesting import System, await_true
+from parts import provision
+
+
+class Tenants(System):
+    """Two tenants with an administrator each, and an operator."""
+
+    def __init__(self, directory, **settings):
+        super().__init__(directory, postgres=["fsync=off"], **settings)
+        self.database.cli("tenant", "add", "buyer", "Buyer")
+        self.tokens = {t: self.database.cli("token", "add", "--role", "admin", "--tenant", t, f"{t}'s admin") for t in ("acme", "buyer")}
+        self.tokens["operator"] = self.database.cli("token", "add", "--role", "operator", "the operator")
+        self.session = requests.Session()
+
+    def ask(self, path, token="acme", method="GET", headers=None, **more):
+        return self.session.request(method, f"http://127.0.0.1:{self.collector.http}{path}", timeout=20,
+                                    headers={"Authorization": "Bearer " + self.tokens[token], **(headers or {})}, **more)
+
+    def get(self, path, token="acme"):
+        answer = self.ask(path, token)
+        assert answer.status_code == 200, (path, answer.text)
+        return answer.json()
+
+    def patch(self, device, token="acme", query="", headers=None, **body):
+        return self.ask(f"/v1/devices/{name(device)}{query}", token, "PATCH", headers, json=body)
+
+    def transfer(self, device, seller, buyer):
+        answer = self.patch(device, "operator", f"?tenant={seller}", tenant=buyer)
+        assert answer.status_code == 200, answer.text
+
+    def events(self, token):
+        return self.get("/v1/events?limit=1000", token)["items"]
+
+    def lifecycle(self, device, token="acme"):
+        answer = self.ask("/v1/devices/" + name(device), token)
+        return answer.json()["lifecycle"] if answer.status_code == 200 else answer.status_code
+
+
+def name(device):
+    return device if isinstance(device, str) else device.ueid.hex()
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory):
+    system = Tenants(tmp_path_factory.mktemp("tenants"), checkpoint_interval="30d")
+    yield system
+    system.close()
+
+
+def heard(device, *messages):
+    """Sends them, and waits for the receipt that accounts for the last."""
+    for message in messages:
+        device.publish(message)
+    return device.receipt_up_to(device.seq)
+
+
+def view(system, device, token):
+    """All that a tenant sees of a device, by path."""
+    found = {}
+    for path in ("", "/state", "/inventory", "/ledger", "/reports", "/alerts", "/events", "/challenges"):
+        answer = system.ask(f"/v1/devices/{name(device)}{path}", token)
+        found[path] = answer.json() if answer.status_code == 200 else answer.status_code
+    return found
+
+
+def test_a_transfer_is_a_boundary(system):
+    device = system.device()
+    early = [device.full(), *(device.quiet() for _ in range(3)), device.eventful()]
+    lost = device.quiet()
+    heard(device, *early, device.quiet({"receipt": True}))
+    assert system.patch(device, labels={"site": "berlin"}).status_code == 200
+    await_true(lambda: len(system.get(f"/v1/devices/{name(device)}/events")["items"]) == 3, "its events")
+    before = view(system, device, "acme")
+    told = [e for e in system.events("acme") if e["ueid"] == name(device)]
+    assert set(view(system, device, "buyer").values()) == {404}
+
+    system.transfer(device, "acme", "buyer")
+    # The seller keeps what there was, and that it left.
+    after = view(system, device, "acme")
+    assert after[""]["lifecycle"] == "transferred"
+    for path in ("/state", "/inventory", "/ledger", "/reports", "/events"):
+        assert (path, after[path]) == (path, before[path])
+    # The buyer has a device of which nothing is known.
+    bought = view(system, device, "buyer")
+    assert (bought[""]["lifecycle"], bought[""]["tenant"], bought[""]["posture"], bought[""]["reasons"]) == ("active", "buyer", "unknown", ["no-state"])
+    assert not any(bought[""][k] for k in ("serial", "vendor", "hwmodel", "swversion", "first_seen", "last_seen", "epoch", "seq", "labels", "state_digest"))
+    assert (bought["/state"], bought["/inventory"], bought["/ledger"]["epochs"], bought["/ledger"]["refused"]) == (404, 404, [], {})
+    assert [bought[p]["items"] for p in ("/reports", "/alerts", "/events", "/challenges")] == [[]] * 4
+
+    # Its next report goes on in the chain, and is asked to tell all anew.
+    assert "state" in heard(device, device.quiet({"receipt": True})).wants
+    receipt = heard(device, device.full())
+    assert receipt.wants == set() and receipt.missing == []
+    bought = view(system, device, "buyer")
+    assert [(e["received"], e["missing"], e["dropped"], e["chain_breaks"]) for e in bought["/ledger"]["epochs"]] == [([[8, 9]], [], [], 0)]
+    assert [r["seq"] for r in bought["/reports"]["items"]] == [8, 9]
+    assert bought["/inventory"]["complete"] and bought["/state"]["seq"] == 9
+    assert bought[""]["first_seen"] and bought[""]["serial"] == "SN-0001"
+    # What of before comes only now is nobody's: the seller hears no more, and the buyer was not there.
+    heard(device, lost, early[1], device.quiet({"receipt": True}))
+    mine_now = view(system, device, "buyer")["/ledger"]["epochs"][0]
+    assert (mine_now["received"], mine_now["missing"], mine_now["forks"], mine_now["duplicates"]) == ([[8, 10]], [], 0, 2)
+    now = view(system, device, "acme")
+    for path in after:
+        assert (path, now[path]) == (path, after[path])
+    for message in early:
+        digest = device_digest(message)
+        assert system.ask("/v1/reports/" + digest, "acme").status_code == 200 and system.ask("/v1/reports/" + digest, "buyer").status_code == 404
+
+    # Both hear of it in their feeds and read of it in their logs.
+    for token, lifecycle in (("acme", "transferred"), ("buyer", "active")):
+        mine = [e for e in system.events(token) if e["ueid"] == name(device)]
+        assert {"lifecycle": lifecycle, "by": "the operator"} in [e["data"] for e in mine if e["type"] == "device.lifecycle"]
+        assert all(e["tenant"] == token for e in mine)
+        assert any(name(device) in e["target"] and e.get("who") == "the operator" for e in system.get("/v1/audit?kind=change", token)["items"]), token
+        assert name(device) in system.ask("/v1/assets?format=ndjson", token).text
+    assert [e for e in system.events("acme") if e["ueid"] == name(device) and e["type"] != "device.lifecycle" and not e["type"].startswith("alert.")] == told
+
+
+def device_digest(message):
+    return hashlib.sha256(message).hexdigest()
+
+
+def test_the_chain_is_verified_over_the_boundary(system):
+    device = system.device()
+    heard(device, device.full(), device.quiet({"receipt": True}))
+    system.transfer(device, "acme", "buyer")
+    heard(device, device.full(), device.quiet({"receipt": True}))
+
+    def findings(status=0, *words):
+        lines = [json.loads(line) for line in system.database.cli("audit", "--device", name(device), "--json", *words, status=status).splitlines()]
+        assert lines.pop()["devices"] == 2 or words
+        return [(line["finding"], line["first"]) for line in lines]
+
+    assert findings() == [] and findings(0, "--tenant", "buyer") == []
+    of_seller = "device_id = (SELECT device_id FROM device d JOIN tenant t USING (tenant_id) WHERE d.ueid = %s AND t.id = 'acme')"
+    end = "UPDATE report_drop SET sha256 = sha256('x') WHERE cause = 'transferred' AND device_id IN (SELECT device_id FROM device WHERE ueid = %s)"
+    [(kept,)] = system.database.sql("SELECT sha256 FROM report_drop JOIN device USING (device_id) WHERE ueid = %s", (device.ueid,))
+    system.database.sql(end, (device.ueid,))
+    assert set(findings(1)) == {("chain", 2), ("chain", 3)}
+    system.database.sql(end.replace("sha256('x')", "%s"), (kept, device.ueid))
+    [gone] = system.database.sql(f"DELETE FROM report_quiet WHERE seq = 2 AND {of_seller} RETURNING *", (device.ueid,))
+    assert findings(1) == [("tail", 2)]
+    system.database.sql(f"INSERT INTO report_quiet VALUES ({', '.join(['%s'] * len(gone))})", gone)
+    assert findings() == []
+
+
+def test_a_device_comes_back(system):
+    device = system.device()
+    heard(device, device.full(), device.quiet({"receipt": True}))
+    system.transfer(device, "acme", "buyer")
+    heard(device, device.full(), device.quiet({"receipt": True}))
+    system.transfer(device, "buyer", "acme")
+    assert system.lifecycle(device, "buyer") == "transferred"
+    back = view(system, device, "acme")
+    assert (back[""]["lifecycle"], back[""]["posture"], back["/state"]) == ("active", "unknown", 404)
+    assert [r["seq"] for r in back["/reports"]["items"]] == [1, 2]
+    assert "state" in heard(device, device.quiet({"receipt": True})).wants
+    heard(device, device.full())
+    assert view(system, device, "acme")["/ledger"]["epochs"][0]["received"] == [[1, 2], [5, 6]]
+    assert view(system, device, "buyer")["/ledger"]["epochs"][0]["received"] == [[3, 4]]
+    system.database.cli("audit", "--device", name(device))
+
+
+def test_who_may_transfer_what(system):
+    device = system.device()
+    heard(device, device.full())
+    for token, query, status in (("acme", "", 403), ("buyer", "", 404), ("operator", "?tenant=buyer", 404), ("operator", "", 400)):
+        assert system.patch(device, token, query, tenant="buyer").status_code == status, token
+    assert system.patch(device, "operator", "?tenant=acme", tenant="nobody").status_code == 400
+    assert system.patch(device, "operator", "?tenant=acme", tenant="acme").status_code == 409
+    assert system.patch(device, "operator", "?tenant=acme", tenant="buyer", lifecycle="retired").status_code == 400
+    assert system.patch(device, lifecycle="retired").status_code == 200
+    assert system.patch(device, "operator", "?tenant=acme", tenant="buyer").status_code == 409
+    system.database.cli("device", "transfer", name(device), "buyer", status=1)
+    assert set(view(system, device, "buyer").values()) == {404}
+
+
+def test_a_devices_life(system):
+    """Registered, held until it is approved, retired, revoked; and each change that can't be has its reason."""
+    ueid = provision("device", system.broker.pki)[0]
+    document = {"ueid": ueid, "serial": "S-1", "model": "gate", "labels": {"site": "bonn"}, "lifecycle": "pending"}
+    made = system.ask("/v1/devices", method="POST", json=document)
+    assert made.status_code == 201 and made.headers["Location"] == "/v1/devices/" + ueid
+    item = made.json()
+    assert (item["serial"], item["hwmodel"], item["labels"], item["lifecycle"], item["first_seen"]) == ("S-1", "gate", ["site=bonn"], "pending", None)
+    for token in ("acme", "buyer"):
+        assert system.ask("/v1/devices", token, "POST", json={"ueid": ueid}).status_code == 409
+    for wrong in ({}, {"ueid": "x"}, {"ueid": "02" + "0" * 32}, {"ueid": ueid.upper()}, {"ueid": ueid[:-1] + "0", "lifecycle": "retired"},
+                  {"ueid": ueid[:-1] + "0", "serial": ""}, {"ueid": ueid[:-1] + "0", "labels": {"A": "b"}}, {"ueid": ueid[:-1] + "0", "colour": "red"}):
+        assert system.ask("/v1/devices", method="POST", json=wrong).status_code == 400, wrong
+
+    device = system.device(ueid=ueid)
+    heard(device, device.full())
+    item = system.get("/v1/devices/" + ueid)
+    assert (item["lifecycle"], item["labels"], item["serial"]) == ("pending", ["site=bonn"], "SN-0001") and item["first_seen"]
+    tag = system.ask("/v1/devices/" + ueid).headers["ETag"]
+    assert system.patch(device, lifecycle="active", headers={"If-Match": '"99"'}).status_code == 412
+    assert system.patch(device, lifecycle="active", headers={"If-Match": "W/" + tag}).status_code == 400
+    # What it reports does not stand in the way of who decides about it.
+    heard(device, device.quiet({"receipt": True}))
+    changed = system.patch(device, lifecycle="active", headers={"If-Match": tag})
+    assert changed.status_code == 200 and changed.headers["ETag"].split(".")[0] != tag.split(".")[0]
+    assert system.patch(device, lifecycle="active", headers={"If-Match": tag}).status_code == 412
+    heard(device, device.quiet({"receipt": True}))
+
+    def refused(becomes, detail):
+        answer = system.patch(device, lifecycle=becomes)
+        assert (answer.status_code, answer.json()["type"], answer.json()["detail"]) == (409, "urn:fleetstate:problem:conflict", detail)
+
+    def counted(reason):
+        return system.get(f"/v1/devices/{ueid}/ledger")["refused"].get(reason, 0)
+
+    refused("active", "The device is active already.")
+    refused("pending", "A device that is active can't become pending.")
+    assert system.patch(device, lifecycle="transferred").status_code == system.patch(device, lifecycle="gone").status_code == system.patch(device).status_code == 400
+    assert system.patch(device, lifecycle="retired", labels={"site": None}).json()["labels"] == []
+    await_true(lambda: device.publish(device.quiet()) == 0 and counted("device-retired") > 0, "a retired device's report refused")
+    refused("active", "A device that is retired can't become active.")
+    assert system.patch(device, lifecycle="revoked").status_code == 200
+    await_true(lambda: device.publish(device.quiet()) == 0 and counted("device-revoked") > 0, "a revoked device's report refused")
+    for becomes in ("active", "retired"):
+        refused(becomes, f"A device that is revoked can't become {becomes}.")
+    lives = [e["data"]["lifecycle"] for e in system.events("acme") if e["ueid"] == ueid and e["type"] == "device.lifecycle"]
+    assert lives == ["pending", "active", "retired", "revoked"]
+    assert [json.loads(line)["ueid"] for line in system.ask("/v1/assets?format=ndjson&changed_since=0").text.splitlines() if ueid in line] == [ueid]
+
+
+def test_a_device_of_another_tenants_anchor(system):
+    """One authority may be two tenants' anchor: registration says whose a device is, and else the first has it."""
+    pki = system.broker.pki
+    seen = system.collector.log().count("trust anchors read")
+    system.database.cli("trust-anchor", "add", "--tenant", "buyer", pki / "maker-ca.crt")
+    await_true(lambda: system.collector.log().count("trust anchors read") > seen, "the collector reading the trust anchors")
+    ueid = provision("device", pki)[0]
+    assert system.ask("/v1/devices", "buyer", "POST", json={"ueid": ueid}).status_code == 201
+    device = system.device(ueid=ueid)
+    heard(device, device.full())
+    assert (system.lifecycle(device, "buyer"), system.lifecycle(device)) == ("active", 404)
+    other = system.device()
+    heard(other, other.full())
+    assert (system.lifecycle(other, "buyer"), system.lifecycle(other)) == (404, "active")
+
+
+def test_tenants_and_trust_anchors(system):
+    def ask(path, method="GET", token="operator", **body):
+        return system.ask(path, token, method, json=body or None)
+
+    made = ask("/v1/tenants", "POST", id="third", name="The third")
+    assert made.status_code == 201 and (made.json()["id"], made.json()["devices"]) == ("third", 0)
+    assert ask("/v1/tenants", "POST", id="third", name="Again").status_code == 409
+    assert [t["id"] for t in ask("/v1/tenants").json()["items"]] == ["acme", "buyer", "third"]
+    assert [t["id"] for t in ask("/v1/tenants?tenant=buyer").json()["items"]] == ["buyer"]
+    for wrong in ({"id": "Third", "name": "x"}, {"id": "", "name": "x"}, {"id": "x"}, {"id": "x", "name": ""}, {"id": "x" * 64, "name": "x"}):
+        assert ask("/v1/tenants", "POST", **wrong).status_code == 400, wrong
+    for path in ("/v1/tenants", "/v1/trust-anchors"):
+        assert ask(path, token="acme").status_code == 403
+        assert ask(path, "POST", "acme", id="x", name="x").status_code == 403
+    system.tokens["narrow"] = system.database.cli("token", "add", "--role", "operator", "--scopes", "tenants", "narrow")
+    assert ask("/v1/tenants", token="narrow").status_code == 200 and ask("/v1/tenants", "POST", "narrow", id="x", name="x").status_code == 403
+    pem = (system.broker.pki / "maker-ca.crt").read_text()
+    device = (system.broker.pki / f"devices/{provision('device', system.broker.pki)[0]}.crt").read_text()
+    for wrong in ("", "x", pem * 2, device, pem[:200]):
+        assert ask("/v1/trust-anchors?tenant=third", "POST", name="ca", certificate=wrong).status_code == 400, wrong
+    assert ask("/v1/trust-anchors?tenant=third", "POST", name="ca", certificate=pem, enrol="maybe").status_code == 400
+    assert ask("/v1/trust-anchors", "POST", name="ca", certificate=pem).status_code == 403
+    made = ask("/v1/trust-anchors", "POST", tenant="third", name="ca", certificate=pem, enrol="hold")
+    assert made.status_code == 201 and (made.json()["tenant"], made.json()["enrol"]) == ("third", "hold")
+    assert ask("/v1/trust-anchors?tenant=third", "POST", name="ca", certificate=pem).status_code == 409
+    assert made.json() in ask("/v1/trust-anchors").json()["items"] and [made.json()] == ask("/v1/trust-anchors?tenant=third").json()["items"]
+    number = made.json()["id"]
+    assert ask(f"/v1/trust-anchors/{number}?tenant=acme", "DELETE").status_code == 404
+    assert ask(f"/v1/trust-anchors/{number}", "DELETE").status_code == 204
+    assert ask(f"/v1/trust-anchors/{number}", "DELETE").status_code == 404
+    log = system.database.cli("audit", "--log")
+    assert " 0 findings" in log
