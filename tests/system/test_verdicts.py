@@ -467,7 +467,7 @@ def state(device, secure):
 
 
 def of(system, device):
-    return system.database.sql("SELECT posture, reasons FROM device WHERE ueid = %s", (device.ueid,))[0]
+    return system.database.sql("SELECT posture, reasons FROM device WHERE ueid = %s AND lifecycle <> 'transferred'", (device.ueid,))[0]
 
 
 def test_a_report_degrades_its_device_in_one_transaction(system):
