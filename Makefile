@@ -243,6 +243,8 @@ COLLECTOR := \
 	collector/api_devices.c \
 	collector/api_inventory.c \
 	collector/format_inventory.c \
+	collector/api_import.c \
+	collector/import.c \
 	collector/tally.c \
 	collector/version_range.c \
 	collector/component_search.c \
@@ -271,6 +273,7 @@ CLI := \
 	collector/cli/trust_anchor.c \
 	collector/cli/token.c \
 	collector/cli/device.c \
+	collector/cli/import.c \
 	collector/cli/key.c \
 	collector/cli/sink.c \
 	collector/cli/audit.c \
@@ -286,7 +289,7 @@ CLI := \
 
 SCHEMA_LIBS    := -lcbor -ljansson -lcrypto -linih -lm
 EMITTER_LIBS   := -lseccomp -lcap-ng -lpaho-mqtt3as -lssl -lcrypto -lpthread
-COLLECTOR_LIBS := -lpaho-mqtt3as -lmicrohttpd -lgnutls -lcurl -lpq -lssl -lcrypto -lsystemd -lz -lzstd -lpthread
+COLLECTOR_LIBS := -lpaho-mqtt3as -lmicrohttpd -lgnutls -lcurl -lpq -lssl -lcrypto -lsystemd -lcsv -lz -lzstd -lpthread
 
 objects = $(patsubst %.S,$(OUT)/%.o,$(patsubst %.c,$(OUT)/%.o,$(1)))
 
@@ -370,12 +373,12 @@ FUZZERS      := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 $(FUZZ_OUT)/%.o: %.c
 	@mkdir -p $(@D)
 	$(FUZZ_CC) $(CPPFLAGS) $(FUZZ_FLAGS) -fsanitize=fuzzer-no-link,address,undefined -MMD -MP -c -o $@ $<
-FUZZ_PARSERS := $(EMITTER) $(SCHEMA) $(addprefix collector/,request.c body.c response.c auth.c cursor.c negotiate.c version_range.c crl.c jwt.c client_certificate.c tally.c)
+FUZZ_PARSERS := $(EMITTER) $(SCHEMA) $(addprefix collector/,request.c body.c response.c auth.c cursor.c negotiate.c version_range.c crl.c import.c jwt.c client_certificate.c tally.c)
 $(FUZZ_OUT)/libparsers.a: $(patsubst %.c,$(FUZZ_OUT)/%.o,$(FUZZ_PARSERS))
 	@rm -f $@
 	ar rcs $@ $^
 $(FUZZ_OUT)/fuzz_%: $(FUZZ_OUT)/tests/fuzz/fuzz_%.o $(FUZZ_OUT)/libparsers.a
-	$(FUZZ_CC) -fsanitize=fuzzer,address,undefined -o $@ $^ $(EMITTER_LIBS) -lz -lzstd $(SCHEMA_LIBS)
+	$(FUZZ_CC) -fsanitize=fuzzer,address,undefined -o $@ $^ $(EMITTER_LIBS) -lcsv -lz -lzstd $(SCHEMA_LIBS)
 
 run-fuzz_%: $(FUZZ_OUT)/fuzz_%
 	@mkdir -p $(FUZZ_OUT)/corpus/$* $(FUZZ_OUT)/artifacts tests/fuzz/corpus/$*

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "collector/api_import.h"
 #include "collector/device_list.h"
 #include "collector/page.h"
 #include "collector/routes.h"
@@ -126,6 +127,14 @@ api_device_add(struct request *request, struct response *response)
 	struct ueid ueid;
 	char *document;
 
+	if (request->body.file != NULL) {
+		api_import(request, response);
+		return;
+	}
+	if (request_parameter(request, "dry_run") != NULL) {
+		response_problem(response, PROBLEM_BAD_PARAMETER, "dry_run goes with a list.");
+		return;
+	}
 	if (body_check(request->body.json, response, members, sizeof members / sizeof *members) < 0)
 		return;
 	if (!ueid_parse((struct slice){(const uint8_t *)name, name == NULL ? 0 : strlen(name)}, &ueid)) {

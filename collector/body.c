@@ -1,8 +1,13 @@
 #include "collector/body.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+
+#include "collector/import.h"
+
+#define FILES_MAX 4 /* bodies in files at once */
 
 static size_t
 skip_spaces(const char *at)
@@ -10,15 +15,16 @@ skip_spaces(const char *at)
 	return strspn(at, " \t");
 }
 
-bool
-body_is_json(const char *content_type)
+/* That type, and in UTF-8 if it says. */
+static bool
+is_type(const char *content_type, const char *type)
 {
-	static const char type[] = "application/json", charset[] = "charset=";
+	static const char charset[] = "charset=";
 	size_t len;
 
-	if (content_type == NULL || strncasecmp(content_type, type, sizeof type - 1) != 0)
+	if (content_type == NULL || strncasecmp(content_type, type, strlen(type)) != 0)
 		return false;
-	content_type += sizeof type - 1;
+	content_type += strlen(type);
 	content_type += skip_spaces(content_type);
 	if (*content_type == '\0')
 		return true;
@@ -33,6 +39,38 @@ body_is_json(const char *content_type)
 	       (len == 7 && strcasecmp(content_type, "\"utf-8\"") == 0);
 }
 
+bool
+body_is_json(const char *content_type)
+{
+	return is_type(content_type, "application/json");
+}
+
+bool
+body_is_csv(const char *content_type)
+{
+	return is_type(content_type, "text/csv");
+}
+
+static atomic_int files; /* that are open: a file takes disk before anybody knows who sends it */
+
+enum problem
+body_to_file(struct body *body)
+{
+	if (atomic_fetch_add(&files, 1) < FILES_MAX && (body->file = tmpfile()) != NULL)
+		return PROBLEM_NONE;
+	atomic_fetch_sub(&files, 1);
+	return PROBLEM_TOO_MANY_IMPORTS;
+}
+
+static int
+add_to_file(struct body *body, const char *at, size_t len)
+{
+	if (len > IMPORT_BYTES - body->len || fwrite(at, 1, len, body->file) != len)
+		return -1;
+	body->len += len;
+	return 0;
+}
+
 size_t
 body_most(const struct body *body)
 {
@@ -42,6 +80,8 @@ body_most(const struct body *body)
 int
 body_add(struct body *body, const char *at, size_t len)
 {
+	if (body->file != NULL)
+		return add_to_file(body, at, len);
 	if (len > BODY_READ * body_most(body) - body->len)
 		return -1;
 	if (body->text == NULL && (body->text = malloc(body_most(body))) == NULL)
@@ -57,7 +97,7 @@ body_parse(struct body *body, struct response *response)
 {
 	json_error_t error;
 
-	if (body->len == 0)
+	if (body->len == 0 || body->file != NULL)
 		return 0;
 	if (body->len > body_most(body)) {
 		response_problem(response, PROBLEM_CONTENT_TOO_LARGE, "A body has at most %zu bytes.", body_most(body));
@@ -76,6 +116,10 @@ body_parse(struct body *body, struct response *response)
 void
 body_free(struct body *body)
 {
+	if (body->file != NULL) {
+		fclose(body->file);
+		atomic_fetch_sub(&files, 1);
+	}
 	json_decref(body->json);
 	free(body->text);
 	memset(body, 0, sizeof *body);

@@ -558,6 +558,21 @@ run(conversation *talk, struct request *request, struct response *response, cons
 }
 
 void
+query_undo(struct request *request, struct response *response)
+{
+	struct connection *c = request->writing;
+	PGconn *conn;
+
+	if (c == NULL)
+		return;
+	conn = connect_for(request, c);
+	if (conn == NULL || roll_back(conn, request, response) < 0)
+		lose(request, response, c, conn);
+	request->writing = NULL;
+	give_back(request->pool, c);
+}
+
+void
 query_end(struct request *request, struct response *response)
 {
 	struct connection *c = request->writing;

@@ -38,6 +38,10 @@ int query_write(struct request *, struct response *, const struct call *, size_t
 /* As query_run, for what looks into many states, as a preview does: within its limit of time, and only so many at once; refuses the rest. */
 int query_limited(struct request *, struct response *, const struct call *, PGresult **result) WARN_UNUSED;
 int query_refuse_preview(struct response *, const char *detail); /* -1 */
+/* Nothing of what the route wrote so far stands. The response is the problem if that fails. */
+void query_undo(struct request *, struct response *);
+/* As query_run, for a preview: within its limit of time, one of a tenant at once and only so many in all. Refuses the rest at once. */
+int query_preview(struct request *, struct response *, const struct call *, PGresult **result) WARN_UNUSED;
 /* Whether the caller's role and scopes allow the route at all. False: the response is the problem. */
 bool query_may(struct request *, struct response *) WARN_UNUSED;
 /* Counts of every tenant that the token may see, or of the one that the request names: rows of (family, tenant, label, value, n). Otherwise as

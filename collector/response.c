@@ -183,6 +183,20 @@ response_member(struct response *r, const char *name, int64_t number)
 }
 
 void
+response_member_json(struct response *r, const char *name, const json_t *value)
+{
+	char *text = json_dumps(value, JSON_COMPACT);
+
+	if (r->len > 0 && text != NULL) {
+		r->len--;
+		response_printf(r, ",\"%s\":", name);
+		response_text(r, text);
+		response_text(r, "}");
+	}
+	free(text);
+}
+
+void
 response_free(struct response *r)
 {
 	size_t most = r->most;

@@ -5,6 +5,7 @@
 #ifndef FLEETSTATE_COLLECTOR_RESPONSE_H
 #define FLEETSTATE_COLLECTOR_RESPONSE_H
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -58,6 +59,7 @@ void response_empty(struct response *); /* 204 */
 void response_problem(struct response *, enum problem, const char *format, ...) __attribute__((format(printf, 3, 4)));
 /* One more member of the problem that was answered (RFC 9457 3.2). */
 void response_member(struct response *, const char *name, int64_t);
+void response_member_json(struct response *, const char *name, const json_t *);
 void response_free(struct response *); /* what it owns; zeroed afterwards */
 
 #endif

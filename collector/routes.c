@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "collector/import.h"
 #include "collector/jwt.h"
 #include "collector/negotiate.h"
 #include "collector/query.h"
@@ -132,8 +133,10 @@ refuse(struct response *response, enum problem problem, const char *detail)
 
 /* What its headers say of a body. */
 static enum problem
-judge_body(const struct arrival *arrival, const struct route *route, const struct body *body)
+judge_body(const struct arrival *arrival, const struct route *route, struct body *body)
 {
+	bool list = route->answer == api_device_add && body_is_csv(arrival->content_type);
+
 	if (!arrival->has_body)
 		return PROBLEM_NONE;
 	/* RFC 9112 6.1: where such a body ends is anybody's guess. */
@@ -142,11 +145,12 @@ judge_body(const struct arrival *arrival, const struct route *route, const struc
 		return PROBLEM_BAD_BODY;
 	if (is_method(route, "GET"))
 		return PROBLEM_BAD_BODY;
-	if (!body_is_json(arrival->content_type))
+	if (!list && !body_is_json(arrival->content_type))
 		return PROBLEM_UNSUPPORTED_TYPE;
-	if (arrival->content_length != NULL && strtoull(arrival->content_length, NULL, 10) > body_most(body))
+	if (arrival->content_length != NULL &&
+	    strtoull(arrival->content_length, NULL, 10) > (list ? IMPORT_BYTES : body_most(body)))
 		return PROBLEM_CONTENT_TOO_LARGE;
-	return PROBLEM_NONE;
+	return list ? body_to_file(body) : PROBLEM_NONE;
 }
 
 /* Filters that tell of more than the list does. */
@@ -285,6 +289,8 @@ routes_begin(const struct arrival *arrival, struct request *request, struct resp
 	problem = judge_body(arrival, request->route, &request->body);
 	if (problem != PROBLEM_NONE)
 		return refuse(response, problem, "");
+	if (request->body.file != NULL && request->idempotency_key != NULL)
+		return refuse(response, PROBLEM_BAD_PARAMETER, "Idempotency-Key does not go with a list.");
 	if (request->route->how == ROUTE_QUICK)
 		routes_finish(request, response);
 	return request->route->how == ROUTE_QUICK;

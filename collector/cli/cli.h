@@ -72,6 +72,7 @@ int device_show(const struct command *, int, char **);
 int device_approve(const struct command *, int, char **);
 int device_retire(const struct command *, int, char **);
 int device_challenge(const struct command *, int, char **);
+int device_import(const struct command *, int, char **);
 int device_transfer(const struct command *, int, char **);
 int device_revoke(const struct command *, int, char **);
 int device_reprovision(const struct command *, int, char **);

@@ -38,6 +38,8 @@ static const struct command commands[] = {
 	{"device", "challenge", device_challenge, "UEID [--wait SECONDS] [--json]",
 	 "ask a device to prove now that it holds its key"},
 	{"device", "revoke", device_revoke, "UEID", "refuse its reports from now on: it is in wrong hands"},
+	{"device", "import", device_import, "--tenant ID [--dry-run] FILE",
+	 "register a list of devices (CSV, - is standard input), all of them or none"},
 	{"device", "transfer", device_transfer, "UEID TENANT",
 	 "give it to another tenant, which sees nothing of before"},
 	{"device", "reprovision", device_reprovision, "UEID [--hours N] [--epoch HEX]",

@@ -443,6 +443,12 @@ END $$;
 
 REVOKE ALL ON FUNCTION sign_in_operator, tenant_list, tenant_add, trust_anchor_list, trust_anchor_add, trust_anchor_remove FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION sign_in_operator, tenant_list, tenant_add, trust_anchor_list, trust_anchor_add, trust_anchor_remove TO fleetstate_api;
+-- A part of a list, likewise; other parts of it may follow in the transaction.
+CREATE FUNCTION devices_import(documents jsonb, by text) RETURNS TABLE (place int, member text, fault text) LANGUAGE sql SECURITY DEFINER
+	SET search_path = fleetstate, pg_catalog, pg_temp AS $$ SELECT * FROM devices_add(tenant_context(), documents, by) $$;
+
+REVOKE ALL ON FUNCTION devices_import FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION devices_import TO fleetstate_api;
 REVOKE ALL ON FUNCTION find_device, lock_device, merge_labels, tell_lifecycle, check_becomes, device_transfer, device_change, devices_add, device_add
 	FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION device_change, device_add TO fleetstate_api;

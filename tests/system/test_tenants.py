@@ -282,3 +282,85 @@ def test_tenants_and_trust_anchors(system):
     assert ask(f"/v1/trust-anchors/{number}", "DELETE").status_code == 404
     log = system.database.cli("audit", "--log")
     assert " 0 findings" in log
+
+
+# Lists.
+
+def rows(n, first=0, **more):
+    return [["01" + hashlib.sha256(f"imported {first + i}".encode()).hexdigest()[:32], f"S-{i}", more.get("model", "gate"), "site=bonn door=A", more.get("lifecycle", "")]
+            for i in range(n)]
+
+
+def listed(lines, head="ueid,serial,model,labels,lifecycle"):
+    return "\r\n".join([head, *(",".join(line) for line in lines), ""])
+
+
+def send(system, text, token="acme", query="", kind="text/csv"):
+    return system.ask("/v1/devices" + query, token, "POST", {"Content-Type": kind}, data=text if isinstance(text, bytes) else text.encode())
+
+
+def count(system, tenant="acme"):
+    return sum(system.get("/v1/fleet", tenant)["lifecycle"].values())
+
+
+def test_a_list_is_taken_in_as_a_whole(system, tmp_path):
+    def made_changes():
+        return len([e for e in system.get("/v1/audit?kind=change&limit=1000")["items"] if "status" not in e])
+
+    before, told = count(system), made_changes()
+    lines = rows(2500)
+    lines[7][4] = "pending"
+    dry = send(system, listed(lines), query="?dry_run=true")
+    assert (dry.status_code, dry.json()) == (200, {"devices": 2500, "dry_run": True}) and count(system) == before
+    made = send(system, listed(lines), kind="text/csv; charset=utf-8")
+    assert (made.status_code, made.json()) == (201, {"devices": 2500, "dry_run": False}) and count(system) == before + 2500
+    one = system.get("/v1/devices/" + lines[7][0])
+    assert (one["serial"], one["hwmodel"], one["labels"], one["lifecycle"]) == ("S-7", "gate", ["door=A", "site=bonn"], "pending")
+    assert made_changes() == told + 1
+    # All of it is there already, in whatever tenant.
+    for token in "acme", "buyer":
+        again = send(system, listed(lines), token)
+        errors = again.json()["errors"]
+        assert (again.status_code, again.json()["type"], again.json()["detail"]) == (400, "urn:fleetstate:problem:bad-import", "2500 things are wrong.")
+        assert len(errors) == 100 and errors[0] == {"line": 2, "column": "ueid", "problem": "ueid: that name is taken"}
+    # The command line does the same.
+    cli, file = system.database.cli, tmp_path / "list.csv"
+    file.write_text(listed(rows(1200, 5000)))
+    assert cli("device", "import", "--tenant", "buyer", "--dry-run", file) == "1200 devices would be registered" and count(system, "buyer") < 100
+    assert cli("device", "import", "--tenant", "buyer", file) == "1200 devices" and count(system, "buyer") >= 1200
+    cli("device", "import", "--tenant", "buyer", file, status=1)
+    cli("device", "import", "--tenant", "nobody", file, status=1)
+    cli("device", "import", "--tenant", "buyer", tmp_path / "absent", status=2)
+
+
+def test_what_is_wrong_with_a_list(system):
+    good = rows(1, 9000)[0]
+    ueid = good[0]
+    other = rows(1, 9001)[0][0]
+    before = count(system)
+    cases = [
+        ("\r\n", [(1, None)]), ("serial,model\r\nx,y\r\n", [(1, "ueid")]), ("ueid,ueid\r\n", [(1, "ueid")]), (f"ueid,colour\r\n{ueid},red\r\n", [(1, "colour")]),
+        (f"ueid\r\n{ueid}\r\n\r\nx\r\n", [(4, "ueid")]), (f"ueid,serial\r\n{ueid}\r\n", [(2, None)]), (f"ueid,serial\r\n{ueid},a,b\r\n", [(2, None)]),
+        (f"ueid\r\n{ueid}\r\n{ueid}\r\n", [(3, "ueid")]), (f'ueid,serial\r\n{ueid},"open\r\n', [(2, None)]), (f'ueid,serial\r\n{ueid},a"b\r\n', [(2, None)]),
+        (f'ueid,serial\r\n{ueid},"a\nb"\r\n', [(2, "serial")]), (f"ueid,serial\r\n{ueid},a\0b\r\n", [(2, "serial")]),
+        (f"ueid,serial\r\n{ueid},".encode() + b"\xff\r\n", [(2, "serial")]), (f"ueid,serial\r\n{ueid},{'x' * 300}\r\n", [(2, "serial")]),
+        (f"ueid,serial\r\n{ueid},{'x' * 5000}\r\n", [(2, "serial")]), (f"ueid,labels\r\n{ueid},site\r\n", [(2, "labels")]),
+        (f"ueid,labels\r\n{ueid},a=b a=c\r\n", [(2, "labels")]), (f"ueid,labels\r\n{ueid},A=b\r\n", [(2, "labels")]),
+        (f"ueid,labels\r\n{ueid},{' '.join(f'k{i}=v' for i in range(17))}\r\n", [(2, "labels")]),
+        (f"ueid,lifecycle\r\n{ueid},retired\r\n{other},gone\r\n,active\r\n", [(2, "lifecycle"), (3, "lifecycle"), (4, "ueid")]),
+    ]
+    for text, expected in cases:
+        answer = send(system, text)
+        assert answer.status_code == 400, (text, answer.text)
+        assert [(e["line"], e["column"]) for e in answer.json()["errors"]] == expected, (text, answer.text)
+    # One that is wrong at its very end leaves nothing of what stood before it.
+    answer = send(system, listed([*rows(3000, 20000), ["x", "", "", "", ""]]))
+    assert [(e["line"], e["column"]) for e in answer.json()["errors"]] == [(3002, "ueid")] and count(system) == before
+    assert system.ask("/v1/devices/" + rows(1, 20000)[0][0]).status_code == 404
+    assert send(system, "ueid\r\n" + "\r\n" * 9_000_000).status_code == 413 and send(system, listed([good]), query="?dry_run=maybe").status_code == 400
+    assert send(system, listed([good]), kind="application/csv").status_code == send(system, "{}", kind="text/plain").status_code == 415
+    assert system.ask("/v1/devices?dry_run=true", method="POST", json={"ueid": ueid}).status_code == 400
+    assert system.ask("/v1/policies/x", "acme", "PUT", {"Content-Type": "text/csv"}, data=b"ueid").status_code == 415
+    assert count(system) == before
+    assert send(system, "\ufeff" + listed([[*good[:2], '"a ""b"", c"', *good[3:]]]).replace("\r\n", "\n")).json()["devices"] == 1
+    assert system.get("/v1/devices/" + ueid)["hwmodel"] == 'a "b", c'
