@@ -217,7 +217,7 @@ one_that_is_gone(void **state)
 	response_free(&out);
 	device_csv_head(&out, true);
 	assert_memory_equal(out.body, "ueid,tenant,", 12);
-	assert_memory_equal(out.body + out.len - 16, ",revision,gone\r\n", 16);
+	assert_memory_equal(out.body + out.len - 14, ",labels,gone\r\n", 14);
 	response_free(&out);
 }
 
