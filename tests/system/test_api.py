@@ -477,7 +477,7 @@ def test_methods(api, path):
     writes = {f"/v1/devices/{A}": ", PATCH", "/v1/devices": ", POST"}.get(path, "")
     for method in {"POST", "PUT", "PATCH", "DELETE", "OPTIONS"} - {writes[2:]}:
         assert api.problem(405, "method-not-allowed", path, method=method).headers["Allow"] == "GET, HEAD" + writes
-    assert api.ask(path, method="POST", data=b"x" * 300000).status_code == 405
+    assert api.ask(path, method="POST", data=b"x" * 300000).status_code == (415 if "POST" in writes else 405)
 
 
 @pytest.mark.parametrize("target", ["/v1/devices/%00", "/v1/devices?q=%00", "/v1/devices?q=%0a", "/v1/devices?q=%ff",
