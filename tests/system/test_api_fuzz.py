@@ -27,7 +27,7 @@ SEED = int(os.environ.get("FLEETSTATE_FUZZ_SEED", 1))
 THREADS = 3
 MARK = "gx-marker"  # in every text of the other tenant
 PROBLEMS = {name: int(status) for name, status in re.findall(r'^PROBLEM\(\w+, "([^"]+)", (\d+)', (ROOT / "collector/problems.def").read_text(), re.M)}
-MEMBERS = {"type", "title", "status", "detail", "position", "oldest"}
+MEMBERS = {"type", "title", "status", "detail", "position", "oldest", "errors"}
 
 TEXTS = ["", " ", "\0", "a\0b", "\n", "a\r\nX-Evil: 1", "\x1b[31m", "\x7f", "\u0085", "\u2028", "\u202e", "\ufeff", "\ufffd", "\u00e4", "\u4f60\u597d", "\U0001f98a" * 60,
          "e\u0301" * 40, "A" * 255, "A" * 256, "A" * 1024, "A" * 3000, "%", "%00", "%zz", "%25", "%c0%af", "..", ".", "../../../etc/passwd", "..%2f..%2fetc%2fpasswd",
