@@ -223,6 +223,13 @@ note_digest(const char *prefix, struct slice shown, struct request *request)
 	snprintf(request->hint, sizeof request->hint, "%s%.6s", prefix, text);
 }
 
+void
+routes_note_certificate(struct slice der, struct request *request)
+{
+	if (request->hint[0] == '\0')
+		note_digest("crt_", der, request);
+}
+
 /* Keeps what the caller shows: a credential, else a session, else the connection's certificate. What can't be good is refused later, like what is not known: see routes_finish. */
 static enum problem
 judge_credential(const struct arrival *arrival, struct request *request)
@@ -234,7 +241,7 @@ judge_credential(const struct arrival *arrival, struct request *request)
 		if (request->certificate.at == NULL)
 			return PROBLEM_UNAUTHORIZED;
 		request->by_certificate = true;
-		note_digest("crt_", request->certificate, request);
+		routes_note_certificate(request->certificate, request);
 		return is_forged(arrival, request) ? PROBLEM_FORGED : PROBLEM_NONE;
 	}
 	request->session = arrival->session;

@@ -37,6 +37,8 @@ bool routes_begin(const struct arrival *, struct request *, struct response *) W
 /* The rest, once the body is here too, which may wait for the database. The response is always whole afterwards. */
 void routes_finish(struct request *, struct response *);
 
+/* For the audit log: what the client of the connection showed, unless there is another credential. */
+void routes_note_certificate(struct slice der, struct request *);
 /* Whether its answer goes out piece by piece, if there is nothing wrong with it. */
 bool routes_streams(const struct request *) WARN_UNUSED;
 

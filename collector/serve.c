@@ -200,7 +200,7 @@ judge_client(struct link *link, struct request *request)
 		link->judged_ms = now;
 		link->generation = generation;
 	}
-	request->certificate = link->certificate;
+	request->certificate = link->fault == NULL ? link->certificate : (struct slice){NULL, 0};
 	return link->fault;
 }
 
@@ -662,23 +662,20 @@ find_source(struct exchange *exchange)
 		    exchange->serve->proxies, exchange->source);
 }
 
-/* Whether what its client showed is no good: then nothing is answered, since it is not who it says it is. */
-static bool
-refuse_client(struct exchange *exchange)
+/* What its client showed is no good: then nothing is answered, since it is not who it says it is. */
+static void
+refuse_client(struct exchange *exchange, const char *fault)
 {
-	const char *fault = judge_client(exchange->link, &exchange->request);
-
-	if (fault == NULL)
-		return false;
+	routes_note_certificate(exchange->link->certificate, &exchange->request);
 	log_debug("serve: a client's certificate is refused source=%s: %s", exchange->source, fault);
 	response_problem(&exchange->response, PROBLEM_BAD_CERTIFICATE, "%s.", fault);
-	return true;
 }
 
 static bool
 begin(struct exchange *exchange, const char *method, bool has_body)
 {
 	struct arrival arrival = {.method = method, .target = exchange->target, .has_body = has_body};
+	const char *fault = judge_client(exchange->link, &exchange->request);
 
 	arrival.authorization = find_header(exchange->connection, MHD_HTTP_HEADER_AUTHORIZATION);
 	arrival.accept = find_header(exchange->connection, MHD_HTTP_HEADER_ACCEPT);
@@ -698,7 +695,9 @@ begin(struct exchange *exchange, const char *method, bool has_body)
 	exchange->request.source = exchange->source;
 	request_note(exchange->target, exchange->request.noted);
 	exchange->accepted = true;
-	exchange->done = refuse_client(exchange) || routes_begin(&arrival, &exchange->request, &exchange->response);
+	exchange->done = routes_begin(&arrival, &exchange->request, &exchange->response) || fault != NULL;
+	if (fault != NULL)
+		refuse_client(exchange, fault);
 	memcpy(&exchange->caller, exchange->request.token, sizeof exchange->caller);
 	exchange->caller |= 1;
 	return exchange->done;

@@ -372,8 +372,7 @@ tls_client(struct tls *tls, void *session, int64_t now, struct slice *leaf)
 	fault = pair->trust == NULL ? "none is asked for"
 				    : client_trust_judge(pair->trust, chain, n < SHOWN_MAX ? n : SHOWN_MAX, now);
 	tls_leave(tls, pair);
-	if (fault == NULL)
-		*leaf = chain[0];
+	*leaf = chain[0];
 	return fault;
 }
 

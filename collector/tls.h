@@ -36,8 +36,8 @@ void *tls_callback(void) WARN_UNUSED;
 struct tls_pair *tls_enter(struct tls *, void *session) WARN_UNUSED;
 void tls_leave(struct tls *, struct tls_pair *);
 
-/* What a session's client has shown and holds the key of: the leaf of its chain, in DER, for as long as the session lives; absent if it showed none or is
-   asked for none. Returned is NULL, or what is wrong with it by what is in force now, a static text. */
+/* What a session's client has shown and holds the key of: the leaf of its chain, in DER, for as long as the session lives, also if it is no good; absent if it
+   showed none or is asked for none. Returned is NULL, or what is wrong with it by what is in force now, a static text. */
 const char *tls_client(struct tls *, void *session, int64_t now, struct slice *leaf) WARN_UNUSED;
 /* Another number whenever something else is in force: what tls_client said before is to be asked for again. */
 unsigned tls_generation(struct tls *) WARN_UNUSED;

@@ -149,6 +149,7 @@ def test_who_is_vouched_for(api, described):  # noqa: F811
     for key, kid in ((api.provider.ec, "two"), (api.provider.rsa, "one")):
         assert api.get("/v1/fleet", token(key, kid))["tenant"] == "acme"
     assert api.get("/v1/fleet", token(tenant="globex"))["tenant"] == "globex"
+    api.problem(404, "not-found", "/v1/fleet?tenant=acme", token(tenant="globex"))
     assert api.get("/v1/fleet", token(tenant=["globex"], aud=["x", AUDIENCE], nbf=int(time.time()) + 4, header={"typ": "at+jwt"}))["tenant"] == "globex"
     # What it brings along, or points at, is not looked at.
     stranger = jwk(api.provider.other, "two")
@@ -388,6 +389,7 @@ def test_a_certificate_stands_for_a_token(api, described):  # noqa: F811
         forget(api)
         status, text = tls_ask(api, siem)
         assert (status, json.loads(text).get("tenant")) == (200, tenant), mark
+        assert tls_ask(api, siem, "/v1/fleet?tenant=" + {"acme": "globex", "globex": "acme"}[tenant])[0] == 404
     assert api.db.cli("token", "add", "--role", "viewer", "--tenant", "acme", "--certificate", mark, "again", status=1) == ""
     [listed] = [t for t in api.pages("/v1/tokens", "globex-admin") if t["certificate"] == mark]
     check(listed, {"$ref": "#/components/schemas/Token"}, described)
@@ -506,10 +508,10 @@ def test_the_table_answers_each_kind(api, callers, kind):
 
 
 def test_the_log_names_each_kind(api):
-    certificates = api.clients.issue("logged"), api.clients.issue("unknown")
+    certificates = api.clients.issue("logged"), api.clients.issue("unknown"), api.clients.issue("over", days=(-9, -1))
     mapped(api, fingerprint(certificates[0]), "a logged one")
     started = api.db.one("SELECT number FROM audit_head")
-    assert [tls_ask(api, pair)[0] for pair in certificates] == [200, 401]
+    assert [tls_ask(api, pair)[0] for pair in certificates] == [200, 401, 403]
     token = api.provider.token(sub="4711", preferred_username="grace", exp=int(time.time()) + 601)
     bad = api.provider.token(api.provider.other)
     assert api.ask("/v1/policies", token).status_code == 200 and api.ask("/v1/policies", bad).status_code == 401
@@ -519,8 +521,9 @@ def test_the_log_names_each_kind(api):
     assert (holder["certificate"], holder["tenant"], holder["role"]) == (fingerprint(certificates[0]), "acme", "viewer")
     [bearer] = [e for e in log if e.get("who") == "grace"]
     assert (bearer["issuer"], bearer["subject"], bearer["target"], bearer["status"]) == (ISSUER, "4711", "/v1/policies", 200)
-    hints = {e.get("credential") for e in log if e["kind"] == "refused"}
-    assert hints >= {"jwt_" + b64(hashlib.sha256(bad.encode()).digest())[:6], "crt_" + b64(certificates[1].certificate.fingerprint(hashes.SHA256()))[:6]}
+    refused = {(e.get("credential"), e["status"]) for e in log if e["kind"] == "refused"}
+    assert refused >= {("jwt_" + b64(hashlib.sha256(bad.encode()).digest())[:6], 401),
+                       *(("crt_" + b64(pair.certificate.fingerprint(hashes.SHA256()))[:6], status) for pair, status in zip(certificates[1:], (401, 403)))}
     text = json.dumps(log)
     assert not any(part in text for part in token.split(".") + bad.split("."))
     used = [t["last_used_at"] for t in api.pages("/v1/tokens", "acme-admin") if t["name"] in ("a logged one", "grace")]
