@@ -285,7 +285,12 @@ CLI := \
 	collector/cli/verify_proof.c \
 	collector/cli/verify_manifest.c \
 	collector/cli/baseline.c \
-	collector/cli/migrate.c
+	collector/cli/migrate.c \
+	collector/cli/operation.c \
+	collector/cli/call.c \
+	collector/cli/show.c \
+	collector/cli/remote.c \
+	collector/cli/completion.c
 
 SCHEMA_LIBS    := -lcbor -ljansson -lcrypto -linih -lm
 EMITTER_LIBS   := -lseccomp -lcap-ng -lpaho-mqtt3as -lssl -lcrypto -lpthread
@@ -415,9 +420,12 @@ LIBEXEC  := $(PREFIX)/libexec/fleetstate
 SHARE    := $(PREFIX)/share/fleetstate
 install: all
 	install -d $(addprefix $(DESTDIR),$(BINDIR) $(MANDIR)/man1 $(MANDIR)/man8 $(UNITDIR) $(PREFIX)/lib/sysusers.d $(PREFIX)/lib/tmpfiles.d \
-		$(LIBEXEC)/mosquitto $(SHARE)/examples $(SHARE)/policies)
+		$(PREFIX)/share/bash-completion/completions $(PREFIX)/share/zsh/site-functions $(LIBEXEC)/mosquitto $(SHARE)/examples $(SHARE)/policies)
 	install -m 0755 $(PROGRAMS) $(DESTDIR)$(BINDIR)
 	install -m 0644 collector/cli/fleetstate.1 $(DESTDIR)$(MANDIR)/man1
+	$(OUT)/fleetstate completion bash >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/fleetstate
+	$(OUT)/fleetstate completion zsh >$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_fleetstate
+	chmod 0644 $(DESTDIR)$(PREFIX)/share/bash-completion/completions/fleetstate $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_fleetstate
 	install -m 0644 emitter/fleetstate-emitter.8 collector/fleetstate-collector.8 $(DESTDIR)$(MANDIR)/man8
 	for unit in fleetstate-emitter fleetstate-collector; do \
 		sed 's|@BINDIR@|$(BINDIR)|' deploy/systemd/$$unit.service >$(DESTDIR)$(UNITDIR)/$$unit.service && \

@@ -12,7 +12,7 @@
 
 #include "schema/topics.h"
 
-enum { CLI_YES = 0, CLI_NO = 1, CLI_WRONG = 2 };
+enum { CLI_YES = 0, CLI_NO = 1, CLI_WRONG = 2, CLI_AWAY = 3 /* a collector that does not answer, or fails */ };
 
 struct command {
 	const char *noun, *verb;	/* verb NULL: the noun is all */
@@ -25,6 +25,9 @@ struct cli_option {
 	const char **value;	/* for one with a value, */
 	bool *flag;		/* or without */
 };
+
+/* The table of commands. */
+const struct command *cli_commands(size_t *n);
 
 _Noreturn void cli_die(int status, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
@@ -99,5 +102,6 @@ int verify_file(const struct command *, int, char **);
 int baseline_make(const struct command *, int, char **);
 int baseline_show(const struct command *, int, char **);
 int migrate_database(const struct command *, int, char **);
+int print_completion(const struct command *, int, char **);
 
 #endif

@@ -10,6 +10,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "collector/cli/remote.h"
+#include "collector/cli/show.h"
 #include "schema/limits.h"
 #include "schema/log.h"
 
@@ -80,11 +82,20 @@ static const struct command commands[] = {
 	 "sign what a device's configuration is now, as its secure baseline"},
 	{"baseline", "show", baseline_show, "FILE --key FILE", "verify a secure baseline, and list its files"},
 	{"migrate", NULL, migrate_database, "", "bring the database to this program's version"},
+	{"completion", NULL, print_completion, "bash|zsh", "what a shell completes this program's words by"},
 };
 #define COMMANDS (sizeof commands / sizeof *commands)
 
 static const char *database;
+static struct server server;
 static PGconn *connection;
+
+const struct command *
+cli_commands(size_t *n)
+{
+	*n = COMMANDS;
+	return commands;
+}
 
 void
 cli_die(int status, const char *format, ...)
@@ -102,14 +113,26 @@ cli_die(int status, const char *format, ...)
 static void
 print_usage(FILE *out)
 {
-	fputs("usage: fleetstate [--database URI] COMMAND ...\n\n", out);
+	fputs("usage: fleetstate [--database URI] COMMAND ...\n"
+	      "       fleetstate --url URL [--token-file FILE] COMMAND ...\n\n",
+	      out);
 	for (size_t i = 0; i < COMMANDS; i++)
 		fprintf(out, "  %s%s%s%s%s\n        %s\n", commands[i].noun, commands[i].verb == NULL ? "" : " ",
 			commands[i].verb == NULL ? "" : commands[i].verb, commands[i].arguments[0] == '\0' ? "" : " ",
 			commands[i].arguments, commands[i].help);
+	fputs("\nOver HTTP, of the collector that --url or FLEETSTATE_URL names, with the token in --token-file or "
+	      "FLEETSTATE_TOKEN:\n\n",
+	      out);
+	for (size_t i = 0; i < operations_n; i++) {
+		fputs("  ", out);
+		remote_print_name(&operations[i], out);
+		fprintf(out, "\n        %s\n", operations[i].help);
+	}
 	fputs("\nThe database is --database, FLEETSTATE_DATABASE, or what PGHOST, PGDATABASE and the like say; as the "
 	      "role "
-	      "fleetstate_owner.\nThe exit status is 0 for yes, 1 for no, 2 for a wrong call.\n",
+	      "fleetstate_owner.\nThe exit status is 0 for yes, 1 for no, 2 for a wrong call, 3 for a collector that "
+	      "does "
+	      "not answer.\n",
 	      out);
 }
 
@@ -222,29 +245,6 @@ cli_query(const char *sql, int n, const char *const *params)
 	die_of_database("", message == NULL ? PQerrorMessage(connection) : message);
 }
 
-/* Characters, not bytes: what stands in a cell is UTF-8. */
-static int
-width(const char *text)
-{
-	int n = 0;
-
-	for (; *text != '\0'; text++)
-		n += ((unsigned char)*text & 0xc0) != 0x80;
-	return n;
-}
-
-/* What came from a device must not move the cursor of somebody's terminal. */
-static void
-print_cell(const char *text, int room)
-{
-	int pad = room - width(text);
-
-	for (; *text != '\0'; text++)
-		putchar((unsigned char)*text < 0x20 || *text == 0x7f ? '?' : *text);
-	while (pad-- > 0)
-		putchar(' ');
-}
-
 static void
 print_row(const PGresult *res, int row, const int *room)
 {
@@ -253,7 +253,7 @@ print_row(const PGresult *res, int row, const int *room)
 	for (int c = 0; c < columns; c++) {
 		const char *text = row < 0 ? PQfname(res, c) : PQgetvalue(res, row, c);
 
-		print_cell(text, c == columns - 1 ? 0 : room[c] + 2);
+		show_cell(stdout, text, c == columns - 1 ? 0 : room[c] + 2);
 	}
 	putchar('\n');
 }
@@ -267,10 +267,10 @@ print_table(const PGresult *res)
 	if (PQnfields(res) > COLUMNS_MAX)
 		abort();
 	for (int c = 0; c < PQnfields(res); c++) {
-		room[c] = width(PQfname(res, c));
+		room[c] = show_width(PQfname(res, c));
 		for (int r = 0; r < PQntuples(res); r++)
-			if (width(PQgetvalue(res, r, c)) > room[c])
-				room[c] = width(PQgetvalue(res, r, c));
+			if (show_width(PQgetvalue(res, r, c)) > room[c])
+				room[c] = show_width(PQgetvalue(res, r, c));
 	}
 	for (int r = -1; r < PQntuples(res); r++)
 		print_row(res, r, room);
@@ -430,6 +430,75 @@ find(int argc, char **argv)
 	return NULL;
 }
 
+static bool
+is_set(const char *name)
+{
+	const char *value = getenv(name);
+
+	return value != NULL && value[0] != '\0';
+}
+
+/* The row that asks a collector, if one is to be asked: what the call says counts more than the environment, and there a database counts more than a
+   collector for what both can do. */
+static const struct operation *
+find_remote(const struct command *command, int argc, char **argv)
+{
+	const struct operation *o = operation_find(argc, argv);
+
+	if (server.url != NULL || o == NULL)
+		return o;
+	if (!is_set("FLEETSTATE_URL") || database != NULL || is_set("FLEETSTATE_DATABASE") ||
+	    (command != NULL && (is_set("PGHOST") || is_set("PGDATABASE") || is_set("PGSERVICE"))))
+		return NULL;
+	return o;
+}
+
+/* Commands that need neither. */
+static bool
+is_local(const struct command *command)
+{
+	return command->run == verify_file || command->run == baseline_make || command->run == baseline_show ||
+	       command->run == policy_test || command->run == print_completion;
+}
+
+static char *
+read_token(const char *file)
+{
+	enum { TOKEN_MAX = 4096 };
+	size_t len;
+	char *text = (char *)cli_read(file, TOKEN_MAX, &len);
+
+	if (len > TOKEN_MAX)
+		cli_die(CLI_WRONG, "%s: too long for a token", file);
+	text[len] = '\0';
+	text[strcspn(text, "\r\n")] = '\0';
+	return text;
+}
+
+static void
+name_server(const char *token_file)
+{
+	const char *url = server.url != NULL ? server.url : getenv("FLEETSTATE_URL");
+	size_t len = strlen(url);
+	char *copy;
+
+	while (len > 0 && url[len - 1] == '/')
+		len--;
+	copy = strndup(url, len);
+	if (copy == NULL)
+		cli_die(CLI_NO, "out of memory");
+	if ((strncmp(url, "http://", 7) != 0 && strncmp(url, "https://", 8) != 0) || strpbrk(url, "?# @") != NULL)
+		cli_die(CLI_WRONG, "%s: not http://host or https://host", url);
+	server.url = copy;
+	if (token_file != NULL)
+		server.token = read_token(token_file);
+	else if (server.token == NULL && is_set("FLEETSTATE_TOKEN"))
+		server.token = getenv("FLEETSTATE_TOKEN");
+	for (const char *at = server.token; at != NULL && *at != '\0'; at++)
+		if (*at <= ' ' || *at > '~')
+			cli_die(CLI_WRONG, "the token has characters that no token has");
+}
+
 /* "fleetstate device --help", and "fleetstate help". */
 static bool
 asks_help(int argc, char **argv)
@@ -440,11 +509,20 @@ asks_help(int argc, char **argv)
 }
 
 static int
-run(int argc, char **argv)
+run(int argc, char **argv, const char *token_file)
 {
 	const struct command *command = argc > 0 ? find(argc, argv) : NULL;
+	const struct operation *remote = find_remote(command, argc, argv);
 	int words, status;
 
+	if (remote != NULL) {
+		words = remote->verb == NULL ? 1 : 2;
+		name_server(token_file);
+		return remote_run(remote, &server, argc - words + 1, argv + words - 1);
+	}
+	if (server.url != NULL && command != NULL && !is_local(command))
+		cli_die(CLI_WRONG, "%s%s%s is nothing to ask a collector for (see fleetstate --help)", command->noun,
+			command->verb == NULL ? "" : " ", command->verb == NULL ? "" : command->verb);
 	if (command == NULL && asks_help(argc, argv)) {
 		print_usage(stdout);
 		return CLI_YES;
@@ -470,10 +548,13 @@ run(int argc, char **argv)
 int
 main(int argc, char **argv)
 {
-	static const struct option longs[] = {{"database", required_argument, NULL, 'd'},
-					      {"help", no_argument, NULL, 'h'},
-					      {"version", no_argument, NULL, 'V'},
-					      {0}};
+	static const struct option longs[] = {
+		{"database", required_argument, NULL, 'd'}, {"url", required_argument, NULL, 'u'},
+		{"token", required_argument, NULL, 't'},    {"token-file", required_argument, NULL, 'f'},
+		{"ca", required_argument, NULL, 'a'},       {"certificate", required_argument, NULL, 'c'},
+		{"key", required_argument, NULL, 'k'},      {"help", no_argument, NULL, 'h'},
+		{"version", no_argument, NULL, 'V'},        {0}};
+	const char *token_file = NULL;
 	int c, status;
 
 	log_open("fleetstate", LOG_LEVEL_WARNING);
@@ -481,6 +562,24 @@ main(int argc, char **argv)
 		switch (c) {
 		case 'd':
 			database = optarg;
+			break;
+		case 'u':
+			server.url = optarg;
+			break;
+		case 't':
+			server.token = optarg;
+			break;
+		case 'f':
+			token_file = optarg;
+			break;
+		case 'a':
+			server.ca = optarg;
+			break;
+		case 'c':
+			server.certificate = optarg;
+			break;
+		case 'k':
+			server.key = optarg;
 			break;
 		case 'h':
 			print_usage(stdout);
@@ -492,7 +591,7 @@ main(int argc, char **argv)
 			return CLI_WRONG;
 		}
 	}
-	status = run(argc - optind, argv + optind);
+	status = run(argc - optind, argv + optind, token_file);
 	PQfinish(connection);
 	if (fflush(stdout) != 0 && status == CLI_YES)
 		cli_die(CLI_NO, "standard output can't be written");

@@ -1,0 +1,62 @@
+#include "collector/cli/operation.h"
+
+#include <assert.h>
+#include <string.h>
+
+const struct operation operations[] = {
+#define OPERATION(noun, verb, method, path, help) {noun, verb, method, path, help},
+#include "collector/cli/operations.def"
+#undef OPERATION
+};
+const size_t operations_n = sizeof operations / sizeof *operations;
+
+static const struct {
+	const char *method, *path, *parameters;
+} routes[] = {
+#define ROUTE(method, path, least, scope, answer, parameters, how) {method, path, parameters},
+#include "collector/routes.def"
+#undef ROUTE
+};
+
+const struct operation *
+operation_find(int argc, char **argv)
+{
+	for (size_t i = 0; argc > 0 && i < operations_n; i++) {
+		const struct operation *o = &operations[i];
+
+		if (strcmp(o->noun, argv[0]) == 0 && (o->verb == NULL || (argc > 1 && strcmp(o->verb, argv[1]) == 0)))
+			return o;
+	}
+	return NULL;
+}
+
+const char *
+operation_parameters(const struct operation *o)
+{
+	for (size_t i = 0; i < sizeof routes / sizeof *routes; i++)
+		if (strcmp(routes[i].method, o->method) == 0 && strcmp(routes[i].path, o->path) == 0)
+			return routes[i].parameters;
+	assert(!"an operation without a route"); /* tests/lint/tables compares them */
+	return "";
+}
+
+bool
+operation_takes(const struct operation *o, const char *parameter)
+{
+	size_t len = strlen(parameter);
+
+	for (const char *at = operation_parameters(o); (at = strstr(at, parameter)) != NULL; at += len)
+		if ((at == operation_parameters(o) || at[-1] == ' ') && (at[len] == ' ' || at[len] == '\0'))
+			return true;
+	return false;
+}
+
+int
+operation_variables(const struct operation *o)
+{
+	int n = 0;
+
+	for (const char *at = o->path; *at != '\0'; at++)
+		n += *at == '{';
+	return n;
+}

@@ -1,0 +1,27 @@
+/*
+ * The table of what can be asked of a collector over HTTP: operations.def, with the parameters that routes.def gives each route.
+ */
+#ifndef FLEETSTATE_COLLECTOR_CLI_OPERATION_H
+#define FLEETSTATE_COLLECTOR_CLI_OPERATION_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+struct operation {
+	const char *noun, *verb;	/* verb NULL: the noun is all */
+	const char *method, *path;
+	const char *help;
+};
+
+extern const struct operation operations[];
+extern const size_t operations_n;
+
+/* The one that the words begin with, or NULL. */
+const struct operation *operation_find(int argc, char **argv);
+/* Names of its parameters, with spaces between, beside the tenant's. */
+const char *operation_parameters(const struct operation *);
+bool operation_takes(const struct operation *, const char *parameter);
+/* How many variables its path has. */
+int operation_variables(const struct operation *);
+
+#endif

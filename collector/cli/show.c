@@ -1,0 +1,236 @@
+#include "collector/cli/show.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "collector/cli/cli.h"
+#include "collector/code_point.h"
+#include "collector/csv.h"
+
+#define WIDE 48 /* a column of a table is made no wider for one long text */
+
+int
+show_width(const char *text)
+{
+	int n = 0;
+
+	for (; *text != '\0'; text++)
+		n += ((unsigned char)*text & 0xc0) != 0x80;
+	return n;
+}
+
+void
+show_cell(FILE *out, const char *text, int room)
+{
+	size_t left = strlen(text), n;
+	int pad = room - show_width(text);
+
+	for (; left > 0; text += n, left -= n) {
+		uint32_t c = code_point((const uint8_t *)text, left, &n);
+
+		if (c == CODE_POINT_NONE || code_point_is_control(c))
+			fputc('?', out);
+		else
+			fwrite(text, 1, n, out);
+	}
+	while (pad-- > 0)
+		fputc(' ', out);
+}
+
+/* What stands in a cell; free() it. */
+static char *
+text_of(const json_t *value)
+{
+	char *text = json_is_string(value)                  ? strdup(json_string_value(value))
+		     : value == NULL || json_is_null(value) ? strdup("")
+							    : json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY);
+
+	if (text == NULL)
+		cli_die(CLI_NO, "out of memory");
+	return text;
+}
+
+static void
+widen(json_t *columns, const char *name, int width)
+{
+	int known = (int)json_integer_value(json_object_get(columns, name));
+
+	if (width > WIDE)
+		width = WIDE;
+	json_object_set_new(columns, name, json_integer(width > known ? width : known));
+}
+
+static void
+add_column(struct show *s, const char *name, const json_t *items)
+{
+	widen(s->columns, name, show_width(name));
+	for (size_t i = 0; i < json_array_size(items); i++) {
+		char *text = text_of(json_object_get(json_array_get(items, i), name));
+
+		widen(s->columns, name, show_width(text));
+		free(text);
+	}
+}
+
+/* Once, from the first page: whoever reads the rows wants the same columns in all of them. */
+static void
+make_columns(struct show *s, const json_t *items)
+{
+	s->columns = json_object();
+	if (s->fields != NULL) {
+		char *names = strdup(s->fields), *rest = NULL;
+
+		for (char *name = strtok_r(names, ",", &rest); name != NULL; name = strtok_r(NULL, ",", &rest))
+			add_column(s, name, items);
+		free(names);
+		return;
+	}
+	for (size_t i = 0; i < json_array_size(items); i++) {
+		json_t *item = json_array_get(items, i), *value;
+		const char *name;
+
+		json_object_foreach(item, name, value) if (json_object_get(s->columns, name) == NULL)
+			add_column(s, name, items);
+	}
+}
+
+static void
+print_csv_cell(FILE *out, const char *text, bool first)
+{
+	struct response cell = {0};
+
+	csv_text(&cell, (struct slice){(const uint8_t *)text, strlen(text)});
+	fprintf(out, "%s\"", first ? "" : ",");
+	fwrite(cell.body, 1, cell.len, out);
+	fputc('"', out);
+	response_free(&cell);
+}
+
+/* `item` NULL: the head. */
+static void
+print_row(struct show *s, const json_t *item)
+{
+	size_t n = json_object_size(s->columns), i = 0;
+	const char *name;
+	json_t *width;
+
+	json_object_foreach(s->columns, name, width)
+	{
+		char *text = item == NULL ? strdup(name) : text_of(json_object_get(item, name));
+
+		if (text == NULL)
+			cli_die(CLI_NO, "out of memory");
+		if (s->as == SHOW_CSV)
+			print_csv_cell(s->out, text, i == 0);
+		else
+			show_cell(s->out, text, ++i == n ? 0 : (int)json_integer_value(width) + 2);
+		i += s->as == SHOW_CSV;
+		free(text);
+	}
+	fputs(s->as == SHOW_CSV ? "\r\n" : "\n", s->out);
+}
+
+static void
+print_json(FILE *out, const json_t *value)
+{
+	char *text = json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY);
+
+	if (text == NULL)
+		cli_die(CLI_NO, "out of memory");
+	fputs(text, out);
+	free(text);
+}
+
+static json_t *
+chosen(const struct show *s, json_t *item)
+{
+	json_t *some;
+	const char *name;
+	json_t *width;
+
+	if (s->fields == NULL || !json_is_object(item))
+		return json_incref(item);
+	some = json_object();
+	json_object_foreach(s->columns, name, width) json_object_set(some, name, json_object_get(item, name));
+	return some;
+}
+
+static void
+print_item(struct show *s, json_t *item)
+{
+	json_t *some;
+
+	if (s->as == SHOW_JSON) {
+		if (!s->lines)
+			fputs(s->items == 0 ? "[\n" : ",\n", s->out);
+		some = chosen(s, item);
+		print_json(s->out, some);
+		json_decref(some);
+		if (s->lines)
+			fputc('\n', s->out);
+	} else if (json_is_string(item)) { /* a line already */
+		fprintf(s->out, "%s\n", json_string_value(item));
+	} else {
+		if (s->items == 0)
+			print_row(s, NULL);
+		print_row(s, item);
+	}
+	s->items++;
+}
+
+void
+show_items(struct show *s, const json_t *items)
+{
+	if (s->columns == NULL && json_array_size(items) > 0)
+		make_columns(s, items);
+	for (size_t i = 0; i < json_array_size(items); i++)
+		print_item(s, json_array_get(items, i));
+	fflush(s->out);
+}
+
+void
+show_end(struct show *s)
+{
+	if (s->as == SHOW_JSON && !s->lines)
+		fputs(s->items == 0 ? "[]\n" : "\n]\n", s->out);
+}
+
+void
+show_object(struct show *s, const json_t *object)
+{
+	json_t *row = json_pack("[O]", object), *some;
+	const char *name;
+	json_t *value;
+
+	make_columns(s, row);
+	if (s->as == SHOW_JSON) {
+		some = chosen(s, json_array_get(row, 0));
+		print_json(s->out, some);
+		json_decref(some);
+		fputc('\n', s->out);
+	} else if (s->as == SHOW_CSV) {
+		print_row(s, NULL);
+		print_row(s, object);
+	} else {
+		int room = 0;
+
+		json_object_foreach(s->columns, name, value) room = show_width(name) > room ? show_width(name) : room;
+		json_object_foreach(s->columns, name, value)
+		{
+			char *text = text_of(json_object_get(object, name));
+
+			show_cell(s->out, name, room + 2);
+			show_cell(s->out, text, 0);
+			fputc('\n', s->out);
+			free(text);
+		}
+	}
+	json_decref(row);
+}
+
+void
+show_free(struct show *s)
+{
+	json_decref(s->columns);
+	s->columns = NULL;
+}

@@ -1,0 +1,37 @@
+/*
+ * What a collector told, as a table for people, or as JSON or CSV for scripts: whole, or page by page as it comes.
+ */
+#ifndef FLEETSTATE_COLLECTOR_CLI_SHOW_H
+#define FLEETSTATE_COLLECTOR_CLI_SHOW_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdio.h>
+
+enum show_as { SHOW_TABLE, SHOW_JSON, SHOW_CSV };
+
+struct show {
+	FILE *out;
+	enum show_as as;
+	const char *fields;	/* those members only, with commas between; NULL: all of the first page */
+	bool lines;		/* JSON: one item a line, of a list without an end */
+	/* What it keeps. */
+	json_t *columns;	/* names, and how wide each is */
+	size_t items;
+};
+
+/* The next page of a list. */
+void show_items(struct show *, const json_t *items);
+/* After the last. */
+void show_end(struct show *);
+/* An object that is no list. */
+void show_object(struct show *, const json_t *);
+void show_free(struct show *);
+
+/* Characters, not bytes: what stands in a cell is UTF-8. */
+int show_width(const char *text);
+/* What came from a device must not move the cursor of somebody's terminal. */
+void show_cell(FILE *, const char *text, int room);
+
+#endif

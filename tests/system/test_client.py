@@ -1,0 +1,326 @@
+"""The command line as a client: `fleetstate --url` says what the interface says, of every operation, as a table, JSON and CSV."""
+
+import csv
+import hashlib
+import http.server
+import io
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import threading
+import time
+
+import pytest
+
+from parts import BIN, ROOT, free_port
+from test_api import A, B, EPOCH, Api, ueid
+from test_api_writes import GOOD, LATER
+
+DEVICES = 2300  # three pages
+HOSTILE = "=1+1\x1b[31m\u202e\"quoted\"\r\nnext,\u00e4"
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("client")
+    directory.chmod(0o777)
+    api = Api(directory, devices=DEVICES)
+    for role in "analyst", "admin":
+        api.tokens[role] = api.db.cli("token", "add", "--tenant", "acme", "--role", role, role)
+    api.db.sql("UPDATE device SET serial = %s WHERE ueid = decode(%s, 'hex')", (HOSTILE, ueid("acme", 3)))
+    api.db.sql("INSERT INTO event (tenant_id, type, data) SELECT tenant_id, 'test', json_build_object('n', n) FROM tenant, generate_series(1, 1200) n WHERE id = 'acme'")
+    api.db.sql("SELECT number_events()")
+    yield api
+    api.process.terminate()
+    assert api.process.wait(10) == 0
+    api.db.stop()
+
+
+def call(api, *words, token="acme", status=0, env=(), stdin=None, text=True):
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("FLEETSTATE_", "PG"))}
+    clean["FLEETSTATE_TOKEN"] = api.tokens.get(token, token)
+    done = subprocess.run([BIN / "fleetstate", "--url", f"http://127.0.0.1:{api.port}", *words], capture_output=True, input=stdin, timeout=60, env={**clean, **dict(env)})
+    assert done.returncode == status, (words, done.returncode, done.stderr)
+    assert (done.stderr == b"") == (status == 0), done.stderr
+    if status:
+        assert done.stderr.count(b"\n") == 1 or status == 2, "an error is one line"
+        return done.stderr.decode()
+    return done.stdout.decode() if text else done.stdout
+
+
+OPERATIONS = re.findall(r'^OPERATION\("([a-z]+)", (?:"([a-z-]+)"|NULL), "([A-Z]+)", "([^"]+)"', (ROOT / "collector/cli/operations.def").read_text(), re.M)
+REPORT = hashlib.sha256(f"{A}2".encode()).hexdigest()
+# Operands and options of each, and what the interface is asked the same with; what writes has tests of its own.
+SAME = {("device", "list"): (["--model", "model-1", "--limit", "5"], "?model=model-1&limit=5"), ("device", "inventory"): ([A], ""), ("event", "list"): (["--limit", "3"], "?limit=3"),
+        ("component", "show"): (["1"], ""), ("component", "devices"): (["1"], ""), ("diff", ""): (["--a", A, "--b", A], f"?a={A}&b={A}"),
+        ("report", "show"): ([REPORT], ""), ("report", "proof"): ([REPORT], ""), ("device", "report"): ([A, EPOCH, "2"], ""), ("policy", "show"): (["client"], ""),
+        ("alert", "show"): (["1"], ""), ("asset", "export"): (["--format", "csv"], "?format=csv")}
+
+
+@pytest.mark.parametrize("noun, verb, method, path", [o for o in OPERATIONS if o[2] == "GET" and o[1] != "stream"])
+def test_every_question_is_the_interfaces(api, noun, verb, method, path):
+    if (noun, verb) == ("policy", "show"):
+        assert api.ask("/v1/policies/client", "admin", "PUT", json=GOOD).status_code in (200, 201)
+    words, query = SAME.get((noun, verb), ([A] if "{ueid}" in path else [], ""))
+    target = path
+    for word in words:
+        target = re.sub(r"\{\w+\}", word, target, 1)
+    role = "admin" if noun in ("sink", "token", "audit") else "acme"
+    answer = api.ask(target + query, role)
+    if answer.status_code >= 400:
+        problem = answer.json()
+        said = call(api, noun, *[verb] * bool(verb), *words, "--json", token=role, status=1)
+        assert said == f"fleetstate: {answer.status_code} {problem['type'].rsplit(':', 1)[1]}: {problem.get('detail', problem['title'])}\n"
+        return
+    told = call(api, noun, *[verb] * bool(verb), *words, "--json", token=role, text=False)
+    if answer.headers["Content-Type"] != "application/json":
+        assert noun == "metrics" or told == answer.content
+        return
+    mine, theirs = json.loads(told), answer.json()
+    if isinstance(mine, list):
+        assert [i.get("id", i.get("ueid")) for i in mine][:len(theirs["items"])] == [i.get("id", i.get("ueid")) for i in theirs["items"]]
+    else:
+        assert set(mine) == set(theirs)
+
+
+def test_pages_are_followed(api):
+    everything = api.pages("/v1/devices?limit=1000")
+    assert len(everything) == DEVICES
+    assert json.loads(call(api, "device", "list", "--json")) == everything
+    assert json.loads(call(api, "device", "list", "--json", "--limit", "1500")) == everything[:1500]
+    assert len(json.loads(call(api, "event", "list", "--json", "--type", "test"))) == api.db.one("SELECT count(*) FROM event JOIN tenant USING (tenant_id) WHERE id = 'acme'"
+                                                                                                 " AND type = 'test'") > 1000
+    rows = list(csv.DictReader(io.StringIO(call(api, "device", "list", "--csv"), newline="")))
+    assert [r["ueid"] for r in rows] == [d["ueid"] for d in everything] and list(rows[0]) == list(everything[0])
+    table = call(api, "device", "list", "--fields", "ueid,posture,serial").splitlines()
+    assert table[0].split() == ["ueid", "posture", "serial"] and len(table) == DEVICES + 1
+    assert [line.split()[:2] for line in table[1:]] == [[d["ueid"], d["posture"]] for d in everything]
+    assert json.loads(call(api, "device", "list", "--json", "--fields", "ueid", "--limit", "2")) == [{"ueid": d["ueid"]} for d in everything[:2]]
+
+
+def test_hostile_text(api):
+    line = call(api, "device", "list", "--fields", "ueid,serial", "--limit", "4").split("\n")[4]
+    assert line.split(None, 1)[1] == "=1+1?[31m?\"quoted\"??next,\u00e4"
+    row = list(csv.DictReader(io.StringIO(call(api, "device", "list", "--csv", "--limit", "4"), newline="")))[3]
+    assert row["serial"] == "'" + HOSTILE
+    assert json.loads(call(api, "device", "show", ueid("acme", 3), "--json"))["serial"] == HOSTILE
+    assert "\x1b" not in call(api, "device", "show", ueid("acme", 3))
+
+
+def test_nested_values_are_json_in_cells(api):
+    row = next(csv.DictReader(io.StringIO(call(api, "device", "show", A, "--csv"), newline="")))
+    item = api.get(f"/v1/devices/{A}")
+    assert json.loads(row["reasons"]) == item["reasons"] and row["ueid"] == A
+    lines = dict(line.split(None, 1) if len(line.split(None, 1)) == 2 else (line.strip(), "") for line in call(api, "device", "show", A).splitlines())
+    assert set(lines) == set(item) and lines["posture"].strip() == item["posture"]
+
+
+def test_writing(api):
+    made = json.loads(call(api, "maintenance", "add", "title=Roll-out", f"until={LATER}", 'scope:={"model": ["model-1"]}', "--json", token="analyst"))
+    assert made["title"] == "Roll-out" and made["scope"] == {"model": ["model-1"]}
+    assert made["id"] in [m["id"] for m in json.loads(call(api, "maintenance", "list", "--json"))]
+    assert call(api, "maintenance", "delete", str(made["id"]), token="analyst") == ""
+    assert call(api, "maintenance", "delete", str(made["id"]), token="analyst", status=1).startswith("fleetstate: 404 not-found: ")
+    body = json.dumps(GOOD).encode()
+    assert json.loads(call(api, "policy", "put", "by-body", "--body", "-", "--json", token="admin", stdin=body))["title"] == GOOD["title"]
+    assert "412 precondition-failed" in call(api, "policy", "put", "by-body", "--body", "-", "--if-match", '"999"', token="admin", stdin=body, status=1)
+    assert call(api, "policy", "delete", "by-body", token="admin") == ""
+    secret = json.loads(call(api, "token", "add", "role=viewer", "name=mine", "--json", token="admin"))
+    assert call(api, "fleet", "show", token=secret["token"])
+    assert "devices" in json.loads(call(api, "policy", "preview", "when=strict $.boot.secure == false", "--json"))
+    assert "403 forbidden" in call(api, "maintenance", "add", "title=x", f"until={LATER}", status=1)
+    assert "400 bad-body" in call(api, "maintenance", "add", "title=x", "until=never", token="analyst", status=1)
+
+
+def test_the_same_key_is_the_same(api):
+    words = ("maintenance", "add", "title=once", f"until={LATER}", "--idempotency-key", "client-1", "--json")
+    assert call(api, *words, token="analyst") == call(api, *words, token="analyst")
+
+
+@pytest.mark.parametrize("words, says", [
+    (("nothing",), "no such command"), (("device", "fly"), "no such command"), (("device", "show"), "usage:"), (("device", "show", A, B), "usage:"),
+    (("device", "list", "--colour", "red"), "usage:"), (("device", "list", "--json", "--csv"), "--json or --csv"), (("device", "list", "--limit", "x"), "--limit"),
+    (("device", "list", "--limit", "0"), "--limit"), (("maintenance", "add", "title"), "usage:"), (("maintenance", "add", "=x"), "usage:"),
+    (("maintenance", "add", "a:={"), "not JSON"), (("policy", "put", "x", "--body", "/proc/nonexistent"), "No such file"), (("migrate",), "nothing to ask"),
+    (("tenant", "add", "x", "X"), "nothing to ask"), (("policy", "put", "x", "--body", "-", "a=b"), "usage:"),
+    (("policy", "delete", "x", "--if-match", "a\nb"), "line's end"), (("device", "list", "--output", "/proc/nonexistent/x"), "No such file")])
+def test_wrong_calls(api, words, says):
+    if words[0] == "tenant" and any(o[0] == "tenant" for o in OPERATIONS):
+        pytest.skip("it is something to ask for")
+    assert says in call(api, *words, status=2)
+
+
+@pytest.mark.parametrize("words", [("--url", "ftp://example.com"), ("--url", "http://a b"), ("--url", "example.com"), ("--url", "http://user@example.com"), ("--token", "a b"),
+                                   ("--token-file", "/proc/nonexistent")])
+def test_wrong_servers(api, words):
+    call(api, *words, "fleet", "show", status=2)
+
+
+def test_a_collector_that_is_not_there(api):
+    assert "127.0.0.1" in call(api, "--url", f"http://127.0.0.1:{free_port()}", "policy", "delete", "x", status=3)
+
+
+def test_where_the_token_comes_from(api, tmp_path):
+    file = tmp_path / "token"
+    file.write_text(api.tokens["admin"] + "\nmore\n")
+    assert call(api, "--token-file", file, "token", "list", token="none")
+    assert call(api, "--token", api.tokens["admin"], "token", "list", token="none")
+    assert "401 unauthorized" in call(api, "fleet", "show", token="none", status=1)
+    env = {"FLEETSTATE_URL": f"http://127.0.0.1:{api.port}/", "FLEETSTATE_TOKEN": api.tokens["acme"], "PATH": os.environ["PATH"]}
+    told = subprocess.run([BIN / "fleetstate", "device", "list", "--limit", "1", "--json"], env=env, capture_output=True, timeout=60, check=True).stdout
+    assert len(json.loads(told)) == 1
+    # A database that is named counts more for what both can do.
+    done = subprocess.run([BIN / "fleetstate", "device", "list"], env={**env, "PGHOST": "/proc/nonexistent"}, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and "database" in done.stderr
+    assert subprocess.run([BIN / "fleetstate", "fleet", "show"], env={**env, "PGHOST": "/proc/nonexistent"}, capture_output=True, timeout=60).returncode == 0
+
+
+def test_signed_bytes_and_files(api, tmp_path):
+    assert call(api, "report", "show", REPORT, text=False) == f"{A}2".encode()
+    assert call(api, "report", "show", REPORT, "--output", tmp_path / "report") == "" and (tmp_path / "report").read_bytes() == f"{A}2".encode()
+    call(api, "asset", "export", "--format", "ocsf", "--output", tmp_path / "assets")
+    assert len((tmp_path / "assets").read_text().splitlines()) == DEVICES
+    assert call(api, "openapi", text=False) == (ROOT / "schema/openapi.yaml").read_bytes()
+
+
+def test_what_happens_is_followed(api):
+    top = json.loads(call(api, "event", "list", "--json"))[-1]["position"]
+    env = {"FLEETSTATE_TOKEN": api.tokens["acme"]}
+    process = subprocess.Popen([BIN / "fleetstate", "--url", f"http://127.0.0.1:{api.port}", "event", "list", "--follow", "--after", str(top), "--json"], env=env,
+                               stdout=subprocess.PIPE, text=True)
+    try:
+        for n in range(3):
+            api.db.sql("INSERT INTO event (tenant_id, type, data) SELECT tenant_id, 'test', json_build_object('followed', %s) FROM tenant WHERE id = 'acme'", (n,))
+            api.db.sql("SELECT number_events()")
+            event = json.loads(process.stdout.readline())
+            while "followed" not in event["data"]:  # the audit's own
+                event = json.loads(process.stdout.readline())
+            assert event["data"] == {"followed": n}
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(20)
+
+
+def test_formats_of_events(api):
+    lines = call(api, "event", "list", "--format", "cef", "--type", "test", "--limit", "1100").splitlines()
+    assert len(lines) == 1100 and all(line.startswith("CEF:0|") for line in lines)
+    assert all("raw_data" in event for event in json.loads(call(api, "event", "list", "--format", "ocsf", "--type", "test", "--limit", "3", "--json")))
+
+
+class Flaky(http.server.BaseHTTPRequestHandler):
+    """Breaks its first connections, then is busy, then answers; notes the keys that it was shown."""
+    seen, answers = [], []
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.seen.append(self.headers.get("Idempotency-Key"))
+        how = self.answers.pop(0)
+        if how == "break":
+            self.close_connection = True
+            return
+        self.send_response(how)
+        if how in (429, 503):
+            self.send_header("Retry-After", "1")
+        body = b'{"id": 1}' if how == 201 else b'{"type": "about:blank", "title": "Busy"}' if how != 302 else b""
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Location", "http://127.0.0.1:1/")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_GET = do_DELETE = do_POST
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def flaky(api):
+    server = http.server.HTTPServer(("127.0.0.1", 0), Flaky)
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    Flaky.seen.clear()
+
+    def ask(*words, answers, status=0):
+        Flaky.answers[:] = answers
+        return call(api, "--url", f"http://127.0.0.1:{server.server_address[1]}", *words, status=status)
+    yield ask
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_broken_connection_is_asked_again_with_the_same_key(flaky):
+    assert flaky("maintenance", "add", "title=x", "--json", answers=["break", 503, 201]) == '{"id":1}\n'
+    assert len(Flaky.seen) == 3 and len(set(Flaky.seen)) == 1 and re.fullmatch("[0-9a-f]{32}", Flaky.seen[0])
+
+
+def test_what_may_not_be_repeated_is_not(flaky):
+    flaky("maintenance", "delete", "1", answers=["break"], status=3)
+    assert len(Flaky.seen) == 1
+
+
+def test_redirects_are_not_followed(flaky):
+    assert "302" in flaky("fleet", "show", answers=[302], status=1)
+
+
+def test_answers_that_are_none(flaky):
+    assert "503" in flaky("fleet", "show", answers=[503] * 4, status=3)
+    assert "429" in flaky("fleet", "show", answers=[429] * 4, status=3)
+
+
+def test_progress_is_for_terminals(api, tmp_path):
+    """On a terminal a long export says how far it is; the output stays what it is."""
+    server = http.server.HTTPServer(("127.0.0.1", 0), Slow)
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen([BIN / "fleetstate", "--url", f"http://127.0.0.1:{server.server_address[1]}", "device", "list", "--json"], stderr=theirs, stdout=subprocess.PIPE,
+                               env={"FLEETSTATE_TOKEN": "x"})
+    out = process.communicate(timeout=60)[0]
+    os.close(theirs)
+    told = os.read(ours, 65536).decode()
+    os.close(ours)
+    server.shutdown()
+    server.server_close()
+    assert process.returncode == 0 and len(json.loads(out)) == 4
+    assert re.search(r"\r\d+ items, \d+\.\d MiB ", told) and told.endswith("\r\x1b[K")
+
+
+class Slow(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        page = int((re.search(r"cursor=(\d)", self.path) or [0, 0])[1])
+        time.sleep(.7)  # a slow collector is what is tested
+        body = json.dumps({"items": [{"ueid": page}], "next": str(page + 1) if page < 3 else None}).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+def completed(line):
+    """What bash offers for the last word."""
+    script = subprocess.run([BIN / "fleetstate", "completion", "bash"], capture_output=True, text=True, check=True).stdout
+    words = line.split(" ")
+    ask = f'{script}\nCOMP_WORDS=({" ".join(repr(w) for w in words)}); COMP_CWORD={len(words) - 1}; _fleetstate; printf "%s\\n" "${{COMPREPLY[@]}}"'
+    done = subprocess.run(["bash", "-uc", ask], capture_output=True, text=True, timeout=20)
+    assert done.returncode == 0 and done.stderr == "", done.stderr
+    return set(done.stdout.split())
+
+
+def test_shells_complete_both_tables():
+    nouns = completed("fleetstate ")
+    assert {"device", "fleet", "migrate", "verify", "--url", "--token-file"} <= nouns and {o[0] for o in OPERATIONS} <= nouns
+    assert completed("fleetstate dev") == {"device"}
+    assert completed("fleetstate --url http://x device ") >= {"list", "show", "state", "approve", "challenge"}
+    assert completed("fleetstate device st") == {"state"}
+    assert {"--posture", "--component-version", "--json", "--csv", "--tenant", "--lifecycle"} <= completed("fleetstate device list --")
+    assert completed("fleetstate event list --fo") == {"--follow", "--format"}
+    assert "--operator-ca" in completed("fleetstate verify --")
+    assert completed("fleetstate nothing x") == set()
+    assert subprocess.run([BIN / "fleetstate", "completion", "zsh"], capture_output=True, text=True, check=True).stdout.startswith("#compdef fleetstate\n")
+    assert subprocess.run([BIN / "fleetstate", "completion", "fish"], capture_output=True).returncode == 2
