@@ -139,10 +139,6 @@ judge_body(const struct arrival *arrival, const struct route *route, struct body
 
 	if (!arrival->has_body)
 		return PROBLEM_NONE;
-	/* RFC 9112 6.1: where such a body ends is anybody's guess. */
-	if (arrival->transfer_encoding != NULL &&
-	    (arrival->content_length != NULL || strcasecmp(arrival->transfer_encoding, "chunked") != 0))
-		return PROBLEM_BAD_BODY;
 	if (is_method(route, "GET"))
 		return PROBLEM_BAD_BODY;
 	if (!list && !body_is_json(arrival->content_type))

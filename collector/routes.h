@@ -24,7 +24,7 @@ struct route {
 /* What the server knows of a request beside its target. */
 struct arrival {
 	const char *method, *target;
-	const char *authorization, *accept, *content_type, *content_length, *transfer_encoding, *last_event_id;
+	const char *authorization, *accept, *content_type, *content_length, *last_event_id;
 	const char *accept_encoding, *if_match, *if_none_match, *idempotency_key;	/* NULL: no such header */
 	const char *session;			/* the cookie */
 	const char *csrf, *origin, *host;

@@ -682,7 +682,6 @@ begin(struct exchange *exchange, const char *method, bool has_body)
 	arrival.accept_encoding = find_header(exchange->connection, MHD_HTTP_HEADER_ACCEPT_ENCODING);
 	arrival.content_type = find_header(exchange->connection, MHD_HTTP_HEADER_CONTENT_TYPE);
 	arrival.content_length = find_header(exchange->connection, MHD_HTTP_HEADER_CONTENT_LENGTH);
-	arrival.transfer_encoding = find_header(exchange->connection, MHD_HTTP_HEADER_TRANSFER_ENCODING);
 	arrival.last_event_id = find_header(exchange->connection, "Last-Event-ID");
 	arrival.session = MHD_lookup_connection_value(exchange->connection, MHD_COOKIE_KIND, SESSION_COOKIE);
 	arrival.csrf = find_header(exchange->connection, "Fleetstate-CSRF");

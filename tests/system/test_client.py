@@ -51,7 +51,7 @@ def call(api, *words, token="acme", status=0, env=(), stdin=None, text=True):
     return done.stdout.decode() if text else done.stdout
 
 
-OPERATIONS = re.findall(r'^OPERATION\("([a-z]+)", (?:"([a-z-]+)"|NULL), "([A-Z]+)", "([^"]+)"', (ROOT / "collector/cli/operations.def").read_text(), re.M)
+OPERATIONS = re.findall(r'^OPERATION\("([a-z-]+)", (?:"([a-z-]+)"|NULL), "([A-Z]+)", "([^"]+)"', (ROOT / "collector/cli/operations.def").read_text(), re.M)
 REPORT = hashlib.sha256(f"{A}2".encode()).hexdigest()
 # Operands and options of each, and what the interface is asked the same with; what writes has tests of its own.
 SAME = {("device", "list"): (["--model", "model-1", "--limit", "5"], "?model=model-1&limit=5"), ("device", "inventory"): ([A], ""), ("event", "list"): (["--limit", "3"], "?limit=3"),
