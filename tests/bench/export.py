@@ -34,13 +34,14 @@ INSERT INTO fleet_count SELECT tenant_id, lifecycle, posture, hwmodel, swversion
 ALTER TABLE device ENABLE TRIGGER USER;
 """
 # The same columns of the same rows, as PostgreSQL writes them: without the conversions of times that the interface makes.
-COPY = """\\copy (SELECT encode(d.ueid, 'hex') AS ueid, t.id AS tenant, d.serial, d.vendor, d.hwmodel, d.hwversion, d.oemid, d.swname, d.swversion, d.kernel,
+COLUMNS = """encode(d.ueid, 'hex') AS ueid, t.id AS tenant, d.serial, d.vendor, d.hwmodel, d.hwversion, d.oemid, d.swname, d.swversion, d.kernel,
  d.lifecycle, d.posture, array_to_string(d.reasons, ' ') AS reasons, d.posture_since, d.first_seen, h.last_seen,
  CASE WHEN h.hi > 0 THEN encode(int8send(h.epoch), 'hex') END AS epoch, nullif(h.hi, 0) AS seq, nullif(h.interval_s, 0) AS interval_s, d.support_until,
  d.end_of_life, encode(s.state_digest, 'hex') AS state_digest, encode(s.inventory_digest, 'hex') AS inventory_digest, d.unknowns,
- array_to_string(d.labels, ' ') AS labels
- FROM device d JOIN tenant t ON t.tenant_id = d.tenant_id LEFT JOIN device_hot h ON h.device_id = d.device_id
- LEFT JOIN device_state s ON s.device_id = d.device_id WHERE t.id = 'fleet') TO '{file}' CSV HEADER""".replace("\n", "")
+ array_to_string(d.labels, ' ') AS labels""".replace("\n", "")
+TABLES = """ FROM device d JOIN tenant t ON t.tenant_id = d.tenant_id LEFT JOIN device_hot h ON h.device_id = d.device_id
+ LEFT JOIN device_state s ON s.device_id = d.device_id""".replace("\n", "")
+COPY = f"\\copy (SELECT {COLUMNS}{TABLES} WHERE t.id = 'fleet') TO '{{file}}' CSV HEADER"
 
 
 def seed(database):
@@ -58,7 +59,7 @@ def timed(words):
 
 
 def copy(database, file):
-    return timed([POSTGRES / "psql", "-q", "-X", "-d", database.uri("postgres"), "-c", COPY.replace("{file}", str(file))])
+    return timed([POSTGRES / "psql", "-q", "-X", "-d", database.uri("postgres") + "?options=-csearch_path%3Dfleetstate", "-c", COPY.replace("{file}", str(file))])
 
 
 def fetch(url, token, file):
