@@ -16,6 +16,7 @@ from ingest import family
 from ingesting import processor_seconds
 from parts import BIN, ROOT, Database, await_true, free_ports, is_open
 
+DEVICES = min(100_000, export.DEVICES)
 ROUNDS, BLOCK = 20, 50  # interleaved blocks of so many questions
 CSV_ROUNDS = 3
 NODE = pathlib.Path(__file__).with_name("node")
@@ -26,22 +27,26 @@ PAGE = f"PREPARE page AS {SELECT} WHERE d.tenant_id = $1 AND d.device_id > $2 OR
 
 
 def install():
-    assert shutil.which("npm"), "npm is not installed"
+    """Where the service lies; None: there is no npm, or it reaches no registry."""
+    if shutil.which("npm") is None:
+        return None
     kept = ROOT / "build/npm-bench"
     kept.mkdir(parents=True, exist_ok=True)
     for file in NODE.iterdir():
         shutil.copy(file, kept)
-    subprocess.run(["npm", "install", "--prefix", kept, "--no-audit", "--no-fund", "--ignore-scripts"], check=True, stdout=subprocess.DEVNULL)
-    return kept
+    words = ["npm", "install", "--prefix", kept, "--no-audit", "--no-fund", "--ignore-scripts"]
+    return kept if subprocess.run(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0 else None
 
 
 def measure(directory):
     kept = install()
+    if kept is None:
+        return {"left_out": "npm or its registry is not there"}
     database = Database(directory, "fsync=off", "shared_buffers=512MB", "jit=off")
     servers = []
     try:
         database.cli("migrate")
-        token = export.seed(database)
+        token = export.seed(database, DEVICES)
         ports = free_ports(2)
         servers.append(subprocess.Popen([BIN / "serve-alone", database.uri("fleetstate_api"), str(ports[0])], stderr=subprocess.DEVNULL))
         servers.append(subprocess.Popen(["node", "service.js", database.uri("postgres"), str(ports[1])], cwd=kept, env={**os.environ, "NODE_ENV": "production"}))
@@ -96,7 +101,7 @@ def play(database, token, ports, pids, postmaster, directory):
             before = spent[who]()
             took[what, who] += [timed(lambda i=i: ask(i)) for i in range(block * BLOCK, (block + 1) * BLOCK)]
             used[what, who] += spent[who]() - before
-    figures = {"devices": export.DEVICES}
+    figures = {"devices": DEVICES}
     for what, who in asks:
         figures[f"{what}_{who}_us"] = round(statistics.median(took[what, who]) * 1e6)
         figures[f"{what}_{who}_cpu_us"] = round(used[what, who] / ROUNDS / BLOCK * 1e6)
@@ -105,7 +110,7 @@ def play(database, token, ports, pids, postmaster, directory):
         csv["postgres"].append(export.copy(database, directory / "csv"))
         csv["fleetstate"].append(export.fetch(f"http://127.0.0.1:{ports[0]}/v1/assets?format=csv", token, directory / "csv"))
         csv["node"].append(export.fetch(f"http://127.0.0.1:{ports[1]}/devices.csv", token, directory / "csv"))
-        assert export.lines(directory / "csv") == export.DEVICES + 1
+        assert export.lines(directory / "csv") == DEVICES + 1
     figures |= {f"csv_{who}_s": round(statistics.median(times), 2) for who, times in csv.items()}
     for what, unit in (("device", "us"), ("page", "us"), ("csv", "s")):
         one, other, base = (figures[f"{what}_{who}_{unit}"] for who in ("fleetstate", "node", "postgres"))

@@ -44,10 +44,10 @@ TABLES = """ FROM device d JOIN tenant t ON t.tenant_id = d.tenant_id LEFT JOIN 
 COPY = f"\\copy (SELECT {COLUMNS}{TABLES} WHERE t.id = 'fleet') TO '{{file}}' CSV HEADER"
 
 
-def seed(database):
+def seed(database, devices):
     """The fleet's viewer's token."""
     database.cli("tenant", "add", "fleet", "Fleet")
-    database.sql(SEED.replace("{devices}", str(DEVICES)), None)
+    database.sql(SEED.replace("{devices}", str(devices)), None)
     subprocess.run([POSTGRES / "vacuumdb", "-q", "-z", "-d", database.uri("postgres")], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     return database.cli("token", "add", "--tenant", "fleet", "--role", "viewer", "bench")
 
@@ -99,7 +99,7 @@ def measure(directory):
     system = System(directory, postgres=["fsync=off", "shared_buffers=1GB", "max_wal_size=8GB", "wal_level=minimal", "max_wal_senders=0", "jit=off"],
                     before=lambda system: loads.append(Load(system, LOAD_DEVICES)), batch_window_ms=50)
     try:
-        token = seed(system.database)
+        token = seed(system.database, DEVICES)
         return {"devices": DEVICES, **play(system, token, directory), **play_ingest(system, token, loads[0])}
     finally:
         for load in loads:
