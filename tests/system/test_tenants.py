@@ -1,8 +1,17 @@
 """Devices' lives among tenants on a running system: registered beforehand, approved, retired, revoked, and transferred with a boundary in their history."""
 
+import collections
+import contextlib
 import hashlib
+import itertools
 import json
+import os
+import random
+import signal
+import threading
+import time
 
+import psycopg2
 import pytest
 import requests
 
@@ -364,3 +373,139 @@ def test_what_is_wrong_with_a_list(system):
     assert count(system) == before
     assert send(system, "\ufeff" + listed([[*good[:2], '"a ""b"", c"', *good[3:]]]).replace("\r\n", "\n")).json()["devices"] == 1
     assert system.get("/v1/devices/" + ueid)["hwmodel"] == 'a "b", c'
+
+
+# Killed on the way: of the collector or of the database's own processes, whatever it was about leaves one state or the other.
+
+class Kill:
+    """A change over HTTP, and what may be seen of it afterwards: before it, or after it, and nothing else."""
+
+    def __init__(self, system, number):
+        self.system, self.ueids = system, [r[0] for r in rows(self.size, 100000 + 10000 * number)]
+        self.begin()
+
+    size = 1
+
+    def register(self):
+        assert send(self.system, listed([[u] for u in self.ueids], "ueid")).status_code == 201
+
+    def lives(self, tenant):
+        """Of these devices, as the tenant sees them, in the list and one by one, and as the feed and the log have it."""
+        seen = {d["ueid"]: d["lifecycle"] for d in self.listed(tenant)}
+        assert seen.get(self.ueids[0], 404) == self.system.lifecycle(self.ueids[0], tenant) and seen.get(self.ueids[-1], 404) == self.system.lifecycle(self.ueids[-1], tenant)
+        return sorted(seen.values())
+
+    def listed(self, tenant):
+        text = self.system.ask("/v1/devices?format=ndjson", tenant).text
+        return [d for d in map(json.loads, text.splitlines()) if d["ueid"] in set(self.ueids)]
+
+    def told(self, lifecycle):
+        return self.system.database.sql("SELECT t.id FROM event e JOIN tenant t USING (tenant_id) WHERE e.type = 'device.lifecycle' AND e.ueid = decode(%s, 'hex')"
+                                        " AND e.data ->> 'lifecycle' = %s AND e.data ->> 'by' <> 'nobody' ORDER BY 1", (self.ueids[0], lifecycle))
+
+
+class Transfer(Kill):
+    begin = Kill.register
+
+    def ask(self):
+        return ("PATCH", f"/v1/devices/{self.ueids[0]}?tenant=acme", "operator", {"json": {"tenant": "buyer"}})
+
+    def done(self):
+        seen = self.lives("acme"), self.lives("buyer")
+        assert seen in ((["active"], []), (["transferred"], ["active"])), seen
+        done = seen[1] != []
+        assert self.told("transferred") == ([("acme",)] if done else []) and self.told("active") == ([("acme",), ("buyer",)] if done else [("acme",)])
+        logged = self.system.database.one("SELECT count(*) FROM audit WHERE line::jsonb ->> 'method' = 'TRANSFER' AND line LIKE %s", (f"%{self.ueids[0]}%",))
+        assert logged == done
+        return done
+
+
+class Revocation(Kill):
+    begin = Kill.register
+
+    def ask(self):
+        return "PATCH", f"/v1/devices/{self.ueids[0]}", "acme", {"json": {"lifecycle": "revoked"}}
+
+    def done(self):
+        [life] = self.lives("acme")
+        assert life in ("active", "revoked") and self.lives("buyer") == []
+        assert (len(self.told("revoked")) == 1) == (life == "revoked")
+        return life == "revoked"
+
+
+class Import(Kill):
+    size = 2000
+
+    def begin(self):
+        pass
+
+    def ask(self):
+        return "POST", "/v1/devices", "acme", {"data": listed([[u] for u in self.ueids], "ueid").encode(), "headers": {"Content-Type": "text/csv"}}
+
+    def done(self):
+        n = len(self.lives("acme"))
+        assert n in (0, self.size) and self.lives("buyer") == [] and self.told("active") == ([("acme",)] if n else [])
+        return n > 0
+
+
+def strike(system, what, moment, victim):
+    """Asks, and kills that many seconds later; None: while it waits for the last thing before its commit."""
+    method, path, token, more = what.ask()
+    headers = {"Authorization": "Bearer " + system.tokens[token], **more.pop("headers", {})}
+
+    def ask():
+        with contextlib.suppress(requests.RequestException):
+            requests.request(method, f"http://127.0.0.1:{system.collector.http}{path}", headers=headers, timeout=20, **more)
+
+    database = system.database
+
+    def activity(condition, *parameters):
+        with contextlib.suppress(psycopg2.Error):
+            return [pid for pid, in database.sql(f"SELECT pid FROM pg_stat_activity WHERE usename = 'fleetstate_api' AND {condition}", parameters, "postgres")]
+
+    held = psycopg2.connect(database.uri("fleetstate_owner")) if moment is None else None
+    if held is not None:
+        held.cursor().execute("SELECT FROM audit_head FOR UPDATE")
+    thread = threading.Thread(target=ask)
+    thread.start()
+    if held is not None:
+        await_true(lambda: activity("wait_event_type = 'Lock'"), "it waiting to commit")
+    else:
+        time.sleep(moment)
+    backends = activity("true")
+    if victim == "collector":
+        system.collector.stop(signal.SIGKILL)
+    else:
+        for pid in backends:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+    if held is not None:
+        with contextlib.suppress(psycopg2.Error):
+            held.rollback()
+            held.close()
+    thread.join()
+    # What the dead collector had begun is over for the database before it is looked at.
+    await_true(lambda: activity("pid = ANY (%s) AND state <> 'idle'", backends) == [], "the database being back, and done with it")
+    if victim == "collector":
+        system.collector.start()
+    await_true(system.collector.is_ready, "the collector")
+
+
+# With FLEETSTATE_KILLS=n, n more at random moments.
+KILLS = [("collector", "Transfer", None), ("collector", "Import", 0.1), ("database", "Transfer", 0.003), ("database", "Revocation", 0.001), ("database", "Import", None)]
+
+
+def test_a_kill_leaves_one_state_or_the_other(system):
+    chance, more = random.Random(1), int(os.environ.get("FLEETSTATE_KILLS", 0))
+    some = [(chance.choice(["collector", "database"]), chance.choice(["Transfer", "Revocation", "Import"]), 10 ** chance.uniform(-4, 0)) for _ in range(more)]
+    for number, (victim, kind, moment) in enumerate(KILLS + some):
+        what = {"Transfer": Transfer, "Revocation": Revocation, "Import": Import}[kind](system, number)
+        strike(system, what, moment, victim)
+        done = what.done()
+        assert moment is not None or not done, "it had not committed"
+        # What was undone can be done, and what was done stays.
+        if not done:
+            method, path, token, words = what.ask()
+            assert system.ask(path, token, method, **words).status_code in (200, 201)
+            assert what.done()
+    assert " 0 findings" in system.database.cli("audit", "--log")
