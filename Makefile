@@ -11,6 +11,7 @@ SANITIZE ?=
 ifneq ($(SANITIZE),)
 OUT      := $(BUILD)/sanitize-$(subst $(comma),-,$(SANITIZE))
 SANFLAGS := -fsanitize=$(SANITIZE) -fno-sanitize-recover=all -fno-omit-frame-pointer
+SANITIZED := $(if $(findstring address,$(SANITIZE)),$(OUT)/tests/sanitized_end.o)
 else
 OUT      := $(BUILD)
 SANFLAGS :=
@@ -313,9 +314,9 @@ $(OUT)/%.a:
 	@rm -f $@
 	ar rcs $@ $^
 
-$(OUT)/fleetstate-emitter: $(call objects,emitter/main.c emitter/status.c) $(OUT)/libemitter.a $(OUT)/libschema.a
+$(OUT)/fleetstate-emitter: $(call objects,emitter/main.c emitter/status.c) $(SANITIZED) $(OUT)/libemitter.a $(OUT)/libschema.a
 	$(CC) $(LDFLAGS) -o $@ $^ $(EMITTER_LIBS) $(SCHEMA_LIBS)
-$(OUT)/fleetstate-collector: $(OUT)/collector/main.o $(OUT)/libcollector.a $(OUT)/libschema.a
+$(OUT)/fleetstate-collector: $(OUT)/collector/main.o $(SANITIZED) $(OUT)/libcollector.a $(OUT)/libschema.a
 	$(CC) $(LDFLAGS) -o $@ $^ $(COLLECTOR_LIBS) $(SCHEMA_LIBS)
 $(OUT)/fleetstate: $(call objects,$(CLI)) $(OUT)/libcollector.a $(OUT)/libschema.a
 	$(CC) $(LDFLAGS) -o $@ $^ $(COLLECTOR_LIBS) $(SCHEMA_LIBS)
@@ -339,11 +340,11 @@ $(OUT)/unit/%: $(OUT)/tests/unit/%.o $(OUT)/libcollector.a $(OUT)/libemitter.a $
 $(OUT)/unit/test_power_cut: LDFLAGS += $(addprefix -Wl$(comma)--wrap=,openat close pwrite ftruncate renameat unlinkat mkdirat fsync fdatasync)
 
 # The fleet simulator: the emitter's own code from the report on.
-$(OUT)/fleetstate-sim: $(call objects,$(wildcard tests/sim/*.c)) $(OUT)/libemitter.a $(OUT)/libschema.a
+$(OUT)/fleetstate-sim: $(call objects,$(wildcard tests/sim/*.c)) $(SANITIZED) $(OUT)/libemitter.a $(OUT)/libschema.a
 	$(CC) $(LDFLAGS) -o $@ $^ $(EMITTER_LIBS) $(SCHEMA_LIBS)
 
 # The wall clock that `make chaos` sets for one program.
-$(OUT)/chaos-clock.so: tests/chaos/clock.c
+$(OUT)/test-clock.so: tests/clock.c
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(CFLAGS) -std=c11 $(WARN) -fPIC -shared -o $@ $<
 
@@ -408,7 +409,7 @@ bench:
 	@tests/bench/run
 
 ## make chaos    faults of all kinds under load, for 20 minutes; SHORT=1: for three; SEED=n: as that time
-chaos: all $(OUT)/fleetstate-sim $(OUT)/chaos-clock.so
+chaos: all $(OUT)/fleetstate-sim $(OUT)/test-clock.so
 	@deploy/deps all
 	@FLEETSTATE_BIN=$(OUT) tests/chaos/run $(if $(SHORT),--short) $(if $(SEED),--seed $(SEED)) $(if $(ROUNDS),--rounds $(ROUNDS))
 

@@ -5,7 +5,7 @@
 
 #include "schema/topics.h"
 
-#define WAIT_FIRST 10 /* seconds: a gap is younger when reports merely overtook each other */
+#define WAIT_FIRST 2 /* seconds: a gap is younger when reports merely overtook each other */
 #define WAIT_MAX 3600
 
 struct gap {

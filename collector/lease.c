@@ -15,9 +15,10 @@
 #include "schema/topics.h"
 
 #define BEAT_MS 5000
+#define SHORT_MS 1000 /* likewise, while we lead less than our share: what others give back has nobody until we look */
 #define TICK_MS 500
 #define CUT_OFF_MS 10000 /* from the broker, before others are let try */
-#define ASIDE_MIN_MS 30000 /* for so long; doubled each time in a row */
+#define ASIDE_MIN_MS 30000 /* the second time in a row, for so long at least; doubled from then on */
 #define ASIDE_MAX_MS 480000
 
 /* clang-format off */
@@ -37,7 +38,8 @@ struct lease {
 	struct lease_events events;
 	struct database *db;
 	bool held[SHARDS];
-	int64_t aside_until, aside; /* milliseconds; 0: not aside */
+	bool aside, fall_short;
+	int64_t aside_until, aside_next; /* milliseconds */
 	atomic_bool connected, settled, stop;
 	pthread_t thread;
 };
@@ -145,6 +147,7 @@ balance(struct lease *l)
 		if (!l->held[i] && take(l, i) < 0)
 			return -1;
 	counter_set(COUNTER_SHARDS_HELD, count_held(l));
+	l->fall_short = count_held(l) < share;
 	return 0;
 }
 
@@ -173,28 +176,34 @@ step_aside(struct lease *l)
 	return ask_name(l, LEAVE) < 0 ? -1 : 0;
 }
 
-/* Whoever lives may hear the broker when we can't, so they get our shards. Alone we keep them: nothing would be won. 1: we are aside. */
+/* Whoever lives may hear the broker when we can't, so they get our shards until it answers us again: at once, unless that was no good the last time.
+   Alone we keep them: nothing would be won. 1: we are aside. */
 static int
 look_for_broker(struct lease *l)
 {
 	int64_t cut_off, live;
 
-	if (clock_ms() < l->aside_until)
-		return 1;
+	if (l->aside) {
+		if (!l->events.answered_aside(l->events.context) || clock_ms() < l->aside_until)
+			return 1;
+		l->aside = false;
+		l->events.end_aside(l->events.context);
+		return 0;
+	}
 	cut_off = l->events.cut_off(l->events.context);
 	if (cut_off == 0)
-		l->aside = 0;
+		l->aside_next = 0;
 	if (cut_off <= CUT_OFF_MS)
 		return 0;
 	live = ask(l, LIVE, NULL, 0);
 	if (live <= 1)
 		return (int)(live < 0 ? -1 : 0);
-	l->aside = l->aside == 0 ? ASIDE_MIN_MS : l->aside * 2;
-	if (l->aside > ASIDE_MAX_MS)
-		l->aside = ASIDE_MAX_MS;
-	l->aside_until = clock_ms() + l->aside;
-	log_warning("lease: the broker can't be heard, so others get our shards for %lld seconds",
-		    (long long)(l->aside / 1000));
+	l->aside = true;
+	l->aside_until = clock_ms() + l->aside_next;
+	l->aside_next = l->aside_next == 0 ? ASIDE_MIN_MS : l->aside_next * 2;
+	if (l->aside_next > ASIDE_MAX_MS)
+		l->aside_next = ASIDE_MAX_MS;
+	log_warning("lease: the broker can't be heard, so others get our shards until it is");
 	return 1;
 }
 
@@ -206,6 +215,7 @@ beat(struct lease *l)
 	if (compare_clocks(l) < 0)
 		return -1;
 	aside = clock_is_right() ? look_for_broker(l) : 1;
+	l->fall_short = aside != 0;
 	if (aside != 0)
 		return aside < 0 ? -1 : step_aside(l);
 	if (ask_name(l, BEAT) < 0 || balance(l) < 0)
@@ -241,16 +251,18 @@ run(void *argument)
 		}
 		atomic_store(&l->connected, true);
 		if (clock_ms() >= next) {
-			next = clock_ms() + BEAT_MS;
 			if (beat(l) < 0) {
 				database_drop(l->db);
 				lose_all(l);
+				next = clock_ms() + TICK_MS;
 				continue;
 			}
+			next = clock_ms() + (l->fall_short ? SHORT_MS : BEAT_MS);
 		}
 		if (!is_alive(conn)) {
 			database_drop(l->db);
 			lose_all(l);
+			next = 0;
 		}
 	}
 	return NULL;

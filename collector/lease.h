@@ -15,6 +15,8 @@ struct lease_events {
 	void (*release)(void *context, unsigned shard);	/* nothing new arrives when it returns */
 	void (*drain)(void *context, unsigned shard);
 	int64_t (*cut_off)(void *context);	/* for how many ms nothing of what is held could be heard; 0: it is, -1: nothing is held */
+	bool (*answered_aside)(void *context);	/* whether the broker is there, while nothing is held */
+	void (*end_aside)(void *context);
 	void *context;
 };
 

@@ -418,6 +418,18 @@ cut_off_ms(void *context)
 	return subscribe_cut_off(((struct pipeline *)context)->subscribe);
 }
 
+static bool
+answered_aside(void *context)
+{
+	return subscribe_answered_aside(((struct pipeline *)context)->subscribe);
+}
+
+static void
+end_aside(void *context)
+{
+	subscribe_end_aside(((struct pipeline *)context)->subscribe);
+}
+
 static int
 hold_shard(void *context, unsigned shard)
 {
@@ -460,8 +472,8 @@ drain_shard(void *context, unsigned shard)
 static int
 start_lease(struct pipeline *p)
 {
-	p->lease =
-		lease_start(p->settings, &(struct lease_events){hold_shard, release_shard, drain_shard, cut_off_ms, p});
+	p->lease = lease_start(p->settings, &(struct lease_events){hold_shard, release_shard, drain_shard, cut_off_ms,
+								   answered_aside, end_aside, p});
 	return p->lease == NULL ? -1 : 0;
 }
 

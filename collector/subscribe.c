@@ -19,12 +19,13 @@
 #define DEAF_MS 5000 /* without a connection, before it is called an outage */
 #define TICK_MS 250
 #define BACKOFF_MIN_MS 500
-#define BACKOFF_MAX_MS 15000
+#define BACKOFF_MAX_MS 4000 /* a broker that is back should find us before it finds the fleet, and we are few */
 #define CONNECT_SECONDS 10
 #define STUCK_MS (3 * CONNECT_SECONDS * 1000)
 #define DISCONNECT_MS 3000
 #define OUTGOING_MAX 1000 /* receipts of a shard on their way at once */
 #define NAME_SIZE 32
+#define ASIDE SHARDS /* the client that hears nothing but its own canary */
 /* Waking for each message costs as much as verifying it. So after a pause the next ones are let gather in the socket; under load there is none. */
 #define PAUSE_US 100
 #define GATHER_US 2000
@@ -50,7 +51,7 @@ struct subscribe {
 	const struct settings *settings;
 	struct queue *queue;
 	struct budget *budget;
-	struct client clients[SHARDS];
+	struct client clients[SHARDS + 1]; /* one a shard, and the one beside them */
 	pthread_mutex_t lock; /* over the clients' handles */
 	pthread_t thread;
 	atomic_bool stop;
@@ -81,7 +82,7 @@ set_down(struct client *c, const char *why)
 		counter_add(COUNTER_BROKER_LOSSES, 1);
 	if (atomic_load(&c->down_since) == 0)
 		atomic_store(&c->down_since, clock_ms());
-	log_warning("subscribe: shard %x: %s", c->shard, why);
+	log_warning("subscribe: %s: %s", c->name, why);
 }
 
 static void
@@ -109,7 +110,7 @@ send_canary(struct client *c)
 
 	atomic_store(&c->canary_sent, clock_ms());
 	if (MQTTAsync_send(c->handle, c->canary, len, now, 1, 0, NULL) != MQTTASYNC_SUCCESS)
-		log_debug("subscribe: shard %x: canary not sent", c->shard);
+		log_debug("subscribe: %s: canary not sent", c->name);
 }
 
 static void
@@ -130,7 +131,7 @@ on_not_subscribed(void *context, MQTTAsync_failureData5 *data)
 	struct client *c = context;
 	MQTTAsync_disconnectOptions options = MQTTAsync_disconnectOptions_initializer5;
 
-	log_error("subscribe: shard %x: subscription refused: %s", c->shard,
+	log_error("subscribe: %s: subscription refused: %s", c->name,
 		  data == NULL ? "" : MQTTReasonCode_toString(data->reasonCode));
 	atomic_store(&c->link, LINK_DOWN);
 	(void)MQTTAsync_disconnect(c->handle, &options);
@@ -147,11 +148,13 @@ on_connected(void *context, MQTTAsync_successData5 *data)
 
 	(void)data;
 	counter_add(COUNTER_BROKER_CONNECTS, 1);
-	log_info("subscribe: shard %x: connected as %s", c->shard, c->name);
+	log_info("subscribe: %s: connected", c->name);
 	response.onSuccess5 = on_subscribed;
 	response.onFailure5 = on_not_subscribed;
 	response.context = c;
-	if (MQTTAsync_subscribeMany(c->handle, 2, topics, qos, &response) != MQTTASYNC_SUCCESS)
+	/* The last is the canary's, and all that is heard aside. */
+	if (MQTTAsync_subscribeMany(c->handle, c->shard == ASIDE ? 1 : 2, topics + (c->shard == ASIDE), qos,
+				    &response) != MQTTASYNC_SUCCESS)
 		on_not_subscribed(c, NULL);
 }
 
@@ -165,7 +168,7 @@ hang_up(struct client *c)
 	if (atomic_exchange(&c->full, true))
 		return;
 	counter_add(COUNTER_QUEUE_FULL, 1);
-	log_warning("subscribe: shard %x: %s: leaving the rest to the broker", c->shard,
+	log_warning("subscribe: %s: %s: leaving the rest to the broker", c->name,
 		    clock_is_right() ? "queue full" : "no right time");
 	atomic_store(&c->link, LINK_DOWN);
 	(void)MQTTAsync_disconnect(c->handle, &options);
@@ -266,7 +269,7 @@ connect_client(struct client *c)
 	ssl.enableServerCertAuth = 1;
 	options.ssl = &ssl;
 	options.keepAliveInterval = (int)settings->keep_alive;
-	options.cleanstart = 0;
+	options.cleanstart = c->shard == ASIDE;
 	options.connectTimeout = CONNECT_SECONDS;
 	options.connectProperties = &properties;
 	options.onSuccess5 = on_connected;
@@ -274,7 +277,8 @@ connect_client(struct client *c)
 	options.context = c;
 	atomic_store(&c->full, false);
 	atomic_store(&c->link, LINK_CONNECTING);
-	if (set_property(&properties, MQTTPROPERTY_CODE_SESSION_EXPIRY_INTERVAL, settings->session_expiry) != 0 ||
+	if (set_property(&properties, MQTTPROPERTY_CODE_SESSION_EXPIRY_INTERVAL,
+			 c->shard == ASIDE ? 0 : settings->session_expiry) != 0 ||
 	    set_property(&properties, MQTTPROPERTY_CODE_RECEIVE_MAXIMUM, settings->receive_maximum) != 0 ||
 	    MQTTAsync_connect(c->handle, &options) != MQTTASYNC_SUCCESS)
 		set_down(c, "paho does not connect");
@@ -331,7 +335,7 @@ run(void *argument)
 
 	while (!atomic_load(&s->stop)) {
 		pthread_mutex_lock(&s->lock);
-		for (unsigned i = 0; i < SHARDS; i++)
+		for (unsigned i = 0; i <= ASIDE; i++)
 			tick(&s->clients[i], clock_ms());
 		pthread_mutex_unlock(&s->lock);
 		nap(TICK_MS);
@@ -352,7 +356,7 @@ create(struct client *c)
 		rc = MQTTAsync_setCallbacks(c->handle, c, on_lost, on_message, NULL);
 	if (rc == MQTTASYNC_SUCCESS)
 		return 0;
-	log_error("subscribe: shard %x: %s", c->shard, MQTTAsync_strerror(rc));
+	log_error("subscribe: %s: %s", c->name, MQTTAsync_strerror(rc));
 	MQTTAsync_destroy(&c->handle);
 	c->handle = NULL;
 	return -1;
@@ -469,6 +473,8 @@ subscribe_deaf(struct subscribe *s, char *why)
 
 	for (unsigned i = 0; i < SHARDS; i++)
 		n += is_deaf(&s->clients[i], now);
+	if (n == 0 && is_deaf(&s->clients[ASIDE], now))
+		n = SHARDS;
 	snprintf(why, 128, "%s: %u of %d shards can't be heard", s->settings->broker, n, SHARDS);
 	return n > 0;
 }
@@ -485,6 +491,20 @@ subscribe_cut_off(struct subscribe *s)
 			least = cut_off;
 	}
 	return least;
+}
+
+bool
+subscribe_answered_aside(struct subscribe *s)
+{
+	if (subscribe_hold(s, ASIDE) < 0)
+		return false;
+	return atomic_load(&s->clients[ASIDE].canary_back) != 0 && atomic_load(&s->clients[ASIDE].down_since) == 0;
+}
+
+void
+subscribe_end_aside(struct subscribe *s)
+{
+	subscribe_release(s, ASIDE);
 }
 
 bool
@@ -544,12 +564,15 @@ subscribe_start(const struct settings *settings, struct queue *queue, struct bud
 	/* It would format a line for every packet and keep it for nobody. */
 	MQTTAsync_setTraceLevel(MQTTASYNC_TRACE_ERROR);
 	pthread_mutex_init(&s->lock, NULL);
-	for (unsigned i = 0; i < SHARDS; i++) {
+	for (unsigned i = 0; i <= ASIDE; i++) {
 		struct client *c = &s->clients[i];
 
 		c->subscribe = s;
 		c->shard = i;
-		snprintf(c->name, sizeof c->name, "fleetstate-shard-%x", i);
+		if (i == ASIDE)
+			snprintf(c->name, sizeof c->name, "fleetstate-aside-%08x", arc4random());
+		else
+			snprintf(c->name, sizeof c->name, "fleetstate-shard-%x", i);
 		snprintf(c->topic, sizeof c->topic, "fleetstate/1/%x/+/report", i);
 		snprintf(c->canary, sizeof c->canary, "fleetstate/1/canary/%s", c->name);
 	}
@@ -568,7 +591,7 @@ subscribe_stop(struct subscribe *s)
 		return;
 	atomic_store(&s->stop, true);
 	pthread_join(s->thread, NULL);
-	for (unsigned i = 0; i < SHARDS; i++)
+	for (unsigned i = 0; i <= ASIDE; i++)
 		subscribe_release(s, i);
 	pthread_mutex_destroy(&s->lock);
 	free(s);

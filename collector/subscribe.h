@@ -26,11 +26,15 @@ void subscribe_release(struct subscribe *, unsigned shard);
 /* Whether of every shard that is held a canary came back in the last minute. Any thread. `why` holds 128 bytes. */
 bool subscribe_ready(struct subscribe *, char *why);
 
-/* Whether some shard that is held has had no connection for five seconds, or no answer for fifteen. Any thread. `why` holds 128 bytes. */
+/* Whether some shard that is held, or the connection aside, has been down for five seconds, or without an answer for fifteen. Any thread. `why` holds 128 bytes. */
 bool subscribe_deaf(struct subscribe *, char *why);
 
 /* For how many milliseconds none of the shards that are held has had a connection; 0: one has, -1: none is held. Any thread. */
 int64_t subscribe_cut_off(struct subscribe *);
+
+/* For who holds nothing: whether the broker answers a connection that hears only its own canary, which is made at the first call. */
+bool subscribe_answered_aside(struct subscribe *);
+void subscribe_end_aside(struct subscribe *);
 
 /* For how long, until how long ago, we heard all that the broker got for the shard: milliseconds from then to now. False: not held, or not yet. A lost
    connection and a broker that did not answer for ten seconds begin it anew. Any thread. */

@@ -215,7 +215,7 @@ pipeline_settings(const struct emitter *e, const struct settings *s)
 		.sign_certificate = s->sign_certificate,
 		.interval = (uint32_t)s->interval,
 		.publish = {s->broker, s->ca, s->tls_certificate, s->tls_key, (unsigned)s->keep_alive,
-			    (unsigned)s->backoff_min * 1000, (unsigned)s->backoff_max * 1000},
+			    (unsigned)s->backoff_min * 1000, (unsigned)s->backoff_max * 1000, (unsigned)s->interval},
 		.trust = e->trust,
 		.journal = e->journal,
 	};

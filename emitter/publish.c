@@ -14,7 +14,8 @@
 
 #define QUEUE_SIZE 64 /* all that the window can answer, and the connection's own events */
 #define QUEUE_MESSAGES 8 /* of them, receipts: 128 KiB at most */
-#define CONNECT_TIMEOUT 30 /* seconds */
+#define CONNECT_TIMEOUT 30 /* seconds; or two intervals when that is less, */
+#define CONNECT_TIMEOUT_MIN 10 /* but not less than a slow link or a busy broker needs */
 #define TLS_REASON 5 /* which field of OpenSSL's line */
 #define STABLE_MS 10000 /* a connection that held this long ends the backing off */
 #define CONTENT_TYPE "application/eat+cwt" /* RFC 9782 */
@@ -348,18 +349,21 @@ land(struct publisher *p, uint64_t seq)
 		}
 }
 
-/* Waits a random part of a time that doubles: a fleet that lost its broker comes back spread out. */
+/* Waits a random part of a time that doubles: a fleet that lost its broker comes back spread out. An interval is long enough for that: the broker sees
+   no more connections then than it sees reports. */
 static void
 back_off(struct publisher *p)
 {
 	int64_t now = monotonic_ms();
 	if (p->phase == PHASE_UP && now - p->up_since >= STABLE_MS)
 		p->attempts = 0;
-	uint64_t most = p->settings->backoff_min;
-	for (unsigned i = 0; i < p->attempts && most < p->settings->backoff_max; i++)
+	uint64_t most = p->settings->backoff_min, longest = (uint64_t)p->settings->interval * 1000;
+	if (longest > p->settings->backoff_max)
+		longest = p->settings->backoff_max;
+	for (unsigned i = 0; i < p->attempts && most < longest; i++)
 		most *= 2;
-	if (most > p->settings->backoff_max)
-		most = p->settings->backoff_max;
+	if (most > longest)
+		most = longest;
 	p->attempts++;
 	p->retry_at = now + arc4random_uniform((uint32_t)most + 1);
 	p->phase = PHASE_IDLE;
@@ -459,6 +463,14 @@ tls_options(struct publisher *p)
 }
 
 static int
+connect_timeout(unsigned interval)
+{
+	if (interval >= CONNECT_TIMEOUT / 2)
+		return CONNECT_TIMEOUT;
+	return interval * 2 > CONNECT_TIMEOUT_MIN ? (int)interval * 2 : CONNECT_TIMEOUT_MIN;
+}
+
+static int
 connect_client(struct publisher *p)
 {
 	MQTTAsync_SSLOptions tls = tls_options(p);
@@ -474,7 +486,7 @@ connect_client(struct publisher *p)
 	options.connectProperties = &properties;
 	options.cleanstart = 1; /* nothing waits at the broker for us: the spool does, and receipts come anew */
 	options.keepAliveInterval = (int)p->settings->keep_alive;
-	options.connectTimeout = CONNECT_TIMEOUT;
+	options.connectTimeout = connect_timeout(p->settings->interval);
 	options.maxInflight = PUBLISH_WINDOW;
 	options.ssl = &tls;
 	options.onSuccess5 = on_connect;

@@ -18,6 +18,7 @@ struct publish_settings {
 	const char *certificate, *key;	/* PEM files, the client's */
 	unsigned keep_alive;		/* seconds */
 	unsigned backoff_min, backoff_max;	/* milliseconds between attempts: doubled from the first to the second, a random part of it waited */
+	unsigned interval;		/* seconds between two reports: who reports often comes back soon, and no fleet faster than it reports */
 };
 
 enum publish_event_kind {

@@ -48,7 +48,7 @@ static const struct option table[] = {
 	{.name = "backoff_min", .type = OPTION_SECONDS, .offset = AT(backoff_min), .initial = "1s", .min = 1, .max = 3600,
 		.help = "the first wait between two attempts to connect; doubled each time, a random part of it is waited"},
 	{.name = "backoff_max", .type = OPTION_SECONDS, .offset = AT(backoff_max), .initial = "2m", .min = 1, .max = 86400,
-		.help = "the longest wait between two attempts to connect"},
+		.help = "the longest wait between two attempts to connect, or the interval when that is less"},
 	{.name = "sign_certificate", .type = OPTION_PATH, .offset = AT(sign_certificate),
 		.help = "PEM file of the signing certificate and its intermediates, leaf first; its common name is the ueid"},
 	{.name = "sign_key", .type = OPTION_TEXT, .offset = AT(sign_key), .help = "the signing key: a path, or a URI as OpenSSL's STORE takes it"},

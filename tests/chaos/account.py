@@ -9,7 +9,8 @@ import threading
 import paho.mqtt.client
 import psycopg2
 
-from machines import COLLECTOR_PORT, HUB, Failure, await_true
+from machines import COLLECTOR_PORT, HUB, Failure
+from parts import await_true
 
 HEADS = """
 SELECT encode(d.ueid, 'hex'), fleetstate.epoch_hex(h.epoch), h.hi,

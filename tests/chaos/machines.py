@@ -16,13 +16,12 @@ import time
 import psycopg2
 import requests
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-BIN = pathlib.Path(os.environ.get("FLEETSTATE_BIN", ROOT / "build")).resolve()
-POSTGRES = sorted(pathlib.Path("/usr/lib/postgresql").glob("*/bin"))[-1]
+from namespace import children
+from parts import BIN, POSTGRES, ROOT, await_true
+
 HUB = "10.26.0.1"
 DATABASE_PORT, DEVICE_PORT, COLLECTOR_PORT, HTTP_PORT = 5432, 8883, 8884, 8080
 SPOOL_MIB, DATABASE_MIB = 128, 448
-TICK = 0.05
 NEW_NETWORK = 0x40000000
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -30,18 +29,6 @@ libc = ctypes.CDLL(None, use_errno=True)
 
 class Failure(Exception):
     """What has to be true is not."""
-
-
-def await_true(condition, what, seconds, tick=TICK):
-    """The condition's first true value."""
-    end = time.monotonic() + seconds
-    while True:
-        value = condition()
-        if value:
-            return value
-        if time.monotonic() > end:
-            raise Failure(f"waited {seconds} s in vain for {what}")
-        time.sleep(tick)
 
 
 def call(*words, **more):
@@ -54,15 +41,6 @@ def call(*words, **more):
 def mount_memory(directory, mib):
     directory.mkdir(parents=True, exist_ok=True)
     call("mount", "-t", "tmpfs", "-o", f"size={mib}m,mode=0700", "tmpfs", directory)
-
-
-def children(parent):
-    found = []
-    for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            if int(stat.read_text().rpartition(")")[2].split()[1]) == parent:
-                found.append(int(stat.parent.name))
-    return found
 
 
 def is_alive(pid):
@@ -128,7 +106,7 @@ class Part:
     def start(self):
         environment = dict(os.environ)
         if self.clock is not None:
-            environment.update(LD_PRELOAD=str(BIN / "chaos-clock.so"), CHAOS_CLOCK=str(self.clock.file))
+            environment.update(LD_PRELOAD=str(BIN / "test-clock.so"), TEST_CLOCK=str(self.clock.file))
         words = [*(self.machine.enter() if self.machine else []), *self.words]
         with open(self.log_file, "ab") as log:
             self.process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
@@ -346,8 +324,7 @@ class System:
         self.broker = Broker(directory, self.pki, "root" if os.getuid() == 0 else "nobody")
         self.collectors = {name: Collector(name, directory, self.pki, self.machines[name], self.clocks[name], self.database)
                            for name in ("one", "two")}
-        common = dict(broker=f"ssl://{HUB}:{DEVICE_PORT}", ca=self.pki / "operator-ca.crt", receipt_ca=self.pki / "operator-ca.crt", keep_alive="5s",
-                      backoff_max="2s")
+        common = dict(broker=f"ssl://{HUB}:{DEVICE_PORT}", ca=self.pki / "operator-ca.crt", receipt_ca=self.pki / "operator-ca.crt", keep_alive="5s")
         own = self.pki / "devices" / self.ueid
         self.emitter = Emitters("emitter", directory, "fleetstate-emitter", self.spools / "emitter", self.machines["devices"],
                                 self.clocks["devices"], {

@@ -214,7 +214,7 @@ come_up(struct device *d, int64_t now)
 		.sign_certificate = d->sign_certificate,
 		.interval = d->fleet->interval,
 		.publish = {d->fleet->broker, d->fleet->ca, d->certificate, d->key, d->fleet->keep_alive, 500,
-			    d->fleet->backoff_max_ms},
+			    d->fleet->backoff_max_ms, d->fleet->interval},
 		.trust = d->fleet->trust,
 		.journal = d->fleet->journal,
 	};

@@ -54,7 +54,7 @@ static const struct option table[] = {
 	{.name = "keep_alive", .type = OPTION_SECONDS, .offset = AT(keep_alive), .initial = "30s", .min = 5, .max = 3600,
 		.help = "the broker is pinged when nothing else was sent for so long"},
 	{.name = "backoff_max", .type = OPTION_SECONDS, .offset = AT(backoff_max), .initial = "30s", .min = 1, .max = 3600,
-		.help = "the longest wait between two attempts to connect"},
+		.help = "the longest wait between two attempts to connect, or the interval when that is less"},
 	{.name = "seed", .type = OPTION_NUMBER, .offset = AT(seed), .initial = "1", .min = 0, .max = INT64_MAX,
 		.help = "what models, firmware and lives follow from"},
 	{.name = "spool_size", .type = OPTION_BYTES, .offset = AT(spool_size), .initial = "2M", .min = 65536, .max = INT64_C(1) << 30,

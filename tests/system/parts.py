@@ -45,7 +45,7 @@ def free_port():
     return free_ports(1)[0]
 
 
-def await_true(condition, what, seconds=PATIENCE):
+def await_true(condition, what, seconds=PATIENCE, tick=None):
     """The condition's first true value. What takes long is looked at less often: others want the processor too."""
     begun = time.monotonic()
     while True:
@@ -54,7 +54,7 @@ def await_true(condition, what, seconds=PATIENCE):
             return value
         waited = time.monotonic() - begun
         assert waited < seconds, f"waited {seconds} s in vain for {what}"
-        time.sleep(0.02 if waited < 0.5 else 0.1)
+        time.sleep(tick or (0.02 if waited < 0.5 else 0.1))
 
 
 def is_open(port):

@@ -1,15 +1,12 @@
 """A device whose clock is wrong: it can't do TLS, says so, spools with a time that is known to be over, and loses nothing when it is set right."""
 
-import mmap
-import struct
-import subprocess
 import time
 
 import pytest
 
 from ingesting import System, await_true
 from test_emitter import Emitter
-from test_ingest import SHIFTED_CLOCK
+from wall_clock import wall_clock
 import device as wire  # found through ingesting
 
 CLOCK_SUSPECT = 4
@@ -25,18 +22,11 @@ def system(tmp_path_factory):
 
 
 @pytest.fixture
-def emitter(system, tmp_path, monkeypatch):
+def emitter(system, tmp_path):
     """With `set_clock(seconds)`: how far it is off."""
-    source, library, file = tmp_path / "shift.c", tmp_path / "shift.so", tmp_path / "shift"
-    source.write_text(SHIFTED_CLOCK)
-    file.write_bytes(bytes(8))
-    subprocess.run(["cc", "-D_GNU_SOURCE", "-shared", "-fPIC", "-o", library, source], check=True)
-    emitter = Emitter(system.broker, tmp_path, seccomp="no")
-    with open(file, "r+b") as f, mmap.mmap(f.fileno(), 8) as memory:
-        monkeypatch.setenv("LD_PRELOAD", str(library))
-        monkeypatch.setenv("SHIFT_FILE", str(file))
-        monkeypatch.setenv("ASAN_OPTIONS", "verify_asan_link_order=0", prepend=":")
-        emitter.set_clock = lambda seconds: memory.__setitem__(slice(0, 8), struct.pack("q", seconds))
+    with wall_clock(tmp_path) as shift:
+        emitter = Emitter(system.broker, tmp_path, seccomp="no")
+        emitter.set_clock = shift
         yield emitter
         emitter.stop()
 

@@ -1,5 +1,5 @@
 /*
- * A wall clock that can be set for one program, preloaded: the seconds in the file CHAOS_CLOCK are added to what the kernel says. The file is
+ * A wall clock that can be set for one program, preloaded: the seconds in the file TEST_CLOCK are added to what the kernel says. The file is
  * mapped, so that a jump shows at once and costs no system call, which a confined emitter could not make. Only the wall clock jumps, as when
  * somebody sets it.
  */
@@ -29,7 +29,7 @@ int sem_timedwait(sem_t *restrict, const struct timespec *restrict);
 __attribute__((constructor)) static void
 map_offset(void)
 {
-	const char *file = getenv("CHAOS_CLOCK");
+	const char *file = getenv("TEST_CLOCK");
 	int fd = file != NULL ? open(file, O_RDONLY | O_CLOEXEC) : -1;
 	void *at;
 
