@@ -39,7 +39,8 @@ struct pipeline {
 	uint32_t pace_ms;
 	struct repeat repeat;
 
-	uint64_t acked;
+	uint64_t acked; /* the newest that the broker has taken over */
+	uint64_t not_acked; /* the oldest that it would not, on this connection; UINT64_MAX: none */
 	bool lost_told, behind_told;
 	char lost_why[96];
 	struct time_floor floor;
@@ -411,7 +412,7 @@ handle_message(struct pipeline *p, struct slice message, int64_t now)
 /* ---- events and time ---- */
 
 static void
-handle_connected(struct pipeline *p)
+handle_connected(struct pipeline *p, int64_t now)
 {
 	char name[UEID_HEX];
 	ueid_print(signer_ueid(p->signer), name);
@@ -419,8 +420,10 @@ handle_connected(struct pipeline *p)
 	p->counters[COUNTER_CONNECTED]++;
 	p->lost_told = false;
 	p->lost_why[0] = '\0';
-	p->published = 0; /* all that has no receipt, from the oldest on */
-	p->repeat.kind = REPEAT_NONE;
+	/* Of what the broker has taken over, reports with sections go again; the others the collector asks for, should it miss them. */
+	p->published = p->acked < p->not_acked ? p->acked : p->not_acked - 1;
+	p->not_acked = UINT64_MAX;
+	repeat_connected(&p->repeat, now);
 	p->next_send = 0;
 }
 
@@ -442,7 +445,7 @@ handle_event(struct pipeline *p, const struct publish_event *event, int64_t now)
 {
 	switch (event->kind) {
 	case PUBLISH_CONNECTED:
-		handle_connected(p);
+		handle_connected(p, now);
 		break;
 	case PUBLISH_LOST:
 		handle_lost(p, event->text);
@@ -454,6 +457,8 @@ handle_event(struct pipeline *p, const struct publish_event *event, int64_t now)
 		break;
 	case PUBLISH_REFUSED:
 		p->counters[COUNTER_NOT_ACKED]++;
+		if (event->seq != 0 && event->seq < p->not_acked)
+			p->not_acked = event->seq;
 		log_warning("the broker refuses a report seq=%" PRIu64 " why=\"%s\"", event->seq, event->text);
 		break;
 	case PUBLISH_MESSAGE:
@@ -556,6 +561,7 @@ pipeline_open(const struct pipeline_settings *settings, int64_t now, int64_t del
 	repeat_init(&p->repeat, now);
 	time_floor_init(&p->floor, now);
 	p->sync_at = INT64_MAX;
+	p->not_acked = UINT64_MAX;
 	const struct pipeline_settings *s = &p->settings;
 	if ((p->dir = durable_directory(AT_FDCWD, s->state_dir, error)) < 0 ||
 	    durable_lock(p->dir, s->state_dir, error) != 0 ||

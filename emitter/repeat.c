@@ -31,6 +31,14 @@ repeat_init(struct repeat *r, int64_t now)
 }
 
 void
+repeat_connected(struct repeat *r, int64_t now)
+{
+	r->kind = REPEAT_NONE;
+	if (r->sections_at != 0)
+		r->sections_at = now;
+}
+
+void
 repeat_await(struct repeat *r, int64_t now)
 {
 	int64_t at = now + with_jitter(REPEAT_MS);

@@ -15,6 +15,8 @@ struct repeat {
 };
 
 void repeat_init(struct repeat *, int64_t now);
+/* On a new connection: those with sections go at once. */
+void repeat_connected(struct repeat *, int64_t now);
 /* A report with sections was published for the first time on this connection. */
 void repeat_await(struct repeat *, int64_t now);
 /* Begins a pass if it is time, over what was published. `interval` in seconds. */

@@ -116,6 +116,13 @@ class Database:
             c.execute(text, parameters)
             return c.fetchall() if c.description else None
 
+    @contextlib.contextmanager
+    def held(self, table):
+        """Nobody writes it meanwhile."""
+        with contextlib.closing(psycopg2.connect(self.uri("fleetstate_owner"))) as db:
+            db.cursor().execute(f"LOCK TABLE {table} IN SHARE MODE")
+            yield
+
     def one(self, text, parameters=()):
         return self.sql(text, parameters)[0][0]
 

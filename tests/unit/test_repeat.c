@@ -81,6 +81,9 @@ ever_more_rarely(void **unused)
 	/* A new one does not wait as long. */
 	repeat_await(&r, now);
 	assert_true(repeat_due(&r, spool) - now <= 12500);
+	/* Where nobody knows what became of them. */
+	repeat_connected(&r, now);
+	assert_pass(&r, 3, now, (const uint64_t[]){1, 0});
 }
 
 static void
