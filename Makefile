@@ -11,7 +11,6 @@ SANITIZE ?=
 ifneq ($(SANITIZE),)
 OUT      := $(BUILD)/sanitize-$(subst $(comma),-,$(SANITIZE))
 SANFLAGS := -fsanitize=$(SANITIZE) -fno-sanitize-recover=all -fno-omit-frame-pointer
-SANITIZED := $(if $(findstring address,$(SANITIZE)),$(OUT)/tests/sanitized_end.o)
 else
 OUT      := $(BUILD)
 SANFLAGS :=
@@ -314,9 +313,9 @@ $(OUT)/%.a:
 	@rm -f $@
 	ar rcs $@ $^
 
-$(OUT)/fleetstate-emitter: $(call objects,emitter/main.c emitter/status.c) $(SANITIZED) $(OUT)/libemitter.a $(OUT)/libschema.a
+$(OUT)/fleetstate-emitter: $(call objects,emitter/main.c emitter/status.c) $(OUT)/libemitter.a $(OUT)/libschema.a
 	$(CC) $(LDFLAGS) -o $@ $^ $(EMITTER_LIBS) $(SCHEMA_LIBS)
-$(OUT)/fleetstate-collector: $(OUT)/collector/main.o $(SANITIZED) $(OUT)/libcollector.a $(OUT)/libschema.a
+$(OUT)/fleetstate-collector: $(OUT)/collector/main.o $(OUT)/libcollector.a $(OUT)/libschema.a
 	$(CC) $(LDFLAGS) -o $@ $^ $(COLLECTOR_LIBS) $(SCHEMA_LIBS)
 $(OUT)/fleetstate: $(call objects,$(CLI)) $(OUT)/libcollector.a $(OUT)/libschema.a
 	$(CC) $(LDFLAGS) -o $@ $^ $(COLLECTOR_LIBS) $(SCHEMA_LIBS)
@@ -340,7 +339,7 @@ $(OUT)/unit/%: $(OUT)/tests/unit/%.o $(OUT)/libcollector.a $(OUT)/libemitter.a $
 $(OUT)/unit/test_power_cut: LDFLAGS += $(addprefix -Wl$(comma)--wrap=,openat close pwrite ftruncate renameat unlinkat mkdirat fsync fdatasync)
 
 # The fleet simulator: the emitter's own code from the report on.
-$(OUT)/fleetstate-sim: $(call objects,$(wildcard tests/sim/*.c)) $(SANITIZED) $(OUT)/libemitter.a $(OUT)/libschema.a
+$(OUT)/fleetstate-sim: $(call objects,$(wildcard tests/sim/*.c)) $(OUT)/libemitter.a $(OUT)/libschema.a
 	$(CC) $(LDFLAGS) -o $@ $^ $(EMITTER_LIBS) $(SCHEMA_LIBS)
 
 # The wall clock that `make chaos` sets for one program.

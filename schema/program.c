@@ -1,6 +1,7 @@
 #include "schema/program.h"
 
 #include <fcntl.h>
+#include <openssl/crypto.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -135,6 +136,8 @@ int
 program_load(const struct program *program, void *settings, int argc, char *const *argv)
 {
 	struct arguments a = {.action = PROGRAM_RUN, .argv = calloc((size_t)argc + 1, sizeof *a.argv)};
+	/* paho's threads may be at their very end when the process ends: what OpenSSL keeps for them is freed by them and not by its own cleaning up too. */
+	(void)OPENSSL_init_crypto(OPENSSL_INIT_NO_ATEXIT, NULL);
 	if (a.argv == NULL)
 		return PROGRAM_WRONG;
 	sort_arguments(program, &a, argc, argv);

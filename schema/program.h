@@ -35,7 +35,7 @@ struct program {
 
 /* Fills `settings`, which are all zero before, and prints what --help and the like ask for. Returns a program_action, or that of the last of the
    program's own words; after PROGRAM_DONE and PROGRAM_WRONG there is nothing to free, otherwise options_free frees. argv is not changed, and good
-   for loading again (SIGHUP). */
+   for loading again (SIGHUP). From then on OpenSSL is not cleaned up when the process ends. */
 int program_load(const struct program *, void *settings, int argc, char *const *argv) WARN_UNUSED;
 
 /* The file that program_load reads with these arguments; NULL: none. */

@@ -14,7 +14,7 @@ from test_adversary import resident
 from test_thousand import provision
 import device as wire  # found through ingesting
 
-DEVICES, INTERVAL, SLOTS, BATCH = 200, 3, 512, 32
+DEVICES, INTERVAL, SLOTS, BATCH = 200, 2, 512, 64
 # It makes the load: without sanitizers, where there is such a build, so that its memory can be told.
 SIM = next(p for p in (ROOT / "build/fleetstate-sim", BIN / "fleetstate-sim") if p.exists())
 

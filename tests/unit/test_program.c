@@ -1,4 +1,5 @@
 /* A program's command line: what is a setting, what is a word, what is neither; and that the arguments are there for the next time. */
+#include <openssl/crypto.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -6,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -157,6 +159,41 @@ test_help(void **unused)
 			fail_msg("--help lacks %s", told[i]);
 }
 
+static int told = -1;
+
+static void
+tell_of_cleaning_up(void)
+{
+	(void)!write(told, "!", 1);
+}
+
+/* Threads of others may still need it. */
+static void
+test_openssl_is_not_cleaned_up_at_exit(void **unused)
+{
+	int ends[2], status;
+	char byte;
+
+	(void)unused;
+	assert_int_equal(pipe(ends), 0);
+	pid_t child = fork();
+	if (child == 0) {
+		struct settings settings;
+		told = ends[1];
+		(void)load(&settings, (char *[]){(char *)"--host=a", NULL});
+		options_free(table, 2, &settings);
+		exit(OPENSSL_init_crypto(OPENSSL_INIT_LOAD_CRYPTO_STRINGS, NULL) == 1 &&
+				     OPENSSL_atexit(tell_of_cleaning_up) == 1
+			     ? 0
+			     : 1);
+	}
+	close(ends[1]);
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(status, 0);
+	assert_int_equal(read(ends[0], &byte, 1), 0);
+	close(ends[0]);
+}
+
 static int
 write_file(void **unused)
 {
@@ -182,6 +219,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_cases),
 		cmocka_unit_test(test_help),
+		cmocka_unit_test(test_openssl_is_not_cleaned_up_at_exit),
 	};
 
 	return cmocka_run_group_tests(tests, write_file, remove_file);
