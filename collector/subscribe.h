@@ -26,7 +26,8 @@ void subscribe_release(struct subscribe *, unsigned shard);
 /* Whether of every shard that is held a canary came back in the last minute. Any thread. `why` holds 128 bytes. */
 bool subscribe_ready(struct subscribe *, char *why);
 
-/* Whether some shard that is held, or the connection aside, has been down for five seconds, or without an answer for fifteen. Any thread. `why` holds 128 bytes. */
+/* Whether some shard that is held, or the connection aside, has been down for five seconds, or no answer came for fifteen. Any thread. `why`
+   holds 128 bytes. */
 bool subscribe_deaf(struct subscribe *, char *why);
 
 /* For how many milliseconds none of the shards that are held has had a connection; 0: one has, -1: none is held. Any thread. */

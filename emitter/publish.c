@@ -349,8 +349,8 @@ land(struct publisher *p, uint64_t seq)
 		}
 }
 
-/* Waits a random part of a time that doubles: a fleet that lost its broker comes back spread out. An interval is long enough for that: the broker sees
-   no more connections then than it sees reports. */
+/* Waits a random part of a time that doubles: a fleet that lost its broker comes back spread out. An interval is long enough for that: then the
+   broker sees no more connections than it sees reports. */
 static void
 back_off(struct publisher *p)
 {

@@ -1,4 +1,4 @@
-"""A fleet loses its broker, goes on reporting, and comes back at once: spread out, in the memory that was set aside for it, and with all that it has."""
+"""A fleet loses its broker, goes on reporting, and comes back: spread out, in the memory that was set aside for it, and with all that it has."""
 
 import re
 import subprocess
