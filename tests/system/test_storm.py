@@ -84,7 +84,7 @@ def test_a_fleet_comes_back(system, tmp_path):
         device.client.reconnect_delay_set(1, 1)
         device.publish(device.full())
         device.receipt_up_to(1)
-        await_true(lambda: len({row[0] for row in stored(system)}) == DEVICES + 1, "all of them", 60)
+        await_true(lambda: len({row[0] for row in stored(system)}) == DEVICES + 1, "all of them", 120)
         before = {process: resident(process.pid) for process in (fleet.process, system.collector.process)}
         system.broker.stop()
         made = len(fleet.signed())
@@ -95,7 +95,7 @@ def test_a_fleet_comes_back(system, tmp_path):
             device.client.publish(device.report_topic, message, qos=1)
         with system.database.held("device_hot"):
             system.broker.start()
-            fullest = await_true(lambda: metric(system, "queue_full_total") > 0 and metric(system, "queue_slots"), "the queue being full", 60)
+            fullest = await_true(lambda: metric(system, "queue_full_total") > 0 and metric(system, "queue_slots"), "the queue being full", 120)
             # What the others have waits at the broker and in the spools.
             await_true(lambda: len(fleet.connected) == DEVICES, "all of them being back", 60)
         assert fullest <= SLOTS
