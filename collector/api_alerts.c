@@ -50,17 +50,6 @@ are_choices(const char *const *choices, const char *value)
 	return true;
 }
 
-static bool
-parse_id(const char *text, uint64_t *wire)
-{
-	size_t digits = strspn(text, "0123456789");
-
-	if (digits == 0 || digits > 16 || text[digits] != '\0' || text[0] == '0')
-		return false;
-	*wire = htobe64(strtoull(text, NULL, 10));
-	return true;
-}
-
 /* What a list is narrowed by, as the statements take it. */
 struct filters {
 	struct ueid ueid;
@@ -98,7 +87,7 @@ bind_filters(const struct request *request, struct response *response, struct fi
 		return refuse(response, "format is json or csv.");
 	if (since != NULL && !is_time(since))
 		return refuse(response, "since is a time as RFC 3339 writes it.");
-	if (group != NULL && !parse_id(group, &filters->group))
+	if (group != NULL && (filters->group = number_parse(group)) == 0)
 		return refuse(response, "group is the number of an alert.");
 	if (ueid == NULL)
 		ueid = request->variables[0];
@@ -170,7 +159,8 @@ api_device_alerts(struct request *request, struct response *response)
 static int
 read_id(const struct request *request, struct response *response, uint64_t *id)
 {
-	if (parse_id(request->variables[0], id))
+	*id = request_number(request);
+	if (*id != 0)
 		return 0;
 	response_problem(response, PROBLEM_NOT_FOUND, "There is no such alert.");
 	return -1;

@@ -67,12 +67,6 @@ struct checkpointer {
 };
 
 static struct param
-number(char text[24], int64_t n)
-{
-	return (struct param){text, snprintf(text, 24, "%lld", (long long)n), false};
-}
-
-static struct param
 bytes(const void *at, size_t len)
 {
 	return (struct param){at, (int)len, true};
@@ -183,7 +177,7 @@ static int
 sign_and_keep(struct checkpointer *c, struct checkpoint *checkpoint)
 {
 	uint8_t payload[256], message[LIMIT_CHECKPOINT], digest[DIGEST_SIZE];
-	char n[24], at[24], devices[24], interval[24], keep[24];
+	char n[PARAM_NUMBER], at[PARAM_NUMBER], devices[PARAM_NUMBER], interval[PARAM_NUMBER], keep[PARAM_NUMBER];
 	struct cbor_writer w;
 	size_t len;
 
@@ -195,16 +189,16 @@ sign_and_keep(struct checkpointer *c, struct checkpoint *checkpoint)
 		return -1;
 	}
 	sha256((struct slice){message, len}, digest);
-	const struct param number_param = number(n, (int64_t)checkpoint->number),
-			   devices_param = number(devices, (int64_t)checkpoint->devices);
+	const struct param number_param = param_number(n, (int64_t)checkpoint->number),
+			   devices_param = param_number(devices, (int64_t)checkpoint->devices);
 	const struct param kept[7] = {number_param,
-				      number(at, (int64_t)checkpoint->iat),
+				      param_number(at, (int64_t)checkpoint->iat),
 				      devices_param,
 				      bytes(checkpoint->root, DIGEST_SIZE),
 				      bytes(digest, DIGEST_SIZE),
 				      bytes(message, len),
-				      number(interval, c->settings->checkpoint_interval)};
-	const struct param trimmed[2] = {number_param, number(keep, c->settings->sections_retention)};
+				      param_number(interval, c->settings->checkpoint_interval)};
+	const struct param trimmed[2] = {number_param, param_number(keep, c->settings->sections_retention)};
 	const struct param told[5] = {number_param, devices_param, kept[3], kept[4], kept[5]};
 
 	if (run_statement(c, KEEP, kept) < 0 || run_statement(c, TELL, told) < 0 || run_statement(c, TRIM, trimmed) < 0)
@@ -217,8 +211,8 @@ static int
 make_checkpoint(struct checkpointer *c)
 {
 	struct checkpoint checkpoint = {.iat = (uint64_t)(clock_now_us() / 1000000)};
-	char interval[24], n[24];
-	const struct param interval_param = number(interval, c->settings->checkpoint_interval);
+	char interval[PARAM_NUMBER], n[PARAM_NUMBER];
+	const struct param interval_param = param_number(interval, c->settings->checkpoint_interval);
 	struct param number_param;
 	struct slice previous;
 	PGresult *res = database_run(c->db, statements[DUE].name, &interval_param, 1, NULL);
@@ -233,7 +227,7 @@ make_checkpoint(struct checkpointer *c)
 	if (checkpoint.has_previous)
 		memcpy(checkpoint.previous, previous.at, DIGEST_SIZE);
 	PQclear(res);
-	number_param = number(n, (int64_t)checkpoint.number);
+	number_param = param_number(n, (int64_t)checkpoint.number);
 	if (read_audit(c, &checkpoint) < 0 || run_statement(c, LEAVES, &number_param) < 0 ||
 	    build_tree(c, number_param, &checkpoint) < 0 || sign_and_keep(c, &checkpoint) < 0)
 		return -1;
@@ -268,9 +262,9 @@ static bool
 expire_partition(struct checkpointer *c, bool with_sections)
 {
 	const struct settings *s = c->settings;
-	char keep[24];
+	char keep[PARAM_NUMBER];
 	const struct param params[3] = {flag(with_sections),
-					number(keep, with_sections ? s->sections_retention : s->quiet_retention),
+					param_number(keep, with_sections ? s->sections_retention : s->quiet_retention),
 					flag(s->retention_uncovered)};
 	PGresult *res = database_run(c->db, statements[EXPIRE].name, params, statements[EXPIRE].params, NULL);
 	bool gone = res != NULL && !result_null(res, 0, 0);
@@ -294,8 +288,8 @@ static bool
 expire_audit(struct checkpointer *c)
 {
 	const struct settings *s = c->settings;
-	char keep[24];
-	const struct param params[2] = {number(keep, s->audit_retention), flag(s->retention_uncovered)};
+	char keep[PARAM_NUMBER];
+	const struct param params[2] = {param_number(keep, s->audit_retention), flag(s->retention_uncovered)};
 	PGresult *res =
 		database_run(c->db, statements[EXPIRE_AUDIT].name, params, statements[EXPIRE_AUDIT].params, NULL);
 	int64_t n = res == NULL ? 0 : result_int(res, 0, 0);

@@ -11,8 +11,8 @@
 static _Atomic int64_t offset = UNKNOWN; /* the database's time less the steady clock's */
 static atomic_bool told_apart;
 
-static int64_t
-read_us(clockid_t clock)
+int64_t
+clock_us(clockid_t clock)
 {
 	struct timespec t;
 
@@ -23,19 +23,25 @@ read_us(clockid_t clock)
 int64_t
 clock_now_us(void)
 {
-	return read_us(CLOCK_REALTIME);
+	return clock_us(CLOCK_REALTIME);
 }
 
 int64_t
 clock_steady_us(void)
 {
-	return read_us(CLOCK_BOOTTIME);
+	return clock_us(CLOCK_BOOTTIME);
 }
 
 int64_t
 clock_ms(void)
 {
-	return read_us(CLOCK_MONOTONIC) / 1000;
+	return clock_us(CLOCK_MONOTONIC) / 1000;
+}
+
+int64_t
+clock_s(void)
+{
+	return clock_us(CLOCK_MONOTONIC) / 1000000;
 }
 
 void

@@ -190,6 +190,12 @@ settle(struct database *db, const char *what, PGresult *res, char *state)
 	return NULL;
 }
 
+struct param
+param_number(char text[PARAM_NUMBER], int64_t n)
+{
+	return (struct param){text, snprintf(text, PARAM_NUMBER, "%lld", (long long)n), false};
+}
+
 PGresult *
 database_run(struct database *db, const char *statement, const struct param *params, int n, char *state)
 {
@@ -282,6 +288,8 @@ result_int(const PGresult *res, int row, int column)
 	if (result_null(res, row, column))
 		return 0;
 	switch (PQgetlength(res, row, column)) {
+	case 1:
+		return at[0] != 0;
 	case 2:
 		return (int16_t)read_be(at, 2);
 	case 4:

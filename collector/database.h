@@ -34,6 +34,8 @@ struct param {
 	int len;
 	bool binary;
 };
+#define PARAM_NUMBER 24	/* bytes of its text, which lives as long as the parameter */
+struct param param_number(char text[PARAM_NUMBER], int64_t) WARN_UNUSED;
 PGresult *database_run(struct database *, const char *statement, const struct param *, int n, char *state) WARN_UNUSED;
 /* The same for a statement that a module keeps to itself: prepared when first run on a connection. The statement must outlive the database. */
 PGresult *database_query(struct database *, const struct statement *, const struct param *, int n, char *state) WARN_UNUSED;
@@ -42,7 +44,7 @@ int database_exec(struct database *, const char *sql) WARN_UNUSED;	/* BEGIN, COM
 /* One field of a binary result. NULL reads as 0, false or an absent slice; a field of another size than the type has asserts. Slices live as
    long as the result. Text and jsonb sent as ::text come as bytes. */
 bool result_null(const PGresult *, int row, int column);
-int64_t result_int(const PGresult *, int row, int column);		/* int2, int4, int8 */
+int64_t result_int(const PGresult *, int row, int column);		/* int2, int4, int8; of a bool 1 or 0 */
 bool result_bool(const PGresult *, int row, int column);
 int64_t result_time_us(const PGresult *, int row, int column);	/* timestamptz: microseconds since 1970; infinity: INT64_MAX, -MIN */
 struct slice result_bytes(const PGresult *, int row, int column);	/* bytea, text */

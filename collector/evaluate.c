@@ -67,15 +67,6 @@ struct evaluate {
 	int64_t told; /* when progress was last logged; 0: nothing to judge anew */
 };
 
-static int64_t
-clock_s(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec;
-}
-
 static void
 nap(long ms)
 {
@@ -122,7 +113,7 @@ ask(struct judge_thread *t, int statement, const char *const *words, int n)
 	int64_t value = -1;
 
 	if (res != NULL && PQntuples(res) == 1)
-		value = PQgetlength(res, 0, 0) == 1 ? result_bool(res, 0, 0) : result_int(res, 0, 0);
+		value = result_int(res, 0, 0);
 	PQclear(res);
 	return value;
 }

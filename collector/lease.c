@@ -64,7 +64,7 @@ ask(struct lease *l, int statement, const struct param *params, int n)
 	if (res == NULL)
 		return -1;
 	if (PQntuples(res) == 1)
-		value = PQgetlength(res, 0, 0) == 1 ? result_bool(res, 0, 0) : result_int(res, 0, 0);
+		value = result_int(res, 0, 0);
 	PQclear(res);
 	return value;
 }

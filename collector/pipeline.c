@@ -102,15 +102,6 @@ static const struct stage {
 /* clang-format on */
 #define STAGES (sizeof stages / sizeof stages[0])
 
-static int64_t
-clock_s(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec;
-}
-
 struct pipeline *
 pipeline_start(const struct settings *settings, struct tls *tls)
 {

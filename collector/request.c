@@ -205,13 +205,18 @@ request_device(const struct request *request, struct response *response, struct 
 }
 
 uint64_t
-request_number(const struct request *request)
+number_parse(const char *text)
 {
-	const char *text = request->variables[0];
 	size_t digits = strspn(text, "0123456789");
 
 	return digits > 0 && digits <= 16 && text[digits] == '\0' && text[0] != '0' ? htobe64(strtoull(text, NULL, 10))
 										    : 0;
+}
+
+uint64_t
+request_number(const struct request *request)
+{
+	return number_parse(request->variables[0]);
 }
 
 void

@@ -93,7 +93,8 @@ void request_free(struct request *);
 bool is_time(const char *) WARN_UNUSED;
 /* The device that the path names first. -1: the response is the problem, since a name that can't be a device's is one that no device has. */
 int request_device(const struct request *, struct response *, struct ueid *) WARN_UNUSED;
-/* The number that the path names first, in the order of bytes that statements take; 0, which nothing has, if it is none. */
+/* A number that names something, in the order of bytes that statements take; 0, which nothing has, if it is none. And the one that the path names first. */
+uint64_t number_parse(const char *) WARN_UNUSED;
 uint64_t request_number(const struct request *) WARN_UNUSED;
 /* RFC 9110 13.1: whether If-Match or If-None-Match ask for a revision, and which one, in the order of bytes that statements take; 0: there must be none.
    Of an entity tag it is what stands before the first dot. -1: the response is the problem. */

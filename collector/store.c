@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "collector/admit.h"
+#include "collector/clock.h"
 #include "collector/counters.h"
 #include "collector/learn.h"
 #include "collector/record.h"
@@ -62,15 +63,6 @@ count_message(const struct message *m, int64_t now_us)
 }
 
 /* The batch. */
-
-static int64_t
-clock_us(clockid_t clock)
-{
-	struct timespec t;
-
-	clock_gettime(clock, &t);
-	return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
-}
 
 static enum outcome
 judge_batch(struct store *s, struct message **messages, size_t n)

@@ -58,15 +58,6 @@ struct subscribe {
 	int64_t last_us, last_worked_us; /* the last message's, by the wall and by the receiving thread's own time */
 };
 
-static int64_t
-clock_us(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
-}
-
 static void
 nap(long ms)
 {
@@ -192,26 +183,17 @@ on_canary(struct client *c, const MQTTAsync_message *message)
 	atomic_store(&c->heard_until, sent);
 }
 
-static int64_t
-thread_us(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-	return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
-}
-
 /* Called at the end of each message, in paho's receiving thread. A pause is time in which the thread did nothing: where a message takes long to come
    in, as under a sanitizer, a nap after each of them would be all that it does. */
 static void
 gather(struct subscribe *s)
 {
-	int64_t worked = thread_us() - s->last_worked_us;
+	int64_t worked = clock_us(CLOCK_THREAD_CPUTIME_ID) - s->last_worked_us;
 
-	if (clock_us() - s->last_us - worked > PAUSE_US)
+	if (clock_us(CLOCK_MONOTONIC) - s->last_us - worked > PAUSE_US)
 		nanosleep(&(struct timespec){0, GATHER_US * 1000}, NULL);
-	s->last_us = clock_us();
-	s->last_worked_us = thread_us();
+	s->last_us = clock_us(CLOCK_MONOTONIC);
+	s->last_worked_us = clock_us(CLOCK_THREAD_CPUTIME_ID);
 }
 
 /* paho acknowledges when this returns, and would bring the message back for ever if it returned 0. */

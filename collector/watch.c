@@ -7,6 +7,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "collector/clock.h"
 #include "collector/counters.h"
 #include "collector/database.h"
 #include "collector/store_sql.h"
@@ -108,15 +109,6 @@ struct watch {
 	int64_t tell_again[TROUBLES];
 };
 
-static int64_t
-clock_s(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec;
-}
-
 /* How many rows it changed, or the number it says. -1 when the database fails. */
 static int64_t
 run_statement(struct watch *w, int statement, const struct param *params, int n)
@@ -173,21 +165,15 @@ mark_all(struct watch *w, int statement, const struct param *params, int n)
 	return sum;
 }
 
-static struct param
-number_param(char text[24], int64_t n)
-{
-	return (struct param){text, snprintf(text, 24, "%lld", (long long)n), false};
-}
-
 static void
 look_for_silence(struct watch *w)
 {
 	struct list shards = {"", 0}, since = {"", 0}, until = {"", 0};
-	char least[24];
+	char least[PARAM_NUMBER];
 	struct param params[4];
 	int64_t from, to;
 
-	params[0] = number_param(least, w->settings->silence_min);
+	params[0] = param_number(least, w->settings->silence_min);
 	(void)mark_all(w, RETURN, params, 1);
 	for (unsigned i = 0; i < SHARDS; i++)
 		if (w->events.heard(w->events.context, i, &from, &to)) {
@@ -206,9 +192,9 @@ look_for_silence(struct watch *w)
 static void
 look_for_endings(struct watch *w)
 {
-	char warning[24], urgent[24];
-	const struct param params[2] = {number_param(warning, w->settings->certificate_warning),
-					number_param(urgent, w->settings->certificate_urgent)};
+	char warning[PARAM_NUMBER], urgent[PARAM_NUMBER];
+	const struct param params[2] = {param_number(warning, w->settings->certificate_warning),
+					param_number(urgent, w->settings->certificate_urgent)};
 
 	(void)mark_all(w, ENDING, params, 2);
 }

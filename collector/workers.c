@@ -57,15 +57,6 @@ nap(long ms)
 	nanosleep(&(struct timespec){ms / 1000, ms % 1000 * 1000000}, NULL);
 }
 
-static int64_t
-now_us(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_REALTIME, &t);
-	return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
-}
-
 /* Devices. */
 
 static size_t
@@ -263,7 +254,7 @@ work(void *argument)
 		else if (n > 0)
 			leave_run(w, run, n);
 		if (w->first != NULL)
-			look_after_parked(w, now_us());
+			look_after_parked(w, clock_now_us());
 	}
 	look_after_parked(w, INT64_MAX);
 	return NULL;
