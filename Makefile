@@ -215,7 +215,9 @@ COLLECTOR := \
 	collector/client_trust.c \
 	collector/tls.c \
 	collector/peers.c \
+	collector/link.c \
 	collector/framing.c \
+	collector/listen.c \
 	collector/serve.c \
 	collector/feed.c \
 	collector/routes.c \

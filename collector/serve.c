@@ -1,14 +1,11 @@
 #include "collector/serve.h"
 
-#include <arpa/inet.h>
 #include <microhttpd.h>
-#include <netinet/in.h>
 #include <openssl/crypto.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
 
@@ -19,6 +16,8 @@
 #include "collector/guess.h"
 #include "collector/identity.h"
 #include "collector/journal.h"
+#include "collector/link.h"
+#include "collector/listen.h"
 #include "collector/peers.h"
 #include "collector/routes.h"
 #include "collector/seal.h"
@@ -29,23 +28,9 @@
 
 #define STREAM_BLOCK (16 * 1024)
 #define BACKLOG 1024
-#define FILES 512 /* descriptors beside connections: the database's, the broker's, sinks', logs */
 #define KEEP_MS 1000 /* between two looks at connections and certificates */
-#define CLIENT_MS 60000 /* for which what was said of a client's certificate is good */
 #define HSTS "max-age=31536000"
 #define FORWARDED_SIZE 1024 /* of X-Forwarded-For; the end of it counts */
-
-/* One connection. What was said of its certificate is asked for again after a while, and when other authorities are in force. */
-struct link {
-	struct serve *serve;
-	struct peer *peer;
-	void *session; /* of TLS; NULL: there is none */
-	struct tls_pair *pair;
-	int64_t judged_ms; /* 0: not yet */
-	unsigned generation;
-	const char *fault;
-	struct slice certificate;
-};
 
 /* One request, from its first line to the last byte of its answer. */
 struct exchange {
@@ -140,68 +125,33 @@ info_of(struct MHD_Connection *connection, enum MHD_ConnectionInfoType type)
 	return MHD_get_connection_info(connection, type);
 }
 
-/* Without memory the connection is there, and has no link: its requests end it. */
-static struct link *
-open_link(struct serve *serve, struct MHD_Connection *connection)
-{
-	struct link *link = calloc(1, sizeof *link);
-
-	if (link == NULL)
-		return NULL;
-	link->serve = serve;
-	link->peer = peer_enter(serve->peers, info_of(connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS)->client_addr,
-				info_of(connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd, clock_ms());
-	if (link->peer == NULL) {
-		free(link);
-		return NULL;
-	}
-	if (serve->tls != NULL) {
-		link->session = info_of(connection, MHD_CONNECTION_INFO_GNUTLS_SESSION)->tls_session;
-		link->pair = tls_enter(serve->tls, link->session);
-	}
-	return link;
-}
-
-static void
-close_link(struct link *link)
-{
-	if (link == NULL)
-		return;
-	peer_leave(link->peer);
-	if (link->pair != NULL)
-		tls_leave(link->serve->tls, link->pair);
-	free(link);
-}
-
 static void
 on_connection(void *context, struct MHD_Connection *connection, void **link, enum MHD_ConnectionNotificationCode code)
 {
+	struct serve *serve = context;
+
+	/* Without memory the connection is there, and has no link: its requests end it. */
 	if (code == MHD_CONNECTION_NOTIFY_STARTED) {
-		*link = open_link(context, connection);
+		*link = link_open(serve->peers, info_of(connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS)->client_addr,
+				  info_of(connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd, serve->tls,
+				  serve->tls == NULL
+					  ? NULL
+					  : info_of(connection, MHD_CONNECTION_INFO_GNUTLS_SESSION)->tls_session);
 	} else {
-		close_link(*link);
+		link_close(*link);
 		*link = NULL;
 	}
 }
 
-/* What is wrong with the certificate that the client showed; NULL: nothing, and the request has it, or it showed none. */
+/* What is wrong with the certificate that its client has shown; NULL: nothing, and the request has it, or there is none. */
 static const char *
-judge_client(struct link *link, struct request *request)
+judge_client(struct exchange *exchange)
 {
-	struct serve *serve = link->serve;
-	int64_t now = clock_ms();
-	unsigned generation;
+	struct slice shown = {NULL, 0};
+	const char *fault = link_client(exchange->link, &shown);
 
-	if (link->session == NULL)
-		return NULL;
-	generation = tls_generation(serve->tls);
-	if (link->judged_ms == 0 || now > link->judged_ms + CLIENT_MS || generation != link->generation) {
-		link->fault = tls_client(serve->tls, link->session, time(NULL), &link->certificate);
-		link->judged_ms = now;
-		link->generation = generation;
-	}
-	request->certificate = link->fault == NULL ? link->certificate : (struct slice){NULL, 0};
-	return link->fault;
+	exchange->request.certificate = fault == NULL ? shown : (struct slice){NULL, 0};
+	return fault;
 }
 
 /* libmicrohttpd calls it with the request's target before decoding anything. What it returns is *exchange of the handler. */
@@ -214,7 +164,7 @@ on_target(void *context, const char *target, struct MHD_Connection *connection)
 
 	if (exchange == NULL)
 		return NULL;
-	peer_request(link->peer, clock_ms());
+	peer_request(link_peer(link), clock_ms());
 	exchange->link = link;
 	exchange->serve = serve;
 	exchange->connection = connection;
@@ -269,7 +219,7 @@ on_completed(void *context, struct MHD_Connection *connection, void **state, enu
 		counter_add(exchange->done ? COUNTER_ANSWERS_CUT : COUNTER_REQUESTS_CUT, 1);
 	if (!exchange->begun)
 		counter_add(COUNTER_REQUESTS_UNREAD, 1);
-	peer_expect(exchange->link->peer, clock_ms());
+	peer_expect(link_peer(exchange->link), clock_ms());
 	if (exchange->streaming)
 		leave_stream(exchange->serve);
 	identity_leave(exchange->serve->identity, &exchange->request);
@@ -329,7 +279,7 @@ queue_response(struct exchange *exchange, struct MHD_Response *made, const struc
 	if (made == NULL)
 		return MHD_NO;
 	add_headers(exchange->serve, made, response);
-	peer_answer(exchange->link->peer);
+	peer_answer(link_peer(exchange->link));
 	result = MHD_queue_response(exchange->connection, response->status, made);
 	MHD_destroy_response(made);
 	return result;
@@ -407,7 +357,7 @@ put_aside(struct serve *serve, struct exchange *exchange, bool waits)
 	taken = !serve->stopping;
 	if (taken) {
 		/* Before others can see it: they may be done with it at once. */
-		peer_wait(exchange->link->peer);
+		peer_wait(link_peer(exchange->link));
 		MHD_suspend_connection(exchange->connection);
 		if (waits)
 			wait_aside(exchange);
@@ -538,14 +488,14 @@ pace(struct exchange *exchange)
 static void
 continue_stream(struct exchange *exchange)
 {
-	const char *fault = judge_client(exchange->link, &exchange->request);
+	const char *fault = judge_client(exchange);
 
 	if (fault == NULL)
 		routes_finish(&exchange->request, &exchange->response);
 	else
 		response_problem(&exchange->response, PROBLEM_BAD_CERTIFICATE, "%s.", fault);
 	pace(exchange);
-	peer_answer(exchange->link->peer);
+	peer_answer(link_peer(exchange->link));
 	if (exchange->response.streams)
 		return;
 	exchange->broken = exchange->response.problem != PROBLEM_NONE;
@@ -666,7 +616,10 @@ find_source(struct exchange *exchange)
 static void
 refuse_client(struct exchange *exchange, const char *fault)
 {
-	routes_note_certificate(exchange->link->certificate, &exchange->request);
+	struct slice shown = {NULL, 0};
+
+	(void)!link_client(exchange->link, &shown);
+	routes_note_certificate(shown, &exchange->request);
 	log_debug("serve: a client's certificate is refused source=%s: %s", exchange->source, fault);
 	response_problem(&exchange->response, PROBLEM_BAD_CERTIFICATE, "%s.", fault);
 }
@@ -675,7 +628,7 @@ static bool
 begin(struct exchange *exchange, const char *method, bool has_body)
 {
 	struct arrival arrival = {.method = method, .target = exchange->target, .has_body = has_body};
-	const char *fault = judge_client(exchange->link, &exchange->request);
+	const char *fault = judge_client(exchange);
 
 	arrival.authorization = find_header(exchange->connection, MHD_HTTP_HEADER_AUTHORIZATION);
 	arrival.accept = find_header(exchange->connection, MHD_HTTP_HEADER_ACCEPT);
@@ -778,71 +731,6 @@ on_log(void *context, const char *format, va_list args)
 	vsnprintf(line, sizeof line, format, args);
 	line[strcspn(line, "\r\n")] = '\0';
 	log_debug("serve: libmicrohttpd: %s", line);
-}
-
-static int
-parse_address(const struct settings *settings, struct sockaddr_storage *address)
-{
-	struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)address;
-	struct sockaddr_in *v4 = (struct sockaddr_in *)address;
-
-	memset(address, 0, sizeof *address);
-	if (inet_pton(AF_INET, settings->http_listen, &v4->sin_addr) == 1) {
-		v4->sin_family = AF_INET;
-		v4->sin_port = htons((uint16_t)settings->http_port);
-		return 0;
-	}
-	if (inet_pton(AF_INET6, settings->http_listen, &v6->sin6_addr) == 1) {
-		v6->sin6_family = AF_INET6;
-		v6->sin6_port = htons((uint16_t)settings->http_port);
-		return 0;
-	}
-	log_error("serve: http_listen=%s is no IP address", settings->http_listen);
-	return -1;
-}
-
-static bool
-is_loopback(const struct sockaddr_storage *address)
-{
-	const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)address;
-	const struct sockaddr_in *v4 = (const struct sockaddr_in *)address;
-
-	return address->ss_family == AF_INET ? ntohl(v4->sin_addr.s_addr) >> 24 == 127
-					     : IN6_IS_ADDR_LOOPBACK(&v6->sin6_addr) != 0;
-}
-
-/* Tokens and facts do not go over a network as they are. */
-static int
-judge_listening(const struct settings *settings, const struct serve *serve, const struct sockaddr_storage *address)
-{
-	if (serve->tls != NULL || settings->http_tls_proxy || is_loopback(address))
-		return 0;
-	log_error("serve: http_listen=%s is beyond loopback and there is no TLS: set http_certificate and http_key, or "
-		  "http_tls_proxy=yes if a proxy in front of it speaks TLS",
-		  settings->http_listen);
-	return -1;
-}
-
-/* Each connection is a descriptor. Where we may not have so many, fewer connections are taken: better than none that can be accepted. */
-static void
-make_room(struct peer_limits *limits)
-{
-	rlim_t want = (rlim_t)limits->connections + FILES;
-	struct rlimit files, more;
-
-	if (getrlimit(RLIMIT_NOFILE, &files) != 0 || files.rlim_cur >= want)
-		return;
-	more = (struct rlimit){want, files.rlim_max > want ? files.rlim_max : want};
-	if (setrlimit(RLIMIT_NOFILE, &more) == 0)
-		return;
-	more = (struct rlimit){files.rlim_max, files.rlim_max};
-	if (setrlimit(RLIMIT_NOFILE, &more) == 0)
-		files.rlim_cur = files.rlim_max;
-	limits->connections =
-		files.rlim_cur > 2 * FILES ? (int64_t)files.rlim_cur - FILES : (int64_t)files.rlim_cur / 2;
-	log_warning("serve: %lld descriptors may be open: no more than %lld connections are taken (RLIMIT_NOFILE, "
-		    "LimitNOFILE= of the unit)",
-		    (long long)files.rlim_cur, (long long)limits->connections);
 }
 
 static struct MHD_Daemon *
@@ -960,11 +848,11 @@ serve_start(const struct settings *settings, struct tls *tls, const struct readi
 	serve->body_most = (size_t)settings->http_body_size;
 	serve->answer_most = (size_t)settings->http_answer_size;
 	serve->guesses = guesses_new(&limits);
-	if (serve->guesses == NULL || parse_address(settings, &address) < 0 ||
-	    judge_listening(settings, serve, &address) < 0 || open_vault(serve, settings) < 0 ||
+	if (serve->guesses == NULL || listen_address(settings, tls != NULL, &address) < 0 ||
+	    open_vault(serve, settings) < 0 ||
 	    (settings->receipt_key != NULL && (serve->seal = seal_open(settings)) == NULL))
 		goto fail;
-	make_room(&connections);
+	connections.connections = listen_room(connections.connections);
 	serve->peers = peers_new(&connections);
 	if (serve->peers == NULL)
 		goto fail;
