@@ -15,7 +15,7 @@
 
 #define POSTURES "untrusted silent degraded unknown operational"
 #define LIFECYCLES "pending active retired revoked transferred"
-#define SORTS "enrolled ueid serial model firmware posture posture_since first_seen"
+#define SORTS "enrolled ueid serial model firmware posture posture_since first_seen last_seen"
 
 /* The filters that are parameters. */
 static const struct {
@@ -173,9 +173,24 @@ read_fields(const struct request *request, struct response *response, char field
 	return 0;
 }
 
+/* Of the statement whose rows are a device's columns. */
+static void
+print_row(struct response *response, const PGresult *rows, int at, const char *columns)
+{
+	struct device_row row = {.gone = false};
+
+	for (int i = 0; i < DEVICE_COLUMNS; i++)
+		row.cells[i] = query_bytes(rows, at, 1 + KEYS + 2 + i); /* behind its text and its device */
+	if (columns != NULL)
+		device_csv(response, &row, false);
+	else
+		device_json(response, &row);
+}
+
 /* What the statement takes before the page's own parameters. */
 struct question {
 	struct call call;
+	page_printer *print;
 	bool limited;
 };
 
@@ -198,6 +213,7 @@ answer_page(struct request *request, struct response *response, const struct que
 
 	if (page_open(request, response, &page) < 0 || ask(request, response, &page, question, &rows) < 0)
 		return;
+	page.print = question->print;
 	page_answer(request, response, &page, rows, KEYS, (struct slice){NULL, 0});
 	PQclear(rows);
 }
@@ -214,7 +230,7 @@ answer_whole(struct request *request, struct response *response, const struct qu
 	else if (request_parameter(request, "limit") != NULL || request_parameter(request, "cursor") != NULL)
 		(void)refuse(response, format, " is the whole list: limit and cursor go with json.");
 	else
-		page_export(request, response, ask, question, KEYS,
+		page_export(request, response, ask, question, question->print, KEYS,
 			    !csv                ? NULL
 			    : fields[0] != '\0' ? fields
 						: CSV_DEVICE);
@@ -244,10 +260,13 @@ device_list(struct request *request, struct response *response, json_t *filters)
 	for (char *at = members; (at = strchr(at, ' ')) != NULL;)
 		*at = ',';
 	text = json_dumps(filters, JSON_COMPACT);
-	question.call = (struct call){request_parameter(request, "as_of") != NULL ? QUERY_DEVICES_THEN : QUERY_DEVICES,
+	question.call = (struct call){request_parameter(request, "as_of") != NULL ? QUERY_DEVICES_THEN
+				      : fields[0] != '\0'                         ? QUERY_DEVICES_MEMBERS
+										  : QUERY_DEVICES,
 				      {param_text(text), param_text(sort != NULL ? sort : "enrolled"),
 				       param_text(fields[0] != '\0' ? members : NULL)},
 				      3};
+	question.print = question.call.query == QUERY_DEVICES ? print_row : NULL;
 	if (text == NULL)
 		response_problem(response, PROBLEM_INTERNAL, "%s", "");
 	else if (format != NULL && strcmp(format, "json") != 0)

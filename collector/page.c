@@ -212,14 +212,36 @@ check_tenant(const struct request *request, struct response *response, const str
 	return -1;
 }
 
-/* Whether the page is full before that item. */
-static bool
-is_full(const struct request *request, const struct response *response, struct span *span, int item, size_t len)
+static void
+print_item(struct response *response, const struct page *page, const PGresult *rows, int row, const char *columns)
 {
-	if (item == 0 || response->len + len <= request->page_bytes)
-		return false;
-	span->next = item - 1;
-	return true;
+	struct slice item = query_bytes(rows, row, 0);
+
+	if (page->print != NULL)
+		page->print(response, rows, row, columns);
+	else if (columns != NULL)
+		csv_row(response, item, columns);
+	else
+		response_append(response, item.at, item.len);
+}
+
+/* As many of the items as the page may have bytes, but for one that alone has more. */
+static void
+print_items(const struct request *request, struct response *response, const struct page *page, const PGresult *rows,
+	    struct span *span, const char *columns)
+{
+	for (int i = 0; i < span->n; i++) {
+		size_t before = response->len;
+
+		if (i > 0 && columns == NULL)
+			response_text(response, ",");
+		print_item(response, page, rows, i, columns);
+		if (i > 0 && response->len > request->page_bytes) {
+			response->len = before;
+			span->next = i - 1;
+			return;
+		}
+	}
 }
 
 void
@@ -238,15 +260,7 @@ page_answer(struct request *request, struct response *response, const struct pag
 		response_text(response, ",");
 	}
 	response_text(response, "\"items\":[");
-	for (int i = 0; i < span.n; i++) {
-		struct slice item = query_bytes(rows, i, 0);
-
-		if (is_full(request, response, &span, i, item.len))
-			break;
-		if (i > 0)
-			response_text(response, ",");
-		response_append(response, item.at, item.len);
-	}
+	print_items(request, response, page, rows, &span, NULL);
 	if (span.next < 0)
 		response_text(response, "],\"next\":null}");
 	else if (make_next(request, response, rows, span.next, keys, next) == 0)
@@ -265,37 +279,16 @@ page_csv(struct request *request, struct response *response, const struct page *
 	response_json(response, (struct slice){NULL, 0});
 	response->type = CSV_TYPE;
 	csv_head(response, columns);
-	for (int i = 0; i < span.n; i++) {
-		struct slice item = query_bytes(rows, i, 0);
-
-		if (is_full(request, response, &span, i, item.len))
-			break;
-		csv_row(response, item, columns);
-	}
+	print_items(request, response, page, rows, &span, columns);
 	if (span.next >= 0)
 		(void)make_next(request, response, rows, span.next, keys, next);
 }
 
-static void
-append_rows(struct response *response, const PGresult *rows, int n, const char *columns)
-{
-	for (int i = 0; i < n; i++) {
-		struct slice item = query_bytes(rows, i, 0);
-
-		if (columns != NULL) {
-			csv_row(response, item, columns);
-		} else {
-			response_append(response, item.at, item.len);
-			response_text(response, "\n");
-		}
-	}
-}
-
 void
-page_export(struct request *request, struct response *response, page_asker *ask, const void *context, int keys,
-	    const char *columns)
+page_export(struct request *request, struct response *response, page_asker *ask, const void *context,
+	    page_printer *print, int keys, const char *columns)
 {
-	struct page page = {.limit = EXPORT_PIECE};
+	struct page page = {.limit = EXPORT_PIECE, .print = print};
 	bool first = !request->reading.begun;
 	PGresult *rows;
 
@@ -313,7 +306,10 @@ page_export(struct request *request, struct response *response, page_asker *ask,
 		if (first && columns != NULL)
 			csv_head(response, columns);
 		span = find_items(rows, page.limit);
-		append_rows(response, rows, span.n, columns);
+		for (int i = 0; i < span.n; i++) {
+			print_item(response, &page, rows, i, columns);
+			response_append(response, "\n", columns == NULL);
+		}
 		if (span.next >= 0)
 			read_place(rows, span.next, keys, &request->reading.place);
 		request->reading.begun = true;

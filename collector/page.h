@@ -10,10 +10,14 @@
 #define PAGE_DEFAULT 100
 #define PAGE_MAX 1000
 
+/* Prints a row's item: as JSON, or with `columns` as a line of comma-separated values. */
+typedef void page_printer(struct response *, const PGresult *, int row, const char *columns);
+
 struct page {
 	int64_t limit;
 	bool after;		/* there was a cursor */
 	struct cursor cursor;
+	page_printer *print;	/* NULL: the first column is the item's JSON */
 	uint64_t wire[1 + CURSOR_KEYS];	/* limit + 1 and the keys as the statement takes them */
 };
 
@@ -47,7 +51,7 @@ void page_list(struct request *, struct response *, enum query);
 /* Runs the statement of one piece, whose last parameters are page_bind_text's. -1: the response is the problem. */
 typedef int page_asker(struct request *, struct response *, struct page *, const void *context, PGresult **);
 /* The whole list instead of a page, in pieces of one transaction each. As lines of JSON, or with `columns` as page_csv. */
-void page_export(struct request *, struct response *, page_asker *, const void *context, int keys, const char *columns);
+void page_export(struct request *, struct response *, page_asker *, const void *context, page_printer *, int keys, const char *columns);
 
 /* page_answer as comma-separated values; `columns` as csv_head takes them. The next page is in the Link header only. */
 void page_csv(struct request *, struct response *, const struct page *, const PGresult *, int keys, const char *columns);

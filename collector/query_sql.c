@@ -12,11 +12,13 @@
 #define DEVICE_JOIN(hot, state) \
 	" FROM device d JOIN tenant t ON t.tenant_id = d.tenant_id LEFT JOIN device_hot h ON h.device_id = d.device_id" hot \
 	" LEFT JOIN device_state s ON s.device_id = d.device_id" state
-#define DEVICES(item) \
-	"SELECT CASE WHEN $3::text IS NULL THEN v.item ELSE (SELECT json_object_agg(m.key, m.value)::text FROM json_each(v.item::json) m" \
-	" WHERE m.key = ANY ($3::text[])) END, l.device_id, (extract(epoch FROM l.since) * 1000000)::int8, l.key" \
+#define DEVICES(item, more, of) \
+	"SELECT " item ", l.device_id, (extract(epoch FROM l.since) * 1000000)::int8, l.key" more \
 	" FROM device_list($1::text::jsonb, $2::text, ($4::int8 - 1)::int, $7::text, CASE WHEN $6::int8 <> 0 THEN $5::int8 END," \
-	" CASE WHEN $6::int8 <> 0 THEN 'epoch'::timestamptz + $6::int8 * interval '1 us' END) l LEFT JOIN LATERAL " item " v ON l.shown"
+	" CASE WHEN $6::int8 <> 0 THEN 'epoch'::timestamptz + $6::int8 * interval '1 us' END) l LEFT JOIN LATERAL (SELECT " of " OFFSET 0) v ON l.shown"
+#define DEVICE_MEMBERS \
+	"CASE WHEN $3::text IS NULL THEN v.item ELSE (SELECT json_object_agg(m.key, m.value)::text FROM json_each(v.item::json) m" \
+	" WHERE m.key = ANY ($3::text[])) END"
 
 #define COMPONENT_MEMBERS \
 	"'id', c.component_id, 'type', c.type, 'name', c.name, 'version', c.version, 'architecture', c.architecture, 'source', c.source," \
@@ -91,9 +93,12 @@ const struct statement query_statements[QUERIES] = {
 			 0},
 	/* clang-format off */
 	/* Parameters: filters, sort, members, limit + 1, and the place: device, up to when the first page saw devices move (0: this is it), key. A row without
-	   an item says where to go on. */
-	[QUERY_DEVICES] = {"devices", DEVICES("(SELECT item FROM device_item i WHERE i.device_id = l.device_id AND i." TENANT " OFFSET 0)"), 7},
-	[QUERY_DEVICES_THEN] = {"devices_then", DEVICES("(SELECT device_was(l.device_id, ($1::text::jsonb ->> 'as_of')::timestamptz) AS item OFFSET 0)"), 7},
+	   an item says where to go on. The first takes no members, and has the columns of a device instead of an item. */
+	[QUERY_DEVICES] = {"devices",
+		DEVICES("v.device_id", ", v.*", DEVICE_CELLS DEVICE_JOIN("", "") " WHERE d.device_id = l.device_id AND d." TENANT " AND $3::text IS NULL"), 7},
+	[QUERY_DEVICES_MEMBERS] = {"devices_members",
+		DEVICES(DEVICE_MEMBERS, "", "item FROM device_item i WHERE i.device_id = l.device_id AND i." TENANT), 7},
+	[QUERY_DEVICES_THEN] = {"devices_then", DEVICES(DEVICE_MEMBERS, "", "device_was(l.device_id, ($1::text::jsonb ->> 'as_of')::timestamptz) AS item"), 7},
 	/* clang-format on */
 	[QUERY_DEVICE] =
 		{"device",

@@ -51,7 +51,7 @@ function apply(event) {
 }
 
 const orders = [["posture", "Worst posture"], ["-posture_since", "Latest change of posture"], ["serial", "Serial number"], ["model", "Model"], ["firmware", "Firmware"],
-	["-first_seen", "Newest"], ["ueid", "UEID"]];
+	["-first_seen", "Newest"], ["last_seen", "Longest not heard"], ["ueid", "UEID"]];
 // All that are offered, and the one that is chosen by a column's head.
 function ways(sort) {
 	const other = sort?.startsWith("-") ? sort.slice(1) : `-${sort}`;
@@ -67,7 +67,7 @@ const columns = [
 	{ title: "Firmware", sort: "firmware", cell: (d) => [d.swname, d.swversion].filter(Boolean).join(" ") },
 	{ title: "Why", cell: reasons },
 	{ title: "Since", sort: "posture_since", class: "time", cell: (d) => since(d.posture_since) },
-	{ title: "Last heard", class: "time", cell: heard },
+	{ title: "Last heard", sort: "last_seen", class: "time", cell: heard },
 	{ title: "Lifecycle", cell: (d) => d.lifecycle },
 ];
 

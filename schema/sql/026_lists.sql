@@ -135,17 +135,19 @@ END $$;
 -- own, NULL where there is none; along: the same of the device w by an index that has them in the order of enrolment, or '' where they are taken from a
 -- few inventories. wanted: the components that are asked for, sets: the inventories that have one, unless they are too many.
 CREATE FUNCTION list_filters(tenant int, f jsonb, wanted bigint[], sets bytea[], OUT passes text, OUT ids text, OUT along text) RETURNS SETOF record
-	LANGUAGE sql STABLE AS $$
-	WITH g AS (SELECT format('w.tenant_id = %s', tenant) AS own, ARRAY(SELECT jsonb_array_elements_text(f -> 'posture')) AS postures,
+	LANGUAGE plpgsql STABLE AS $$
+#variable_conflict use_column
+BEGIN
+	RETURN QUERY WITH g AS (SELECT format('w.tenant_id = %s', tenant) AS own, ARRAY(SELECT jsonb_array_elements_text(f -> 'posture')) AS postures,
 		ARRAY(SELECT jsonb_array_elements_text(f -> 'lifecycle')) AS lifecycles, lower(f ->> 'q') AS q, (f ->> 'changed_since')::timestamptz AS since)
 	SELECT x.passes, coalesce(x.ids, format('SELECT w.device_id FROM device w WHERE %s AND ', own) || x.along), x.along FROM g, LATERAL (VALUES
 		('q', format('strpos(x.words, %L) > 0', q), CASE WHEN length(q) > 2 THEN format('SELECT w.device_id FROM device_words w WHERE %s AND w.words LIKE %L', own,
 			'%' || regexp_replace(q, '([\\%_])', '\\\1', 'g') || '%') END, NULL),
-		('label', format('has_label(d.labels, %L)', f ->> 'label'), format('SELECT w.device_id FROM device_words w WHERE %s AND w.marks @> %L', own,
+		('label', format('x.marks @> %L', ARRAY[regexp_replace(f ->> 'label', ':', '=')]), format('SELECT w.device_id FROM device_words w WHERE %s AND w.marks @> %L', own,
 			ARRAY[regexp_replace(f ->> 'label', ':', '=')]), NULL),
 		('components', CASE WHEN sets IS NOT NULL THEN format('s.inventory_digest = ANY (%L)', sets) ELSE format('EXISTS (SELECT FROM inventory i'
 				' JOIN inventory_component ic USING (inventory_id) WHERE i.tenant_id = %s AND i.digest = s.inventory_digest AND ic.component_id = ANY (%L))', tenant, wanted) END,
-			format('SELECT w.device_id FROM device_state w WHERE %s AND w.inventory_digest = ANY (%L)', own, sets), CASE WHEN cardinality(sets) <= 50 THEN '' END),
+			format('SELECT w.device_id FROM device_state w WHERE %s AND w.inventory_digest = ANY (%L)', own, sets), CASE WHEN cardinality(sets) <= 8 THEN '' END),
 		('changed_since', format('(EXISTS (SELECT FROM device_history h WHERE h.device_id = d.device_id AND h.tenant_id = %1$s AND h.valid_from BETWEEN %2$L AND %3$L)'
 				' OR EXISTS (SELECT FROM state_history h WHERE h.device_id = d.device_id AND h.tenant_id = %1$s AND h.valid_from BETWEEN %2$L AND %3$L))',
 				tenant, since, coalesce((f ->> 'as_of')::timestamptz, 'infinity')),
@@ -163,8 +165,22 @@ CREATE FUNCTION list_filters(tenant int, f jsonb, wanted bigint[], sets bytea[],
 			FROM policy p WHERE p.id = f ->> 'policy' AND p.deleted_at IS NULL AND p.slot IS NOT NULL AND (p.tenant_id IS NULL OR p.tenant_id = tenant)
 			HAVING count(*) > 0), 'false'), NULL, NULL),
 		('where', format('jsonb_path_match(s.state, %L, ''{}'', true)', f ->> 'where'), NULL, NULL)) x (name, passes, ids, along)
-	WHERE f ? x.name OR (x.name = 'components' AND wanted IS NOT NULL)
-$$;
+	WHERE f ? x.name OR (x.name = 'components' AND wanted IS NOT NULL);
+END $$;
+
+-- The devices that the first of these statements finds that finds no more than `few`. NULL: none does.
+CREATE FUNCTION list_few(statements text[], few int) RETURNS bigint[] LANGUAGE plpgsql STABLE AS $$
+DECLARE
+	one text; found bigint[];
+BEGIN
+	FOREACH one IN ARRAY statements LOOP
+		EXECUTE format('SELECT coalesce(array_agg(DISTINCT device_id), ''{}'') FROM (SELECT device_id FROM (%s) y LIMIT %s) z', one, few + 1) INTO found;
+		IF cardinality(found) <= few THEN
+			RETURN found;
+		END IF;
+	END LOOP;
+	RETURN NULL;
+END $$;
 
 -- Up to `most` of the signed-in tenant's devices that pass all filters, in an order, behind the one that was told last; each with its place. If more may
 -- follow, the last row says where to go on and is no device (shown is false): where the search was ended by what a page may cost, fewer than `most` came
@@ -174,8 +190,8 @@ $$;
 -- as_of. order_by: a name below, after '-' the other way round. after_key, after_id: the last one's place; began: since of the first page, which is when
 -- the last one that it could see had moved in the order. What has moved later is not told any more: it was, or would be out of its turn.
 --
--- It goes along the order first. What it does not find soon it looks up by an index of one of the filters, and puts that in order, if it is no more than
--- `few`; else it goes on, until `far` devices were looked at or its time is up.
+-- It goes along the order first. What is too rare to be found so it looks up by an index of one of the filters, and puts that in order, if it is no more
+-- than `few`; else it goes on, until `far` devices were looked at or its time is up.
 CREATE FUNCTION device_list(filters jsonb, order_by text, most int, after_key text, after_id bigint, began timestamptz)
 	RETURNS TABLE (device_id bigint, key text, shown boolean, since timestamptz) LANGUAGE plpgsql STABLE SECURITY DEFINER
 	SET search_path = fleetstate, pg_catalog, pg_temp SET enable_sort = on SET enable_bitmapscan = on SET enable_seqscan = off SET enable_hashjoin = off
@@ -191,8 +207,8 @@ DECLARE
 	way text := CASE WHEN falling THEN 'DESC' ELSE 'ASC' END;
 	back text := CASE WHEN falling THEN 'ASC' ELSE 'DESC' END;
 	sign text := CASE WHEN falling THEN '<' ELSE '>' END;
-	expression text; type text; moved text; source text; narrow text; whole text; by_index text[]; along text; place text; bad record;
-	wanted bigint[]; sets bytea[]; chosen bigint[]; one text; looked_up boolean := false; chunk int; looked int := 0; told int := 0;
+	expression text; type text; moved text; source text; narrow text; whole text; by_index text[]; along text; place text; part text; stays text; bad record;
+	wanted bigint[]; sets bytea[]; chosen bigint[]; looked_up boolean := false; chunk int; looked int := 0; told int := 0;
 	ids bigint[]; keys text[]; n int; reached bigint := after_id; reached_key text := after_key;
 BEGIN
 	SELECT x.expression, x.type, x.moved INTO expression, type, moved FROM (VALUES
@@ -203,14 +219,19 @@ BEGIN
 		('firmware', 'coalesce(w.swversion, '''') COLLATE "C"', 'text', 'described_at'),
 		('posture', 'posture_rank(w.posture)', 'int', 'posture_since'),
 		('posture_since', 'w.posture_since', 'timestamptz', 'posture_since'),
-		('first_seen', 'coalesce(w.first_seen, ''infinity''::timestamptz)', 'timestamptz', 'first_seen')) x (name, expression, type, moved)
+		('first_seen', 'coalesce(w.first_seen, ''infinity''::timestamptz)', 'timestamptz', 'first_seen'),
+		('last_seen', 'coalesce(h.last_seen, ''-infinity''::timestamptz)', 'timestamptz', 'k')) x (name, expression, type, moved)
 		WHERE x.name = ltrim(order_by, '-');
 	IF mine IS NULL OR NOT FOUND THEN
 		RETURN;
 	END IF;
 	since := began;
-	IF began IS NULL AND moved IS NOT NULL THEN
-		EXECUTE format('SELECT max(%I) FROM device WHERE tenant_id = %s', moved, mine) INTO since;
+	IF began IS NULL AND moved = 'described_at' THEN
+		since := (SELECT max(d.described_at) FROM device d WHERE d.tenant_id = mine);
+	ELSIF began IS NULL AND moved = 'posture_since' THEN
+		since := (SELECT max(d.posture_since) FROM device d WHERE d.tenant_id = mine);
+	ELSIF began IS NULL AND moved = 'first_seen' THEN
+		since := (SELECT max(coalesce(d.first_seen, 'infinity')) FROM device d WHERE d.tenant_id = mine AND coalesce(d.first_seen, 'infinity') < 'infinity');
 	END IF;
 	since := greatest(since, 'epoch'::timestamptz + interval '1 us');
 	IF filters ? 'where' THEN
@@ -236,40 +257,59 @@ BEGIN
 		END IF;
 		sets := CASE WHEN cardinality(sets) <= 2000 THEN sets END;
 	END IF;
-	WITH x AS MATERIALIZED (SELECT * FROM list_filters(mine, filters, wanted, sets)),
-	a AS MATERIALIZED (SELECT min(x.along) AS along FROM x WHERE expression IS NULL AND as_of IS NULL)
-	SELECT coalesce(string_agg(' AND ' || x.passes, ''), ''), coalesce(string_agg(' AND ' || x.passes, '') FILTER (WHERE (x.along = a.along) IS NOT TRUE), ''),
-			coalesce(array_agg(x.ids) FILTER (WHERE x.ids IS NOT NULL AND as_of IS NULL), '{}'), min(a.along)
-		INTO whole, narrow, by_index, along FROM x RIGHT JOIN a ON true;
-	IF moved IS NOT NULL AND began IS NOT NULL THEN
-		narrow := narrow || format(' AND coalesce(d.%I, ''-infinity'') <= %L', moved, began);
-		whole := narrow;
+	narrow := '';
+	by_index := '{}';
+	IF filters - 'as_of' <> '{}' THEN
+		WITH x AS MATERIALIZED (SELECT * FROM list_filters(mine, filters, wanted, sets)),
+		a AS MATERIALIZED (SELECT min(x.along) AS along FROM x WHERE expression IS NULL AND as_of IS NULL)
+		SELECT coalesce(string_agg(' AND ' || x.passes, ''), ''), coalesce(string_agg(' AND ' || x.passes, '') FILTER (WHERE (x.along = a.along) IS NOT TRUE), ''),
+				coalesce(array_agg(x.ids) FILTER (WHERE x.ids IS NOT NULL AND as_of IS NULL), '{}'), min(a.along)
+			INTO whole, narrow, by_index, along FROM x RIGHT JOIN a ON true;
 	END IF;
+	stays := CASE WHEN moved IS NOT NULL AND began IS NOT NULL THEN format('coalesce(d.%I, ''-infinity'') <= %L', moved, began) ELSE 'true' END;
 	source := CASE WHEN as_of IS NULL THEN format('c d LEFT JOIN device_state s ON s.device_id = d.device_id AND s.tenant_id = %s'
 			' LEFT JOIN device_words x ON x.device_id = d.device_id', mine)
 		ELSE format('c w JOIN LATERAL (SELECT w.ueid, w.k, h.* FROM device_history h WHERE h.device_id = w.device_id AND h.tenant_id = %1$s AND h.valid_from <= %2$L'
 				' ORDER BY h.valid_from DESC, h.history_id DESC LIMIT 1) d ON true'
 			' LEFT JOIN LATERAL (SELECT h.state, h.inventory_digest FROM state_history h WHERE h.device_id = d.device_id AND h.tenant_id = %1$s'
 				' AND h.valid_from <= %2$L ORDER BY h.valid_from DESC, h.epoch DESC, h.seq DESC LIMIT 1) s ON true,'
-			' LATERAL (SELECT words_of(d.ueid, d.serial, d.hwmodel, d.swname, d.swversion, d.labels) AS words) x', mine, as_of) END;
+			' LATERAL (SELECT words_of(d.ueid, d.serial, d.hwmodel, d.swname, d.swversion, d.labels) AS words, marks_of(d.labels) AS marks) x', mine, as_of) END;
 
+	IF moved = 'k' THEN
+		-- Every report moves a device in this order, so there is no index to go along.
+		chosen := list_few(by_index || format('SELECT w.device_id FROM device w WHERE w.tenant_id = %s', mine), few);
+		IF chosen IS NULL THEN
+			PERFORM refuse_filter(format('sort: by last_seen go at most %s devices. Narrow the list by posture, lifecycle, model, firmware, label, q, component or changed_since.', few));
+		END IF;
+		looked_up := true;
+		since := coalesce(began, (SELECT max(h.last_seen) FROM unnest(chosen) i (id) JOIN device_hot h ON h.device_id = i.id), since);
+	END IF;
 	chunk := CASE WHEN narrow = '' THEN most + 1 WHEN filters ? 'where' THEN 100 ELSE 5 * (most + 1) END;
 	LOOP
 		place := CASE WHEN reached IS NULL THEN '' WHEN expression IS NULL THEN format(' AND w.device_id %s %s', sign, reached)
 			ELSE format(' AND (%s, w.device_id) %s (%L::%s, %s)', expression, sign, reached_key, type, reached) END;
-		EXECUTE format('WITH c AS MATERIALIZED (SELECT w.*, %1$s AS k FROM %2$s WHERE w.tenant_id = %3$s%4$s ORDER BY %5$sw.device_id %6$s LIMIT %7$s),'
-			' f AS MATERIALIZED (SELECT d.device_id, d.k FROM %8$s WHERE true%9$s ORDER BY d.k %6$s, d.device_id %6$s LIMIT %10$s)'
-			' SELECT (SELECT array_agg(device_id ORDER BY k %6$s, device_id %6$s) FROM f), (SELECT array_agg(k::text ORDER BY k %6$s, device_id %6$s) FROM f),'
-			' (SELECT count(*) FROM c), l.device_id, l.k::text FROM (VALUES (1)) o LEFT JOIN (SELECT device_id, k FROM c ORDER BY k %11$s, device_id %11$s LIMIT 1) l ON true',
-			coalesce(expression, 'NULL::int'),
-			CASE WHEN chosen IS NOT NULL THEN format('unnest(%L::bigint[]) i (id) JOIN device w ON w.device_id = i.id', chosen)
+		part := format('SELECT w.*, %s AS k FROM %s WHERE w.tenant_id = %s%s ORDER BY %sw.device_id %s LIMIT %s', coalesce(expression, 'NULL::int'),
+			CASE WHEN chosen IS NOT NULL THEN format('unnest(%L::bigint[]) i (id) JOIN device w ON w.device_id = i.id%s', chosen,
+					CASE WHEN moved = 'k' THEN ' LEFT JOIN device_hot h ON h.device_id = w.device_id' END)
 				-- A few of each inventory, by its index.
-				WHEN along = '' THEN format('unnest(%L::bytea[]) i (digest),'
+				WHEN along = '' THEN format('(SELECT s.device_id FROM unnest(%L::bytea[]) i (digest),'
 					' LATERAL (SELECT w.device_id FROM device_state w WHERE w.tenant_id = %s AND w.inventory_digest = i.digest%s ORDER BY w.device_id %s LIMIT %s) s'
-					' JOIN device w ON w.device_id = s.device_id', sets, mine, place, way, chunk)
+					' ORDER BY s.device_id %4$s LIMIT %5$s) s JOIN device w ON w.device_id = s.device_id', sets, mine, place, way, chunk)
 				ELSE 'device w' END,
 			mine, CASE WHEN chosen IS NULL THEN coalesce(' AND ' || nullif(along, ''), '') ELSE '' END || place,
-			coalesce(expression || ' ' || way || ', ', ''), way, chunk, source, CASE WHEN chosen IS NULL THEN narrow ELSE whole END, most - told + 1, back) INTO ids, keys, n, reached, reached_key;
+			coalesce(expression || ' ' || way || ', ', ''), way, chunk);
+		IF narrow = '' AND chosen IS NULL AND as_of IS NULL THEN
+			-- All of them pass: no more are looked at than may be told, and one.
+			EXECUTE format('SELECT array_agg(device_id ORDER BY n) FILTER (WHERE stays), array_agg(k::text ORDER BY n) FILTER (WHERE stays), count(*),'
+				' (array_agg(device_id ORDER BY n))[count(*)], (array_agg(k::text ORDER BY n))[count(*)]'
+				' FROM (SELECT device_id, k, row_number() OVER () AS n, %s AS stays FROM (%s) d) c', stays, part) INTO ids, keys, n, reached, reached_key;
+		ELSE
+			EXECUTE format('WITH c AS MATERIALIZED (%1$s), f AS MATERIALIZED (SELECT d.device_id, d.k FROM %2$s WHERE %7$s%3$s'
+				' ORDER BY d.k %4$s, d.device_id %4$s LIMIT %5$s) SELECT (SELECT array_agg(device_id ORDER BY k %4$s, device_id %4$s) FROM f),'
+				' (SELECT array_agg(k::text ORDER BY k %4$s, device_id %4$s) FROM f), (SELECT count(*) FROM c), l.device_id, l.k::text'
+				' FROM (VALUES (1)) o LEFT JOIN (SELECT device_id, k FROM c ORDER BY k %6$s, device_id %6$s LIMIT 1) l ON true',
+				part, source, CASE WHEN chosen IS NULL THEN narrow ELSE whole END, way, most - told + 1, back, stays) INTO ids, keys, n, reached, reached_key;
+		END IF;
 		FOR i IN 1 .. coalesce(cardinality(ids), 0) LOOP
 			IF told = most THEN
 				shown := false;
@@ -289,18 +329,13 @@ BEGIN
 			RETURN;
 		END IF;
 		chunk := least(chunk * CASE WHEN clock_timestamp() < start + patience / 8 THEN 4 ELSE 1 END, far - looked);
-		CONTINUE WHEN looked_up;
+		CONTINUE WHEN looked_up OR told::bigint * far / looked >= 2 * most;
 		looked_up := true;
-		FOREACH one IN ARRAY by_index LOOP
-			EXECUTE format('SELECT array_agg(device_id) FROM (SELECT DISTINCT device_id FROM (SELECT device_id FROM (%s) y LIMIT %s) z) x', one, few + 1) INTO chosen;
-			chosen := coalesce(chosen, '{}');
-			EXIT WHEN cardinality(chosen) <= few;
-			chosen := NULL;
-		END LOOP;
+		chosen := list_few(by_index, few);
 		IF chosen IS NOT NULL AND NOT filters ? 'where' THEN
 			chunk := few + 1;
 		END IF;
 	END LOOP;
 END $$;
-REVOKE ALL ON FUNCTION device_list, list_filters, refuse_filter FROM PUBLIC;
+REVOKE ALL ON FUNCTION device_list, list_filters, list_few, refuse_filter FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION device_list TO fleetstate_api;

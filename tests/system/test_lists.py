@@ -11,7 +11,7 @@ from test_api import Api, ueid
 
 DEVICES = 400
 POSTURES = ["untrusted", "silent", "degraded", "unknown", "operational"]
-SORTS = ["enrolled", "ueid", "serial", "model", "firmware", "posture", "posture_since", "first_seen"]
+SORTS = ["enrolled", "ueid", "serial", "model", "firmware", "posture", "posture_since", "first_seen", "last_seen"]
 # Every sixth has neither said what it is nor been heard; every seventh is labelled.
 SEED = """
 UPDATE device SET serial = CASE WHEN device_id %% 6 > 0 THEN (ARRAY['Z-', 'a-', 'Ä-', '%%', 'x_'])[1 + device_id %% 5] || device_id * 7919 %% 1201 END,
@@ -20,6 +20,7 @@ UPDATE device SET serial = CASE WHEN device_id %% 6 > 0 THEN (ARRAY['Z-', 'a-', 
 	posture_since = '2026-01-01T00:00:00Z'::timestamptz + (device_id * 104729 %% 100) * interval '1 hour',
 	first_seen = CASE WHEN device_id %% 6 > 0 THEN '2025-01-01T00:00:00Z'::timestamptz + (device_id * 7919 %% 1000) * interval '1 hour' END,
 	lifecycle = CASE WHEN device_id %% 50 = 1 THEN 'retired' ELSE lifecycle END, described_at = NULL;
+UPDATE device_hot SET last_seen = CASE WHEN device_id %% 6 > 0 THEN '2026-02-01T00:00:00Z'::timestamptz + (device_id * 104729 %% 300) * interval '1 s' END;
 INSERT INTO device_state SELECT device_id, tenant_id, 1, 1, now(), now(), sha256(device_id::text::bytea), sha256('i'),
 	jsonb_build_object('boot', CASE WHEN device_id %% 4 = 0 THEN '{}' ELSE jsonb_build_object('secure', device_id %% 4 = 1) END, 'n', device_id) FROM device
 	WHERE device_id %% 6 > 0;
@@ -154,6 +155,19 @@ def test_pages_while_the_fleet_changes(api):
         assert [u for u in seen if u not in moved] == stayed or sort == "posture_since", sort
 
 
+def test_devices_that_are_heard_while_the_list_is_read(api):
+    for sort in "last_seen", "-last_seen":
+        before, seen, cursor, heard = whole(api), [], "", set()
+        while cursor is not None:
+            page = api.get(f"/v1/devices?sort={sort}&limit=90{cursor}")
+            seen += [d["ueid"] for d in page["items"]]
+            cursor = page["next"] and "&cursor=" + page["next"]
+            chosen = [d["ueid"] for d in random.sample(before, 40)]
+            heard.update(chosen)
+            api.db.sql("UPDATE device_hot SET last_seen = clock_timestamp() WHERE device_id IN (SELECT device_id FROM device WHERE encode(ueid, 'hex') = ANY (%s))", (chosen,))
+        assert len(seen) == len(set(seen)) and set(seen) >= {d["ueid"] for d in before} - heard, sort
+
+
 def test_what_changed_since(api):
     [(time,)] = api.db.sql("SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')")
     a, b, c = (ueid("acme", i) for i in (3, 77, 300))
@@ -220,7 +234,7 @@ def test_policies(api, numbers):
     ("label=", "label"), ("label=:x", "label"), ("model=" + "x" * 1025, "model has at most"), ("component_version=1", "goes with component"),
     ("changed_since=yesterday", "changed_since is a time"), ("changed_since=", "changed_since"), ("changed_since=2026-02-30T00:00:00Z", "no such time"), ("changed_since=5", "changed_since"),
     ("as_of=2026-13-01T00:00:00Z", "no such time"), ("as_of=now", "as_of is a time"), ("as_of=2026-06-01T00:00:00", "as_of"),
-    ("as_of=2026-06-01T00:00:00Z&sort=posture", "sort: with as_of"), ("as_of=2026-06-01T00:00:00Z&policy=fork", "policy"),
+    ("as_of=2026-06-01T00:00:00Z&sort=posture", "sort: with as_of"), ("as_of=2026-06-01T00:00:00Z&sort=-last_seen", "sort: with as_of"), ("as_of=2026-06-01T00:00:00Z&policy=fork", "policy"),
     ("where=", "where, from character 1 on"), ("where=$.a%20%3D%3D%201", "must begin with strict"), ("where=strict%20$.a%20%3D%3D", "where, from character 14"),
     ("where=strict%20$.a", "not a condition"), ("where=strict%20$.a%20%3D%3D%20$x", "variables"), ("where=lax%20$.a%20%3D%3D%201", "strict"),
     ("where=strict%20exists($.**.**)", "more than one .**"), ("where=strict%20$.a[*]%20%3D%3D%20$.b[*]", "compares two sets"), ("where=strict%20$.a%20%3D%3D%20'x'", "where, from"),
