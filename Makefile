@@ -328,8 +328,13 @@ $(OUT)/%.o: %.c
 	$(CC) $(CPPFLAGS) $(CFLAGS) $(FLAGS) -MMD -MP -c -o $@ $<
 $(OUT)/%.o: %.S
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) -MMD -MP -c -o $@ $<
-$(OUT)/collector/assets.o: $(wildcard dashboards/web/* schema/sql/*.sql schema/openapi.yaml)
+	$(CC) $(CPPFLAGS) -Wa,-I$(OUT) -MMD -MP -c -o $@ $<
+$(OUT)/collector/assets.o: $(wildcard dashboards/web/* schema/sql/*.sql schema/openapi.yaml) $(OUT)/openapi.html
+
+# The interface's description as a page.
+$(OUT)/openapi.html: schema/openapi.yaml dashboards/reference
+	@mkdir -p $(@D)
+	dashboards/reference $< >$@
 
 # Unit tests: one program a module, each linked with what it needs from the archives.
 UNIT := $(patsubst tests/unit/%.c,$(OUT)/unit/%,$(wildcard tests/unit/test_*.c))
