@@ -81,6 +81,7 @@ def test_a_crowd_is_not_noticed(api, tmp_path, idle, tls):
     server.stop()
     print(f"\n/healthz alone {alone[0]:.2f} ms, p99 {alone[1]:.2f}; among {idle + 200} {among[0]:.2f} ms, p99 {among[1]:.2f}; "
           f"{(with_idle - before) / idle:.1f} KiB an idle connection, {(with_slow - with_idle) / 200:.0f} KiB a slow one; {before} {with_idle} {with_slow} {after} KiB")
-    assert among[0] < LIMIT_MS
+    # Where the machine itself takes longer, by what it takes.
+    assert among[0] < max(LIMIT_MS, 2 * alone[0])
     # Sanitizers add to each allocation.
     assert (with_idle - before) / idle < 64 and (with_slow - with_idle) / 200 < 3000 and after <= with_slow
