@@ -102,11 +102,11 @@ answer_choices(struct response *response, const PGresult *rows)
 void
 api_report_by_seq(struct request *request, struct response *response)
 {
-	struct call call = {.query = QUERY_REPORT_BY_SEQ};
+	struct call calls[2] = {{.query = QUERY_REPORT_BY_SEQ}, {.query = QUERY_REPORT_EXPIRED}};
 	char sha256[2 * DIGEST_SIZE + 1];
 	uint8_t epoch[EPOCH_SIZE];
+	PGresult *results[2], *rows;
 	struct ueid ueid;
-	PGresult *rows;
 	uint64_t seq;
 
 	if (request_device(request, response, &ueid) < 0)
@@ -115,12 +115,17 @@ api_report_by_seq(struct request *request, struct response *response)
 		response_problem(response, PROBLEM_NOT_FOUND, "There is no such report.");
 		return;
 	}
-	call.params[call.n++] = param_bytes(ueid.bytes, sizeof ueid.bytes);
-	call.params[call.n++] = param_bytes(epoch, sizeof epoch);
-	call.params[call.n++] = param_bytes(&seq, sizeof seq);
-	if (query_run(request, response, &call, 1, &rows) < 0)
+	for (size_t i = 0; i < 2; i++) {
+		calls[i].params[calls[i].n++] = param_bytes(ueid.bytes, sizeof ueid.bytes);
+		calls[i].params[calls[i].n++] = param_bytes(epoch, sizeof epoch);
+		calls[i].params[calls[i].n++] = param_bytes(&seq, sizeof seq);
+	}
+	if (query_run(request, response, calls, 2, results) < 0)
 		return;
-	if (PQntuples(rows) == 0) {
+	rows = results[0];
+	if (PQntuples(rows) == 0 && PQntuples(results[1]) > 0) {
+		response_problem(response, PROBLEM_GONE, "The report was here, and its retention is over.");
+	} else if (PQntuples(rows) == 0) {
 		response_problem(response, PROBLEM_NOT_FOUND, "There is no such report.");
 	} else if (PQntuples(rows) > 1) {
 		answer_choices(response, rows);
@@ -129,6 +134,7 @@ api_report_by_seq(struct request *request, struct response *response)
 		answer_report(response, query_bytes(rows, 0, 0), sha256);
 	}
 	PQclear(rows);
+	PQclear(results[1]);
 }
 
 void

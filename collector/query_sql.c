@@ -242,6 +242,13 @@ const struct statement query_statements[QUERIES] = {
 		 " AND device_id = (SELECT device_id FROM device d WHERE d.ueid = $1::bytea AND d." TENANT
 		 ") AND epoch = $2::int8 AND seq = $3::int8 ORDER BY received_at LIMIT 16",
 		 3},
+	/* clang-format off */
+	/* Whether it was here, and its retention is over: neither missing nor declared dropped. */
+	[QUERY_REPORT_EXPIRED] = {"report_expired",
+		"SELECT 1 FROM device d WHERE d.ueid = $1::bytea AND d." TENANT " AND EXISTS (SELECT FROM report_expired x WHERE x.device_id = d.device_id"
+		" AND x.epoch = $2::int8 AND x.seq >= $3::int8) AND NOT EXISTS (SELECT FROM report_gap g WHERE g.device_id = d.device_id AND g.epoch = $2::int8"
+		" AND g.missing @> $3::int8) AND NOT EXISTS (SELECT FROM report_drop p WHERE p.device_id = d.device_id AND p.epoch = $2::int8 AND p.dropped @> $3::int8)", 3},
+	/* clang-format on */
 	[QUERY_REPORT_BY_DIGEST] = {"report_by_digest",
 				    "SELECT message FROM report WHERE sha256 = $1::bytea AND " TENANT " LIMIT 1", 1},
 	[QUERY_REFUSALS] = {"refusals",

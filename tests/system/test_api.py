@@ -276,6 +276,20 @@ def test_evidence(api):
         api.problem(404, "not-found", path)
 
 
+def test_a_report_whose_retention_is_over_is_gone(api):
+    """What was never here, or was declared dropped, is not there, before and after."""
+    was = ueid("acme", 7)
+    api.db.sql("WITH d AS (SELECT device_id, tenant_id FROM device WHERE ueid = decode(%s, 'hex')), g AS (INSERT INTO report_gap (device_id, epoch, missing, tenant_id)"
+               " SELECT device_id, 81985529216486895, '[3,5)', tenant_id FROM d), p AS (INSERT INTO report_drop SELECT device_id, 81985529216486895, '[6,7)', tenant_id,"
+               " 'overwritten', 8 FROM d) INSERT INTO report_expired SELECT device_id, 81985529216486895, false, tenant_id, 9, sha256('x'), 6 FROM d", (was,))
+    for seq in 1, 2, 5, 7, 9:
+        api.problem(410, "gone", f"/v1/devices/{was}/reports/{EPOCH}/{seq}")
+        api.problem(404, "not-found", f"/v1/devices/{was}/reports/{EPOCH}/{seq}", "globex")
+    for seq in 3, 4, 6, 10:
+        api.problem(404, "not-found", f"/v1/devices/{was}/reports/{EPOCH}/{seq}")
+    api.problem(404, "not-found", f"/v1/devices/{was}/reports/0123456789abcdee/1")
+
+
 def test_an_answer_is_compressed_for_who_wants_it_and_not_sent_to_who_has_it(api):
     def ask(path, **headers):
         headers = {"Authorization": "Bearer " + api.tokens["acme"], **{k.replace("_", "-"): v for k, v in headers.items()}}
