@@ -14,7 +14,7 @@ import requests
 
 
 def follow(url, token, file):
-    state = json.loads(file.read_text()) if file.exists() else {"position": None, "known": {}, "gone": 0}
+    state = json.loads(file.read_text()) if file.exists() else {"position": None, "known": {}}
     stop = file.with_suffix(".stop")
     session = requests.Session()
     session.headers["Authorization"] = "Bearer " + token
@@ -33,7 +33,7 @@ def follow(url, token, file):
         rows = list(csv.DictReader(io.StringIO(answer.content.decode(), newline=""), strict=True))
         for row in rows:
             if row.pop("gone"):
-                state["gone"] += state["known"].pop(row["ueid"], None) is not None
+                state["known"].pop(row["ueid"], None)
             else:
                 state["known"][row["ueid"]] = row
         state["position"] = int(answer.headers["Fleetstate-Position"])
