@@ -220,9 +220,10 @@ fail:
 int
 anchor_from_text(const char *pem, struct slice *der, char *why)
 {
+	char none[] = ""; /* a passphrase, so that nobody is asked for one */
 	BIO *bio = BIO_new_mem_buf(pem, -1);
-	X509 *x = bio == NULL ? NULL : PEM_read_bio_X509(bio, NULL, NULL, NULL);
-	X509 *more = x == NULL ? NULL : PEM_read_bio_X509(bio, NULL, NULL, NULL);
+	X509 *x = bio == NULL ? NULL : PEM_read_bio_X509(bio, NULL, NULL, none);
+	X509 *more = x == NULL ? NULL : PEM_read_bio_X509(bio, NULL, NULL, none);
 	const char *wrong = x == NULL                     ? "is no X.509 in PEM"
 			    : more != NULL                ? "has more than one"
 			    : X509_self_signed(x, 1) != 1 ? "is not self-signed: no trust anchor"

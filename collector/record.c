@@ -437,6 +437,13 @@ may_sample(struct sampler *s, enum reason reason)
 	return s->of[reason].n++ < SAMPLES_PER_SECOND;
 }
 
+/* Of a name that somebody registered, and that no key has shown to be a device of theirs, what comes may be another tenant's to read. */
+static bool
+is_tenants(const struct message *m)
+{
+	return m->device != NULL && m->device->keys->len > 0 && m->reason != REASON_UEID_OWNED_ELSEWHERE;
+}
+
 static void
 add_sample(struct transaction *t, const struct message *m)
 {
@@ -445,7 +452,7 @@ add_sample(struct transaction *t, const struct message *m)
 
 	sha256(m->bytes, digest);
 	row_time(r, m->received_us);
-	if (m->device != NULL) {
+	if (is_tenants(m)) {
 		row_int(r, m->device->tenant_id);
 		row_int(r, m->device->device_id);
 	} else {

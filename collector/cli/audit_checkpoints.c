@@ -19,6 +19,8 @@ static const struct statement statements[] = {
 		" AND ($1::text IS NULL OR t.id = $1) AND ($2::text IS NULL OR l.ueid = decode($2, 'hex')) AND ($3::bigint IS NULL OR l.received_at >= to_timestamp($3))"
 		" AND NOT EXISTS (SELECT FROM report_expired x WHERE x.device_id = l.device_id AND x.epoch = l.epoch"
 		"  AND (x.seq > l.seq OR (x.seq = l.seq AND x.sha256 = l.head)))"
+		/* Another tenant has it. */
+		" AND NOT EXISTS (SELECT FROM report_drop p WHERE p.device_id = l.device_id AND p.epoch = l.epoch AND p.dropped @> l.seq AND p.sha256 = l.head)"
 		" ORDER BY l.device_id", 3},
 };
 /* clang-format on */

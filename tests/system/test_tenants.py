@@ -193,6 +193,19 @@ def test_who_may_transfer_what(system):
     assert set(view(system, device, "buyer").values()) == {404}
 
 
+def test_who_registers_anothers_device_sees_nothing_of_it(system):
+    """A name may be known to who has not the device. What comes under it goes to nobody, but for how much was refused and why."""
+    device = system.device()
+    assert system.ask("/v1/devices", "buyer", "POST", json={"ueid": name(device)}).status_code == 201
+    device.publish(device.full())
+    device.publish(device.quiet(chain=()))
+    await_true(lambda: set(system.get(f"/v1/devices/{name(device)}/ledger", "buyer")["refused"]) >= {"ueid-owned-elsewhere", "unknown-key"}, "both refused")
+    assert system.get(f"/v1/refusals?ueid={name(device)}", "buyer")["items"] == system.get(f"/v1/refusals?ueid={name(device)}")["items"] == []
+    seen = view(system, device, "buyer")
+    assert (seen["/state"], seen["/reports"]["items"], seen["/ledger"]["epochs"], seen[""]["first_seen"]) == (404, [], [], None)
+    assert system.database.one("SELECT count(*) FROM refusal WHERE ueid = %s AND tenant_id IS NULL", (device.ueid,)) >= 2
+
+
 def test_a_devices_life(system):
     """Registered, held until it is approved, retired, revoked; and each change that can't be has its reason."""
     ueid = provision("device", system.broker.pki)[0]
