@@ -28,7 +28,7 @@ HEARD = ("last_seen", "seq")  # that a device was heard again is no change
 class Follower:
     def __init__(self, system, token, file):
         self.words = [sys.executable, FOLLOWER, system.collector.url, token, file]
-        self.file, self.kills = file, 0
+        self.token, self.file, self.kills = token, file, 0
         self.start()
 
     def start(self):
@@ -53,6 +53,14 @@ def system(tmp_path_factory):
     system.close()
 
 
+@pytest.fixture
+def follower(system, tmp_path):
+    follower = Follower(system, system.database.cli("token", "add", "--tenant", "acme", "--role", "viewer", "assets"), tmp_path / "state")
+    yield follower
+    follower.process.kill()
+    follower.process.wait()
+
+
 def whole(system, token):
     answer = requests.get(f"{system.collector.url}/v1/assets?format=csv", headers={"Authorization": "Bearer " + token}, timeout=20)
     assert answer.status_code == 200
@@ -63,15 +71,13 @@ def told(rows):
     return {ueid: {name: value for name, value in row.items() if name not in (*HEARD, "gone", "ueid")} for ueid, row in rows.items()}
 
 
-def test_ends_with_the_whole(system, tmp_path):
+def test_ends_with_the_whole(system, follower, tmp_path):
     database = system.database
     database.cli("tenant", "add", "globex", "Globex")
-    token = database.cli("token", "add", "--tenant", "acme", "--role", "viewer", "assets")
     draw = random.Random(7)
     ueids = provision("devices", system.broker.pki, DEVICES)
     listed = tmp_path / "ueids"
     listed.write_text("".join(u + "\n" for u in ueids))
-    follower = Follower(system, token, tmp_path / "state")
     sim = subprocess.Popen([SIM, f"--devices={DEVICES}", f"--ueids={listed}", f"--pki={system.broker.pki}", f"--state={tmp_path}/sim", "--interval=1",
                             f"--broker=ssl://127.0.0.1:{system.broker.port}", "--life=400", "--backoff-max=1s", "--start-ms=5", "--log-level=error"],
                            stdout=subprocess.DEVNULL)
@@ -117,7 +123,7 @@ def test_ends_with_the_whole(system, tmp_path):
     await_true(settled, "nothing happening any more", 90)
     (tmp_path / "state.stop").touch()
     assert follower.process.wait(60) == 0
-    known, now = told(follower.knows()["known"]), told(whole(system, token))
+    known, now = told(follower.knows()["known"]), told(whole(system, follower.token))
     print(f"{SECONDS} s: {follower.knows()['position']} positions, {moved} transfers, {labelled} labels,"
           f" follower killed {follower.kills} times, collector {deaths} times")
     assert {u: (known.get(u), now.get(u)) for u in known | now if known.get(u) != now.get(u)} == {}
