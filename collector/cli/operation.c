@@ -1,6 +1,6 @@
 #include "collector/cli/operation.h"
 
-#include <assert.h>
+#include <stdlib.h>
 #include <string.h>
 
 const struct operation operations[] = {
@@ -36,8 +36,7 @@ operation_parameters(const struct operation *o)
 	for (size_t i = 0; i < sizeof routes / sizeof *routes; i++)
 		if (strcmp(routes[i].method, o->method) == 0 && strcmp(routes[i].path, o->path) == 0)
 			return routes[i].parameters;
-	assert(!"an operation without a route"); /* tests/lint/tables compares them */
-	return "";
+	abort(); /* an operation without a route: tests/lint/tables compares them */
 }
 
 bool
