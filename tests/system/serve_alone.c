@@ -71,8 +71,10 @@ main(int argc, char **argv)
 	log_open("serve-alone", level);
 	if (load(&settings, argc, argv) < 0)
 		return 2;
-	if (strcmp(settings.receipt_key, "-") == 0)
+	if (strcmp(settings.receipt_key, "-") == 0) {
+		free(settings.receipt_key);
 		settings.receipt_key = NULL;
+	}
 	(void)!log_level_parse(settings.log_level, &level);
 	log_open("serve-alone", level);
 	sigemptyset(&signals);
