@@ -20,6 +20,7 @@
 #define HASTEN_MS 30000 /* between two reports of which the second was brought forward by events */
 #define AHEAD_MS 3600000 /* between two warnings of receipts ahead */
 #define PACE_MAX_MS 60000 /* what a receipt may ask for */
+#define CLOCK_STEP 5 /* seconds: so far back a clock may be set that is kept right */
 
 struct pipeline {
 	struct pipeline_settings settings;
@@ -85,7 +86,7 @@ static uint64_t
 time_of_report(struct pipeline *p, const struct job *job)
 {
 	uint64_t floor = time_floor_at(&p->floor, job->now);
-	p->clock_behind = job->wall < floor ? floor - job->wall : 0;
+	p->clock_behind = job->wall + CLOCK_STEP < floor ? floor - job->wall : 0;
 	if (p->clock_behind > 0 && !p->behind_told)
 		log_warning("the clock is wrong: it is before a time that is over, which reports bear instead "
 			    "behind_s=%" PRIu64,
