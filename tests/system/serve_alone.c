@@ -65,8 +65,9 @@ main(int argc, char **argv)
 	enum log_level level = LOG_LEVEL_WARNING;
 	struct settings settings;
 	struct tls *tls = NULL;
-	struct serve *serve;
+	struct serve *serve = NULL;
 	sigset_t signals;
+	int rc;
 
 	log_open("serve-alone", level);
 	if (load(&settings, argc, argv) < 0)
@@ -83,14 +84,13 @@ main(int argc, char **argv)
 	sigaddset(&signals, SIGHUP);
 	sigprocmask(SIG_BLOCK, &signals, NULL);
 	signal(SIGPIPE, SIG_IGN);
-	if (settings.http_certificate != NULL && (tls = tls_open(&settings)) == NULL)
-		return 1;
-	serve = serve_start(&settings, tls, checks, 1);
-	if (serve == NULL)
-		return 1;
-	run(tls, &signals);
+	if (settings.http_certificate == NULL || (tls = tls_open(&settings)) != NULL)
+		serve = serve_start(&settings, tls, checks, 1);
+	if (serve != NULL)
+		run(tls, &signals);
+	rc = serve == NULL;
 	serve_stop(serve);
 	tls_free(tls);
 	settings_free(&settings);
-	return 0;
+	return rc;
 }
