@@ -156,13 +156,11 @@ has_room(const struct queue *q, size_t len)
 }
 
 static bool
-wait_for_room(struct queue *q, size_t len, unsigned wait_ms)
+wait_for_room(struct queue *q, size_t len, const struct timespec *end)
 {
-	struct timespec end = deadline_in(wait_ms);
-
 	while (!q->closed && !has_room(q, len)) {
 		q->put_waits = true;
-		if (pthread_cond_timedwait(&q->room, &q->lock, &end) != 0)
+		if (pthread_cond_timedwait(&q->room, &q->lock, end) != 0)
 			break;
 	}
 	q->put_waits = false;
@@ -192,13 +190,13 @@ time_of_reception(struct queue *q)
 }
 
 static void
-fill(struct queue *q, struct slot *s, unsigned shard, const struct message *m)
+fill(struct queue *q, struct slot *s, unsigned shard, const struct ueid *ueid, enum reason reason, struct slice bytes)
 {
 	struct reader *r;
 
-	s->message.ueid = m->ueid;
-	s->message.bytes = m->bytes;
-	s->message.reason = m->reason;
+	s->message.ueid = *ueid;
+	s->message.bytes = bytes;
+	s->message.reason = reason;
 	s->message.device = NULL;
 	s->message.enrolment = NULL;
 	s->message.parked = false;
@@ -207,40 +205,48 @@ fill(struct queue *q, struct slot *s, unsigned shard, const struct message *m)
 	s->message.received_us = time_of_reception(q);
 	s->state = SLOT_NEW;
 	s->shard = shard;
-	s->worker = worker_of(q, &m->ueid);
-	q->bytes += m->bytes.len;
+	s->worker = worker_of(q, ueid);
+	q->bytes += bytes.len;
 	q->of_shard[shard]++;
 	q->head++;
 	r = &q->readers[s->worker];
 	r->pending++;
 	if (r->waits)
 		pthread_cond_signal(&r->work);
+	r->waits = false;
 }
 
-int
-queue_put(struct queue *q, unsigned shard, struct slice topic, struct slice payload, unsigned wait_ms)
+/* One byte more than allowed is enough to be refused for. */
+static struct slice
+copy(struct slice report)
 {
-	/* One byte more than allowed is enough to be refused for. */
-	size_t len = payload.len > LIMIT_MESSAGE ? LIMIT_MESSAGE + 1 : payload.len;
+	size_t len = report.len > LIMIT_MESSAGE ? LIMIT_MESSAGE + 1 : report.len;
 	uint8_t *bytes = malloc(len == 0 ? 1 : len);
-	struct message m = {.bytes = {bytes, len}};
-	int rc = -1;
 
-	if (bytes == NULL)
-		return -1;
-	if (len > 0)
-		memcpy(bytes, payload.at, len);
-	m.reason = topic_parse_report(topic, &m.ueid);
+	if (bytes != NULL && len > 0)
+		memcpy(bytes, report.at, len);
+	return (struct slice){bytes, len};
+}
+
+size_t
+queue_put(struct queue *q, unsigned shard, struct slice topic, const struct slice *reports, size_t n, unsigned wait_ms)
+{
+	struct slice copies[LIMIT_SEQUENCE_REPORTS];
+	struct timespec end = deadline_in(wait_ms);
+	struct ueid ueid = {{0}};
+	enum reason reason = topic_parse_report(topic, &ueid);
+	size_t put = 0;
+
+	for (size_t i = 0; i < n; i++)
+		copies[i] = copy(reports[i]);
 	pthread_mutex_lock(&q->lock);
-	if (wait_for_room(q, len, wait_ms) && clock_is_right()) {
-		fill(q, slot_at(q, q->head), shard, &m);
-		show(q);
-		rc = 0;
-	}
+	while (put < n && copies[put].at != NULL && wait_for_room(q, copies[put].len, &end) && clock_is_right())
+		fill(q, slot_at(q, q->head), shard, &ueid, reason, copies[put++]);
+	show(q);
 	pthread_mutex_unlock(&q->lock);
-	if (rc < 0)
-		free(bytes);
-	return rc;
+	for (size_t i = put; i < n; i++)
+		free((void *)(uintptr_t)copies[i].at);
+	return put;
 }
 
 static size_t

@@ -14,8 +14,9 @@ struct queue;
 struct queue *queue_new(size_t slots, size_t bytes, unsigned workers) WARN_UNUSED;
 void queue_free(struct queue *);
 
-/* Copies the message in. Waits up to `wait_ms` while it is full. -1: still full, or closed, or our clock is wrong (clock.h). */
-int queue_put(struct queue *, unsigned shard, struct slice topic, struct slice payload, unsigned wait_ms) WARN_UNUSED;
+/* Copies reports in that came together, n of them, LIMIT_SEQUENCE_REPORTS at most. Waits up to `wait_ms` while it is full. Returns how many it took, from
+   the first on: fewer when it is still full, or closed, or our clock is wrong (clock.h). */
+size_t queue_put(struct queue *, unsigned shard, struct slice topic, const struct slice *reports, size_t n, unsigned wait_ms) WARN_UNUSED;
 
 /* The worker's next messages, oldest first; waits up to `wait_ms` for some. False when the queue is closed and holds nothing more for it. */
 bool queue_take(struct queue *, unsigned worker, unsigned wait_ms, struct message **run, size_t max, size_t *n) WARN_UNUSED;

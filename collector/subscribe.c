@@ -151,11 +151,11 @@ on_connected(void *context, MQTTAsync_successData5 *data)
 
 /* The rest of the shard stays in the broker's queue and in the devices' spools. */
 static void
-hang_up(struct client *c)
+hang_up(struct client *c, size_t left)
 {
 	MQTTAsync_disconnectOptions options = MQTTAsync_disconnectOptions_initializer5;
 
-	counter_add(COUNTER_MESSAGES_LEFT, 1);
+	counter_add(COUNTER_MESSAGES_LEFT, (int64_t)left);
 	if (atomic_exchange(&c->full, true))
 		return;
 	counter_add(COUNTER_QUEUE_FULL, 1);
@@ -196,6 +196,22 @@ gather(struct subscribe *s)
 	s->last_worked_us = clock_us(CLOCK_THREAD_CPUTIME_ID);
 }
 
+/* One report, or what a device kept while it was away. What is no report is refused where it is looked at, and so is what follows it. */
+static void
+take_reports(struct client *c, struct slice topic, struct slice payload)
+{
+	struct slice reports[LIMIT_SEQUENCE_REPORTS];
+	size_t n = cose_split(payload, reports, LIMIT_SEQUENCE_REPORTS), put;
+	/* Half the keep-alive: a longer wait would lose the connections of all shards. */
+	unsigned wait = atomic_load(&c->full) ? 0 : (unsigned)c->subscribe->settings->keep_alive * 500;
+
+	counter_add(COUNTER_MESSAGES, (int64_t)n);
+	counter_add(COUNTER_SEQUENCES, n > 1);
+	put = queue_put(c->subscribe->queue, c->shard, topic, reports, n, wait);
+	if (put < n)
+		hang_up(c, n - put);
+}
+
 /* paho acknowledges when this returns, and would bring the message back for ever if it returned 0. */
 static int
 on_message(void *context, char *topic, int topic_len, MQTTAsync_message *message)
@@ -203,18 +219,17 @@ on_message(void *context, char *topic, int topic_len, MQTTAsync_message *message
 	struct client *c = context;
 	size_t len = topic_len > 0 ? (size_t)topic_len : strlen(topic);
 	struct slice name = {(uint8_t *)topic, len}, payload = {message->payload, (size_t)message->payloadlen};
-	/* Half the keep-alive: a longer wait would lose the connections of all shards. */
-	unsigned wait = (unsigned)c->subscribe->settings->keep_alive * 500;
 
 	if (len == strlen(c->canary) && memcmp(topic, c->canary, len) == 0) {
 		on_canary(c, message);
 	} else {
-		counter_add(COUNTER_MESSAGES, 1);
 		counter_add(COUNTER_MESSAGE_BYTES, message->payloadlen);
-		if (!budget_allows(c->subscribe->budget, name, clock_ms()))
+		if (budget_allows(c->subscribe->budget, name, clock_ms())) {
+			take_reports(c, name, payload);
+		} else {
+			counter_add(COUNTER_MESSAGES, 1);
 			counter_add(COUNTER_OVER_BUDGET, 1);
-		else if (queue_put(c->subscribe->queue, c->shard, name, payload, atomic_load(&c->full) ? 0 : wait) < 0)
-			hang_up(c);
+		}
 	}
 	MQTTAsync_freeMessage(&message);
 	MQTTAsync_free(topic);

@@ -21,6 +21,7 @@
 #define AHEAD_MS 3600000 /* between two warnings of receipts ahead */
 #define PACE_MAX_MS 60000 /* what a receipt may ask for */
 #define CLOCK_STEP 5 /* seconds: so far back a clock may be set that is kept right */
+#define TOGETHER_MS 1000 /* reports of so long a time go in one message at that pace */
 
 struct pipeline {
 	struct pipeline_settings settings;
@@ -268,40 +269,108 @@ pipeline_due(const struct pipeline *p, int64_t now)
 
 /* ---- publishing ---- */
 
-/* False: paho would not take it, so it is tried again at the next tick. */
+/* What goes in one message: a report, or several when more than one is due. */
+struct parcel {
+	struct slice message; /* of the first, where the spool read it to; then in `bytes` */
+	uint8_t *bytes; /* LIMIT_SEQUENCE of them, or NULL */
+	unsigned reports;
+	uint64_t first, last, published; /* the last report's number; how far p->published gets with it */
+	bool sections; /* one with sections goes for the first time */
+};
+
+/* What is due next: first what goes once more. */
 static bool
-send_record(struct pipeline *p, const struct spool_record *record)
+next_record(struct pipeline *p, uint64_t published, struct spool_record *out, bool *again)
 {
-	struct slice message = spool_read(p->spool, record->seq);
-	if (message.at == NULL)
-		return true; /* unreadable: out of the spool now */
-	if (publisher_send(p->publisher, record->seq, message) != 0)
+	*again = repeat_next(&p->repeat, p->spool, out);
+	return *again || (spool_next(p->spool, published, out) && out->seq <= spool_durable(p->spool));
+}
+
+/* Whether one of that length goes in the same message. The pace is kept, and no more of it at once than lasts a second. */
+static bool
+makes_room(const struct pipeline *p, struct parcel *parcel, size_t len)
+{
+	uint8_t *bytes = parcel->bytes;
+	if (parcel->reports == LIMIT_SEQUENCE_REPORTS || (parcel->reports + 1) * p->pace_ms > TOGETHER_MS ||
+	    parcel->message.len > LIMIT_SEQUENCE || len > LIMIT_SEQUENCE - parcel->message.len)
 		return false;
-	p->counters[COUNTER_SENT]++;
+	if (bytes == NULL && (bytes = malloc(LIMIT_SEQUENCE)) != NULL)
+		memcpy(bytes, parcel->message.at, parcel->message.len);
+	if (bytes == NULL)
+		return false;
+	parcel->message.at = parcel->bytes = bytes;
 	return true;
 }
 
-/* In the order of their numbers, at the pace that the collector asked for, within the window. */
+static void
+add_report(struct parcel *parcel, struct slice report, uint64_t seq)
+{
+	if (parcel->reports++ == 0) {
+		parcel->first = seq;
+		parcel->message = report;
+	} else {
+		memcpy(parcel->bytes + parcel->message.len, report.at, report.len);
+		parcel->message.len += report.len;
+	}
+	parcel->last = seq;
+}
+
+/* In the order of their numbers. One that is unreadable is out of the spool now, and passed over. */
+static void
+gather(struct pipeline *p, struct parcel *parcel)
+{
+	for (;;) {
+		struct repeat before = p->repeat;
+		struct spool_record record;
+		bool again;
+		if (!next_record(p, parcel->published, &record, &again))
+			return;
+		if (parcel->reports > 0 && !makes_room(p, parcel, record.len)) {
+			p->repeat = before; /* it is the next */
+			return;
+		}
+		struct slice report = spool_read(p->spool, record.seq);
+		if (report.at != NULL)
+			add_report(parcel, report, record.seq);
+		if (again)
+			continue;
+		parcel->published = record.seq;
+		parcel->sections = parcel->sections || (record.flags & SPOOL_SECTIONS) != 0;
+	}
+}
+
+/* False: nothing is due, or paho would not take it; then it is tried again at the next tick. */
+static bool
+publish_next(struct pipeline *p, int64_t now)
+{
+	struct repeat repeat = p->repeat;
+	struct parcel parcel = {.published = p->published};
+	gather(p, &parcel);
+	bool sent = parcel.reports > 0 &&
+		    publisher_send(p->publisher, parcel.first, parcel.last, parcel.reports, parcel.message) == 0;
+	free(parcel.bytes);
+	if (!sent && parcel.reports > 0) {
+		p->repeat = repeat;
+		return false;
+	}
+	p->published = parcel.published;
+	p->counters[COUNTER_SENT] += parcel.reports;
+	if (parcel.sections)
+		repeat_await(&p->repeat, now);
+	struct spool_record another;
+	bool backlog = p->repeat.kind != REPEAT_NONE || spool_next(p->spool, p->published, &another);
+	p->next_send = backlog ? now + (int64_t)p->pace_ms * parcel.reports : now;
+	return sent;
+}
+
+/* At the pace that the collector asked for, within the window. */
 static void
 publish_pending(struct pipeline *p, int64_t now)
 {
 	if (publisher_connected(p->publisher))
 		repeat_begin(&p->repeat, p->spool, p->settings.interval, p->published, now);
-	while (publisher_has_room(p->publisher) && now >= p->next_send) {
-		struct spool_record record;
-		bool again = repeat_next(&p->repeat, p->spool, &record);
-		if (!again && (!spool_next(p->spool, p->published, &record) || record.seq > spool_durable(p->spool)))
-			return;
-		if (!send_record(p, &record))
-			return;
-		if (!again)
-			p->published = record.seq;
-		if (!again && (record.flags & SPOOL_SECTIONS))
-			repeat_await(&p->repeat, now);
-		struct spool_record another;
-		bool backlog = p->repeat.kind != REPEAT_NONE || spool_next(p->spool, p->published, &another);
-		p->next_send = backlog ? now + p->pace_ms : now;
-	}
+	while (publisher_has_room(p->publisher) && now >= p->next_send && publish_next(p, now))
+		continue;
 }
 
 /* ---- receipts ---- */
@@ -452,14 +521,14 @@ handle_event(struct pipeline *p, const struct publish_event *event, int64_t now)
 		handle_lost(p, event->text);
 		break;
 	case PUBLISH_ACKED:
-		p->counters[COUNTER_ACKED]++;
+		p->counters[COUNTER_ACKED] += event->reports;
 		if (event->seq > p->acked)
 			p->acked = event->seq;
 		break;
 	case PUBLISH_REFUSED:
-		p->counters[COUNTER_NOT_ACKED]++;
-		if (event->seq != 0 && event->seq < p->not_acked)
-			p->not_acked = event->seq;
+		p->counters[COUNTER_NOT_ACKED] += event->reports;
+		if (event->first != 0 && event->first < p->not_acked)
+			p->not_acked = event->first;
 		log_warning("the broker refuses a report seq=%" PRIu64 " why=\"%s\"", event->seq, event->text);
 		break;
 	case PUBLISH_MESSAGE:

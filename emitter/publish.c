@@ -18,17 +18,20 @@
 #define CONNECT_TIMEOUT_MIN 10 /* but not less than a slow link or a busy broker needs */
 #define TLS_REASON 5 /* which field of OpenSSL's line */
 #define STABLE_MS 10000 /* a connection that held this long ends the backing off */
-#define CONTENT_TYPE "application/eat+cwt" /* RFC 9782 */
+#define TYPE_REPORT "application/eat+cwt" /* RFC 9782 */
+#define TYPE_REPORTS "application/cbor-seq" /* RFC 8742 */
 
 /* Beside those of publish.h, what only this file sees. */
 enum { EVENT_OPENED = 100, EVENT_CLOSED };
 
 enum phase { PHASE_IDLE, PHASE_CONNECTING, PHASE_UP };
 
-/* paho gives a report's fate back with a pointer; it points to one of these. */
+/* paho gives a message's fate back with a pointer; it points to one of these. */
 struct flight {
 	struct publisher *publisher;
-	_Atomic uint64_t seq; /* 0: free */
+	_Atomic uint64_t seq; /* of its last report; 0: free */
+	uint64_t first;
+	unsigned reports;
 };
 
 struct publisher {
@@ -338,11 +341,16 @@ publish_event_free(struct publish_event *event)
 	event->message = (struct slice){NULL, 0};
 }
 
+/* The event becomes that of all its reports. */
 static void
-land(struct publisher *p, uint64_t seq)
+land(struct publisher *p, struct publish_event *event)
 {
+	event->first = event->seq;
+	event->reports = 1;
 	for (size_t i = 0; i < PUBLISH_WINDOW; i++)
-		if (seq != 0 && p->flights[i].seq == seq) {
+		if (event->seq != 0 && p->flights[i].seq == event->seq) {
+			event->first = p->flights[i].first;
+			event->reports = p->flights[i].reports;
 			p->flights[i].seq = 0;
 			p->in_flight--;
 			return;
@@ -396,7 +404,7 @@ hang_up(struct publisher *p)
 
 /* Takes up what an event means for the connection. False: it is not for the caller. */
 static bool
-digest_event(struct publisher *p, const struct publish_event *event)
+digest_event(struct publisher *p, struct publish_event *event)
 {
 	switch ((int)event->kind) {
 	case EVENT_OPENED:
@@ -414,7 +422,7 @@ digest_event(struct publisher *p, const struct publish_event *event)
 		return true;
 	case PUBLISH_ACKED:
 	case PUBLISH_REFUSED:
-		land(p, event->seq);
+		land(p, event);
 		return true;
 	case PUBLISH_MESSAGE:
 		return true;
@@ -533,7 +541,7 @@ free_flight(struct publisher *p)
 }
 
 int
-publisher_send(struct publisher *p, uint64_t seq, struct slice message)
+publisher_send(struct publisher *p, uint64_t first, uint64_t seq, unsigned reports, struct slice message)
 {
 	struct flight *flight = free_flight(p);
 	if (!publisher_has_room(p) || flight == NULL)
@@ -546,9 +554,12 @@ publisher_send(struct publisher *p, uint64_t seq, struct slice message)
 	packet.payload = (void *)(uintptr_t)message.at;
 	packet.payloadlen = (int)message.len;
 	packet.qos = 1;
+	const char *name = reports > 1 ? TYPE_REPORTS : TYPE_REPORT;
 	MQTTProperty type = {.identifier = MQTTPROPERTY_CODE_CONTENT_TYPE};
-	type.value.data = (MQTTLenString){(int)strlen(CONTENT_TYPE), (char *)(uintptr_t)CONTENT_TYPE};
+	type.value.data = (MQTTLenString){(int)strlen(name), (char *)(uintptr_t)name};
 	flight->seq = seq;
+	flight->first = first;
+	flight->reports = reports;
 	int rc = MQTTProperties_add(&packet.properties, &type) == 0
 			 ? MQTTAsync_sendMessage(p->client, p->report_topic, &packet, &options)
 			 : MQTTASYNC_FAILURE;

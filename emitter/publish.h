@@ -10,7 +10,7 @@
 #include "emitter/durable.h"
 #include "schema/topics.h"
 
-#define PUBLISH_WINDOW 16	/* reports in flight; mosquitto lets a client have 20 */
+#define PUBLISH_WINDOW 16	/* messages in flight; mosquitto lets a client have 20 */
 
 struct publish_settings {
 	const char *broker;		/* ssl://host:port */
@@ -24,14 +24,15 @@ struct publish_settings {
 enum publish_event_kind {
 	PUBLISH_CONNECTED,	/* and subscribed */
 	PUBLISH_LOST,		/* or could not connect: `text` says why */
-	PUBLISH_ACKED,		/* the broker has taken report `seq` over */
+	PUBLISH_ACKED,		/* the broker has taken so many `reports` over, from `first` to `seq` */
 	PUBLISH_REFUSED,	/* it has not */
 	PUBLISH_MESSAGE,	/* `message` came on the receipt topic */
 };
 
 struct publish_event {
 	enum publish_event_kind kind;
-	uint64_t seq;
+	uint64_t first, seq;
+	unsigned reports;
 	char text[96];
 	struct slice message;	/* freed by publish_event_free */
 };
@@ -55,8 +56,9 @@ void publish_event_free(struct publish_event *);
 int64_t publisher_tick(struct publisher *, int64_t now);
 bool publisher_connected(const struct publisher *);
 bool publisher_has_room(const struct publisher *);	/* connected, and fewer than PUBLISH_WINDOW in flight */
-/* Hands a report over; copies it. 0, or -1 when there is no room or paho would not. */
-int publisher_send(struct publisher *, uint64_t seq, struct slice message) WARN_UNUSED;
+/* Hands a message over that is so many reports, the lowest number of which is `first`, the highest `seq`; copies it. 0, or -1 when there is no room or
+   paho would not. */
+int publisher_send(struct publisher *, uint64_t first, uint64_t seq, unsigned reports, struct slice message) WARN_UNUSED;
 
 uint64_t publisher_take_overruns(struct publisher *);	/* receipts that found the queue full since the last call */
 

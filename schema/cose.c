@@ -101,32 +101,39 @@ decode_header(struct slice header, struct cose_sign1 *message)
 	return cbor_reader_end(&r);
 }
 
+static void
+read_envelope(struct cbor_reader *r, struct cose_sign1 *message)
+{
+	struct cbor_map unprotected;
+
+	/* A COSE_Sign1 without its tags: known, but not the one spelling. */
+	if (cbor_peek(r) == CBOR_ARRAY)
+		cbor_fail(r, REASON_NON_CANONICAL);
+	cbor_read_tag(r, TAG_CWT);
+	if (cbor_peek(r) == CBOR_ARRAY)
+		cbor_fail(r, REASON_NON_CANONICAL);
+	cbor_read_tag(r, TAG_SIGN1);
+	if (cbor_read_array(r, SIZE_MAX) != 4)
+		cbor_fail(r, REASON_MALFORMED);
+	message->protected = cbor_read_bytes(r, LIMIT_HEADER);
+	cbor_read_map(r, &unprotected, SIZE_MAX);
+	if (unprotected.left != 0)
+		cbor_fail(r, REASON_NON_CANONICAL);
+	message->payload = cbor_read_bytes(r, LIMIT_MESSAGE);
+	message->signature = cbor_read_bytes(r, LIMIT_SIGNATURE);
+}
+
 enum reason
 cose_decode(struct slice bytes, struct cose_sign1 *out)
 {
 	struct cose_sign1 message = {0};
 	struct cbor_reader r;
-	struct cbor_map unprotected;
 	enum reason reason;
 
 	if (bytes.len > LIMIT_MESSAGE)
 		return REASON_TOO_LARGE;
 	cbor_reader_init(&r, bytes);
-	/* A COSE_Sign1 without its tags: known, but not the one spelling. */
-	if (cbor_peek(&r) == CBOR_ARRAY)
-		cbor_fail(&r, REASON_NON_CANONICAL);
-	cbor_read_tag(&r, TAG_CWT);
-	if (cbor_peek(&r) == CBOR_ARRAY)
-		cbor_fail(&r, REASON_NON_CANONICAL);
-	cbor_read_tag(&r, TAG_SIGN1);
-	if (cbor_read_array(&r, SIZE_MAX) != 4)
-		cbor_fail(&r, REASON_MALFORMED);
-	message.protected = cbor_read_bytes(&r, LIMIT_HEADER);
-	cbor_read_map(&r, &unprotected, SIZE_MAX);
-	if (unprotected.left != 0)
-		cbor_fail(&r, REASON_NON_CANONICAL);
-	message.payload = cbor_read_bytes(&r, LIMIT_MESSAGE);
-	message.signature = cbor_read_bytes(&r, LIMIT_SIGNATURE);
+	read_envelope(&r, &message);
 	reason = cbor_reader_end(&r);
 	if (reason == REASON_OK)
 		reason = decode_header(message.protected, &message);
@@ -135,6 +142,29 @@ cose_decode(struct slice bytes, struct cose_sign1 *out)
 	if (reason == REASON_OK)
 		*out = message;
 	return reason;
+}
+
+/* RFC 8742: items one after another, each of which says itself where it ends. */
+size_t
+cose_split(struct slice sequence, struct slice *items, size_t max)
+{
+	struct cose_sign1 message = {0};
+	struct cbor_reader r;
+	size_t n = 0;
+
+	cbor_reader_init(&r, sequence);
+	while (n < max) {
+		const uint8_t *at = r.at;
+
+		items[n++] = (struct slice){at, (size_t)(r.end - at)};
+		if (n == max || sequence.len > LIMIT_SEQUENCE)
+			break;
+		read_envelope(&r, &message);
+		if (r.error != REASON_OK || r.at == r.end)
+			break;
+		items[n - 1].len = (size_t)(r.at - at);
+	}
+	return n;
 }
 
 /* The Sig_structure, RFC 9052 4.4, in pieces, so that the payload is not copied. */

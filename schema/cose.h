@@ -22,6 +22,10 @@ struct cose_sign1 {
 /* Takes the envelope apart and checks its form; the signature is not looked at but for its length and the size of s. */
 enum reason cose_decode(struct slice message, struct cose_sign1 *) WARN_UNUSED;
 
+/* Takes a CBOR sequence (RFC 8742) of messages apart, into at most `max` items, 1 at least: together they are all of it. What no end can be told of,
+   what is in one over LIMIT_SEQUENCE, and all from item `max` on is one item, to the end. Only where they end is looked at. */
+size_t cose_split(struct slice sequence, struct slice *items, size_t max) WARN_UNUSED;
+
 /* Verifies. `tbs`, if not NULL, becomes SHA-256 of the Sig_structure: what was signed, whatever the signature looks like. It is written whenever
    the algorithm fits the key, also when the signature is bad. BAD_SIGNATURE, ALGORITHM_MISMATCH, ALGORITHM_UNKNOWN or OK. */
 enum reason cose_verify(const struct cose_sign1 *, struct cose_key *, uint8_t tbs[DIGEST_SIZE]) WARN_UNUSED;

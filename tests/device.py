@@ -4,6 +4,7 @@ Runs on Debian's python3 with cbor2, cryptography and paho-mqtt 1.6. Every way t
 import collections
 import datetime
 import hashlib
+import io
 import os
 import queue
 import socket
@@ -257,6 +258,31 @@ def check_chain(chain, ca_pem, at=None):
 def common_name(certificate):
     names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     return names[0].value if len(names) == 1 else None
+
+
+SEQUENCE = 16 * 1024  # bytes of reports in one message, when it is more than one
+
+
+def split(payload):
+    """The reports of a message: a CBOR sequence (RFC 8742)."""
+    stream, ends = io.BytesIO(payload), [0]
+    while ends[-1] < len(payload):
+        cbor2.CBORDecoder(stream).decode()
+        ends.append(stream.tell())
+    if len(ends) > 2 and len(payload) > SEQUENCE:
+        raise Refused("more than goes in one message")
+    return [payload[at:end] for at, end in zip(ends, ends[1:])]
+
+
+def joined(reports):
+    """The messages that they go in: as few as they can be."""
+    messages = []
+    for report in reports:
+        if messages and len(messages[-1]) + len(report) <= SEQUENCE:
+            messages[-1] += report
+        else:
+            messages.append(report)
+    return messages
 
 
 Message = collections.namedtuple("Message", "claims alg kid chain payload tbs sha256")

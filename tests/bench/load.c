@@ -4,8 +4,8 @@
  * bench opens for it.
  *	load DEVICES BROKER CA CERTIFICATE KEY ANCHOR
  * Writes the CA's certificate to ANCHOR and prints "ready". Each line "ROUNDS RATE ORDER" on standard input asks for so many reports of each device, at
- * RATE a second (0: as fast as they are taken), in turn (ORDER t) or one device's after another's (b, as backlogs): it signs them, prints "signed", waits for another line, publishes them, and prints how many that were in how
- * many seconds. A device's first report has state, inventory and chain; the others are quiet.
+ * RATE a second (0: as fast as they are taken), in turn (ORDER t) or one device's after another's (b: as backlogs, so as many in one message as go into
+ * it): it signs them, prints "signed", waits for another line, publishes them, and prints how many messages that were in how many seconds. A device's first report has state, inventory and chain; the others are quiet.
  */
 #include <MQTTAsync.h>
 #include <openssl/evp.h>
@@ -315,6 +315,28 @@ publish(MQTTAsync client, const struct message *messages, size_t n, double rate)
 	fflush(stdout);
 }
 
+/* Puts those of one device behind one another. Returns how many messages are left. */
+static size_t
+join(struct message *messages, size_t n)
+{
+	size_t joined = 0;
+
+	for (size_t i = 1; i < n; i++) {
+		struct message *to = &messages[joined], *from = &messages[i];
+
+		if (to->sender != from->sender || from->len > LIMIT_SEQUENCE || to->len > LIMIT_SEQUENCE - from->len) {
+			messages[++joined] = *from;
+			continue;
+		}
+		to->at = realloc(to->at, to->len + from->len);
+		must(to->at != NULL, "memory");
+		memcpy(to->at + to->len, from->at, from->len);
+		to->len += from->len;
+		free(from->at);
+	}
+	return joined + 1;
+}
+
 static int
 play(MQTTAsync client, struct sender *senders, size_t devices, size_t rounds, double rate, char order)
 {
@@ -326,6 +348,8 @@ play(MQTTAsync client, struct sender *senders, size_t devices, size_t rounds, do
 	must(messages != NULL, "memory");
 	for (size_t i = 0; i < n; i++)
 		sign_report(&senders[order == 'b' ? i / rounds : i % devices], &messages[i]);
+	if (order == 'b')
+		n = join(messages, n);
 	puts("signed");
 	fflush(stdout);
 	asked = fgets(line, sizeof line, stdin) != NULL;

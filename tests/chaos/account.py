@@ -9,6 +9,7 @@ import threading
 import paho.mqtt.client
 import psycopg2
 
+from device import split
 from machines import COLLECTOR_PORT, HUB, Failure
 from parts import await_true
 
@@ -139,7 +140,7 @@ class Witness:
         await_true(lambda: not self.unchecked.empty(), "a report that the witness hears", 30)
         published = []
         while not self.unchecked.empty():
-            published.append(sha256(self.unchecked.get()).hexdigest())
+            published += (sha256(report).hexdigest() for report in split(self.unchecked.get()))
         self.account.read()
         early = [digest for digest in published if digest not in self.account.digests]
         if early:

@@ -269,7 +269,7 @@ def other_key():
 
 REFUSALS = {
     "truncated": lambda d: resealed(d)[:-1],
-    "trailing-bytes": lambda d: resealed(d, trailing=b"\0"),
+    "trailing-bytes": lambda d: resealed(d, trailing=bytes(wire.SEQUENCE)),
     "malformed": lambda d: b"\xff" * 40,
     "non-canonical": lambda d: resealed(d, high_s=True),
     "algorithm-unknown": lambda d: resealed(d, alg=-257),
@@ -357,7 +357,7 @@ def drain(devices, seconds):
     deadline = time.monotonic() + seconds
     for d, messages in devices:
         while True:
-            for seq, message in sorted(messages.items()):
+            for message in wire.joined(message for _, message in sorted(messages.items())):
                 d.client.publish(d.report_topic, message, qos=1)
             try:
                 while True:

@@ -86,7 +86,7 @@ CASES = {
     "without tags": ("non-canonical", lambda s, d: bad(d, tags=())),
     "heads not the shortest": ("non-canonical", lambda s, d: bad(d, payload=long_heads)),
     "a key twice": ("duplicate-key", lambda s, d: bad(d, payload=twice)),
-    "trailing byte": ("trailing-bytes", lambda s, d: bad(d, trailing=b"\0")),
+    "trailing bytes": ("trailing-bytes", lambda s, d: bad(d, trailing=bytes(wire.SEQUENCE))),
     "trailing byte inside": ("trailing-bytes", lambda s, d: bad(d, payload=lambda payload: payload + b"\0")),
     "a byte short": ("truncated", lambda s, d: bad(d)[:-1]),
     "empty": ("truncated", lambda s, d: b""),

@@ -30,7 +30,7 @@ pass(struct queue *q, bool detached, bool news)
 	struct message *run[BATCH], *m;
 	size_t n;
 
-	assert_int_equal(queue_put(q, 0, topic, payload, 0), 0);
+	assert_int_equal(queue_put(q, 0, topic, &payload, 1, 0), 1);
 	assert_true(queue_take(q, 0, 0, run, BATCH, &n));
 	assert_int_equal(n, 1);
 	m = run[0];
@@ -97,15 +97,15 @@ test_nothing_is_taken_by_a_wrong_clock(void **unused)
 	(void)unused;
 	for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
 		set_clock(wrong[i]);
-		assert_int_equal(queue_put(q, 0, topic, payload, 0), -1);
+		assert_int_equal(queue_put(q, 0, topic, &payload, 1, 0), 0);
 		assert_false(clock_ready(NULL, why));
 		assert_non_null(strstr(why, "of the database's"));
 	}
 	set_clock(59);
 	assert_true(clock_ready(NULL, why));
-	assert_int_equal(queue_put(q, 0, topic, payload, 0), 0);
+	assert_int_equal(queue_put(q, 0, topic, &payload, 1, 0), 1);
 	set_clock(-59);
-	assert_int_equal(queue_put(q, 0, topic, payload, 0), 0);
+	assert_int_equal(queue_put(q, 0, topic, &payload, 1, 0), 1);
 	queue_free(q);
 }
 
@@ -166,7 +166,7 @@ test_a_refused_report_is_no_news(void **unused)
 
 	(void)unused;
 	set_clock(0);
-	assert_int_equal(queue_put(q, 0, topic, payload, 0), 0);
+	assert_int_equal(queue_put(q, 0, topic, &payload, 1, 0), 1);
 	assert_true(queue_take(q, 0, 0, run, BATCH, &n));
 	run[0]->report.state = payload;
 	run[0]->reason = REASON_BAD_SIGNATURE;
