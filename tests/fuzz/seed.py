@@ -80,6 +80,17 @@ def cose_seeds():
     put("cose", "bad-signature", message(-7, b"x")[:-1] + b"\0")
 
 
+def sequence_seeds():
+    one, other = message(-7, b"x"), message(-8, b"what the device saw")
+    put("sequence", "one", one)
+    put("sequence", "three", one + other + one)
+    put("sequence", "cut", one + other[:-1])
+    put("sequence", "something-else-between", one + b"\x65hello" + other)
+    put("sequence", "long-head", one + b"\xd8\x3d\xd2\x98\x04" + other[4:])
+    put("sequence", "lying-length", one + b"\xd8\x3d\xd2\x84\x5b" + b"\xff" * 8 + other)
+    put("sequence", "many", bytes.fromhex("d83dd28440a04040") * 130)
+
+
 def topic_seeds():
     shard = hashlib.sha256(UEID).hexdigest()[0]
     put("topic", "report", f"fleetstate/1/{shard}/{UEID.hex()}/report".encode())
@@ -91,4 +102,5 @@ def topic_seeds():
 if __name__ == "__main__":
     cbor_seeds()
     cose_seeds()
+    sequence_seeds()
     topic_seeds()

@@ -379,6 +379,110 @@ test_signer_normalises(void **state)
 	}
 }
 
+/* Two of them, one after another, with `between`. */
+static size_t
+put_two(uint8_t *out, const char *between, size_t len, size_t *first)
+{
+	size_t second;
+
+	*first = cose_sign(keys[0], NULL, 0, payload, out, MESSAGE_MAX);
+	assert_true(*first > 0);
+	memcpy(out + *first, between, len);
+	second = cose_sign(keys[1], NULL, 0, payload, out + *first + len, MESSAGE_MAX - *first - len);
+	assert_true(second > 0);
+	return *first + len + second;
+}
+
+static void
+test_a_sequence_is_taken_apart(void **state)
+{
+	uint8_t bytes[MESSAGE_MAX];
+	struct slice items[3];
+	struct cose_sign1 message;
+	size_t first, len = put_two(bytes, "", 0, &first);
+
+	(void)state;
+	assert_int_equal(cose_split((struct slice){bytes, len}, items, 3), 2);
+	assert_ptr_equal(items[0].at, bytes);
+	assert_int_equal(items[0].len, first);
+	assert_ptr_equal(items[1].at, bytes + first);
+	assert_int_equal(items[1].len, len - first);
+	for (size_t i = 0; i < 2; i++) {
+		assert_int_equal(cose_decode(items[i], &message), REASON_OK);
+		assert_int_equal(cose_verify(&message, keys[i], NULL), REASON_OK);
+	}
+	assert_int_equal(cose_split((struct slice){bytes, first}, items, 3), 1);
+	assert_int_equal(items[0].len, first);
+	assert_int_equal(cose_split((struct slice){NULL, 0}, items, 3), 1);
+	assert_int_equal(items[0].len, 0);
+}
+
+/* What does not say where it ends takes all that follows with it, and harms nothing before. */
+static void
+test_what_has_no_end_goes_to_the_end(void **state)
+{
+	static const struct {
+		const char *what, *between;
+		size_t len;
+		enum reason reason;
+	} rows[] = {
+		{"another item", "\x01", 1, REASON_MALFORMED},
+		{"a text", "\x65hello", 6, REASON_MALFORMED},
+		{"a break", "\xff", 1, REASON_MALFORMED},
+		{"a tag more", "\xd8\x3d", 2, REASON_NON_CANONICAL},
+		{"a long head", "\xd9\x00\x3d\xd2\x84", 5, REASON_NON_CANONICAL},
+		{"an array without end", "\xd8\x3d\xd2\x9f", 4, REASON_NON_CANONICAL},
+		{"a length that is not there", "\xd8\x3d\xd2\x84\x59\x20\x00", 7, REASON_TRUNCATED},
+		{"a length beyond all", "\xd8\x3d\xd2\x84\x5b\xff\xff\xff\xff\xff\xff\xff\xff", 13, REASON_TRUNCATED},
+		{"five parts", "\xd8\x3d\xd2\x85", 4, REASON_MALFORMED},
+		{"an unprotected map with something in it", "\xd8\x3d\xd2\x84\x40\xa1\x01\x02\x40\x40", 10,
+		 REASON_NON_CANONICAL},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+		uint8_t bytes[MESSAGE_MAX];
+		struct slice items[8];
+		struct cose_sign1 message;
+		size_t first, len = put_two(bytes, rows[i].between, rows[i].len, &first), n;
+		enum reason got;
+
+		n = cose_split((struct slice){bytes, len}, items, 8);
+		assert_int_equal(n, 2);
+		assert_int_equal(cose_decode(items[0], &message), REASON_OK);
+		assert_int_equal(items[1].len, len - first);
+		got = cose_decode(items[1], &message);
+		if (got != rows[i].reason)
+			fail_msg("%s: %s, not %s", rows[i].what, reason_name(got), reason_name(rows[i].reason));
+		n = cose_split((struct slice){bytes, len - 1}, items, 8);
+		assert_int_equal(n, 2);
+		assert_int_equal(items[1].len, len - first - 1);
+	}
+}
+
+static void
+test_a_sequence_is_bounded(void **state)
+{
+	static const uint8_t least[] = {0xd8, 0x3d, 0xd2, 0x84, 0x40, 0xa0, 0x40, 0x40};
+	static uint8_t bytes[LIMIT_SEQUENCE + sizeof least];
+	struct slice items[LIMIT_SEQUENCE_REPORTS];
+	size_t n;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof bytes; i += sizeof least)
+		memcpy(bytes + i, least, sizeof least);
+	n = cose_split((struct slice){bytes, LIMIT_SEQUENCE}, items, LIMIT_SEQUENCE_REPORTS);
+	assert_int_equal(n, LIMIT_SEQUENCE_REPORTS);
+	assert_int_equal(items[n - 2].len, sizeof least);
+	assert_int_equal(items[n - 1].len, LIMIT_SEQUENCE - (n - 1) * sizeof least);
+	/* Just as many as may be are that many. */
+	n = cose_split((struct slice){bytes, LIMIT_SEQUENCE_REPORTS * sizeof least}, items, LIMIT_SEQUENCE_REPORTS);
+	assert_int_equal(n, LIMIT_SEQUENCE_REPORTS);
+	assert_int_equal(items[n - 1].len, sizeof least);
+	assert_int_equal(cose_split((struct slice){bytes, LIMIT_SEQUENCE + 1}, items, LIMIT_SEQUENCE_REPORTS), 1);
+	assert_int_equal(items[0].len, LIMIT_SEQUENCE + 1);
+}
+
 int
 main(void)
 {
@@ -392,6 +496,9 @@ main(void)
 		cmocka_unit_test(test_odd_numbers_are_bad_signatures),
 		cmocka_unit_test(test_respelt_signature),
 		cmocka_unit_test(test_signer_normalises),
+		cmocka_unit_test(test_a_sequence_is_taken_apart),
+		cmocka_unit_test(test_what_has_no_end_goes_to_the_end),
+		cmocka_unit_test(test_a_sequence_is_bounded),
 	};
 
 	return cmocka_run_group_tests(tests, make_keys, free_keys);

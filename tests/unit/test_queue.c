@@ -87,6 +87,40 @@ test_what_came_back_is_freed(void **unused)
 	queue_free(q);
 }
 
+/* Those that came together: as many as find room, the first of them, each by itself from then on. */
+static void
+test_what_came_together_is_taken_as_far_as_there_is_room(void **unused)
+{
+	static const struct slice reports[] = {
+		{(const uint8_t *)"one", 3}, {(const uint8_t *)"second", 6}, {NULL, 0}, {(const uint8_t *)"4", 1}};
+	struct queue *q = queue_new(BATCH, 4096, 1);
+	struct message *run[BATCH], *batch[BATCH];
+	int64_t before = 0;
+	size_t n;
+
+	(void)unused;
+	set_clock(0);
+	assert_int_equal(queue_put(q, 5, topic, reports, 4, 0), 4);
+	assert_int_equal(queue_of_shard(q, 5), 4);
+	assert_true(queue_take(q, 0, 0, run, BATCH, &n));
+	assert_int_equal(n, 4);
+	for (size_t i = 0; i < n; i++) {
+		assert_int_equal(run[i]->bytes.len, reports[i].len);
+		assert_true(run[i]->bytes.at != reports[i].at);
+		assert_true(reports[i].len == 0 || memcmp(run[i]->bytes.at, reports[i].at, reports[i].len) == 0);
+		assert_true(run[i]->received_us > before);
+		before = run[i]->received_us;
+	}
+	assert_int_equal(queue_put(q, 5, topic, reports, 4, 0), 4);
+	assert_int_equal(queue_put(q, 5, topic, reports, 4, 0), 0);
+	queue_finish(q, run, n);
+	assert_true(queue_batch(q, 0, 0, 0, batch, 3, &n));
+	assert_int_equal(n, 3);
+	queue_release(q);
+	assert_int_equal(queue_put(q, 5, topic, reports, 4, 0), 3);
+	queue_free(q);
+}
+
 static void
 test_nothing_is_taken_by_a_wrong_clock(void **unused)
 {
@@ -187,6 +221,7 @@ main(void)
 		cmocka_unit_test(test_what_came_back_is_freed),
 		cmocka_unit_test(test_news_does_not_wait_for_a_batch),
 		cmocka_unit_test(test_a_refused_report_is_no_news),
+		cmocka_unit_test(test_what_came_together_is_taken_as_far_as_there_is_room),
 		cmocka_unit_test(test_nothing_is_taken_by_a_wrong_clock),
 	};
 
