@@ -202,12 +202,22 @@ verify_message(struct message *message, struct key_cache *cache, const struct an
 	verify_one(message, NULL, cache, anchors);
 }
 
+/* Some of the device's random bytes, side by side for all of a run: most are of different devices, and each message is far from the next. */
+static uint64_t
+short_name(const struct ueid *ueid)
+{
+	uint64_t name;
+
+	memcpy(&name, ueid->bytes + UEID_SIZE - sizeof name, sizeof name);
+	return name;
+}
+
 /* The device's next one. */
 static const struct message *
-next_of(struct message *const *run, size_t n, size_t i)
+next_of(struct message *const *run, const uint64_t *names, size_t n, size_t i)
 {
 	for (size_t k = i + 1; k < n; k++)
-		if (memcmp(&run[k]->ueid, &run[i]->ueid, sizeof run[i]->ueid) == 0)
+		if (names[k] == names[i] && memcmp(&run[k]->ueid, &run[i]->ueid, sizeof run[i]->ueid) == 0)
 			return run[k];
 	return NULL;
 }
@@ -215,7 +225,11 @@ next_of(struct message *const *run, size_t n, size_t i)
 void
 verify_run(struct message **run, size_t n, struct key_cache *cache, const struct anchors *anchors)
 {
-	for (size_t i = n; i-- > 0;)
+	uint64_t names[VERIFY_RUN];
+
+	for (size_t i = n; i-- > 0;) {
+		names[i] = short_name(&run[i]->ueid);
 		if (run[i]->reason == REASON_OK)
-			verify_one(run[i], next_of(run, n, i), cache, anchors);
+			verify_one(run[i], next_of(run, names, n, i), cache, anchors);
+	}
 }

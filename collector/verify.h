@@ -11,6 +11,7 @@
 
 #define VERIFY_GRACE (30 * 86400)	/* seconds that a known key is good for after its certificate's end */
 #define VERIFY_CLOCK_AHEAD 300	/* seconds that iat may be after the reception before the clock is flagged */
+#define VERIFY_RUN 64	/* messages that are looked at together, at most */
 #define VERIFY_CLOCK_LEAST INT64_C(1577836800)	/* an iat before 2020 is flagged: a clock that was never set */
 
 /* Fills in the verify part of `message`, whose ueid, bytes, received_us and device (NULL: not known) the caller has set, the rest zero. Sets

@@ -11,7 +11,6 @@
 #include "collector/verify.h"
 #include "schema/log.h"
 
-#define RUN_MAX 64
 #define KEYS_CACHED 32768 /* ready keys of a worker, about 1 KiB each */
 #define RETRY_MS 200
 #define IDLE_MS 1000
@@ -79,7 +78,7 @@ find_devices(struct worker *w, struct message **run, size_t n, struct ueid *miss
 static bool
 look_up(struct worker *w, struct message **run, size_t n)
 {
-	struct ueid missing[RUN_MAX];
+	struct ueid missing[VERIFY_RUN];
 	size_t missed = find_devices(w, run, n, missing);
 
 	if (missed == 0)
@@ -209,7 +208,7 @@ look_after_parked(struct worker *w, int64_t now)
 static void
 finish_run(struct worker *w, struct message **run, size_t n)
 {
-	struct message *finished[RUN_MAX];
+	struct message *finished[VERIFY_RUN];
 	size_t finished_n = 0, verified = 0;
 	int64_t now = clock_ms();
 
@@ -245,10 +244,10 @@ static void *
 work(void *argument)
 {
 	struct worker *w = argument;
-	struct message *run[RUN_MAX];
+	struct message *run[VERIFY_RUN];
 	size_t n;
 
-	while (queue_take(w->all->queue, w->index, w->first != NULL ? PARK_LOOK_MS : IDLE_MS, run, RUN_MAX, &n)) {
+	while (queue_take(w->all->queue, w->index, w->first != NULL ? PARK_LOOK_MS : IDLE_MS, run, VERIFY_RUN, &n)) {
 		if (n > 0 && look_up(w, run, n))
 			finish_run(w, run, n);
 		else if (n > 0)

@@ -274,7 +274,7 @@ struct parcel {
 	struct slice message; /* of the first, where the spool read it to; then in `bytes` */
 	uint8_t *bytes; /* LIMIT_SEQUENCE of them, or NULL */
 	unsigned reports;
-	uint64_t first, last, published; /* the last report's number; how far p->published gets with it */
+	uint64_t first, last, published; /* the numbers of the first and the last; how far p->published gets with it */
 	bool sections; /* one with sections goes for the first time */
 };
 
