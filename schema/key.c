@@ -1,4 +1,5 @@
-/* The plain functions of SHA-256 and SHA-384 need no memory and can't fail, which a digest of EVP's may. */
+/* The plain functions of SHA-256 and SHA-384 need no memory and can't fail, which a digest of EVP's may. Those of ECDSA take r and s as they are: EVP
+   would have them in DER, parse it, write it again and compare, and so costs 2 % more. */
 #define OPENSSL_SUPPRESS_DEPRECATED
 
 #include "schema/key.h"
@@ -7,6 +8,7 @@
 #include <fcntl.h>
 #include <libgen.h>
 #include <openssl/core_names.h>
+#include <openssl/ec.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/pem.h>
@@ -91,9 +93,9 @@ static const struct family families[] = {
 #define FAMILIES (sizeof families / sizeof families[0])
 
 struct cose_key {
-	EVP_PKEY *pkey;
+	EVP_PKEY *pkey; /* ECDSA: only to sign; NULL: a public one */
 	const struct family *family;
-	EVP_PKEY_CTX *verify; /* ECDSA: made ready once, used for every signature */
+	EC_KEY *point; /* ECDSA: the public key */
 	EVP_MD_CTX *text; /* EdDSA */
 	uint8_t kid[KID_SIZE];
 };
@@ -191,44 +193,58 @@ cose_alg_check(int alg, struct slice signature)
 	return ecdsa_s_is_high(signature) ? REASON_NON_CANONICAL : REASON_OK;
 }
 
+/* A group of each family, made once and then only copied, by any thread: what is the same in all keys is half of what a key costs otherwise. */
+static EC_GROUP *groups[FAMILIES];
+
+static void
+make_groups(void)
+{
+	for (size_t i = 0; i < FAMILIES; i++)
+		if (families[i].curve != NULL)
+			groups[i] = EC_GROUP_new_by_curve_name(EC_curve_nist2nid(families[i].curve));
+}
+
+/* The point with which the SubjectPublicKeyInfo ends. OpenSSL refuses one that is not on the curve. */
+static EC_KEY *
+point_new(struct slice spki, const struct family *family)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+	size_t head = family->spki_len - family->public_len;
+	EC_KEY *point = EC_KEY_new();
+
+	pthread_once(&once, make_groups);
+	if (point != NULL && spki.len > head && groups[family - families] != NULL &&
+	    EC_KEY_set_group(point, groups[family - families]) == 1 &&
+	    EC_KEY_oct2key(point, spki.at + head, spki.len - head, NULL) == 1)
+		return point;
+	EC_KEY_free(point);
+	return NULL;
+}
+
+/* The kid is of the key as OpenSSL writes it, so that it does not hang on who wrote the certificate. */
 static struct cose_key *
-key_new(EVP_PKEY *pkey, const struct family *family)
+key_new(EVP_PKEY *pkey, const struct family *family, struct slice spki)
 {
 	struct cose_key *key = calloc(1, sizeof *key);
+	uint8_t digest[DIGEST_SIZE];
 
 	if (key == NULL)
 		return NULL;
-	if (!EVP_PKEY_up_ref(pkey)) {
-		free(key);
-		return NULL;
-	}
-	key->pkey = pkey;
 	key->family = family;
-	if (family->digest == NULL) {
+	sha256(spki, digest);
+	memcpy(key->kid, digest, KID_SIZE);
+	if (family->digest == NULL)
 		key->text = EVP_MD_CTX_new();
-	} else {
-		key->verify = EVP_PKEY_CTX_new_from_pkey(NULL, pkey, NULL);
-		if (key->verify == NULL || EVP_PKEY_verify_init(key->verify) != 1)
-			goto fail;
+	else
+		key->point = point_new(spki, family);
+	if ((key->text != NULL || key->point != NULL) && (pkey == NULL || EVP_PKEY_up_ref(pkey))) {
+		key->pkey = pkey;
+		return key;
 	}
-	if (key->verify == NULL && key->text == NULL)
-		goto fail;
-	return key;
-fail:
 	cose_key_free(key);
 	return NULL;
 }
 
-static void
-key_name(struct cose_key *key, struct slice spki)
-{
-	uint8_t digest[DIGEST_SIZE];
-
-	sha256(spki, digest);
-	memcpy(key->kid, digest, KID_SIZE);
-}
-
-/* The kid is of the key as OpenSSL writes it, so that it does not hang on who wrote the certificate. */
 static struct cose_key *
 key_from_pkey(EVP_PKEY *pkey)
 {
@@ -238,9 +254,7 @@ key_from_pkey(EVP_PKEY *pkey)
 	int len = family == NULL ? 0 : i2d_PUBKEY(pkey, &der);
 
 	if (len > 0)
-		key = key_new(pkey, family);
-	if (key != NULL)
-		key_name(key, (struct slice){der, (size_t)len});
+		key = key_new(pkey, family, (struct slice){der, (size_t)len});
 	OPENSSL_free(der);
 	ERR_clear_error();
 	return key;
@@ -327,55 +341,18 @@ cose_key_open_public(const char *file, char *error)
 	return key;
 }
 
-/* A key without a point for each group, made once and then only copied, by any thread: what is the same in all keys is half of what a key
-   costs otherwise. */
-static EVP_PKEY *templates[FAMILIES];
-
-static void
-make_templates(void)
-{
-	for (size_t i = 0; i < FAMILIES; i++) {
-		EVP_PKEY_CTX *context;
-
-		if (families[i].group == NULL)
-			continue;
-		context = EVP_PKEY_CTX_new_from_name(NULL, families[i].type, NULL);
-		if (context != NULL && EVP_PKEY_paramgen_init(context) == 1 &&
-		    EVP_PKEY_CTX_set_group_name(context, families[i].group) == 1)
-			EVP_PKEY_paramgen(context, &templates[i]);
-		EVP_PKEY_CTX_free(context);
-	}
-}
-
-/* OpenSSL refuses a point that is not on the curve; infinity has no spelling of this length. */
-static EVP_PKEY *
-pkey_from_point(EVP_PKEY *template, const uint8_t *point, size_t len)
-{
-	EVP_PKEY *pkey = EVP_PKEY_dup(template);
-
-	if (pkey != NULL && EVP_PKEY_set1_encoded_public_key(pkey, point, len) != 1) {
-		EVP_PKEY_free(pkey);
-		pkey = NULL;
-	}
-	return pkey;
-}
-
-/* The spelling that everybody writes, OpenSSL too: it needs neither parser nor writer. */
+/* The spelling that everybody writes, OpenSSL too: it needs neither parser nor writer. Infinity has no spelling of this length. */
 static struct cose_key *
 key_from_canonical(struct slice der, const struct family *family)
 {
 	const uint8_t *public = der.at + family->spki_len - family->public_len;
-	struct cose_key *key = NULL;
+	struct cose_key *key;
 	EVP_PKEY *pkey;
 
-	if (family->group != NULL)
-		pkey = pkey_from_point(templates[family - families], public, family->public_len);
-	else
-		pkey = EVP_PKEY_new_raw_public_key_ex(NULL, family->type, NULL, public, family->public_len);
-	if (pkey != NULL)
-		key = key_new(pkey, family);
-	if (key != NULL)
-		key_name(key, der);
+	if (family->digest != NULL)
+		return key_new(NULL, family, der);
+	pkey = EVP_PKEY_new_raw_public_key_ex(NULL, family->type, NULL, public, family->public_len);
+	key = pkey == NULL ? NULL : key_new(pkey, family, der);
 	EVP_PKEY_free(pkey);
 	return key;
 }
@@ -397,15 +374,9 @@ key_from_der(struct slice der)
 struct cose_key *
 cose_key_from_spki(struct slice der)
 {
-	static pthread_once_t once = PTHREAD_ONCE_INIT;
 	const struct family *family = family_of_spki(der);
-	struct cose_key *key;
+	struct cose_key *key = family != NULL ? key_from_canonical(der, family) : key_from_der(der);
 
-	pthread_once(&once, make_templates);
-	if (family != NULL && (family->group == NULL || templates[family - families] != NULL))
-		key = key_from_canonical(der, family);
-	else
-		key = key_from_der(der);
 	ERR_clear_error();
 	return key;
 }
@@ -415,7 +386,7 @@ cose_key_free(struct cose_key *key)
 {
 	if (key == NULL)
 		return;
-	EVP_PKEY_CTX_free(key->verify);
+	EC_KEY_free(key->point);
 	EVP_MD_CTX_free(key->text);
 	EVP_PKEY_free(key->pkey);
 	free(key);
@@ -519,12 +490,26 @@ join(const struct slice *parts, size_t n, size_t *len)
 	return joined;
 }
 
+/* Of r || s. Memory that runs out ends the program, as above. */
+static ECDSA_SIG *
+ecdsa_parts(struct slice signature)
+{
+	int width = (int)(signature.len / 2);
+	ECDSA_SIG *both = ECDSA_SIG_new();
+	BIGNUM *r = BN_bin2bn(signature.at, width, NULL), *s = BN_bin2bn(signature.at + width, width, NULL);
+
+	if (both == NULL || r == NULL || s == NULL || ECDSA_SIG_set0(both, r, s) != 1)
+		abort();
+	return both;
+}
+
 static bool
 verify_ecdsa(struct cose_key *key, const struct slice *parts, size_t n, struct slice signature, uint8_t *text_digest)
 {
 	const struct family *family = key->family;
-	uint8_t digest[EVP_MAX_MD_SIZE], der[ECDSA_DER_MAX];
-	size_t len;
+	uint8_t digest[EVP_MAX_MD_SIZE];
+	ECDSA_SIG *both;
+	bool good;
 
 	family->digest(parts, n, digest);
 	if (text_digest != NULL && family->digest == sha256_parts)
@@ -533,8 +518,10 @@ verify_ecdsa(struct cose_key *key, const struct slice *parts, size_t n, struct s
 		sha256_parts(parts, n, text_digest);
 	if (signature.len != family->signature_len)
 		return false;
-	len = ecdsa_print(signature, der);
-	return EVP_PKEY_verify(key->verify, der, len, digest, family->digest_len) == 1;
+	both = ecdsa_parts(signature);
+	good = ECDSA_do_verify(digest, (int)family->digest_len, both, key->point) == 1;
+	ECDSA_SIG_free(both);
+	return good;
 }
 
 static bool
