@@ -1,6 +1,6 @@
 /*
  * Lists of devices: the filters, the order and the members that a request names, as a page or as the whole list. The searching is the database's
- * (026_lists.sql).
+ * (024_lists.sql).
  */
 #ifndef FLEETSTATE_COLLECTOR_DEVICE_LIST_H
 #define FLEETSTATE_COLLECTOR_DEVICE_LIST_H

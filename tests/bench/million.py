@@ -18,7 +18,7 @@ from api import Client
 from parts import BIN, Database, await_true, free_port, is_open
 
 DEVICES, ROUNDS, PAGE = 1_000_000, 15, 100
-# Of each order: the key as 026_lists.sql has it, and what says when a device moved in it.
+# Of each order: the key as 024_lists.sql has it, and what says when a device moved in it.
 SORTS = {
     "enrolled": (None, None), "ueid": ("ueid", None), "serial": ("coalesce(serial, '') COLLATE \"C\"", "described_at"),
     "model": ("coalesce(hwmodel, '') COLLATE \"C\"", "described_at"), "firmware": ("coalesce(swversion, '') COLLATE \"C\"", "described_at"),
