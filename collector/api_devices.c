@@ -105,6 +105,9 @@ api_device_patch(struct request *request, struct response *response)
 	calls[0].params[calls[0].n++] = param_text(changes);
 	calls[0].params[calls[0].n++] = expects ? param_bytes(&revision, sizeof revision) : param_text(NULL);
 	if (query_run(request, response, calls, 2, results) == 0) {
+		/* Of what is not there nothing was changed, and nothing is to be told. */
+		if (PQntuples(results[1]) == 0)
+			query_undo(request, response);
 		answer_device(response, results[1]);
 		PQclear(results[0]);
 		PQclear(results[1]);
@@ -121,7 +124,7 @@ api_device_add(struct request *request, struct response *response)
 		{"model", MEMBER_TEXT, false, REGISTERED_MAX}, {"labels", MEMBER_OBJECT, false, 0},
 		{"lifecycle", MEMBER_TEXT, false, 15},         {"tenant", MEMBER_TEXT, false, 63},
 	};
-	const char *name = json_string_value(json_object_get(request->body.json, "ueid"));
+	const char *name = json_string_value(json_object_get(request->body.json, "ueid")), *tenant;
 	struct call calls[2] = {{.query = QUERY_DEVICE_ADD}, {.query = QUERY_DEVICE}};
 	PGresult *results[2];
 	struct ueid ueid;
@@ -137,6 +140,11 @@ api_device_add(struct request *request, struct response *response)
 	}
 	if (body_check(request->body.json, response, members, sizeof members / sizeof *members) < 0)
 		return;
+	tenant = json_string_value(json_object_get(request->body.json, "tenant"));
+	if (tenant != NULL && request->tenant != NULL && strcmp(tenant, request->tenant) != 0) {
+		response_problem(response, PROBLEM_BAD_BODY, "tenant: not the one that the parameter names.");
+		return;
+	}
 	if (!ueid_parse((struct slice){(const uint8_t *)name, name == NULL ? 0 : strlen(name)}, &ueid)) {
 		response_problem(response, PROBLEM_BAD_BODY, "ueid: 34 lower-case hex digits that begin with 01.");
 		return;

@@ -17,7 +17,7 @@
 #define BUSY_SECONDS 600 /* before a partition that somebody reads is tried again: each try stops others for a second */
 
 /* clang-format off */
-enum { DUE, AUDIT, LEAVES, READ, NODES, KEEP, TELL, TRIM, EXPIRE, EXPIRE_AUDIT };
+enum { DUE, AUDIT, LEAVES, READ, NODES, KEEP, TELL, TRIM, EXPIRE, EXPIRE_AUDIT, EXPIRE_REPEATS };
 static const struct statement statements[] = {
 	/* The lock is this transaction's; whoever does not get it leaves the work to who did. */
 	[DUE] = {"checkpoint_due",
@@ -52,6 +52,7 @@ static const struct statement statements[] = {
 		" DELETE FROM checkpoint_leaf WHERE number = ANY ((SELECT numbers FROM o)::bigint[])", 2},
 	[EXPIRE] = {"expire", "SELECT partition, reports, busy FROM expire_reports($1::bool, make_interval(secs => $2::float8), $3::bool)", 3},
 	[EXPIRE_AUDIT] = {"expire_audit", "SELECT expire_audit(make_interval(secs => $1::float8), $2::bool)", 2},
+	[EXPIRE_REPEATS] = {"expire_repeats", "SELECT expire_repeats()", 0},
 };
 /* clang-format on */
 
@@ -312,6 +313,7 @@ expire(struct checkpointer *c)
 		;
 	while (expire_audit(c))
 		;
+	(void)run_statement(c, EXPIRE_REPEATS, NULL);
 }
 
 static void *

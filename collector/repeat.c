@@ -8,7 +8,7 @@
 #include "collector/vault.h"
 
 /* The headers and types of what POST answers. */
-static const char *const headers[] = {"Location", "ETag", "Set-Cookie"};
+static const char *const headers[] = {"Location", "ETag"};
 static const char *const types[] = {"application/json", "application/problem+json"};
 
 /* Ours, which stays where it is; NULL: none of them. */

@@ -156,6 +156,7 @@ static const struct {
 } telling[] = {
 	{"component", SCOPE_INVENTORY},
 	{"component_version", SCOPE_INVENTORY},
+	{"where", SCOPE_STATE},
 };
 
 bool
@@ -279,7 +280,9 @@ routes_begin(const struct arrival *arrival, struct request *request, struct resp
 	request->if_match = arrival->if_match;
 	request->if_none_match = arrival->if_none_match;
 	request->last_event_id = arrival->last_event_id;
-	request->idempotency_key = strcmp(request->route->method, "POST") == 0 ? arrival->idempotency_key : NULL;
+	/* A session's cookie is not kept: whoever may only read could fill the table with them. */
+	if (is_method(request->route, "POST") && request->route->answer != api_session_open)
+		request->idempotency_key = arrival->idempotency_key;
 	if (request->idempotency_key != NULL && !repeat_key_ok(request->idempotency_key))
 		return refuse(response, PROBLEM_BAD_PARAMETER, "Idempotency-Key is 1 to 255 visible characters.");
 	request->openmetrics =

@@ -56,7 +56,7 @@ struct subscribe {
 	pthread_t thread;
 	atomic_bool stop;
 	int64_t last_us; /* the last message's */
-	int64_t asked_us, worked_us; /* the receiving thread's own time, when it was asked for last */
+	int64_t worked_us; /* the receiving thread's own time, when it was asked for last */
 };
 
 static void
@@ -193,10 +193,11 @@ gather(struct subscribe *s)
 
 	if (now - s->last_us > PAUSE_US) {
 		worked = clock_us(CLOCK_THREAD_CPUTIME_ID);
-		if (now - s->asked_us - (worked - s->worked_us) > PAUSE_US)
+		/* Of the time since it was asked for last, at least what is since the last message. */
+		if (now - s->last_us - (worked - s->worked_us) > PAUSE_US)
 			nanosleep(&(struct timespec){0, GATHER_US * 1000}, NULL);
 		s->worked_us = worked;
-		now = s->asked_us = clock_us(CLOCK_MONOTONIC);
+		now = clock_us(CLOCK_MONOTONIC);
 	}
 	s->last_us = now;
 }
@@ -498,9 +499,12 @@ subscribe_cut_off(struct subscribe *s)
 bool
 subscribe_answered_aside(struct subscribe *s)
 {
+	int64_t back;
+
 	if (subscribe_hold(s, ASIDE) < 0)
 		return false;
-	return atomic_load(&s->clients[ASIDE].canary_back) != 0 && atomic_load(&s->clients[ASIDE].down_since) == 0;
+	back = atomic_load(&s->clients[ASIDE].canary_back);
+	return back != 0 && clock_ms() - back <= CANARY_LATE_MS && atomic_load(&s->clients[ASIDE].down_since) == 0;
 }
 
 void

@@ -75,7 +75,7 @@ vault_close(const struct vault_key *key, struct slice binding, struct slice secr
 	int n = 0, last = 0;
 
 	out[0] = VERSION;
-	if (c != NULL && secret.len <= VAULT_SECRET_MAX && RAND_bytes(nonce, NONCE) == 1 &&
+	if (c != NULL && secret.len <= VAULT_MAX && RAND_bytes(nonce, NONCE) == 1 &&
 	    EVP_EncryptInit_ex(c, EVP_aes_256_gcm(), NULL, key->at, nonce) == 1 &&
 	    EVP_EncryptUpdate(c, NULL, &n, binding.at, (int)binding.len) == 1 &&
 	    EVP_EncryptUpdate(c, at, &n, secret.at, (int)secret.len) == 1 &&
@@ -93,7 +93,7 @@ vault_open(const struct vault_key *key, struct slice binding, struct slice seale
 	uint8_t tag[TAG];
 	int n = 0, last = 0, len = -1;
 
-	if (sealed.len < VAULT_OVERHEAD || sealed.len > VAULT_SECRET_MAX + VAULT_OVERHEAD || sealed.at[0] != VERSION)
+	if (sealed.len < VAULT_OVERHEAD || sealed.len > VAULT_MAX + VAULT_OVERHEAD || sealed.at[0] != VERSION)
 		return -1;
 	c = EVP_CIPHER_CTX_new();
 	memcpy(tag, sealed.at + sealed.len - TAG, TAG);

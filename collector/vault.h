@@ -11,7 +11,8 @@
 
 #define VAULT_KEY_SIZE 32
 #define VAULT_OVERHEAD (1 + 12 + 16)	/* version, nonce, tag */
-#define VAULT_SECRET_MAX 16384		/* a client's key in PEM */
+#define VAULT_SECRET_MAX 16384		/* of a sink: a client's key in PEM */
+#define VAULT_MAX (4 * 1024 * 1024)	/* of anything that is sealed: an answer that may be repeated */
 #define VAULT_WHY_SIZE 256
 
 struct vault_key {

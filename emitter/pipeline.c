@@ -491,7 +491,9 @@ handle_connected(struct pipeline *p, int64_t now)
 	p->lost_told = false;
 	p->lost_why[0] = '\0';
 	/* Of what the broker has taken over, reports with sections go again; the others the collector asks for, should it miss them. */
-	p->published = p->acked < p->not_acked ? p->acked : p->not_acked - 1;
+	if (p->not_acked <= p->acked)
+		p->acked = p->not_acked - 1;
+	p->published = p->acked;
 	p->not_acked = UINT64_MAX;
 	repeat_connected(&p->repeat, now);
 	p->next_send = 0;

@@ -160,7 +160,7 @@ cose_split(struct slice sequence, struct slice *items, size_t max)
 		if (n == max || sequence.len > LIMIT_SEQUENCE)
 			break;
 		read_envelope(&r, &message);
-		if (r.error != REASON_OK || r.at == r.end)
+		if (r.error != REASON_OK || r.at == r.end || r.at - at < LIMIT_SEQUENCE_LEAST)
 			break;
 		items[n - 1].len = (size_t)(r.at - at);
 	}

@@ -23,7 +23,8 @@ struct cose_sign1 {
 enum reason cose_decode(struct slice message, struct cose_sign1 *) WARN_UNUSED;
 
 /* Takes a CBOR sequence (RFC 8742) of messages apart, into at most `max` items, 1 at least: together they are all of it. What no end can be told of,
-   what is in one over LIMIT_SEQUENCE, and all from item `max` on is one item, to the end. Only where they end is looked at. */
+   what is in one over LIMIT_SEQUENCE, all from one under LIMIT_SEQUENCE_LEAST on and all from item `max` on is one item, to the end. Only where they end
+   is looked at. */
 size_t cose_split(struct slice sequence, struct slice *items, size_t max) WARN_UNUSED;
 
 /* Verifies. `tbs`, if not NULL, becomes SHA-256 of the Sig_structure: what was signed, whatever the signature looks like. It is written whenever

@@ -7,6 +7,7 @@
 #define LIMIT_MESSAGE (2 * 1024 * 1024)	/* 20,000 components at 100 bytes each */
 #define LIMIT_SEQUENCE (16 * 1024)	/* reports that travel together: 75 quiet ones, so that what a message costs is hardly felt; a TLS record */
 #define LIMIT_SEQUENCE_REPORTS 128	/* likewise: none that is good is so small */
+#define LIMIT_SEQUENCE_LEAST 80	/* of one that others follow: a signature and its headers; so a flood of little ones is one item */
 #define LIMIT_STATE (64 * 1024)		/* 512 sockets and what else a gateway has; jsonb stays small */
 #define LIMIT_READINGS (4 * 1024)	/* a handful of numbers */
 #define LIMIT_COMPONENTS 20000		/* a full desktop has 4,000 packages */

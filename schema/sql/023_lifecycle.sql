@@ -340,11 +340,11 @@ CREATE OR REPLACE FUNCTION vouch_epoch(device bytea, wanted bigint) RETURNS bool
 DECLARE
 	id bigint; tenant int; top bigint;
 BEGIN
-	-- Verdicts are locked before devices.
+	-- In the order of ingest: the ledger's row, the verdict, the device.
 	SELECT d.device_id INTO id FROM device d WHERE d.ueid = device AND d.lifecycle <> 'transferred';
+	PERFORM FROM device_hot h WHERE h.device_id = id FOR UPDATE;
 	PERFORM lock_verdicts(ARRAY[id]);
 	SELECT d.device_id, d.tenant_id INTO id, tenant FROM device d WHERE d.ueid = device AND d.lifecycle IN ('pending', 'active') FOR NO KEY UPDATE;
-	PERFORM FROM device_hot h WHERE h.device_id = id FOR UPDATE;
 	UPDATE device_epoch e SET vouched = true WHERE e.device_id = id AND e.epoch = wanted AND NOT e.vouched RETURNING e.hi INTO top;
 	IF NOT FOUND THEN
 		RETURN false;

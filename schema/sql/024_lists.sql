@@ -51,7 +51,7 @@ $$;
 -- What each device was: a row for each change of what a list shows of it, but for where it stands in its reports. Never changed.
 CREATE TABLE device_history (
 	history_id bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
-	valid_from timestamptz NOT NULL DEFAULT now(),
+	valid_from timestamptz NOT NULL DEFAULT clock_timestamp(),	-- under the device's lock: transactions end in another order than they begin
 	device_id bigint NOT NULL REFERENCES device ON DELETE CASCADE,
 	tenant_id int NOT NULL,
 	lifecycle text NOT NULL,
@@ -72,17 +72,27 @@ CREATE TABLE device_history_begin (at timestamptz NOT NULL);
 
 CREATE FUNCTION note_devices() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = fleetstate, pg_catalog, pg_temp AS $$
 BEGIN
+	IF TG_OP = 'INSERT' THEN
+		INSERT INTO device_history (device_id, tenant_id, lifecycle, posture, reasons, posture_since, first_seen, serial, vendor, hwmodel, hwversion, oemid,
+			swname, swversion, kernel, support_until, end_of_life, unknowns, labels)
+			SELECT device_id, tenant_id, lifecycle, posture, reasons, posture_since, first_seen, serial, vendor, hwmodel, hwversion, oemid,
+			swname, swversion, kernel, support_until, end_of_life, unknowns, labels FROM fresh ORDER BY device_id;
+		INSERT INTO device_words SELECT device_id, tenant_id, words_of(ueid, serial, hwmodel, swname, swversion, labels), marks_of(labels) FROM fresh;
+		RETURN NULL;
+	END IF;
 	INSERT INTO device_history (device_id, tenant_id, lifecycle, posture, reasons, posture_since, first_seen, serial, vendor, hwmodel, hwversion, oemid,
 			swname, swversion, kernel, support_until, end_of_life, unknowns, labels)
-		SELECT device_id, tenant_id, lifecycle, posture, reasons, posture_since, first_seen, serial, vendor, hwmodel, hwversion, oemid,
-			swname, swversion, kernel, support_until, end_of_life, unknowns, labels FROM fresh ORDER BY device_id;
-	IF TG_OP = 'INSERT' THEN
-		INSERT INTO device_words SELECT device_id, tenant_id, words_of(ueid, serial, hwmodel, swname, swversion, labels), marks_of(labels) FROM fresh;
-	ELSE
-		UPDATE device_words x SET tenant_id = f.tenant_id, words = words_of(f.ueid, f.serial, f.hwmodel, f.swname, f.swversion, f.labels), marks = marks_of(f.labels)
-			FROM fresh f JOIN stale s USING (device_id) WHERE x.device_id = f.device_id AND (f.tenant_id, f.serial, f.hwmodel, f.swname, f.swversion, f.labels)
-				IS DISTINCT FROM (s.tenant_id, s.serial, s.hwmodel, s.swname, s.swversion, s.labels);
-	END IF;
+		SELECT f.device_id, f.tenant_id, f.lifecycle, f.posture, f.reasons, f.posture_since, f.first_seen, f.serial, f.vendor, f.hwmodel, f.hwversion,
+			f.oemid, f.swname, f.swversion, f.kernel, f.support_until, f.end_of_life, f.unknowns, f.labels
+		FROM fresh f JOIN stale s USING (device_id)
+		WHERE (f.tenant_id, f.lifecycle, f.posture, f.reasons, f.posture_since, f.first_seen, f.serial, f.vendor, f.hwmodel, f.hwversion,
+			f.oemid, f.swname, f.swversion, f.kernel, f.support_until, f.end_of_life, f.unknowns, f.labels)
+			IS DISTINCT FROM (s.tenant_id, s.lifecycle, s.posture, s.reasons, s.posture_since, s.first_seen, s.serial, s.vendor, s.hwmodel, s.hwversion,
+				s.oemid, s.swname, s.swversion, s.kernel, s.support_until, s.end_of_life, s.unknowns, s.labels)
+		ORDER BY f.device_id;
+	UPDATE device_words x SET tenant_id = f.tenant_id, words = words_of(f.ueid, f.serial, f.hwmodel, f.swname, f.swversion, f.labels), marks = marks_of(f.labels)
+		FROM fresh f JOIN stale s USING (device_id) WHERE x.device_id = f.device_id AND (f.tenant_id, f.serial, f.hwmodel, f.swname, f.swversion, f.labels)
+			IS DISTINCT FROM (s.tenant_id, s.serial, s.hwmodel, s.swname, s.swversion, s.labels);
 	RETURN NULL;
 END $$;
 CREATE TRIGGER device_noted_first AFTER INSERT ON device REFERENCING NEW TABLE AS fresh FOR EACH STATEMENT EXECUTE FUNCTION note_devices();

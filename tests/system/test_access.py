@@ -153,7 +153,8 @@ def test_filters_that_tell_more_take_its_scope(api):
     for query in "component=openssl", "component=openssl&component_version=1":
         assert "devices" in api.problem(403, "forbidden", "/v1/devices?" + query, "scope-devices").json()["detail"]
         assert api.ask("/v1/devices?" + query, both).status_code == 200
-    api.problem(403, "forbidden", f"/v1/devices/{A}/state", both)
+    for path in f"/v1/devices/{A}/state", "/v1/devices?where=strict%20$.boot.secure%20==%20false":
+        api.problem(403, "forbidden", path, both)
 
 
 # Tokens.

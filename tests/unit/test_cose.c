@@ -463,13 +463,14 @@ test_what_has_no_end_goes_to_the_end(void **state)
 static void
 test_a_sequence_is_bounded(void **state)
 {
-	static const uint8_t least[] = {0xd8, 0x3d, 0xd2, 0x84, 0x40, 0xa0, 0x40, 0x40};
+	static const uint8_t least[LIMIT_SEQUENCE_LEAST] = {0xd8, 0x3d, 0xd2, 0x84, 0x40, 0xa0, 0x40, 0x58, LIMIT_SEQUENCE_LEAST - 9};
+	static const uint8_t less[] = {0xd8, 0x3d, 0xd2, 0x84, 0x40, 0xa0, 0x40, 0x40};
 	static uint8_t bytes[LIMIT_SEQUENCE + sizeof least];
 	struct slice items[LIMIT_SEQUENCE_REPORTS];
 	size_t n;
 
 	(void)state;
-	for (size_t i = 0; i < sizeof bytes; i += sizeof least)
+	for (size_t i = 0; i + sizeof least <= sizeof bytes; i += sizeof least)
 		memcpy(bytes + i, least, sizeof least);
 	n = cose_split((struct slice){bytes, LIMIT_SEQUENCE}, items, LIMIT_SEQUENCE_REPORTS);
 	assert_int_equal(n, LIMIT_SEQUENCE_REPORTS);
@@ -481,6 +482,11 @@ test_a_sequence_is_bounded(void **state)
 	assert_int_equal(items[n - 1].len, sizeof least);
 	assert_int_equal(cose_split((struct slice){bytes, LIMIT_SEQUENCE + 1}, items, LIMIT_SEQUENCE_REPORTS), 1);
 	assert_int_equal(items[0].len, LIMIT_SEQUENCE + 1);
+	/* Little ones are one item, to the end. */
+	for (size_t i = 0; i + sizeof less <= LIMIT_SEQUENCE; i += sizeof less)
+		memcpy(bytes + i, less, sizeof less);
+	assert_int_equal(cose_split((struct slice){bytes, LIMIT_SEQUENCE}, items, LIMIT_SEQUENCE_REPORTS), 1);
+	assert_int_equal(items[0].len, LIMIT_SEQUENCE);
 }
 
 int
