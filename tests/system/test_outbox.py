@@ -189,7 +189,8 @@ def test_every_change_is_an_event(system, device):
     await_true(lambda: "device.fork" in told(), "the fork")
     assert "untrusted" in [told["posture"] for told in data(system, device, "device.posture")]
     system.database.cli("device", "retire", device.ueid.hex())
-    assert data(system, device, "device.lifecycle") == [{"lifecycle": "retired"}]
+    told_of = data(system, device, "device.lifecycle")
+    assert [event["lifecycle"] for event in told_of] == ["retired"] and told_of[0]["by"].endswith(" (command line)")
     await_true(lambda: all_numbered(system), "positions")
     order = system.database.sql("SELECT type FROM event WHERE ueid = %s ORDER BY position", (device.ueid,))
     assert [kind for kind, in order] == events(system, device), "positions are in the order of the changes"

@@ -706,7 +706,7 @@ def test_changed_rules_reach_devices_while_events_are_numbered_and_sent(system):
     device.publish(device.full())
     device.receipt_up_to(1)
     await_true(lambda: db.one("SELECT count(*) FROM event WHERE position IS NULL") == 0, "events numbered")
-    sink = db.one("SELECT add_sink('acme', 'nowhere', 'syslog', 'tls://127.0.0.1:1', NULL, NULL, NULL, '{}', 'info', 1, false)")
+    sink = db.one("SELECT add_sink('acme', 'nowhere', 'syslog', 'tls://127.0.0.1:1', NULL, NULL, NULL, '{}', 'info', 1, false, 'native')")
     await_true(lambda: db.one("SELECT leader FROM sink_cursor WHERE sink_id = %s", (sink,)), "a leader of the sink")
     assert sink == db.one("SELECT tenant_id FROM device WHERE ueid = %s", (device.ueid,))
     put(db, "changed", when="strict $.boot.secure == true")
