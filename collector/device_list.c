@@ -131,7 +131,7 @@ read_filters(struct request *request, struct response *response, json_t *filters
 
 	if (q != NULL && q[0] == '\0')
 		return refuse(response, "q", " is empty.");
-	if (label != NULL && (label[0] == '\0' || label[0] == ':'))
+	if (label != NULL && (label[0] == '\0' || label[0] == ':' || strchr(label, '=') != NULL))
 		return refuse(response, "label", " is a key, or key:value.");
 	for (size_t i = 0; i < sizeof filters_known / sizeof *filters_known; i++)
 		if (read_filter(request, response, i, filters) < 0)

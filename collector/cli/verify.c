@@ -166,13 +166,14 @@ verify_file(const struct command *command, int argc, char **argv)
 	struct anchors *anchors = NULL;
 	struct enrolment *known = NULL;
 	uint8_t *bytes;
-	struct key_cache *keys = key_cache_new(1);
+	struct key_cache *keys;
 	char error[256];
 	bool decoded;
 
 	cli_parse(command, argc, argv, options, 7, 1, 1);
 	if (export != NULL)
 		return verify_manifest(export, argv[1], operator_ca, json);
+	keys = key_cache_new(1);
 	m.received_us = (at == NULL ? time(NULL) : cli_time(at)) * 1000000;
 	if (ca != NULL && (anchors = anchors_from_pem(ca, error)) == NULL)
 		cli_die(CLI_WRONG, "%s", error);

@@ -593,6 +593,7 @@ JUDGED = """
     SELECT alert_acknowledge(NULL, '{}', 'test');
     INSERT INTO verdict_pending (device_id, policy_id, tenant_id, epoch, seq, reports, due_at)
         SELECT device_id, 1, tenant_id, 1, 1, 1, now() FROM device WHERE tenant_id = %(tenant)s::int LIMIT 2;
+    INSERT INTO export_manifest VALUES (%(tenant)s::int, sha256('export'), now(), 'x');
     INSERT INTO report_expired SELECT device_id, 1, false, tenant_id, 1, sha256('x'), 1 FROM device WHERE tenant_id = %(tenant)s::int LIMIT 2;
 """
 
