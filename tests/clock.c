@@ -97,8 +97,8 @@ pthread_cond_timedwait(pthread_cond_t *restrict cond, pthread_mutex_t *restrict 
 	static int (*real)(pthread_cond_t *, pthread_mutex_t *, const struct timespec *);
 	struct timespec then = (cond->__data.__wrefs & ON_MONOTONIC) != 0 ? *end : of_the_kernel(end);
 
-	/* There is an older one under the same name, of another layout. */
-	if (real == NULL)
+	/* There is an older one under the same name, of another layout. The thread sanitizer has one of its own, which has to see it. */
+	if (real == NULL && dlsym(RTLD_DEFAULT, "__tsan_init") == NULL)
 		*(void **)&real = dlvsym(RTLD_NEXT, "pthread_cond_timedwait", "GLIBC_2.3.2");
 	if (real == NULL)
 		*(void **)&real = dlsym(RTLD_NEXT, "pthread_cond_timedwait");
