@@ -416,6 +416,7 @@ fail(const struct told *told)
 	fputs(": ", stderr);
 	show_cell(stderr, detail == NULL ? "the answer does not say why" : detail, 0);
 	fputc('\n', stderr);
+	json_decref(problem);
 	exit(told->status >= 500 || told->status == 429 ? CLI_AWAY : CLI_NO);
 }
 

@@ -101,7 +101,8 @@ print_csv_cell(FILE *out, const char *text, bool first)
 
 	csv_text(&cell, (struct slice){(const uint8_t *)text, strlen(text)});
 	fprintf(out, "%s\"", first ? "" : ",");
-	fwrite(cell.body, 1, cell.len, out);
+	if (cell.len > 0)
+		fwrite(cell.body, 1, cell.len, out);
 	fputc('"', out);
 	response_free(&cell);
 }

@@ -372,7 +372,7 @@ test_reload(void **unused)
 	assert_int_equal(reload(k, d, 3), 0);
 	assert_ptr_equal(device_find_key(d[0], kid), before);
 	run("UPDATE device_key SET status = 'retired' WHERE device_id = (SELECT device_id FROM d1);"
-	    "UPDATE device SET lifecycle = 'transferred' WHERE device_id = (SELECT device_id FROM d1);"
+	    "UPDATE device SET lifecycle = 'retired' WHERE device_id = (SELECT device_id FROM d1);"
 	    "UPDATE device_hot SET rev = 10, hi = 101, facts = sha256('facts') WHERE device_id = (SELECT device_id "
 	    "FROM d1);"
 	    "DELETE FROM report_gap WHERE device_id = (SELECT device_id FROM d1) AND missing = '[3,3]'");
@@ -381,7 +381,7 @@ test_reload(void **unused)
 	assert_int_equal(d[0]->ledger.rev, 9);
 	assert_int_equal(reload(k, d, 1), 0);
 	assert_ptr_equal(keyring_find(k, &d[0]->ueid), d[0]);
-	assert_int_equal(d[0]->lifecycle, LIFECYCLE_TRANSFERRED);
+	assert_int_equal(d[0]->lifecycle, LIFECYCLE_RETIRED);
 	assert_int_equal(d[0]->ledger.rev, 10);
 	assert_int_equal(d[0]->ledger.hi, 101);
 	assert_false(d[0]->ledger.facts_known);
