@@ -197,7 +197,7 @@ def test_a_question_is_over_some_day(system, device):
 def test_the_command_line_asks_and_waits(system, device):
     out = system.database.cli("device", "challenge", device.ueid.hex(), "--wait", "1", status=1)
     assert "waiting" in out
-    assert f"device challenge {device.ueid.hex()} --wait 1" in system.database.one("SELECT line FROM audit ORDER BY number DESC LIMIT 1")
+    assert f"device challenge {device.ueid.hex()} --wait 1" in system.database.one("SELECT line FROM audit WHERE line::json ->> 'kind' = 'command' ORDER BY number DESC LIMIT 1")
     publish(system, device, device.answer(device.challenge()))
     publish_later = ask(system, device)
     receipt = await_true(lambda: (lambda r: r.nonce.hex() == publish_later["nonce"] and r)(device.challenge()), "the second nonce")
