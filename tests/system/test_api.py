@@ -288,6 +288,7 @@ def test_a_report_whose_retention_is_over_is_gone(api):
     for seq in 3, 4, 6, 10:
         api.problem(404, "not-found", f"/v1/devices/{was}/reports/{EPOCH}/{seq}")
     api.problem(404, "not-found", f"/v1/devices/{was}/reports/0123456789abcdee/1")
+    api.db.sql("DELETE FROM report_gap WHERE device_id = (SELECT device_id FROM device WHERE ueid = decode(%s, 'hex'))", (was,))
 
 
 def test_an_answer_is_compressed_for_who_wants_it_and_not_sent_to_who_has_it(api):
