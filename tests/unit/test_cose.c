@@ -463,7 +463,8 @@ test_what_has_no_end_goes_to_the_end(void **state)
 static void
 test_a_sequence_is_bounded(void **state)
 {
-	static const uint8_t least[LIMIT_SEQUENCE_LEAST] = {0xd8, 0x3d, 0xd2, 0x84, 0x40, 0xa0, 0x40, 0x58, LIMIT_SEQUENCE_LEAST - 9};
+	static const uint8_t least[LIMIT_SEQUENCE_LEAST] = {
+		0xd8, 0x3d, 0xd2, 0x84, 0x40, 0xa0, 0x40, 0x58, LIMIT_SEQUENCE_LEAST - 9};
 	static const uint8_t less[] = {0xd8, 0x3d, 0xd2, 0x84, 0x40, 0xa0, 0x40, 0x40};
 	static uint8_t bytes[LIMIT_SEQUENCE + sizeof least];
 	struct slice items[LIMIT_SEQUENCE_REPORTS];
