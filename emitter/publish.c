@@ -357,23 +357,28 @@ land(struct publisher *p, struct publish_event *event)
 		}
 }
 
-/* Waits a random part of a time that doubles: a fleet that lost its broker comes back spread out. An interval is long enough for that: then the
-   broker sees no more connections than it sees reports. */
+/* A fleet that lost its broker comes back spread out. An interval is long enough for that: then the broker sees no more connections than it sees
+   reports. */
+int64_t
+publish_wait(const struct publish_settings *s, unsigned attempts)
+{
+	uint64_t most = s->backoff_min, longest = (uint64_t)s->interval * 1000;
+	if (longest > s->backoff_max)
+		longest = s->backoff_max;
+	for (unsigned i = 0; i < attempts && most < longest; i++)
+		most *= 2;
+	if (most > longest)
+		most = longest;
+	return arc4random_uniform((uint32_t)most + 1);
+}
+
 static void
 back_off(struct publisher *p)
 {
 	int64_t now = monotonic_ms();
 	if (p->phase == PHASE_UP && now - p->up_since >= STABLE_MS)
 		p->attempts = 0;
-	uint64_t most = p->settings->backoff_min, longest = (uint64_t)p->settings->interval * 1000;
-	if (longest > p->settings->backoff_max)
-		longest = p->settings->backoff_max;
-	for (unsigned i = 0; i < p->attempts && most < longest; i++)
-		most *= 2;
-	if (most > longest)
-		most = longest;
-	p->attempts++;
-	p->retry_at = now + arc4random_uniform((uint32_t)most + 1);
+	p->retry_at = now + publish_wait(p->settings, p->attempts++);
 	p->phase = PHASE_IDLE;
 	for (size_t i = 0; i < PUBLISH_WINDOW; i++)
 		p->flights[i].seq = 0;

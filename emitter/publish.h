@@ -42,6 +42,9 @@ struct publisher;
 /* Milliseconds of the clock that `now` is on, here and in the pipeline: never set, and of no meaning but to itself. */
 int64_t monotonic_ms(void);
 
+/* Milliseconds to wait after so many attempts that failed: a random part of a time that doubles. */
+int64_t publish_wait(const struct publish_settings *, unsigned attempts);
+
 /* Settings are copied by pointer: they must outlive it. Connects to nothing yet. NULL and `error` on failure. */
 struct publisher *publisher_new(const struct publish_settings *, const struct ueid *, char *error) WARN_UNUSED;
 /* Disconnects, waiting at most `wait_ms` for what is in flight, and frees. */
