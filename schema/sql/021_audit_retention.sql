@@ -3,22 +3,27 @@
 ALTER TABLE audit_head ADD gone bigint NOT NULL DEFAULT 0;	-- the last entry that went; 0: none did
 ALTER TABLE audit_head ADD gone_hash bytea NOT NULL DEFAULT decode(repeat('00', 32), 'hex') CHECK (length(gone_hash) = 32);	-- its hash, on which the first one kept goes on
 
-CREATE FUNCTION audit_line(number bigint, mine int, at timestamptz, entry jsonb) RETURNS text LANGUAGE sql STABLE
+-- Writes an entry behind the head, and says what the head is then.
+CREATE FUNCTION audit_write(head audit_head, mine int, at timestamptz, entry jsonb) RETURNS audit_head LANGUAGE plpgsql
 	SET search_path = fleetstate, pg_catalog, pg_temp AS $$
-	SELECT (jsonb_build_object('number', number, 'time', rfc3339(at), 'tenant', (SELECT t.id FROM tenant t WHERE t.tenant_id = mine)) || entry)::text
-$$;
-REVOKE ALL ON FUNCTION audit_line FROM PUBLIC;
+DECLARE
+	said text;
+BEGIN
+	head.number := head.number + 1;
+	said := (jsonb_build_object('number', head.number, 'time', rfc3339(at), 'tenant', (SELECT t.id FROM tenant t WHERE t.tenant_id = mine)) || entry)::text;
+	head.hash := sha256(head.hash || convert_to(said, 'UTF8'));
+	INSERT INTO audit VALUES (head.number, mine, at, said, head.hash);
+	RETURN head;
+END $$;
+REVOKE ALL ON FUNCTION audit_write FROM PUBLIC;
 
 CREATE OR REPLACE FUNCTION audit_append(mine int, at timestamptz, entry jsonb) RETURNS bigint LANGUAGE plpgsql
 	SET search_path = fleetstate, pg_catalog, pg_temp AS $$
 DECLARE
-	h audit_head; said text;
+	h audit_head;
 BEGIN
 	SELECT * INTO h FROM audit_head FOR UPDATE;
-	h.number := h.number + 1;
-	said := audit_line(h.number, mine, at, entry);
-	h.hash := sha256(h.hash || convert_to(said, 'UTF8'));
-	INSERT INTO audit VALUES (h.number, mine, at, said, h.hash);
+	h := audit_write(h, mine, at, entry);
 	UPDATE audit_head SET number = h.number, hash = h.hash;
 	RETURN h.number;
 END $$;
@@ -28,7 +33,7 @@ CREATE OR REPLACE FUNCTION audit_noted(hashes bytea[], hints text[], tenants tex
 	counts bigint[], firsts timestamptz[], lasts timestamptz[]) RETURNS void LANGUAGE plpgsql SECURITY DEFINER
 	SET search_path = fleetstate, pg_catalog, pg_temp AS $$
 DECLARE
-	r record; w record; h audit_head; said text; mine int;
+	r record; w record; h audit_head; mine int;
 BEGIN
 	-- Before the head is taken, and in order: who revokes a token has that row when it comes to the head.
 	FOR r IN SELECT x.token_id, max(y.last) AS last FROM unnest(hashes, statuses, lasts) AS y (hash, status, last), audit_who(y.hash) x
@@ -46,12 +51,9 @@ BEGIN
 	LOOP
 		SELECT * INTO w FROM audit_who(r.hash);
 		mine := coalesce(w.tenant_id, CASE WHEN w.token_id IS NOT NULL THEN (SELECT t.tenant_id FROM tenant t WHERE t.id = r.tenant) END);
-		h.number := h.number + 1;
-		said := audit_line(h.number, mine, r.first, coalesce(w.who, jsonb_build_object('credential', r.hint)) || jsonb_build_object('kind', r.kind,
+		h := audit_write(h, mine, r.first, coalesce(w.who, jsonb_build_object('credential', r.hint)) || jsonb_build_object('kind', r.kind,
 				'method', r.method, 'target', r.target, 'address', r.address, 'status', r.status)
 			|| CASE WHEN r.n > 1 THEN jsonb_build_object('times', r.n, 'until', rfc3339(r.last)) ELSE '{}' END);
-		h.hash := sha256(h.hash || convert_to(said, 'UTF8'));
-		INSERT INTO audit VALUES (h.number, mine, r.first, said, h.hash);
 	END LOOP;
 	UPDATE audit_head SET number = h.number, hash = h.hash;
 END $$;

@@ -212,7 +212,7 @@ BEGIN
 END $$;
 DROP FUNCTION device_label;
 
--- Registers devices of the signed-in tenant before they are heard: [{"ueid", "serial", "model", "labels", "lifecycle"}]. An active one is admitted when it
+-- Registers devices of a tenant before they are heard: [{"ueid", "serial", "model", "labels", "lifecycle"}]. An active one is admitted when it
 -- comes with a certificate that one of the tenant's trust anchors vouches for, a pending one waits then. What it says of itself takes the place of serial
 -- and model. Of each that is not right, its place in the list (from 0) and what is wrong; of those that are, nothing. Made are all or none.
 CREATE FUNCTION devices_add(tenant int, documents jsonb, by text) RETURNS TABLE (place int, member text, fault text) LANGUAGE plpgsql
@@ -281,6 +281,10 @@ BEGIN
 		RAISE EXCEPTION '%', f.fault USING ERRCODE = CASE WHEN f.fault LIKE '%taken' THEN 'FS409' ELSE 'FS400' END;
 	END IF;
 END $$;
+
+-- A part of a list; other parts of it may follow in the transaction.
+CREATE FUNCTION devices_import(documents jsonb, by text) RETURNS TABLE (place int, member text, fault text) LANGUAGE sql SECURITY DEFINER
+	SET search_path = fleetstate, pg_catalog, pg_temp AS $$ SELECT * FROM devices_add(tenant_context(), documents, by) $$;
 
 -- As before, of the tenant's own device, or of the one where its reports go.
 CREATE OR REPLACE FUNCTION challenge_ask(device bytea, seconds int, who text, OUT item json, OUT created boolean)
@@ -443,12 +447,6 @@ END $$;
 
 REVOKE ALL ON FUNCTION sign_in_operator, tenant_list, tenant_add, trust_anchor_list, trust_anchor_add, trust_anchor_remove FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION sign_in_operator, tenant_list, tenant_add, trust_anchor_list, trust_anchor_add, trust_anchor_remove TO fleetstate_api;
--- A part of a list, likewise; other parts of it may follow in the transaction.
-CREATE FUNCTION devices_import(documents jsonb, by text) RETURNS TABLE (place int, member text, fault text) LANGUAGE sql SECURITY DEFINER
-	SET search_path = fleetstate, pg_catalog, pg_temp AS $$ SELECT * FROM devices_add(tenant_context(), documents, by) $$;
-
-REVOKE ALL ON FUNCTION devices_import FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION devices_import TO fleetstate_api;
-REVOKE ALL ON FUNCTION find_device, lock_device, merge_labels, tell_lifecycle, check_becomes, device_transfer, device_change, devices_add, device_add
-	FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION device_change, device_add TO fleetstate_api;
+REVOKE ALL ON FUNCTION find_device, lock_device, merge_labels, tell_lifecycle, check_becomes, device_transfer, device_change, devices_add, device_add,
+	devices_import FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION device_change, device_add, devices_import TO fleetstate_api;
