@@ -17,7 +17,7 @@
 #define BUSY_SECONDS 600 /* before a partition that somebody reads is tried again: each try stops others for a second */
 
 /* clang-format off */
-enum { DUE, AUDIT, LEAVES, READ, NODES, KEEP, TELL, TRIM, EXPIRE, EXPIRE_AUDIT, EXPIRE_REPEATS };
+enum { DUE, AUDIT, LEAVES, READ, NODES, KEEP, TELL, TRIM, EXPIRE, EXPIRE_AUDIT, EXPIRE_HISTORY, EXPIRE_REPEATS };
 static const struct statement statements[] = {
 	/* The lock is this transaction's; whoever does not get it leaves the work to who did. */
 	[DUE] = {"checkpoint_due",
@@ -52,6 +52,7 @@ static const struct statement statements[] = {
 		" DELETE FROM checkpoint_leaf WHERE number = ANY ((SELECT numbers FROM o)::bigint[])", 2},
 	[EXPIRE] = {"expire", "SELECT partition, reports, busy FROM expire_reports($1::bool, make_interval(secs => $2::float8), $3::bool)", 3},
 	[EXPIRE_AUDIT] = {"expire_audit", "SELECT expire_audit(make_interval(secs => $1::float8), $2::bool)", 2},
+	[EXPIRE_HISTORY] = {"expire_history", "SELECT expire_history(make_interval(secs => $1::float8))", 1},
 	[EXPIRE_REPEATS] = {"expire_repeats", "SELECT expire_repeats()", 0},
 };
 /* clang-format on */
@@ -284,35 +285,38 @@ expire_partition(struct checkpointer *c, bool with_sections)
 	return gone;
 }
 
-/* The same of the audit log, some thousand entries at once. False: there is no more to do for now. */
-static bool
-expire_audit(struct checkpointer *c)
+/* How many rows a statement says that it dropped. */
+static int64_t
+expire_rows(struct checkpointer *c, int statement, const struct param *params)
 {
-	const struct settings *s = c->settings;
-	char keep[PARAM_NUMBER];
-	const struct param params[2] = {param_number(keep, s->audit_retention), flag(s->retention_uncovered)};
-	PGresult *res =
-		database_run(c->db, statements[EXPIRE_AUDIT].name, params, statements[EXPIRE_AUDIT].params, NULL);
+	PGresult *res = database_run(c->db, statements[statement].name, params, statements[statement].params, NULL);
 	int64_t n = res == NULL ? 0 : result_int(res, 0, 0);
 
 	PQclear(res);
 	if (n > 0)
-		log_info("retention: audit log entries=%lld dropped", (long long)n);
-	counter_add(COUNTER_AUDIT_EXPIRED, n);
-	return n > 0;
+		log_info("retention: %s rows=%lld dropped", statements[statement].name, (long long)n);
+	return n;
 }
 
 static void
 expire(struct checkpointer *c)
 {
+	const struct settings *s = c->settings;
+	char audit[PARAM_NUMBER], sections[PARAM_NUMBER];
+	const struct param audit_params[2] = {param_number(audit, s->audit_retention), flag(s->retention_uncovered)};
+	const struct param history_param = param_number(sections, s->sections_retention);
+	int64_t n;
+
 	if (!clock_is_right() || clock_ms() / 1000 < c->busy_until)
 		return;
 	while (expire_partition(c, false))
 		;
 	while (expire_partition(c, true))
 		;
-	while (expire_audit(c))
-		;
+	/* Some thousand at once. */
+	while ((n = expire_rows(c, EXPIRE_AUDIT, audit_params)) > 0)
+		counter_add(COUNTER_AUDIT_EXPIRED, n);
+	(void)expire_rows(c, EXPIRE_HISTORY, &history_param);
 	(void)run_statement(c, EXPIRE_REPEATS, NULL);
 }
 

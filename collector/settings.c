@@ -81,7 +81,7 @@ static const struct option table[] = {
 	{.name = "quiet_retention", .type = OPTION_SECONDS, .offset = AT(quiet_retention), .initial = "90d", .min = 86400, .max = 1576800000,
 		.help = "how long quiet reports are kept; they go by whole days"},
 	{.name = "sections_retention", .type = OPTION_SECONDS, .offset = AT(sections_retention), .initial = "1825d", .min = 86400, .max = 1576800000,
-		.help = "how long reports with a state, an inventory or events are kept"},
+		.help = "how long reports with a state, an inventory or events are kept, and what devices were before they changed"},
 	{.name = "audit_retention", .type = OPTION_SECONDS, .offset = AT(audit_retention), .initial = "1825d", .min = 86400, .max = 1576800000,
 		.help = "how long entries of the audit log are kept"},
 	{.name = "retention_uncovered", .type = OPTION_FLAG, .offset = AT(retention_uncovered), .initial = "no",

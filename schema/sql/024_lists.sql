@@ -48,7 +48,8 @@ CREATE FUNCTION marks_of(labels text[]) RETURNS text[] LANGUAGE sql IMMUTABLE PA
 	SELECT labels || ARRAY(SELECT split_part(l, '=', 1) FROM unnest(labels) l)
 $$;
 
--- What each device was: a row for each change of what a list shows of it, but for where it stands in its reports. Never changed.
+-- What each device was: a row for each change of what a list shows of it, but for where it stands in its reports. Never changed;
+-- one that another took the place of goes some day.
 CREATE TABLE device_history (
 	history_id bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
 	valid_from timestamptz NOT NULL DEFAULT clock_timestamp(),	-- under the device's lock: transactions end in another order than they begin
@@ -117,6 +118,23 @@ END $$;
 CREATE POLICY tenant ON device_history FOR SELECT TO fleetstate_api USING (tenant_id = (SELECT tenant_context()));
 GRANT SELECT ON device_history TO fleetstate_api;
 REVOKE ALL ON FUNCTION note_described, note_devices FROM PUBLIC;
+
+-- Drops what devices were no more by `keep` ago, once a day, and says how many rows. What was before that time is not known any more then.
+CREATE FUNCTION expire_history(keep interval) RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER SET search_path = fleetstate, pg_catalog, pg_temp AS $$
+DECLARE
+	until timestamptz := now() - keep; n bigint;
+BEGIN
+	UPDATE device_history_begin b SET at = until WHERE b.at < until - interval '1 day';
+	IF NOT FOUND THEN
+		RETURN 0;
+	END IF;
+	DELETE FROM device_history h WHERE h.valid_from < until AND EXISTS (SELECT FROM device_history x
+		WHERE x.device_id = h.device_id AND x.valid_from <= until AND (x.valid_from, x.history_id) > (h.valid_from, h.history_id));
+	GET DIAGNOSTICS n = ROW_COUNT;
+	RETURN n;
+END $$;
+REVOKE ALL ON FUNCTION expire_history FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION expire_history TO fleetstate_ingest;
 
 -- What a device was then, as a list shows it. Where it stood in its reports is what its state came with.
 CREATE FUNCTION device_was(id bigint, as_of timestamptz) RETURNS text LANGUAGE sql STABLE AS $$

@@ -171,3 +171,31 @@ def test_the_audit_logs_first_entries_go(system):
     log(status=1)
     system.database.sql("UPDATE audit_head SET gone = %s", (n - 3,))
     log(status=1)
+
+
+def test_what_a_device_was_goes_once_another_took_its_place(system):
+    """What was over five years ago goes; what began before then and was not over stays, also of a device that never changed."""
+    def history(device):
+        return [label for (label,) in system.database.sql(
+            "SELECT h.labels[1] FROM device_history h JOIN device d USING (device_id) WHERE d.ueid = %s ORDER BY h.valid_from, h.history_id", (device.ueid,))]
+
+    def age(device, label, years):
+        """All rows of the device up to the one with that label."""
+        system.database.sql("UPDATE device_history h SET valid_from = now() - make_interval(years => %s) FROM device d WHERE d.ueid = %s AND h.device_id = d.device_id"
+                            " AND h.history_id <= (SELECT max(x.history_id) FROM device_history x WHERE x.device_id = h.device_id AND x.labels = ARRAY[%s])",
+                            (years, device.ueid, label))
+
+    changed, unchanged = system.device(), system.device()
+    for device in changed, unchanged:
+        device.publish(device.full())
+        await_true(lambda: system.stored(device), "its report")
+        for label in ("a=1", "b=2", "c=3", "d=4") if device is changed else ("a=1",):
+            system.database.sql("UPDATE device SET labels = %s WHERE ueid = %s", ([label], device.ueid))
+    for label, years in ("c=3", 4), ("b=2", 6), ("a=1", 7):
+        age(changed, label, years)
+    age(unchanged, "a=1", 7)
+    assert history(changed)[-4:] == ["a=1", "b=2", "c=3", "d=4"], "looked at once a day"
+    system.database.sql("UPDATE device_history_begin SET at = now() - interval '8 years'")
+    await_true(lambda: history(changed) == ["b=2", "c=3", "d=4"], "those of before gone")
+    assert history(unchanged) == ["a=1"]
+    assert system.database.one("SELECT now() - at BETWEEN interval '1825 days' AND interval '1826 days' FROM device_history_begin"), "before then nothing is known"
