@@ -44,6 +44,7 @@ struct client {
 	_Atomic int64_t down_since; /* 0: connected */
 	atomic_bool held; /* as handle, for those who must not wait for it */
 	int64_t next_try, backoff, tried; /* the ticking thread's */
+	atomic_bool spoilt; /* something could not be written: see on_not_sent */
 	atomic_bool gone; /* the disconnect that was asked for is done */
 };
 
@@ -94,6 +95,25 @@ on_refused(void *context, MQTTAsync_failureData5 *data)
 	set_down(context, line);
 }
 
+/* What could not be written paho 1.3.12 frees, and keeps in the session all the same: on the next connection it would send what lies there by then, and at
+   the handle's end free it once more. So such a handle is not used again. */
+static void
+on_not_sent(void *context, MQTTAsync_failureData5 *data)
+{
+	if (data != NULL && data->code == MQTTASYNC_FAILURE)
+		atomic_store(&((struct client *)context)->spoilt, true);
+}
+
+static int
+publish(struct client *c, const char *topic, const void *at, size_t len)
+{
+	MQTTAsync_responseOptions response = MQTTAsync_responseOptions_initializer;
+
+	response.onFailure5 = on_not_sent;
+	response.context = c;
+	return MQTTAsync_send(c->handle, topic, (int)len, at, 1, 0, &response);
+}
+
 static void
 send_canary(struct client *c)
 {
@@ -101,7 +121,7 @@ send_canary(struct client *c)
 	int len = snprintf(now, sizeof now, "%lld", (long long)clock_ms());
 
 	atomic_store(&c->canary_sent, clock_ms());
-	if (MQTTAsync_send(c->handle, c->canary, len, now, 1, 0, NULL) != MQTTASYNC_SUCCESS)
+	if (publish(c, c->canary, now, (size_t)len) != MQTTASYNC_SUCCESS)
 		log_debug("subscribe: %s: canary not sent", c->name);
 }
 
@@ -300,6 +320,50 @@ back_off(struct client *c, int64_t now)
 
 static const MQTTAsync_disconnectOptions hang_up_options = MQTTAsync_disconnectOptions_initializer5;
 
+static int
+create(struct client *c)
+{
+	MQTTAsync_createOptions options = MQTTAsync_createOptions_initializer5;
+	int rc;
+
+	options.maxBufferedMessages = OUTGOING_MAX;
+	rc = MQTTAsync_createWithOptions(&c->handle, c->subscribe->settings->broker, c->name,
+					 MQTTCLIENT_PERSISTENCE_NONE, NULL, &options);
+	if (rc == MQTTASYNC_SUCCESS)
+		rc = MQTTAsync_setCallbacks(c->handle, c, on_lost, on_message, NULL);
+	if (rc == MQTTASYNC_SUCCESS)
+		return 0;
+	log_error("subscribe: %s: %s", c->name, MQTTAsync_strerror(rc));
+	MQTTAsync_destroy(&c->handle);
+	c->handle = NULL;
+	return -1;
+}
+
+/* Or left as it is, some tens of kilobytes: its connection has ended. */
+static void
+destroy(struct client *c, MQTTAsync handle)
+{
+	if (atomic_exchange(&c->spoilt, false))
+		(void)MQTTAsync_setConnectionLostCallback(handle, NULL, NULL);
+	else
+		MQTTAsync_destroy(&handle);
+}
+
+/* Another handle in the place of one that must not be used again. The session is the broker's, which has it by name. */
+static int
+replace(struct client *c)
+{
+	MQTTAsync handle = c->handle;
+
+	if (create(c) != 0) {
+		c->handle = handle;
+		return -1;
+	}
+	destroy(c, handle);
+	counter_add(COUNTER_CLIENTS_REPLACED, 1);
+	return 0;
+}
+
 static void
 tick(struct client *c, int64_t now)
 {
@@ -321,7 +385,8 @@ tick(struct client *c, int64_t now)
 			(void)MQTTAsync_disconnect(c->handle, &hang_up_options);
 			break;
 		}
-		connect_client(c);
+		if (!atomic_load(&c->spoilt) || replace(c) == 0)
+			connect_client(c);
 		break;
 	case LINK_CONNECTING:
 		/* paho gives up by itself; should it not, so do we. */
@@ -344,25 +409,6 @@ run(void *argument)
 		nap(TICK_MS);
 	}
 	return NULL;
-}
-
-static int
-create(struct client *c)
-{
-	MQTTAsync_createOptions options = MQTTAsync_createOptions_initializer5;
-	int rc;
-
-	options.maxBufferedMessages = OUTGOING_MAX;
-	rc = MQTTAsync_createWithOptions(&c->handle, c->subscribe->settings->broker, c->name,
-					 MQTTCLIENT_PERSISTENCE_NONE, NULL, &options);
-	if (rc == MQTTASYNC_SUCCESS)
-		rc = MQTTAsync_setCallbacks(c->handle, c, on_lost, on_message, NULL);
-	if (rc == MQTTASYNC_SUCCESS)
-		return 0;
-	log_error("subscribe: %s: %s", c->name, MQTTAsync_strerror(rc));
-	MQTTAsync_destroy(&c->handle);
-	c->handle = NULL;
-	return -1;
 }
 
 int
@@ -431,7 +477,7 @@ subscribe_release(struct subscribe *s, unsigned shard)
 	if (handle == NULL)
 		return;
 	disconnect(c, handle);
-	MQTTAsync_destroy(&handle);
+	destroy(c, handle);
 	atomic_store(&c->link, LINK_DOWN);
 }
 
@@ -551,7 +597,7 @@ subscribe_publish(struct subscribe *s, const struct ueid *ueid, struct slice rec
 	topic_print_receipt(ueid, topic, sizeof topic);
 	pthread_mutex_lock(&s->lock);
 	if (c->handle != NULL && atomic_load(&c->link) == LINK_UP &&
-	    MQTTAsync_send(c->handle, topic, (int)receipt.len, receipt.at, 1, 0, NULL) == MQTTASYNC_SUCCESS)
+	    publish(c, topic, receipt.at, receipt.len) == MQTTASYNC_SUCCESS)
 		rc = 0;
 	pthread_mutex_unlock(&s->lock);
 	return rc;
