@@ -8,7 +8,9 @@
 #include <string.h>
 
 #include "collector/assets.h"
+#include "schema/key.h"
 #include "schema/log.h"
+#include "schema/topics.h"
 
 static const struct migration {
 	int number;
@@ -28,6 +30,7 @@ static const char prepare[] = "SET client_min_messages = warning; SELECT pg_advi
 			      "GRANT USAGE ON SCHEMA fleetstate TO fleetstate_ingest, fleetstate_api;"
 			      "CREATE TABLE IF NOT EXISTS fleetstate.schema_version ("
 			      "version int PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now());"
+			      "ALTER TABLE fleetstate.schema_version ADD COLUMN IF NOT EXISTS sha256 bytea;"
 			      "GRANT SELECT ON fleetstate.schema_version TO fleetstate_ingest";
 
 int
@@ -76,19 +79,59 @@ read_version(PGconn *conn)
 	return version;
 }
 
+static void
+digest_of(const struct migration *m, char hex[2 * DIGEST_SIZE + 1])
+{
+	uint8_t digest[DIGEST_SIZE];
+
+	sha256((struct slice){m->at, (size_t)(m->end - m->at)}, digest);
+	hex_print(digest, sizeof digest, hex);
+}
+
+/* Whether what was applied there is what is carried here: a number alone would take another line's database for ours. -1 after saying so. */
+static int
+check_applied(PGconn *conn)
+{
+	PGresult *res =
+		PQexec(conn, "SELECT version, encode(sha256, 'hex') FROM fleetstate.schema_version ORDER BY version");
+	int rc = -1;
+
+	if (PQresultStatus(res) != PGRES_TUPLES_OK) {
+		log_error("migrate: read what was applied: %s", PQerrorMessage(conn));
+		goto out;
+	}
+	for (int i = 0; i < PQntuples(res); i++) {
+		char hex[2 * DIGEST_SIZE + 1] = "";
+
+		if ((size_t)i < MIGRATIONS)
+			digest_of(&migrations[i], hex);
+		if (atoi(PQgetvalue(res, i, 0)) == i + 1 && strcmp(PQgetvalue(res, i, 1), hex) == 0)
+			continue;
+		log_error("migrate: version %s of the database was made by another line of this program: use the "
+			  "program that made it, or a new database",
+			  PQgetvalue(res, i, 0));
+		goto out;
+	}
+	rc = 0;
+out:
+	PQclear(res);
+	return rc;
+}
+
 static int
 apply(PGconn *conn, const struct migration *m)
 {
 	size_t len = (size_t)(m->end - m->at);
-	char *sql = malloc(len + 256);
+	char *sql = malloc(len + 256 + 2 * DIGEST_SIZE), hex[2 * DIGEST_SIZE + 1];
 	int rc;
 
 	if (sql == NULL)
 		return -1;
-	snprintf(sql, len + 256,
+	digest_of(m, hex);
+	snprintf(sql, len + 256 + 2 * DIGEST_SIZE,
 		 "BEGIN; SET LOCAL search_path = fleetstate, pg_catalog;\n%.*s\n;"
-		 "INSERT INTO fleetstate.schema_version (version) VALUES (%d); COMMIT",
-		 (int)len, (const char *)m->at, m->number);
+		 "INSERT INTO fleetstate.schema_version (version, sha256) VALUES (%d, '\\x%s'); COMMIT",
+		 (int)len, (const char *)m->at, m->number, hex);
 	rc = run(conn, m->path, sql);
 	free(sql);
 	if (rc == 0)
@@ -108,6 +151,8 @@ apply_missing(PGconn *conn)
 			  migrate_version());
 		return -1;
 	}
+	if (check_applied(conn) < 0)
+		return -1;
 	for (size_t i = 0; i < MIGRATIONS; i++)
 		if (migrations[i].number > version && apply(conn, &migrations[i]) < 0)
 			return -1;
@@ -133,16 +178,15 @@ int
 migrate_check(const char *uri)
 {
 	PGconn *conn = connect_to(uri);
-	int version;
+	int version, rc = -1;
 
 	if (conn == NULL)
 		return -1;
 	version = read_version(conn);
-	PQfinish(conn);
-	if (version < 0)
-		return -1;
 	if (version == migrate_version())
-		return 0;
-	log_error("migrate: the database is at version %d, this program needs %d", version, migrate_version());
-	return -1;
+		rc = check_applied(conn);
+	else if (version >= 0)
+		log_error("migrate: the database is at version %d, this program needs %d", version, migrate_version());
+	PQfinish(conn);
+	return rc;
 }
