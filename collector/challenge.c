@@ -111,9 +111,9 @@ send_due(struct challenger *c)
 static void
 look_for_due(struct challenger *c)
 {
-	char seconds[24];
-	int len = snprintf(seconds, sizeof seconds, "%lld", (long long)c->settings->challenge_timeout);
-	PGresult *res = database_run(c->db, statements[DUE].name, &(struct param){seconds, len, false}, 1, NULL);
+	char seconds[PARAM_NUMBER];
+	const struct param param = param_number(seconds, c->settings->challenge_timeout);
+	PGresult *res = database_run(c->db, statements[DUE].name, &param, 1, NULL);
 
 	if (res != NULL && PQntuples(res) == 1 && !result_null(res, 0, 0))
 		counter_add(COUNTER_CHALLENGES_UNANSWERED, result_int(res, 0, 0));

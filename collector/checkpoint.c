@@ -68,12 +68,6 @@ struct checkpointer {
 	int64_t busy_until; /* seconds of the monotonic clock */
 };
 
-static struct param
-bytes(const void *at, size_t len)
-{
-	return (struct param){at, (int)len, true};
-}
-
 static int
 run_statement(struct checkpointer *c, int statement, const struct param *params)
 {
@@ -196,9 +190,9 @@ sign_and_keep(struct checkpointer *c, struct checkpoint *checkpoint)
 	const struct param kept[7] = {number_param,
 				      param_number(at, (int64_t)checkpoint->iat),
 				      devices_param,
-				      bytes(checkpoint->root, DIGEST_SIZE),
-				      bytes(digest, DIGEST_SIZE),
-				      bytes(message, len),
+				      param_bytes(checkpoint->root, DIGEST_SIZE),
+				      param_bytes(digest, DIGEST_SIZE),
+				      param_bytes(message, len),
 				      param_number(interval, c->settings->checkpoint_interval)};
 	const struct param trimmed[2] = {number_param, param_number(keep, c->settings->sections_retention)};
 	const struct param told[5] = {number_param, devices_param, kept[3], kept[4], kept[5]};
@@ -256,7 +250,7 @@ look(struct checkpointer *c)
 static struct param
 flag(bool value)
 {
-	return (struct param){value ? "true" : "false", value ? 4 : 5, false};
+	return param_text(value ? "true" : "false");
 }
 
 /* What checkpoints speak for may go when its time is over: a partition of it. False: there is no more to do for now. */

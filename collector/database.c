@@ -196,6 +196,18 @@ param_number(char text[PARAM_NUMBER], int64_t n)
 	return (struct param){text, snprintf(text, PARAM_NUMBER, "%lld", (long long)n), false};
 }
 
+struct param
+param_text(const char *text)
+{
+	return (struct param){text, text == NULL ? 0 : (int)strlen(text), false};
+}
+
+struct param
+param_bytes(const void *at, size_t len)
+{
+	return (struct param){at, (int)len, true};
+}
+
 PGresult *
 database_run(struct database *db, const char *statement, const struct param *params, int n, char *state)
 {

@@ -36,6 +36,8 @@ struct param {
 };
 #define PARAM_NUMBER 24	/* bytes of its text, which lives as long as the parameter */
 struct param param_number(char text[PARAM_NUMBER], int64_t) WARN_UNUSED;
+struct param param_text(const char *) WARN_UNUSED;	/* NULL: SQL NULL */
+struct param param_bytes(const void *, size_t) WARN_UNUSED;
 PGresult *database_run(struct database *, const char *statement, const struct param *, int n, char *state) WARN_UNUSED;
 /* The same for a statement that a module keeps to itself: prepared when first run on a connection. The statement must outlive the database. */
 PGresult *database_query(struct database *, const struct statement *, const struct param *, int n, char *state) WARN_UNUSED;

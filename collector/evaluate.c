@@ -89,19 +89,13 @@ connect_thread(struct judge_thread *t)
 	return 0;
 }
 
-static struct param
-text_param(const char *text)
-{
-	return (struct param){text, text == NULL ? 0 : (int)strlen(text), false};
-}
-
 static PGresult *
 run(struct judge_thread *t, int statement, const char *const *words, int n)
 {
 	struct param params[8] = {{NULL, 0, false}};
 
 	for (int i = 0; i < n; i++)
-		params[i] = text_param(words[i]);
+		params[i] = param_text(words[i]);
 	return database_run(t->db, statements[statement].name, params, n, NULL);
 }
 
@@ -227,7 +221,7 @@ findings_end(struct findings *f)
 static int
 find(struct evaluate *e, const char *policy, struct pass *pass, struct findings *f)
 {
-	struct param params[2] = {text_param(policy), text_param(pass->devices)};
+	struct param params[2] = {param_text(policy), param_text(pass->devices)};
 	char limit[64], state[6] = "";
 	PGresult *res;
 

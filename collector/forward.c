@@ -88,9 +88,10 @@ drop_all(struct forward *f)
 static int
 ask(struct forward *f, const struct statement *statement, int64_t id)
 {
-	char text[24];
-	int len = snprintf(text, sizeof text, "%lld", (long long)id), answer;
-	PGresult *res = database_query(f->db, statement, &(struct param){text, len, false}, 1, NULL);
+	char text[PARAM_NUMBER];
+	const struct param param = param_number(text, id);
+	PGresult *res = database_query(f->db, statement, &param, 1, NULL);
+	int answer;
 
 	if (res == NULL)
 		return -1;

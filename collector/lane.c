@@ -88,7 +88,7 @@ struct lane {
 
 /* Parameters as text. */
 struct args {
-	char numbers[8][24];
+	char numbers[8][PARAM_NUMBER];
 	struct param at[8];
 	int n;
 };
@@ -96,16 +96,14 @@ struct args {
 static void
 add_number(struct args *a, int64_t v)
 {
-	int len = snprintf(a->numbers[a->n], sizeof a->numbers[0], "%lld", (long long)v);
-
-	a->at[a->n] = (struct param){a->numbers[a->n], len, false};
+	a->at[a->n] = param_number(a->numbers[a->n], v);
 	a->n++;
 }
 
 static void
 add_text(struct args *a, const char *text)
 {
-	a->at[a->n++] = (struct param){text, text == NULL ? 0 : (int)strlen(text), false};
+	a->at[a->n++] = param_text(text);
 }
 
 static PGresult *

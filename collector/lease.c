@@ -72,16 +72,18 @@ ask(struct lease *l, int statement, const struct param *params, int n)
 static int64_t
 ask_shard(struct lease *l, int statement, unsigned shard)
 {
-	char text[8];
-	int len = snprintf(text, sizeof text, "%u", shard);
+	char text[PARAM_NUMBER];
+	const struct param param = param_number(text, shard);
 
-	return ask(l, statement, &(struct param){text, len, false}, 1);
+	return ask(l, statement, &param, 1);
 }
 
 static int64_t
 ask_name(struct lease *l, int statement)
 {
-	return ask(l, statement, &(struct param){l->settings->name, (int)strlen(l->settings->name), false}, 1);
+	const struct param param = param_text(l->settings->name);
+
+	return ask(l, statement, &param, 1);
 }
 
 /* The lock went with the connection: somebody else may hold the shard already. */

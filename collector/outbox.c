@@ -115,9 +115,9 @@ number(struct outbox *o)
 static void
 trim(struct outbox *o)
 {
-	char keep[24];
-	int len = snprintf(keep, sizeof keep, "%lld", (long long)o->settings->event_retention);
-	int64_t n = ask(o, TRIM, &(struct param){keep, len, false}, 1);
+	char keep[PARAM_NUMBER];
+	const struct param param = param_number(keep, o->settings->event_retention);
+	int64_t n = ask(o, TRIM, &param, 1);
 
 	if (n > 0)
 		counter_add(COUNTER_EVENTS_TRIMMED, n);

@@ -795,15 +795,3 @@ query_int8(const PGresult *res, int row, int column)
 	memcpy(&number, bytes.at, sizeof number);
 	return (int64_t)be64toh(number);
 }
-
-struct param
-param_text(const char *text)
-{
-	return (struct param){text, text == NULL ? 0 : (int)strlen(text), false};
-}
-
-struct param
-param_bytes(const void *at, size_t len)
-{
-	return (struct param){at, (int)len, true};
-}

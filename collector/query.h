@@ -40,8 +40,6 @@ int query_limited(struct request *, struct response *, const struct call *, PGre
 int query_refuse_preview(struct response *, const char *detail); /* -1 */
 /* Nothing of what the route wrote so far stands. The response is the problem if that fails. */
 void query_undo(struct request *, struct response *);
-/* As query_run, for a preview: within its limit of time, one of a tenant at once and only so many in all. Refuses the rest at once. */
-int query_preview(struct request *, struct response *, const struct call *, PGresult **result) WARN_UNUSED;
 /* Whether the caller's role and scopes allow the route at all. False: the response is the problem. */
 bool query_may(struct request *, struct response *) WARN_UNUSED;
 /* Counts of every tenant that the token may see, or of the one that the request names: rows of (family, tenant, label, value, n). Otherwise as
@@ -65,8 +63,5 @@ int query_secret(struct query_pool *, uint8_t secret[QUERY_SECRET]) WARN_UNUSED;
 /* Reading binary results. */
 struct slice query_bytes(const PGresult *, int row, int column);	/* absent when NULL */
 int64_t query_int8(const PGresult *, int row, int column);		/* also timestamptz; 0 when NULL */
-
-struct param param_text(const char *);	/* NULL: SQL NULL */
-struct param param_bytes(const void *, size_t);
 
 #endif

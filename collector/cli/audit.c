@@ -76,18 +76,6 @@ struct auditor {
 	pthread_t thread;
 };
 
-static struct param
-number(char text[24], int64_t n)
-{
-	return (struct param){text, snprintf(text, 24, "%lld", (long long)n), false};
-}
-
-static struct param
-string(const char *text)
-{
-	return (struct param){text, text == NULL ? 0 : (int)strlen(text), false};
-}
-
 static PGresult *
 run_statement(struct database *db, int statement, const struct param *params)
 {
@@ -282,8 +270,8 @@ read_row(const PGresult *res, struct audit_row *row)
 static int
 walk_rows(struct auditor *a, struct audit *audit)
 {
-	char id[24];
-	const struct param device = number(id, a->target.device_id), since = string(a->campaign->since);
+	char id[PARAM_NUMBER];
+	const struct param device = param_number(id, a->target.device_id), since = param_text(a->campaign->since);
 	const char *values[2] = {device.at, since.at};
 	const int lengths[2] = {device.len, since.len}, formats[2] = {0, 0};
 	PGconn *conn = database_connect(a->db);
@@ -325,8 +313,8 @@ audit_device(struct auditor *a)
 	struct audit_epoch *epochs = NULL;
 	struct device_keys *keys = NULL;
 	PGresult *res[4] = {NULL};
-	char id[24];
-	const struct param param = number(id, a->target.device_id);
+	char id[PARAM_NUMBER];
+	const struct param param = param_number(id, a->target.device_id);
 	int rc = -1;
 
 	if (database_exec(a->db, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY") < 0)
@@ -363,10 +351,10 @@ out:
 static int
 next_page(struct campaign *c)
 {
-	char last[24], limit[24];
-	PGresult *res = run_statement(
-		c->db, DEVICES,
-		(const struct param[]){string(c->tenant), string(c->ueid), number(last, c->last), number(limit, PAGE)});
+	char last[PARAM_NUMBER], limit[PARAM_NUMBER];
+	PGresult *res = run_statement(c->db, DEVICES,
+				      (const struct param[]){param_text(c->tenant), param_text(c->ueid),
+							     param_number(last, c->last), param_number(limit, PAGE)});
 
 	if (res == NULL)
 		return -1;
@@ -449,7 +437,7 @@ prepare(struct campaign *c)
 	c->db = database_new(cli_uri(), statements, STATEMENTS);
 	if (c->db == NULL)
 		return -1;
-	count = run_statement(c->db, COUNT, (const struct param[]){string(c->tenant), string(c->ueid)});
+	count = run_statement(c->db, COUNT, (const struct param[]){param_text(c->tenant), param_text(c->ueid)});
 	if (count == NULL)
 		return -1;
 	c->devices = result_int(count, 0, 0);

@@ -208,12 +208,6 @@ check_leaves(struct checkpoint_audit *a, const PGresult *all)
 	return rc;
 }
 
-static struct param
-string(const char *text)
-{
-	return (struct param){text, text == NULL ? 0 : (int)strlen(text), false};
-}
-
 static int
 check_beyond(struct checkpoint_audit *a)
 {
@@ -223,9 +217,10 @@ check_beyond(struct checkpoint_audit *a)
 	int n;
 
 	snprintf(since, sizeof since, "%lld", (long long)(all ? 0 : a->since_us / 1000000));
-	res = database_query(a->db, &statements[BEYOND],
-			     (const struct param[]){string(a->tenant), string(a->ueid), string(all ? NULL : since)}, 3,
-			     NULL);
+	res = database_query(
+		a->db, &statements[BEYOND],
+		(const struct param[]){param_text(a->tenant), param_text(a->ueid), param_text(all ? NULL : since)}, 3,
+		NULL);
 	if (res == NULL)
 		return -1;
 	n = PQntuples(res);
