@@ -235,6 +235,7 @@ COLLECTOR := \
 	collector/identity.c \
 	collector/journal.c \
 	collector/repeat.c \
+	collector/query_pool.c \
 	collector/query.c \
 	collector/query_sql.c \
 	collector/cursor.c \

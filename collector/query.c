@@ -3,10 +3,7 @@
 #include <assert.h>
 #include <endian.h>
 #include <errno.h>
-#include <inttypes.h>
 #include <poll.h>
-#include <pthread.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,143 +14,11 @@
 #include "schema/log.h"
 
 #define GRACE_MS 2000 /* beyond the server's own limit: then its connection is given up */
-#define SETTINGS_SIZE 512
-
-/* Every list is read in its index's order. Plans made without the parameters take a page for all there is, and would rather sort: not here. Nor is a page worth
-   another process, whose start takes longer than the page. */
-#define SETTINGS                                                                                                       \
-	"SET statement_timeout = %" PRId64 "; SET default_transaction_read_only = on; "                                \
-	"SET plan_cache_mode = force_generic_plan; SET enable_sort = off; SET enable_bitmapscan = off; "               \
-	"SET max_parallel_workers_per_gather = 0"
 
 /* What the database knows a request by that may be repeated. */
 struct repeat_keys {
 	uint8_t key[DIGEST_SIZE], request[DIGEST_SIZE];
 };
-
-struct connection {
-	struct database *db;
-	unsigned set_up; /* the connection that has our settings */
-	int64_t query_ms;
-	bool busy;
-};
-
-struct query_pool {
-	pthread_mutex_t lock;
-	pthread_cond_t given_back;
-	struct connection *connections;
-	size_t n;
-	size_t previews, previews_max; /* that run */
-	char preview_ms[24];
-	int64_t query_ms;
-	bool has_secret;
-	uint8_t secret[QUERY_SECRET];
-};
-
-struct query_pool *
-query_pool_new(const char *uri, size_t n, size_t previews, int64_t preview_ms, int64_t query_ms)
-{
-	struct query_pool *pool = calloc(1, sizeof *pool);
-
-	if (pool == NULL)
-		return NULL;
-	pthread_mutex_init(&pool->lock, NULL);
-	pthread_cond_init(&pool->given_back, NULL);
-	pool->previews_max = previews;
-	pool->query_ms = query_ms;
-	snprintf(pool->preview_ms, sizeof pool->preview_ms, "%" PRId64, preview_ms);
-	pool->connections = calloc(n, sizeof *pool->connections);
-	if (pool->connections == NULL)
-		goto fail;
-	for (pool->n = 0; pool->n < n; pool->n++) {
-		struct connection *c = &pool->connections[pool->n];
-
-		c->query_ms = query_ms;
-		c->db = database_new(uri, query_statements, QUERIES);
-		if (c->db == NULL)
-			goto fail;
-	}
-	return pool;
-fail:
-	query_pool_free(pool);
-	return NULL;
-}
-
-void
-query_pool_free(struct query_pool *pool)
-{
-	if (pool == NULL)
-		return;
-	for (size_t i = 0; i < pool->n; i++)
-		database_free(pool->connections[i].db);
-	free(pool->connections);
-	pthread_cond_destroy(&pool->given_back);
-	pthread_mutex_destroy(&pool->lock);
-	free(pool);
-}
-
-static struct connection *
-free_connection(struct query_pool *pool)
-{
-	for (size_t i = 0; i < pool->n; i++)
-		if (!pool->connections[i].busy)
-			return &pool->connections[i];
-	return NULL;
-}
-
-static struct connection *
-take(struct query_pool *pool)
-{
-	struct connection *c;
-
-	pthread_mutex_lock(&pool->lock);
-	while ((c = free_connection(pool)) == NULL)
-		pthread_cond_wait(&pool->given_back, &pool->lock);
-	c->busy = true;
-	pthread_mutex_unlock(&pool->lock);
-	return c;
-}
-
-static void
-give_back(struct query_pool *pool, struct connection *c)
-{
-	pthread_mutex_lock(&pool->lock);
-	c->busy = false;
-	pthread_cond_signal(&pool->given_back);
-	pthread_mutex_unlock(&pool->lock);
-}
-
-/* A role that row-level security does not bind would show every tenant's rows to anyone, so it is not used. */
-static int
-check_role(PGconn *conn)
-{
-	PGresult *res =
-		PQexec(conn, "SELECT rolsuper OR rolbypassrls FROM pg_catalog.pg_roles WHERE rolname = current_user");
-	bool good = PQresultStatus(res) == PGRES_TUPLES_OK && PQntuples(res) == 1 && *PQgetvalue(res, 0, 0) == 'f';
-
-	if (PQresultStatus(res) == PGRES_TUPLES_OK && !good)
-		log_error("query: database_api names a role that bypasses row-level security");
-	PQclear(res);
-	return good ? 0 : -1;
-}
-
-/* A connection that has our settings and is bound by row-level security, or NULL. */
-static PGconn *
-connect_api(struct connection *c)
-{
-	PGconn *conn = database_connect(c->db);
-	char settings[SETTINGS_SIZE];
-
-	if (conn == NULL || c->set_up == database_connection(c->db))
-		return conn;
-	snprintf(settings, sizeof settings, SETTINGS, c->query_ms);
-	if (check_role(conn) < 0 || database_exec(c->db, settings) < 0) {
-		database_drop(c->db);
-		return NULL;
-	}
-	c->set_up = database_connection(c->db);
-	return conn;
-}
 
 /* Waits until a result can be read without blocking. */
 static int
@@ -311,7 +176,7 @@ static int
 receive_all(PGconn *conn, struct request *request, struct response *response, const struct call *calls, size_t n,
 	    PGresult **results)
 {
-	int64_t deadline = clock_ms() + request->pool->query_ms + GRACE_MS;
+	int64_t deadline = clock_ms() + query_pool_ms(request->pool) + GRACE_MS;
 	int outcome = 0;
 
 	for (size_t i = 0; i < n; i++) {
@@ -510,22 +375,12 @@ end_write(PGconn *conn, struct request *request, struct response *response)
 	return outcome == 1 ? roll_back(conn, request, response) : outcome;
 }
 
-/* A transaction does not go on on another connection. */
-static PGconn *
-connect_for(const struct request *request, struct connection *c)
-{
-	unsigned at = c->set_up;
-	PGconn *conn = connect_api(c);
-
-	return request->writing != NULL && c->set_up != at ? NULL : conn;
-}
-
 static void
 lose(struct request *request, struct response *response, struct connection *c, PGconn *conn)
 {
 	if (conn != NULL)
 		log_error("query: route=%s connection lost: %s", request->route->path, PQerrorMessage(conn));
-	database_drop(c->db);
+	connection_drop(c);
 	response_problem(response, PROBLEM_UNAVAILABLE, "%s", "");
 	response_header(response, "Retry-After", "2");
 }
@@ -536,8 +391,8 @@ static int
 run(conversation *talk, struct request *request, struct response *response, const struct call *calls, size_t n,
     PGresult **results)
 {
-	struct connection *c = request->writing != NULL ? request->writing : take(request->pool);
-	PGconn *conn = connect_for(request, c);
+	struct connection *c = request->writing != NULL ? request->writing : query_pool_take(request->pool);
+	PGconn *conn = connection_open(c, request->writing != NULL); /* a transaction does not go on on another */
 	int outcome = -1;
 
 	assert(n <= QUERY_CALLS);
@@ -550,41 +405,38 @@ run(conversation *talk, struct request *request, struct response *response, cons
 	/* What writes keeps its connection until query_end. */
 	request->writing = outcome == 0 && talk == write_as ? c : NULL;
 	if (request->writing == NULL)
-		give_back(request->pool, c);
+		query_pool_give_back(request->pool, c);
 	if (outcome == 0)
 		return 0;
 	clear_all(results, n);
 	return -1;
 }
 
-void
-query_undo(struct request *request, struct response *response)
+static void
+end(int (*how)(PGconn *, struct request *, struct response *), struct request *request, struct response *response)
 {
 	struct connection *c = request->writing;
 	PGconn *conn;
 
 	if (c == NULL)
 		return;
-	conn = connect_for(request, c);
-	if (conn == NULL || roll_back(conn, request, response) < 0)
+	conn = connection_open(c, true);
+	if (conn == NULL || how(conn, request, response) < 0)
 		lose(request, response, c, conn);
 	request->writing = NULL;
-	give_back(request->pool, c);
+	query_pool_give_back(request->pool, c);
+}
+
+void
+query_undo(struct request *request, struct response *response)
+{
+	end(roll_back, request, response);
 }
 
 void
 query_end(struct request *request, struct response *response)
 {
-	struct connection *c = request->writing;
-	PGconn *conn;
-
-	if (c == NULL)
-		return;
-	conn = connect_for(request, c);
-	if (conn == NULL || end_write(conn, request, response) < 0)
-		lose(request, response, c, conn);
-	request->writing = NULL;
-	give_back(request->pool, c);
+	end(end_write, request, response);
 }
 
 int
@@ -597,26 +449,6 @@ int
 query_write(struct request *request, struct response *response, const struct call *calls, size_t n, PGresult **results)
 {
 	return run(write_as, request, response, calls, n, results);
-}
-
-static bool
-enter_limited(struct query_pool *pool)
-{
-	bool room;
-
-	pthread_mutex_lock(&pool->lock);
-	room = pool->previews < pool->previews_max;
-	pool->previews += room;
-	pthread_mutex_unlock(&pool->lock);
-	return room;
-}
-
-static void
-leave_limited(struct query_pool *pool)
-{
-	pthread_mutex_lock(&pool->lock);
-	pool->previews--;
-	pthread_mutex_unlock(&pool->lock);
 }
 
 int
@@ -632,14 +464,14 @@ int
 query_limited(struct request *request, struct response *response, const struct call *call, PGresult **result)
 {
 	struct query_pool *pool = request->pool;
-	struct call calls[2] = {{.query = QUERY_PREVIEW_LIMIT, {param_text(pool->preview_ms)}, 1}, *call};
+	struct call calls[2] = {{.query = QUERY_PREVIEW_LIMIT, {param_text(query_pool_preview_ms(pool))}, 1}, *call};
 	PGresult *results[2];
 	int rc;
 
-	if (!enter_limited(pool))
+	if (!query_pool_enter(pool))
 		return query_refuse_preview(response, "As many run as may at once.");
 	rc = query_run(request, response, calls, 2, results);
-	leave_limited(pool);
+	query_pool_leave(pool);
 	if (rc < 0)
 		return -1;
 	PQclear(results[0]);
@@ -659,120 +491,6 @@ query_fleet_metrics(struct request *request, struct response *response, PGresult
 	struct call call = as_caller(request, QUERY_FLEET_METRICS);
 
 	return run(converse, request, response, &call, 1, result);
-}
-
-bool
-query_ready(struct query_pool *pool, char *why)
-{
-	struct connection *c = take(pool);
-	PGresult *res = connect_api(c) == NULL ? NULL : database_run(c->db, "ready", NULL, 0, NULL);
-
-	give_back(pool, c);
-	if (res == NULL)
-		strcpy(why, "no connection");
-	PQclear(res);
-	return res != NULL;
-}
-
-void
-query_event_tops(struct query_pool *pool, const int32_t *tenants, size_t n, int64_t *tops)
-{
-	struct pg_array list = {0};
-	struct connection *c;
-	struct param param;
-	PGresult *res = NULL;
-
-	pg_array_begin(&list, ARRAY_INT4);
-	for (size_t i = 0; i < n; i++) {
-		pg_array_int(&list, tenants[i]);
-		tops[i] = 0;
-	}
-	param = pg_array_param(&list);
-	c = take(pool);
-	if (connect_api(c) != NULL)
-		res = database_run(c->db, query_statements[QUERY_EVENT_TOPS].name, &param, 1, NULL);
-	give_back(pool, c);
-	for (int i = 0; res != NULL && i < PQntuples(res) && (size_t)i < n; i++)
-		tops[i] = query_int8(res, i, 0);
-	PQclear(res);
-	pg_array_free(&list);
-}
-
-int
-query_note(struct query_pool *pool, const struct param *params, int n)
-{
-	struct connection *c = take(pool);
-	PGresult *res = NULL;
-	int rc = -1;
-
-	if (connect_api(c) != NULL && database_exec(c->db, "BEGIN READ WRITE") == 0) {
-		res = database_run(c->db, query_statements[QUERY_AUDIT_NOTED].name, params, n, NULL);
-		rc = res != NULL && database_exec(c->db, "COMMIT") == 0 ? 0 : -1;
-		if (rc < 0)
-			database_drop(c->db);
-	}
-	give_back(pool, c);
-	PQclear(res);
-	return rc;
-}
-
-int64_t
-query_quota(struct query_pool *pool, const uint8_t hash[DIGEST_SIZE], struct quota_limits *limits)
-{
-	const struct param param = param_bytes(hash, DIGEST_SIZE);
-	struct connection *c = take(pool);
-	PGresult *res = NULL;
-	int64_t *const own[] = {&limits->requests, &limits->bytes, &limits->exports};
-	int64_t token = -1;
-
-	if (connect_api(c) != NULL)
-		res = database_run(c->db, query_statements[QUERY_QUOTA].name, &param, 1, NULL);
-	give_back(pool, c);
-	if (res != NULL)
-		token = query_int8(res, 0, 0);
-	for (int i = 0; i < 3 && token > 0; i++)
-		if (query_bytes(res, 0, 1 + i).at != NULL)
-			*own[i] = query_int8(res, 0, 1 + i);
-	PQclear(res);
-	return token;
-}
-
-/* Read once: it never changes in a database's life. */
-static int
-load_secret(struct query_pool *pool)
-{
-	struct connection *c = take(pool);
-	PGresult *res = NULL;
-	struct slice secret;
-
-	if (!pool->has_secret && connect_api(c) != NULL)
-		res = database_run(c->db, "cursor_secret", NULL, 0, NULL);
-	give_back(pool, c);
-	if (res == NULL)
-		return pool->has_secret ? 0 : -1;
-	secret = query_bytes(res, 0, 0);
-	pthread_mutex_lock(&pool->lock);
-	if (secret.len == QUERY_SECRET) {
-		memcpy(pool->secret, secret.at, QUERY_SECRET);
-		pool->has_secret = true;
-	}
-	pthread_mutex_unlock(&pool->lock);
-	PQclear(res);
-	return secret.len == QUERY_SECRET ? 0 : -1;
-}
-
-int
-query_secret(struct query_pool *pool, uint8_t out[QUERY_SECRET])
-{
-	bool has;
-
-	pthread_mutex_lock(&pool->lock);
-	has = pool->has_secret;
-	pthread_mutex_unlock(&pool->lock);
-	if (!has && load_secret(pool) < 0)
-		return -1;
-	memcpy(out, pool->secret, QUERY_SECRET);
-	return 0;
 }
 
 struct slice

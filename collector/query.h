@@ -5,27 +5,18 @@
 #ifndef FLEETSTATE_COLLECTOR_QUERY_H
 #define FLEETSTATE_COLLECTOR_QUERY_H
 
+#include "collector/query_pool.h"
 #include "collector/query_sql.h"
-#include "collector/quota.h"
 #include "collector/request.h"
 
 #define QUERY_PARAMS 12
 #define QUERY_CALLS 2 /* of one request */
-#define QUERY_SECRET 32
 
 struct call {
 	enum query query;
 	struct param params[QUERY_PARAMS];
 	int n;
 };
-
-struct query_pool;
-
-/* As many connections as threads will ask at once, and how many previews of policies may run at once, each for so long, and all else for `query_ms` a
-   statement. NULL if memory ran out.
-   Connects when first needed. */
-struct query_pool *query_pool_new(const char *uri, size_t connections, size_t previews, int64_t preview_ms, int64_t query_ms) WARN_UNUSED;
-void query_pool_free(struct query_pool *);
 
 /* Signs the request in and runs the calls in order; results[i] (binary) is the caller's to PQclear. On -1 there are no results and the response
    is the problem: token, tenant, role, database. */
@@ -45,20 +36,6 @@ bool query_may(struct request *, struct response *) WARN_UNUSED;
 /* Counts of every tenant that the token may see, or of the one that the request names: rows of (family, tenant, label, value, n). Otherwise as
    query_run. */
 int query_fleet_metrics(struct request *, struct response *, PGresult **result) WARN_UNUSED;
-/* Whether the database answers the API's role at all, for /readyz. */
-bool query_ready(struct query_pool *, char *why);
-
-/* The last position of an event of each tenant; 0: none, or no answer. */
-void query_event_tops(struct query_pool *, const int32_t *tenants, size_t n, int64_t *tops);
-
-/* Adds to the audit log what came together; the parameters are audit_noted's. -1: the database does not take it. */
-int query_note(struct query_pool *, const struct param *, int n) WARN_UNUSED;
-
-/* The token behind a credential's hash, and in `limits` what it has of its own. 0: there is none; -1: the database does not answer. */
-int64_t query_quota(struct query_pool *, const uint8_t hash[DIGEST_SIZE], struct quota_limits *limits) WARN_UNUSED;
-
-/* What signs cursors: one for each database. -1 when the database does not answer. */
-int query_secret(struct query_pool *, uint8_t secret[QUERY_SECRET]) WARN_UNUSED;
 
 /* Reading binary results. */
 struct slice query_bytes(const PGresult *, int row, int column);	/* absent when NULL */
