@@ -19,7 +19,7 @@ static const struct {
 #define COLUMN(symbol, name, kind, sql) [DEVICE_##symbol] = {name, kind},
 	DEVICE_TABLE(COLUMN)};
 
-/* ---- what both shapes print alike ---- */
+/* ---- values ---- */
 
 static uint64_t
 read_be(const uint8_t *at, size_t len)
@@ -145,21 +145,6 @@ elements(struct slice array)
 	return (struct slice){array.at + ARRAY_HEAD, array.len - ARRAY_HEAD};
 }
 
-/* ---- JSON ---- */
-
-static void
-print_json_texts(struct response *out, struct slice array)
-{
-	struct slice rest = elements(array), text;
-
-	response_append(out, "[", 1);
-	for (bool first = true; next_text(out, &rest, &text); first = false) {
-		response_append(out, ",", !first);
-		response_string(out, text);
-	}
-	response_append(out, "]", 1);
-}
-
 /* True if there is such a time or day: 24 or 10 characters. */
 static bool
 put_when(struct response *out, enum kind kind, struct slice cell, char text[24])
@@ -173,34 +158,61 @@ put_when(struct response *out, enum kind kind, struct slice cell, char text[24])
 	return kind == TIME ? put_time(text, n) : put_date(text, n);
 }
 
+/* What one shape has otherwise than the other. */
+struct shape {
+	const char *absent; /* what is not known */
+	const char *quote; /* around bytes, times and days: nothing in them needs one */
+	const char *text_quote; /* around a text that `text` prints */
+	void (*text)(struct response *, struct slice);
+	const char *begin, *between, *end; /* of a list of such texts */
+};
+
 static void
-print_json(struct response *out, enum kind kind, struct slice cell)
+print_texts(struct response *out, const struct shape *shape, struct slice array)
+{
+	struct slice rest = elements(array), text;
+
+	response_text(out, shape->begin);
+	for (bool first = true; next_text(out, &rest, &text); first = false) {
+		response_text(out, first ? "" : shape->between);
+		shape->text(out, text);
+	}
+	response_text(out, shape->end);
+}
+
+static void
+print_cell(struct response *out, const struct shape *shape, enum kind kind, struct slice cell)
 {
 	char text[24];
 	int64_t n;
 
 	if (cell.at == NULL) {
-		response_append(out, "null", 4);
+		response_text(out, shape->absent);
 		return;
 	}
 	switch (kind) {
 	case TEXT:
-		response_string(out, cell);
+		response_text(out, shape->text_quote);
+		shape->text(out, cell);
+		response_text(out, shape->text_quote);
 		return;
 	case TEXTS:
-		print_json_texts(out, cell);
+		print_texts(out, shape, cell);
 		return;
 	case HEX:
-		response_append(out, "\"", 1);
+		response_text(out, shape->quote);
 		print_hex(out, cell);
-		response_append(out, "\"", 1);
+		response_text(out, shape->quote);
 		return;
 	case TIME:
 	case DATE:
-		if (put_when(out, kind, cell, text))
-			response_string(out, (struct slice){(const uint8_t *)text, kind == TIME ? 24 : 10});
-		else
-			response_append(out, "null", 4);
+		if (!put_when(out, kind, cell, text)) {
+			response_text(out, shape->absent);
+			return;
+		}
+		response_text(out, shape->quote);
+		response_append(out, text, kind == TIME ? 24 : 10);
+		response_text(out, shape->quote);
 		return;
 	case NUMBER:
 		if (read_int(cell, &n))
@@ -209,6 +221,10 @@ print_json(struct response *out, enum kind kind, struct slice cell)
 			out->failed = true;
 	}
 }
+
+/* ---- JSON ---- */
+
+static const struct shape as_json = {"null", "\"", "", response_string, "[", ",", "]"};
 
 void
 device_json(struct response *out, const struct device_row *row)
@@ -219,60 +235,15 @@ device_json(struct response *out, const struct device_row *row)
 		response_append(out, i == 0 ? "{\"" : ",\"", 2);
 		response_text(out, columns[i].name);
 		response_append(out, "\":", 2);
-		print_json(out, columns[i].kind, row->cells[i]);
+		print_cell(out, &as_json, columns[i].kind, row->cells[i]);
 	}
 	response_text(out, row->gone ? ",\"gone\":true}" : "}");
 }
 
 /* ---- comma-separated values ---- */
 
-/* A list's elements with spaces between. */
-static void
-print_csv_texts(struct response *out, struct slice array)
-{
-	struct slice rest = elements(array), text;
-
-	response_append(out, "\"", 1);
-	for (bool first = true; next_text(out, &rest, &text); first = false) {
-		response_append(out, " ", !first);
-		csv_text(out, text);
-	}
-	response_append(out, "\"", 1);
-}
-
 /* What can't hold a comma, a quote or a formula goes without quotes; what is not known is empty, without quotes too. */
-static void
-print_csv(struct response *out, enum kind kind, struct slice cell)
-{
-	char text[24];
-	int64_t n;
-
-	if (cell.at == NULL)
-		return;
-	switch (kind) {
-	case TEXT:
-		response_append(out, "\"", 1);
-		csv_text(out, cell);
-		response_append(out, "\"", 1);
-		return;
-	case TEXTS:
-		print_csv_texts(out, cell);
-		return;
-	case HEX:
-		print_hex(out, cell);
-		return;
-	case TIME:
-	case DATE:
-		if (put_when(out, kind, cell, text))
-			response_append(out, text, kind == TIME ? 24 : 10);
-		return;
-	case NUMBER:
-		if (read_int(cell, &n))
-			print_int(out, n);
-		else
-			out->failed = true;
-	}
-}
+static const struct shape as_csv = {"", "", "\"", csv_text, "\"", " ", "\""};
 
 void
 device_csv_head(struct response *out, bool gone)
@@ -289,7 +260,7 @@ device_csv(struct response *out, const struct device_row *row, bool gone)
 {
 	for (size_t i = 0; i < DEVICE_COLUMNS; i++) {
 		response_append(out, ",", i > 0);
-		print_csv(out, columns[i].kind, row->cells[i]);
+		print_cell(out, &as_csv, columns[i].kind, row->cells[i]);
 	}
 	if (gone)
 		response_text(out, row->gone ? ",true" : ",");
