@@ -187,18 +187,8 @@ api_maintenance_add(struct request *request, struct response *response)
 void
 api_maintenance_delete(struct request *request, struct response *response)
 {
-	struct call call = {.query = QUERY_MAINTENANCE_DELETE};
 	uint64_t id = request_number(request);
-	PGresult *rows;
+	struct call call = {.query = QUERY_MAINTENANCE_DELETE, {param_bytes(&id, sizeof id)}, 1};
 
-	if (body_check(request->body.json, response, NULL, 0) < 0)
-		return;
-	call.params[call.n++] = param_bytes(&id, sizeof id);
-	if (query_run(request, response, &call, 1, &rows) < 0)
-		return;
-	if (query_int8(rows, 0, 0) != 0)
-		response_empty(response);
-	else
-		response_problem(response, PROBLEM_NOT_FOUND, "There is no such window.");
-	PQclear(rows);
+	query_remove(request, response, &call, "There is no such window.");
 }

@@ -93,13 +93,6 @@ api_trust_anchor_remove(struct request *request, struct response *response)
 {
 	uint64_t id = request_number(request);
 	struct call call = {.query = QUERY_TRUST_ANCHOR_REMOVE, {param_bytes(&id, sizeof id)}, 1};
-	PGresult *rows;
 
-	if (body_check(request->body.json, response, NULL, 0) < 0 || query_run(request, response, &call, 1, &rows) < 0)
-		return;
-	if (query_int8(rows, 0, 0) != 0)
-		response_empty(response);
-	else
-		response_problem(response, PROBLEM_NOT_FOUND, "There is no such trust anchor.");
-	PQclear(rows);
+	query_remove(request, response, &call, "There is no such trust anchor.");
 }

@@ -147,15 +147,8 @@ api_token_revoke(struct request *request, struct response *response)
 	struct call call = {.query = QUERY_TOKEN_REVOKE,
 			    {param_bytes(request->token, sizeof request->token), param_bytes(&id, sizeof id)},
 			    2};
-	PGresult *rows;
 
-	if (body_check(request->body.json, response, NULL, 0) < 0 || query_run(request, response, &call, 1, &rows) < 0)
-		return;
-	if (query_int8(rows, 0, 0) != 0)
-		response_empty(response);
-	else
-		response_problem(response, PROBLEM_NOT_FOUND, "There is no such token.");
-	PQclear(rows);
+	query_remove(request, response, &call, "There is no such token.");
 }
 
 /* Who is signed in, and with a session what its page has to show. */
@@ -223,16 +216,9 @@ void
 api_session_close(struct request *request, struct response *response)
 {
 	struct call call = {.query = QUERY_SESSION_CLOSE, {param_bytes(request->token, sizeof request->token)}, 1};
-	PGresult *rows;
 
-	if (body_check(request->body.json, response, NULL, 0) < 0 || query_run(request, response, &call, 1, &rows) < 0)
-		return;
-	if (query_int8(rows, 0, 0) != 0) {
-		response_empty(response);
+	query_remove(request, response, &call, "A token is no session.");
+	if (response->problem == PROBLEM_NONE)
 		response_header(response, "Set-Cookie",
 				SESSION_COOKIE "=; Path=/; Secure; HttpOnly; SameSite=Strict; Max-Age=0");
-	} else {
-		response_problem(response, PROBLEM_NOT_FOUND, "A token is no session.");
-	}
-	PQclear(rows);
 }

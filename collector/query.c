@@ -451,6 +451,20 @@ query_write(struct request *request, struct response *response, const struct cal
 	return run(write_as, request, response, calls, n, results);
 }
 
+void
+query_remove(struct request *request, struct response *response, const struct call *call, const char *missing)
+{
+	PGresult *rows;
+
+	if (body_check(request->body.json, response, NULL, 0) < 0 || query_run(request, response, call, 1, &rows) < 0)
+		return;
+	if (query_int8(rows, 0, 0) != 0)
+		response_empty(response);
+	else
+		response_problem(response, PROBLEM_NOT_FOUND, "%s", missing);
+	PQclear(rows);
+}
+
 int
 query_refuse_preview(struct response *response, const char *detail)
 {

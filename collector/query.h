@@ -31,6 +31,8 @@ int query_limited(struct request *, struct response *, const struct call *, PGre
 int query_refuse_preview(struct response *, const char *detail); /* -1 */
 /* Nothing of what the route wrote so far stands. The response is the problem if that fails. */
 void query_undo(struct request *, struct response *);
+/* Answers a request without a body by a call whose one number says whether there was what it removes. `missing` is told where there was not. */
+void query_remove(struct request *, struct response *, const struct call *, const char *missing);
 /* Whether the caller's role and scopes allow the route at all. False: the response is the problem. */
 bool query_may(struct request *, struct response *) WARN_UNUSED;
 /* Counts of every tenant that the token may see, or of the one that the request names: rows of (family, tenant, label, value, n). Otherwise as
