@@ -221,6 +221,7 @@ COLLECTOR := \
 	collector/serve.c \
 	collector/feed.c \
 	collector/routes.c \
+	collector/words.c \
 	collector/request.c \
 	collector/body.c \
 	collector/response.c \

@@ -7,6 +7,7 @@
 #include "collector/query.h"
 #include "collector/routes.h"
 #include "collector/serve.h"
+#include "collector/words.h"
 
 #define WHY_SIZE 128
 
@@ -150,7 +151,7 @@ print_fleet(struct response *response, bool openmetrics, const PGresult *rows)
 		for (int row = 0; row < PQntuples(rows); row++) {
 			struct slice family = query_bytes(rows, row, 0);
 
-			if (family.len == strlen(fleet[i].name) && memcmp(family.at, fleet[i].name, family.len) == 0)
+			if (word_is(family, fleet[i].name))
 				print_row(response, rows, row);
 		}
 	}

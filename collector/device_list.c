@@ -7,6 +7,7 @@
 #include "collector/format_device.h"
 #include "collector/page.h"
 #include "collector/routes.h"
+#include "collector/words.h"
 
 #define KEYS 2 /* the device, and up to when the first page saw devices move; then a text */
 #define FILTER_TEXT 1024 /* bytes of what is looked for: what a device says of itself has no more */
@@ -44,19 +45,6 @@ refuse(struct response *response, const char *name, const char *detail)
 	return -1;
 }
 
-/* Whether the text, which has no space, is one of the words. */
-static bool
-is_word(const char *words, const char *text, size_t len)
-{
-	words += strspn(words, " ");
-	for (size_t n; *words != '\0'; words += n + strspn(words + n, " ")) {
-		n = strcspn(words, " ");
-		if (n == len && memcmp(words, text, len) == 0)
-			return true;
-	}
-	return false;
-}
-
 /* The words that are listed with commas between, as an array. NULL: the response says which one is not known, and where it stands. */
 static json_t *
 read_words(struct response *response, const char *name, const char *text, const char *words)
@@ -67,7 +55,7 @@ read_words(struct response *response, const char *name, const char *text, const 
 	for (const char *at = text;; at++) {
 		size_t len = strcspn(at, ",");
 
-		if (!is_word(words, at, len)) {
+		if (!words_have(words, at, len)) {
 			response_problem(response, PROBLEM_BAD_PARAMETER,
 					 "%s, from character %zu on: it is some of these, with commas between: %s.",
 					 name, (size_t)(at - text) + 1, words);
@@ -240,7 +228,7 @@ static bool
 is_sort(const char *text)
 {
 	text += text[0] == '-';
-	return is_word(SORTS, text, strlen(text));
+	return words_have(SORTS, text, strlen(text));
 }
 
 void

@@ -5,6 +5,7 @@
 #include <time.h>
 
 #include "collector/event_kind.h"
+#include "collector/words.h"
 
 static const char *const severity_names[SEVERITIES] = {"info", "low", "medium", "high", "critical"};
 
@@ -38,17 +39,11 @@ bool
 severity_parse(struct slice text, enum severity *severity)
 {
 	for (enum severity s = 0; s < SEVERITIES; s++)
-		if (text.len == strlen(severity_names[s]) && memcmp(text.at, severity_names[s], text.len) == 0) {
+		if (word_is(text, severity_names[s])) {
 			*severity = s;
 			return true;
 		}
 	return false;
-}
-
-static bool
-is_word(struct slice text, const char *word)
-{
-	return text.len == strlen(word) && memcmp(text.at, word, text.len) == 0;
 }
 
 static enum severity
@@ -63,7 +58,7 @@ judge(const struct event *e)
 		const char *value =
 			table[i].member == NULL ? NULL : json_string_value(json_object_get(e->fields, table[i].member));
 
-		if (is_word(e->type, table[i].type) &&
+		if (word_is(e->type, table[i].type) &&
 		    (table[i].value == NULL || (value != NULL && strcmp(value, table[i].value) == 0)))
 			return table[i].severity;
 	}

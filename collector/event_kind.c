@@ -3,6 +3,8 @@
 #include <stdbool.h>
 #include <string.h>
 
+#include "collector/words.h"
+
 static const struct event_kind kinds[] = {
 #define EVENT_KIND(type, class, activity, member, kind, categories, types, title)                                      \
 	{type, OCSF_##class, activity, member, kind, categories, types, title},
@@ -19,7 +21,7 @@ fits(const char *row, struct slice type)
 
 	if (row[len - 1] == '*')
 		return type.len >= len - 1 && memcmp(row, type.at, len - 1) == 0;
-	return type.len == len && memcmp(row, type.at, len) == 0;
+	return word_is(type, row);
 }
 
 const struct event_kind *

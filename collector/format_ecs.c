@@ -6,6 +6,7 @@
 
 #include "collector/event_kind.h"
 #include "collector/format_native.h"
+#include "collector/words.h"
 
 /* What somebody wanted, and did not get. */
 static const char *const failures[] = {"device.refused", "device.event.login-failed", "device.event.privilege-refused",
@@ -29,7 +30,7 @@ static const char *
 outcome_of(const struct event *e)
 {
 	for (size_t i = 0; i < sizeof failures / sizeof *failures; i++)
-		if (e->type.len == strlen(failures[i]) && memcmp(e->type.at, failures[i], e->type.len) == 0)
+		if (word_is(e->type, failures[i]))
 			return "failure";
 	return NULL;
 }

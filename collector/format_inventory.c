@@ -4,6 +4,7 @@
 #include <time.h>
 
 #include "collector/csv.h"
+#include "collector/words.h"
 #include "schema/key.h"
 #include "schema/topics.h"
 
@@ -166,7 +167,7 @@ kind_of(struct slice type)
 		     {"firmware", "firmware"}};
 
 	for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
-		if (type.len == strlen(kinds[i].type) && memcmp(type.at, kinds[i].type, type.len) == 0)
+		if (word_is(type, kinds[i].type))
 			return kinds[i].kind;
 	return "library";
 }

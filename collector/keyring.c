@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/random.h>
 
+#include "collector/words.h"
 #include "schema/log.h"
 
 struct keyring {
@@ -80,7 +81,7 @@ name_index(struct slice name, const char *const *names, size_t n)
 	size_t i;
 
 	for (i = 0; i < n - 1; i++)
-		if (strlen(names[i]) == name.len && memcmp(names[i], name.at, name.len) == 0)
+		if (word_is(name, names[i]))
 			break;
 	return i;
 }

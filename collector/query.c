@@ -11,6 +11,7 @@
 #include "collector/counters.h"
 #include "collector/repeat.h"
 #include "collector/routes.h"
+#include "collector/words.h"
 #include "schema/log.h"
 
 #define GRACE_MS 2000 /* beyond the server's own limit: then its connection is given up */
@@ -278,23 +279,17 @@ repeat_keys(const struct request *request)
 	return keys;
 }
 
-static bool
-is_word(struct slice text, const char *word)
-{
-	return text.len == strlen(word) && memcmp(text.at, word, text.len) == 0;
-}
-
 /* Whether a request with a key is to be done. -1: the response is the answer that was given before, or why there is none. */
 static int
 check_claim(const struct request *request, struct response *response, const PGresult *res)
 {
 	struct slice state = query_bytes(res, 0, 0);
 
-	if (is_word(state, "new"))
+	if (word_is(state, "new"))
 		return 0;
-	if (is_word(state, "busy"))
+	if (word_is(state, "busy"))
 		response_problem(response, PROBLEM_KEY_IN_USE, "%s", "");
-	else if (is_word(state, "other"))
+	else if (word_is(state, "other"))
 		response_problem(response, PROBLEM_KEY_REUSED, "%s", "");
 	else if (repeat_open(request, query_bytes(res, 0, 1), response) < 0)
 		response_problem(response, PROBLEM_INTERNAL, "%s", "");

@@ -9,6 +9,7 @@
 #include "collector/negotiate.h"
 #include "collector/query.h"
 #include "collector/repeat.h"
+#include "collector/words.h"
 
 static const struct route routes[] = {
 #define ROUTE(method, path, least, scope, answer, parameters, how)                                                     \
@@ -96,28 +97,13 @@ refuse_method(struct response *response, const struct route *first)
 	response_header(response, "Allow", "%s", allow);
 }
 
-static bool
-is_listed(const char *names, const char *name)
-{
-	size_t len = strlen(name);
-
-	for (; *names != '\0'; names += strspn(names, " ")) {
-		size_t n = strcspn(names, " ");
-
-		if (n == len && memcmp(names, name, n) == 0)
-			return true;
-		names += n;
-	}
-	return false;
-}
-
 static const char *
 unknown_parameter(const struct request *request)
 {
 	for (size_t i = 0; i < request->parameters_len; i++) {
 		const char *name = request->parameters[i].name;
 
-		if (!is_listed(request->route->parameters, name) &&
+		if (!words_have(request->route->parameters, name, strlen(name)) &&
 		    !(request->route->least != ROLE_NONE && strcmp(name, "tenant") == 0))
 			return name;
 	}

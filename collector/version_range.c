@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "collector/request.h"
+#include "collector/words.h"
 #include "schema/version.h"
 
 #define VERSION_RANGE_PREFIX "vers:"
@@ -189,7 +190,7 @@ static bool
 is_of_kind(const struct version_kind *kind, struct slice type)
 {
 	for (size_t i = 0; i < sizeof kind->components / sizeof *kind->components && kind->components[i] != NULL; i++)
-		if (strlen(kind->components[i]) == type.len && memcmp(kind->components[i], type.at, type.len) == 0)
+		if (word_is(type, kind->components[i]))
 			return true;
 	return false;
 }

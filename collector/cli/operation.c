@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "collector/words.h"
+
 const struct operation operations[] = {
 #define OPERATION(noun, verb, method, path, help) {noun, verb, method, path, help},
 #include "collector/cli/operations.def"
@@ -42,12 +44,7 @@ operation_parameters(const struct operation *o)
 bool
 operation_takes(const struct operation *o, const char *parameter)
 {
-	size_t len = strlen(parameter);
-
-	for (const char *at = operation_parameters(o); (at = strstr(at, parameter)) != NULL; at += len)
-		if ((at == operation_parameters(o) || at[-1] == ' ') && (at[len] == ' ' || at[len] == '\0'))
-			return true;
-	return false;
+	return words_have(operation_parameters(o), parameter, strlen(parameter));
 }
 
 int
