@@ -2,7 +2,6 @@
 #include <endian.h>
 #include <inttypes.h>
 #include <openssl/rand.h>
-#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -17,21 +16,15 @@
 #define FIRST_PIECE 1000
 #define PIECE 4000
 #define PIECE_BYTES (4 * 1024 * 1024)
-#define POSITION_DIGITS 16 /* below 2^53 */
 
 static int
 read_since(const struct request *request, struct response *response, int64_t *since)
 {
 	const char *text = request_parameter(request, "changed_since");
-	size_t digits = text == NULL ? 0 : strspn(text, "0123456789");
 
 	*since = -1;
-	if (text == NULL)
+	if (text == NULL || count_parse(text, COUNT_MAX, since))
 		return 0;
-	if (digits > 0 && digits <= POSITION_DIGITS && text[digits] == '\0') {
-		*since = strtoll(text, NULL, 10);
-		return 0;
-	}
 	response_problem(response, PROBLEM_BAD_PARAMETER,
 			 "changed_since is a position, as the header Fleetstate-Position of the last export has it.");
 	return -1;

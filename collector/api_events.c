@@ -1,7 +1,6 @@
 /* What happened: events by their position, now or as soon as there are some, and as a stream of server-sent events. */
 #include <endian.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "collector/clock.h"
@@ -11,21 +10,9 @@
 #include "schema/topics.h"
 
 #define WAIT_MAX 60 /* seconds */
-#define POSITION_DIGITS 16 /* below 2^53 */
 #define HEARTBEAT_MS 15000 /* proxies give a silent connection up after 30 s and more */
 #define STREAM_PAGE 100
 #define TYPES_SIZE 512
-
-static bool
-parse_number(const char *text, size_t most, int64_t *number)
-{
-	size_t digits = strspn(text, "0123456789");
-
-	if (digits == 0 || digits > most || text[digits] != '\0')
-		return false;
-	*number = strtoll(text, NULL, 10);
-	return *number < INT64_C(1) << 53;
-}
 
 static int
 refuse(struct response *response, const char *what)
@@ -45,7 +32,7 @@ read_after(const struct request *request, struct response *response, int64_t *af
 		return refuse(response, "after and cursor say the same: give one of them.");
 	if (said == NULL)
 		said = cursor;
-	if (said != NULL && !parse_number(said, POSITION_DIGITS, after))
+	if (said != NULL && !count_parse(said, COUNT_MAX, after))
 		return refuse(response, "after is a position: a number.");
 	return 0;
 }
@@ -56,7 +43,7 @@ read_wait(const struct request *request, struct response *response, int64_t *wai
 	const char *said = request_parameter(request, "wait");
 
 	*wait = 0;
-	if (said != NULL && (!parse_number(said, 2, wait) || *wait > WAIT_MAX))
+	if (said != NULL && !count_parse(said, WAIT_MAX, wait))
 		return refuse(response, "wait is a number of seconds up to 60.");
 	return 0;
 }
@@ -229,7 +216,7 @@ begin_stream(struct request *request, struct response *response, const struct fi
 
 	if (read_after(request, response, &after) < 0)
 		return -1;
-	if (request->last_event_id != NULL && !parse_number(request->last_event_id, POSITION_DIGITS, &after))
+	if (request->last_event_id != NULL && !count_parse(request->last_event_id, COUNT_MAX, &after))
 		return refuse(response, "Last-Event-ID is a position: a number.");
 	if (after < 0) {
 		if (look_up(request, response, filter, after, 1, &look) < 0)

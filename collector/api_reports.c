@@ -1,7 +1,6 @@
 /* Evidence: which reports are here, and their signed bytes as they came. */
 #include <endian.h>
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "collector/page.h"
@@ -22,14 +21,8 @@ parse_epoch(const char *text, uint8_t epoch[EPOCH_SIZE])
 static bool
 parse_seq(const char *text, uint64_t *wire)
 {
-	size_t digits = strspn(text, "0123456789");
-	uint64_t seq;
-
-	if (digits == 0 || digits > 16 || text[digits] != '\0' || text[0] == '0')
-		return false;
-	seq = strtoull(text, NULL, 10);
-	*wire = htobe64(seq);
-	return seq <= LIMIT_SEQ;
+	*wire = number_parse(text);
+	return *wire != 0 && be64toh(*wire) <= LIMIT_SEQ;
 }
 
 void

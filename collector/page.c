@@ -60,14 +60,9 @@ int
 page_limit(const struct request *request, struct response *response, int64_t *limit)
 {
 	const char *text = request_parameter(request, "limit");
-	size_t digits;
 
 	*limit = PAGE_DEFAULT;
-	if (text == NULL)
-		return 0;
-	digits = strspn(text, "0123456789");
-	*limit = digits > 0 && digits <= 4 && text[digits] == '\0' ? atol(text) : 0;
-	if (*limit >= 1 && *limit <= PAGE_MAX)
+	if (text == NULL || (count_parse(text, PAGE_MAX, limit) && *limit > 0))
 		return 0;
 	response_problem(response, PROBLEM_BAD_PARAMETER, "limit is a number from 1 to %d.", PAGE_MAX);
 	return -1;

@@ -204,13 +204,27 @@ request_device(const struct request *request, struct response *response, struct 
 	return -1;
 }
 
+bool
+count_parse(const char *text, int64_t most, int64_t *count)
+{
+	size_t digits = strspn(text, "0123456789"), room = 1;
+	int64_t n;
+
+	for (int64_t left = most; left > 9; left /= 10)
+		room++;
+	n = digits > 0 && digits <= room && text[digits] == '\0' ? strtoll(text, NULL, 10) : -1;
+	if (n < 0 || n > most)
+		return false;
+	*count = n;
+	return true;
+}
+
 uint64_t
 number_parse(const char *text)
 {
-	size_t digits = strspn(text, "0123456789");
+	int64_t n;
 
-	return digits > 0 && digits <= 16 && text[digits] == '\0' && text[0] != '0' ? htobe64(strtoull(text, NULL, 10))
-										    : 0;
+	return text[0] != '0' && count_parse(text, COUNT_MAX, &n) ? htobe64((uint64_t)n) : 0;
 }
 
 uint64_t

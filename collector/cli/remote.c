@@ -11,6 +11,7 @@
 #include "collector/body.h"
 #include "collector/cli/cli.h"
 #include "collector/cli/show.h"
+#include "collector/request.h"
 
 #define OPTIONS_MAX 48
 #define NAME_SIZE 32
@@ -467,12 +468,13 @@ static long long
 wanted(const struct wish *w)
 {
 	const char *limit = option(w, "limit");
+	int64_t n;
 
 	if (limit == NULL)
 		return INT64_MAX;
-	if (strspn(limit, "0123456789") != strlen(limit) || strlen(limit) > 15 || atoll(limit) == 0)
+	if (!count_parse(limit, COUNT_MAX, &n) || n == 0)
 		cli_die(CLI_WRONG, "--limit is a number from 1 on");
-	return atoll(limit);
+	return n;
 }
 
 /* Where the next page begins; NULL: this was the last. Positions of events go on for ever. */

@@ -1,4 +1,5 @@
 /* What arrives from strangers before the database is asked: targets, tokens, cursors. */
+#include <endian.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -9,6 +10,7 @@
 
 #include "collector/cursor.h"
 #include "collector/request.h"
+#include "collector/words.h"
 
 static void
 parses(void **state)
@@ -219,6 +221,41 @@ cursors(void **state)
 	assert_false(cursor_parse(text, secret, list, &out));
 }
 
+static void
+counts(void **state)
+{
+	static const char *const bad[] = {
+		"", "-1", "+1", " 1", "1 ", "1.0", "0x1", "9007199254740992", "00000000000000001"};
+	int64_t n = 7;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+		assert_false(count_parse(bad[i], COUNT_MAX, &n));
+		assert_true(number_parse(bad[i]) == 0);
+	}
+	assert_false(count_parse("61", 60, &n) || count_parse("060", 60, &n));
+	assert_int_equal(n, 7);
+	assert_true(count_parse("60", 60, &n) && n == 60);
+	assert_true(count_parse("0", 60, &n) && n == 0);
+	assert_true(count_parse("9007199254740991", COUNT_MAX, &n) && n == COUNT_MAX);
+	assert_true(number_parse("9007199254740991") == htobe64(COUNT_MAX));
+	assert_true(number_parse("0") == 0 && number_parse("01") == 0);
+}
+
+static void
+words(void **state)
+{
+	static const char list[] = " one two  three ";
+
+	(void)state;
+	assert_true(words_have(list, "one", 3) && words_have(list, "two", 3) && words_have(list, "three", 5));
+	assert_false(words_have(list, "on", 2) || words_have(list, "ones", 4) || words_have(list, "", 0));
+	assert_false(words_have("", "", 0) || words_have("", "one", 3) || words_have(" ", "one", 3));
+	assert_true(word_is((struct slice){(const uint8_t *)"ones", 3}, "one"));
+	assert_false(word_is((struct slice){(const uint8_t *)"one", 3}, "ones") ||
+		     word_is((struct slice){NULL, 0}, "one"));
+}
+
 int
 main(void)
 {
@@ -228,6 +265,8 @@ main(void)
 		cmocka_unit_test(what_the_audit_log_has),
 		cmocka_unit_test(base64url_has_one_spelling),
 		cmocka_unit_test(tokens),
+		cmocka_unit_test(counts),
+		cmocka_unit_test(words),
 		cmocka_unit_test(cursors),
 	};
 
