@@ -309,7 +309,7 @@ read_settings(struct forward *f)
 		log_error("forward: sink_networks: %s", why);
 		return -1;
 	}
-	if (s->secret_key == NULL || s->secret_key[0] == '\0')
+	if (setting_given(s->secret_key) == NULL)
 		return 0;
 	f->has_key = true;
 	if (vault_key_load(&f->key, s->secret_key, why) == 0)

@@ -48,7 +48,7 @@ struct identity {
 struct identity *
 identity_start(const struct settings *settings, struct query_pool *pool)
 {
-	bool takes_jwt = settings->jwt_issuer != NULL && settings->jwt_issuer[0] != '\0';
+	bool takes_jwt = setting_given(settings->jwt_issuer) != NULL;
 	struct identity *identity = calloc(1, sizeof *identity);
 
 	if (identity == NULL)

@@ -38,12 +38,6 @@ struct jwks {
 	char said[GUARD_WHY_SIZE]; /* what went wrong the last time; empty: nothing */
 };
 
-static const char *
-given(const char *setting)
-{
-	return setting == NULL || setting[0] == '\0' ? NULL : setting;
-}
-
 /* Reading. */
 
 /* NULL: `why` says what is wrong with it. At most one byte more than `max` is read; ended by a zero. */
@@ -232,7 +226,7 @@ open_way(struct jwks *j, const struct settings *s)
 		log_error("jwt: jwt_keys: %s", why);
 		return -1;
 	}
-	if (given(s->jwt_ca) != NULL && (j->ca = read_file(s->jwt_ca, CA_MAX, &len, why)) == NULL) {
+	if (setting_given(s->jwt_ca) != NULL && (j->ca = read_file(s->jwt_ca, CA_MAX, &len, why)) == NULL) {
 		log_error("jwt: %s: %s", s->jwt_ca, why);
 		return -1;
 	}
@@ -253,17 +247,17 @@ make(const struct settings *s)
 		return NULL;
 	j->rules = (struct jwt_rules){
 		.issuer = s->jwt_issuer,
-		.audience = given(s->jwt_audience),
+		.audience = setting_given(s->jwt_audience),
 		.leeway_s = s->jwt_leeway,
-		.tenant_claim = given(s->jwt_tenant_claim),
-		.tenants = given(s->jwt_tenants),
-		.role_claim = given(s->jwt_role_claim),
-		.roles = given(s->jwt_roles),
-		.scope_claim = given(s->jwt_scope_claim),
-		.scopes = given(s->jwt_scopes),
-		.name_claim = given(s->jwt_name_claim),
+		.tenant_claim = setting_given(s->jwt_tenant_claim),
+		.tenants = setting_given(s->jwt_tenants),
+		.role_claim = setting_given(s->jwt_role_claim),
+		.roles = setting_given(s->jwt_roles),
+		.scope_claim = setting_given(s->jwt_scope_claim),
+		.scopes = setting_given(s->jwt_scopes),
+		.name_claim = setting_given(s->jwt_name_claim),
 	};
-	j->source = given(s->jwt_keys);
+	j->source = setting_given(s->jwt_keys);
 	j->refresh_s = s->jwt_refresh;
 	j->refetch_s = s->jwt_refetch;
 	pthread_condattr_init(&attributes);

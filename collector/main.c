@@ -45,8 +45,7 @@ open_signals(void)
 static int
 open_database(const struct settings *settings)
 {
-	if (settings->database_owner != NULL && settings->database_owner[0] != '\0' &&
-	    migrate_run(settings->database_owner) < 0)
+	if (setting_given(settings->database_owner) != NULL && migrate_run(settings->database_owner) < 0)
 		return -1;
 	return migrate_check(settings->database);
 }
@@ -91,7 +90,7 @@ loop(int signals, struct tls *tls, int argc, char **argv)
 static int
 run(const struct settings *settings, int argc, char **argv)
 {
-	bool has_tls = settings->http_certificate != NULL && settings->http_certificate[0] != '\0';
+	bool has_tls = setting_given(settings->http_certificate) != NULL;
 	struct pipeline *pipeline = NULL;
 	struct serve *serve = NULL;
 	struct tls *tls = NULL;

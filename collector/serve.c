@@ -811,7 +811,7 @@ open_vault(struct serve *serve, const struct settings *settings)
 {
 	char why[VAULT_WHY_SIZE];
 
-	serve->has_vault = settings->secret_key != NULL && settings->secret_key[0] != '\0';
+	serve->has_vault = setting_given(settings->secret_key) != NULL;
 	if (!serve->has_vault || vault_key_load(&serve->vault, settings->secret_key, why) == 0)
 		return 0;
 	log_error("serve: secret_key: %s", why);

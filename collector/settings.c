@@ -188,12 +188,18 @@ static const struct option table[] = {
 /* clang-format on */
 #define OPTIONS (sizeof table / sizeof table[0])
 
+const char *
+setting_given(const char *setting)
+{
+	return setting == NULL || setting[0] == '\0' ? NULL : setting;
+}
+
 static int
 default_name(struct settings *settings)
 {
 	char host[256];
 
-	if (settings->name != NULL && settings->name[0] != '\0')
+	if (setting_given(settings->name) != NULL)
 		return 0;
 	if (gethostname(host, sizeof host) != 0)
 		return -1;
@@ -217,8 +223,7 @@ check_tls(const struct settings *settings)
 	};
 
 	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
-		if (rows[i].value != NULL && rows[i].value[0] != '\0' &&
-		    (rows[i].other == NULL || rows[i].other[0] == '\0')) {
+		if (setting_given(rows[i].value) != NULL && setting_given(rows[i].other) == NULL) {
 			log_error("%s is set, and %s is not", rows[i].name, rows[i].other_name);
 			return -1;
 		}

@@ -82,5 +82,7 @@ struct settings {
 /* Defaults, then --config's file or /etc/fleetstate/collector.conf, then the command line. Returns as program_load does. */
 int settings_load(struct settings *, int argc, char *const *argv) WARN_UNUSED;
 void settings_free(struct settings *);
+/* What a text was set to; NULL: to nothing, which is as if it was not set. */
+const char *setting_given(const char *) WARN_UNUSED;
 
 #endif

@@ -256,12 +256,6 @@ tls_trouble(struct tls *tls, int64_t now, char why[TLS_WHY])
 	return why[0] != '\0';
 }
 
-static const char *
-given(const char *setting)
-{
-	return setting == NULL || setting[0] == '\0' ? NULL : setting;
-}
-
 struct tls *
 tls_open(const struct settings *settings)
 {
@@ -271,10 +265,10 @@ tls_open(const struct settings *settings)
 	if (tls == NULL)
 		return NULL;
 	pthread_mutex_init(&tls->lock, NULL);
-	tls->files[CERTIFICATE] = given(settings->http_certificate);
-	tls->files[KEY] = given(settings->http_key);
-	tls->files[AUTHORITIES] = given(settings->http_client_ca);
-	tls->files[LISTS] = given(settings->http_client_crl);
+	tls->files[CERTIFICATE] = setting_given(settings->http_certificate);
+	tls->files[KEY] = setting_given(settings->http_key);
+	tls->files[AUTHORITIES] = setting_given(settings->http_client_ca);
+	tls->files[LISTS] = setting_given(settings->http_client_crl);
 	tls->priorities = strcmp(settings->http_tls, "1.2") == 0
 				  ? "SECURE128:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2" SUITES
 				  : "SECURE128:-VERS-ALL:+VERS-TLS1.3" SUITES;
@@ -326,8 +320,9 @@ tls_callback(void)
 	return callback.pointer;
 }
 
-struct tls_pair *
-tls_enter(struct tls *tls, void *session)
+/* What is in force, until tls_leave. */
+static struct tls_pair *
+hold(struct tls *tls)
 {
 	struct tls_pair *pair;
 
@@ -335,6 +330,14 @@ tls_enter(struct tls *tls, void *session)
 	pair = tls->pair;
 	pair->users++;
 	pthread_mutex_unlock(&tls->lock);
+	return pair;
+}
+
+struct tls_pair *
+tls_enter(struct tls *tls, void *session)
+{
+	struct tls_pair *pair = hold(tls);
+
 	gnutls_credentials_set(session, GNUTLS_CRD_CERTIFICATE, pair->credentials);
 	gnutls_handshake_set_max_packet_length(session, HANDSHAKE_MAX);
 	if (pair->trust != NULL)
@@ -365,10 +368,7 @@ tls_client(struct tls *tls, void *session, int64_t now, struct slice *leaf)
 		return NULL;
 	for (unsigned i = 0; i < n && i < SHOWN_MAX; i++)
 		chain[i] = (struct slice){shown[i].data, shown[i].size};
-	pthread_mutex_lock(&tls->lock);
-	pair = tls->pair;
-	pair->users++;
-	pthread_mutex_unlock(&tls->lock);
+	pair = hold(tls);
 	fault = pair->trust == NULL ? "none is asked for"
 				    : client_trust_judge(pair->trust, chain, n < SHOWN_MAX ? n : SHOWN_MAX, now);
 	tls_leave(tls, pair);

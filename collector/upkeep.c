@@ -44,7 +44,7 @@ upkeep_new(const struct settings *settings, struct tls *tls)
 		return NULL;
 	u->settings = settings;
 	u->tls = tls;
-	u->named = settings->disks != NULL && settings->disks[0] != '\0';
+	u->named = setting_given(settings->disks) != NULL;
 	u->paths = strdup(u->named ? settings->disks : USUAL_DISKS);
 	if (u->paths == NULL) {
 		free(u);
