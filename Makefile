@@ -219,6 +219,7 @@ COLLECTOR := \
 	collector/framing.c \
 	collector/listen.c \
 	collector/serve.c \
+	collector/turns.c \
 	collector/feed.c \
 	collector/routes.c \
 	collector/words.c \

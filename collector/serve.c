@@ -11,18 +11,13 @@
 
 #include "collector/clock.h"
 #include "collector/counters.h"
-#include "collector/feed.h"
 #include "collector/framing.h"
-#include "collector/guess.h"
-#include "collector/identity.h"
-#include "collector/journal.h"
-#include "collector/link.h"
 #include "collector/listen.h"
 #include "collector/peers.h"
 #include "collector/routes.h"
 #include "collector/seal.h"
-#include "collector/source.h"
 #include "collector/tls.h"
+#include "collector/turns.h"
 #include "collector/vault.h"
 #include "schema/log.h"
 
@@ -30,46 +25,11 @@
 #define BACKLOG 1024
 #define KEEP_MS 1000 /* between two looks at connections and certificates */
 #define HSTS "max-age=31536000"
-#define FORWARDED_SIZE 1024 /* of X-Forwarded-For; the end of it counts */
 
-/* One request, from its first line to the last byte of its answer. */
-struct exchange {
-	struct waiter waiter; /* in the feed; first, so that it is the exchange too */
-	struct exchange *next; /* in the queue */
-	struct serve *serve;
-	struct MHD_Connection *connection;
-	struct link *link;
-	struct request request;
-	struct response response; /* of a stream: the piece that is being sent */
-	size_t sent; /* of the piece */
-	int64_t kept_until_ms; /* the response is whole, or a stream's next piece is wanted, and kept back; 0: it is not */
-	char source[SOURCE_SIZE];
-	uint64_t caller; /* the beginning of its credential's hash: whose turn it is; never 0 */
-	bool begun; /* libmicrohttpd has called for it once */
-	bool accepted; /* nothing is wrong with its headers */
-	bool settled; /* it is known who asks */
-	bool done; /* the response is whole */
-	bool streaming; /* its answer has begun, and goes on piece by piece */
-	bool broken; /* and can't go on */
-	char target[]; /* as it came; libmicrohttpd's own is decoded already */
-};
-
-struct worker {
-	struct serve *serve;
-	pthread_t thread;
-	uint64_t caller; /* for whom it works, as in the exchange; 0: for nobody */
-};
-
-/* One thread has the sockets and never waits. What waits for the database is done by workers, with the connection suspended meanwhile: so the
-   queue is bounded by the connections. A query has its worker until it ends or its time is over; of those that a caller can make slow at will,
-   previews of predicates, there are always fewer than workers. What waits for events is held by the feed, by no thread. */
+/* One thread has the sockets and never waits. What waits for the database is done by the workers of turns.h, with the connection suspended meanwhile. */
 struct serve {
 	struct MHD_Daemon *daemon;
-	struct query_pool *pool;
-	struct feed *feed;
-	struct identity *identity;
-	struct guesses *guesses;
-	struct journal *journal;
+	struct turns *turns;
 	struct peers *peers;
 	struct tls *tls; /* NULL: plain */
 	int64_t proxies;
@@ -79,18 +39,12 @@ struct serve {
 	struct seal *seal; /* NULL: there is no key to sign with */
 	const struct readiness *readiness;
 	size_t readiness_len;
-	pthread_mutex_t lock;
-	pthread_cond_t filled;
-	struct exchange *first, **last;
-	bool stopping; /* nothing is put aside any more */
-	bool ending; /* nothing comes into the queue any more */
-	size_t streams, streams_most;
 	size_t target_most, body_most, answer_most; /* bytes */
-	struct worker *workers;
-	size_t workers_len;
 	pthread_t keeper;
-	pthread_cond_t end; /* of the keeper's work */
 	bool has_keeper;
+	pthread_mutex_t lock;
+	pthread_cond_t end; /* of the keeper's work */
+	bool ending;
 };
 
 /* Every answer has these. The page runs only its own scripts and talks only to us. */
@@ -143,17 +97,6 @@ on_connection(void *context, struct MHD_Connection *connection, void **link, enu
 	}
 }
 
-/* What is wrong with the certificate that its client has shown; NULL: nothing, and the request has it, or there is none. */
-static const char *
-judge_client(struct exchange *exchange)
-{
-	struct slice shown = {NULL, 0};
-	const char *fault = link_client(exchange->link, &shown);
-
-	exchange->request.certificate = fault == NULL ? shown : (struct slice){NULL, 0};
-	return fault;
-}
-
 /* libmicrohttpd calls it with the request's target before decoding anything. What it returns is *exchange of the handler. */
 static void *
 on_target(void *context, const char *target, struct MHD_Connection *connection)
@@ -168,7 +111,7 @@ on_target(void *context, const char *target, struct MHD_Connection *connection)
 	exchange->link = link;
 	exchange->serve = serve;
 	exchange->connection = connection;
-	exchange->request.pool = serve->pool;
+	turns_enter(serve->turns, exchange);
 	exchange->request.page_bytes = serve->page_bytes;
 	exchange->request.target_most = serve->target_most;
 	exchange->request.body.most = serve->body_most;
@@ -179,30 +122,6 @@ on_target(void *context, const char *target, struct MHD_Connection *connection)
 	exchange->request.readiness_len = serve->readiness_len;
 	strcpy(exchange->target, target);
 	return exchange;
-}
-
-static bool
-enter_stream(struct serve *serve)
-{
-	bool room;
-
-	pthread_mutex_lock(&serve->lock);
-	room = serve->streams < serve->streams_most;
-	serve->streams += room;
-	counter_set(COUNTER_STREAMS, (int64_t)serve->streams);
-	pthread_mutex_unlock(&serve->lock);
-	if (!room)
-		counter_add(COUNTER_STREAMS_REFUSED, 1);
-	return room;
-}
-
-static void
-leave_stream(struct serve *serve)
-{
-	pthread_mutex_lock(&serve->lock);
-	serve->streams--;
-	counter_set(COUNTER_STREAMS, (int64_t)serve->streams);
-	pthread_mutex_unlock(&serve->lock);
 }
 
 static void
@@ -220,9 +139,7 @@ on_completed(void *context, struct MHD_Connection *connection, void **state, enu
 	if (!exchange->begun)
 		counter_add(COUNTER_REQUESTS_UNREAD, 1);
 	peer_expect(link_peer(exchange->link), clock_ms());
-	if (exchange->streaming)
-		leave_stream(exchange->serve);
-	identity_leave(exchange->serve->identity, &exchange->request);
+	turns_leave(exchange);
 	response_free(&exchange->response);
 	request_free(&exchange->request);
 	free(exchange);
@@ -309,65 +226,6 @@ has_body(struct MHD_Connection *connection)
 	       find_header(connection, MHD_HTTP_HEADER_TRANSFER_ENCODING) != NULL;
 }
 
-/* Under the lock. */
-static void
-enqueue(struct serve *serve, struct exchange *exchange)
-{
-	exchange->next = NULL;
-	*serve->last = exchange;
-	serve->last = &exchange->next;
-	pthread_cond_signal(&serve->filled);
-}
-
-static void
-wait_aside(struct exchange *exchange)
-{
-	if (exchange->kept_until_ms > 0) {
-		exchange->waiter = (struct waiter){.after = INT64_MAX, .until_ms = exchange->kept_until_ms};
-		feed_wait(exchange->serve->feed, &exchange->waiter);
-		return;
-	}
-	exchange->waiter.tenant_id = exchange->request.tenant_id;
-	exchange->waiter.after = exchange->request.reading.after;
-	exchange->waiter.until_ms = exchange->request.reading.until_ms;
-	feed_wait(exchange->serve->feed, &exchange->waiter);
-}
-
-/* A worker's: its connection is suspended already. False: the server is stopping. */
-static bool
-keep_waiting(struct serve *serve, struct exchange *exchange)
-{
-	bool taken;
-
-	pthread_mutex_lock(&serve->lock);
-	taken = !serve->stopping;
-	if (taken)
-		wait_aside(exchange);
-	pthread_mutex_unlock(&serve->lock);
-	return taken;
-}
-
-/* For a worker, or for the feed if it `waits`. False: the server is stopping, and the connection was not suspended. */
-static bool
-put_aside(struct serve *serve, struct exchange *exchange, bool waits)
-{
-	bool taken;
-
-	pthread_mutex_lock(&serve->lock);
-	taken = !serve->stopping;
-	if (taken) {
-		/* Before others can see it: they may be done with it at once. */
-		peer_wait(link_peer(exchange->link));
-		MHD_suspend_connection(exchange->connection);
-		if (waits)
-			wait_aside(exchange);
-		else
-			enqueue(serve, exchange);
-	}
-	pthread_mutex_unlock(&serve->lock);
-	return taken;
-}
-
 /* The content reader of a stream: gives what is left of the piece, then has the next one made. */
 static ssize_t
 read_stream(void *context, uint64_t position, char *to, size_t max)
@@ -392,9 +250,7 @@ read_stream(void *context, uint64_t position, char *to, size_t max)
 		exchange->kept_until_ms = 0; /* nothing is there to be sent */
 	if (exchange->kept_until_ms > 0)
 		counter_add(COUNTER_QUOTA_PACED, 1);
-	return put_aside(exchange->serve, exchange, waits || exchange->kept_until_ms > 0)
-		       ? 0
-		       : MHD_CONTENT_READER_END_OF_STREAM;
+	return turns_wait(exchange, waits || exchange->kept_until_ms > 0) ? 0 : MHD_CONTENT_READER_END_OF_STREAM;
 }
 
 static enum MHD_Result
@@ -404,212 +260,40 @@ answer(struct exchange *exchange, const char *method)
 	int path =
 		(int)strcspn(exchange->target, "?"); /* behind it may be what somebody took for the place of a token */
 
-	journal_note(exchange->serve->journal, &exchange->request, response->status);
+	turns_note(exchange);
 	if (response->problem != PROBLEM_NONE)
 		counter_problem(response->problem);
 	log_debug("serve: method=%s path=%.*s status=%u bytes=%zu", method, path, exchange->target, response->status,
 		  response->fixed.at != NULL ? response->fixed.len : response->len);
 	if (response->status >= 500)
 		log_warning("serve: method=%s path=%.*s status=%u", method, path, exchange->target, response->status);
-	if (!exchange->streaming) {
-		(void)identity_spend(exchange->serve->identity, &exchange->request, response->len);
+	if (!exchange->streaming)
 		return send_response(exchange, &exchange->response);
-	}
 	return queue_response(
 		exchange,
 		MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_BLOCK, read_stream, exchange, NULL),
 		response);
 }
 
-/* Under the lock. Of those who wait the one for whom the fewest work, and of these the first: so nobody's many requests keep others from a worker longer
-   than one takes. */
-static struct exchange *
-dequeue(struct serve *serve)
-{
-	struct exchange **best = NULL, *exchange;
-	size_t least = SIZE_MAX;
-
-	for (struct exchange **link = &serve->first; *link != NULL && least > 0; link = &(*link)->next) {
-		size_t n = 0;
-
-		for (size_t i = 0; i < serve->workers_len; i++)
-			n += serve->workers[i].caller == (*link)->caller;
-		if (n < least) {
-			least = n;
-			best = link;
-		}
-	}
-	if (best == NULL)
-		return NULL;
-	exchange = *best;
-	*best = exchange->next;
-	if (*best == NULL)
-		serve->last = best;
-	return exchange;
-}
-
-/* `mine`: where the worker notes for whom it works. */
-static struct exchange *
-next_exchange(struct serve *serve, uint64_t *mine)
-{
-	struct exchange *exchange;
-
-	pthread_mutex_lock(&serve->lock);
-	*mine = 0;
-	while (serve->first == NULL && !serve->ending)
-		pthread_cond_wait(&serve->filled, &serve->lock);
-	exchange = dequeue(serve);
-	if (exchange != NULL)
-		*mine = exchange->caller;
-	pthread_mutex_unlock(&serve->lock);
-	return exchange;
-}
-
-static void
-on_wake(void *context, struct waiter *waiter)
-{
-	struct serve *serve = context;
-
-	pthread_mutex_lock(&serve->lock);
-	enqueue(serve, (struct exchange *)waiter);
-	pthread_mutex_unlock(&serve->lock);
-}
-
-/* A stream that is too fast for its caller's quota goes on later. It is not refused: what was sent so far would have to be sent again. */
-static void
-pace(struct exchange *exchange)
-{
-	int64_t ms = identity_spend(exchange->serve->identity, &exchange->request, exchange->response.len);
-
-	exchange->kept_until_ms = ms == 0 ? 0 : clock_ms() + ms;
-}
-
-/* The next piece of a stream. A problem breaks the connection: what is on its way is no place to tell of it, and is not to look whole. */
-static void
-continue_stream(struct exchange *exchange)
-{
-	const char *fault = judge_client(exchange);
-
-	if (fault == NULL)
-		routes_finish(&exchange->request, &exchange->response);
-	else
-		response_problem(&exchange->response, PROBLEM_BAD_CERTIFICATE, "%s.", fault);
-	pace(exchange);
-	peer_answer(link_peer(exchange->link));
-	if (exchange->response.streams)
-		return;
-	exchange->broken = exchange->response.problem != PROBLEM_NONE;
-	response_free(&exchange->response);
-}
-
-/* Whether the answer to what may be a guess is kept back. */
-static bool
-keep_back(struct serve *serve, struct exchange *exchange)
-{
-	int64_t ms;
-
-	if (exchange->response.problem != PROBLEM_UNAUTHORIZED || exchange->request.hint[0] == '\0')
-		return false;
-	counter_add(COUNTER_SIGN_INS_REFUSED, 1);
-	ms = guesses_failed(serve->guesses, exchange->source, exchange->request.hint, clock_ms());
-	if (ms == 0)
-		return false;
-	counter_add(COUNTER_SIGN_INS_DELAYED, 1);
-	exchange->kept_until_ms = clock_ms() + ms;
-	return keep_waiting(serve, exchange);
-}
-
-/* True if it is put aside once more. */
-static bool
-begin_answer(struct serve *serve, struct exchange *exchange)
-{
-	struct response *response = &exchange->response;
-
-	if (exchange->settled || identity_settle(serve->identity, &exchange->request, response))
-		routes_finish(&exchange->request, response);
-	exchange->settled = true;
-	if (keep_back(serve, exchange))
-		return true;
-	if (response->waits && !response->streams) {
-		response_free(response);
-		if (keep_waiting(serve, exchange))
-			return true;
-		exchange->request.reading.until_ms = clock_ms();
-		routes_finish(&exchange->request, response);
-	}
-	if (response->streams) {
-		exchange->streaming = enter_stream(serve);
-		if (exchange->streaming) {
-			pace(exchange);
-		} else {
-			response_problem(response, PROBLEM_TOO_MANY_STREAMS, "%s", "");
-			response_header(response, "Retry-After", "10");
-		}
-	}
-	exchange->done = true;
-	return false;
-}
-
-/* Works on what is queued even when the server stops: a suspended connection can't be closed. */
-static void *
-work(void *context)
-{
-	struct worker *worker = context;
-	struct serve *serve = worker->serve;
-	struct exchange *exchange;
-
-	while ((exchange = next_exchange(serve, &worker->caller)) != NULL) {
-		if (exchange->streaming)
-			continue_stream(exchange);
-		else if (exchange->kept_until_ms > 0)
-			exchange->done = true;
-		else if (begin_answer(serve, exchange))
-			continue;
-		MHD_resume_connection(exchange->connection);
-	}
-	return NULL;
-}
-
-struct forwarded {
-	char text[FORWARDED_SIZE];
-	size_t len;
-};
-
-/* A proxy may append a line of its own. Of what does not fit the beginning is lost, which nobody vouches for. */
+/* A proxy may append a line of its own. */
 static enum MHD_Result
 collect_forwarded(void *context, enum MHD_ValueKind kind, const char *name, const char *value)
 {
-	struct forwarded *f = context;
-	size_t len = value == NULL ? 0 : strlen(value);
-
 	(void)kind;
-	if (strcasecmp(name, "X-Forwarded-For") != 0 || len == 0)
-		return MHD_YES;
-	if (len > sizeof f->text - 2) {
-		value += len - (sizeof f->text - 2);
-		len = sizeof f->text - 2;
-	}
-	if (f->len + len + 2 > sizeof f->text)
-		f->len = 0;
-	if (f->len > 0)
-		f->text[f->len++] = ',';
-	memcpy(f->text + f->len, value, len);
-	f->len += len;
-	f->text[f->len] = '\0';
+	if (value != NULL && strcasecmp(name, "X-Forwarded-For") == 0)
+		forwarded_add(context, value);
 	return MHD_YES;
 }
 
 static void
 find_source(struct exchange *exchange)
 {
-	const union MHD_ConnectionInfo *info =
-		MHD_get_connection_info(exchange->connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+	const union MHD_ConnectionInfo *info = info_of(exchange->connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
 	struct forwarded forwarded = {.len = 0};
 
 	if (exchange->serve->proxies > 0)
 		MHD_get_connection_values(exchange->connection, MHD_HEADER_KIND, collect_forwarded, &forwarded);
-	source_find(info == NULL ? NULL : info->client_addr, forwarded.len > 0 ? forwarded.text : NULL,
-		    exchange->serve->proxies, exchange->source);
+	source_find(info == NULL ? NULL : info->client_addr, &forwarded, exchange->serve->proxies, exchange->source);
 }
 
 /* What its client showed is no good: then nothing is answered, since it is not who it says it is. */
@@ -628,7 +312,7 @@ static bool
 begin(struct exchange *exchange, const char *method, bool has_body)
 {
 	struct arrival arrival = {.method = method, .target = exchange->target, .has_body = has_body};
-	const char *fault = judge_client(exchange);
+	const char *fault = exchange_client(exchange);
 
 	arrival.authorization = find_header(exchange->connection, MHD_HTTP_HEADER_AUTHORIZATION);
 	arrival.accept = find_header(exchange->connection, MHD_HTTP_HEADER_ACCEPT);
@@ -709,6 +393,7 @@ on_request(void *context, struct MHD_Connection *connection, const char *url, co
 {
 	struct exchange *exchange = *state;
 
+	(void)context;
 	(void)connection;
 	(void)url;
 	if (exchange == NULL)
@@ -719,7 +404,7 @@ on_request(void *context, struct MHD_Connection *connection, const char *url, co
 		return on_body(exchange, upload, upload_len);
 	if (exchange->done || (!exchange->accepted && begin(exchange, method, false)))
 		return answer(exchange, method);
-	return put_aside(context, exchange, false) ? MHD_YES : MHD_NO;
+	return turns_wait(exchange, false) ? MHD_YES : MHD_NO;
 }
 
 static void
@@ -762,6 +447,18 @@ start_daemon(struct serve *serve, const struct settings *settings, const struct 
 		serve->tls == NULL ? tls + 2 : tls, MHD_OPTION_END);
 }
 
+static void
+suspend(struct exchange *exchange)
+{
+	MHD_suspend_connection(exchange->connection);
+}
+
+static void
+resume(struct exchange *exchange)
+{
+	MHD_resume_connection(exchange->connection);
+}
+
 /* The keeper. */
 
 static void *
@@ -787,26 +484,6 @@ keep(void *context)
 }
 
 static int
-start_workers(struct serve *serve, size_t n)
-{
-	int rc = 0;
-
-	serve->workers = calloc(n, sizeof *serve->workers);
-	if (serve->workers == NULL)
-		return -1;
-	pthread_mutex_lock(&serve->lock);
-	for (; rc == 0 && serve->workers_len < n; serve->workers_len += rc == 0) {
-		struct worker *worker = &serve->workers[serve->workers_len];
-
-		worker->serve = serve;
-		rc = pthread_create(&worker->thread, NULL, work, worker) == 0 ? 0 : -1;
-	}
-	pthread_mutex_unlock(&serve->lock);
-	serve->has_keeper = rc == 0 && pthread_create(&serve->keeper, NULL, keep, serve) == 0;
-	return serve->has_keeper ? 0 : -1;
-}
-
-static int
 open_vault(struct serve *serve, const struct settings *settings)
 {
 	char why[VAULT_WHY_SIZE];
@@ -824,7 +501,7 @@ serve_start(const struct settings *settings, struct tls *tls, const struct readi
 	struct peer_limits connections = {settings->http_connections, settings->http_connections_per_address,
 					  settings->http_idle * 1000, settings->http_request_time * 1000,
 					  settings->http_read_rate};
-	const struct guess_limits limits = {settings->guess_free, settings->guess_delay, settings->guess_window};
+	const struct turns_switch connection = {suspend, resume};
 	struct serve *serve = calloc(1, sizeof *serve);
 	struct sockaddr_storage address;
 	pthread_condattr_t attributes;
@@ -832,39 +509,30 @@ serve_start(const struct settings *settings, struct tls *tls, const struct readi
 	if (serve == NULL)
 		return NULL;
 	pthread_mutex_init(&serve->lock, NULL);
-	pthread_cond_init(&serve->filled, NULL);
 	pthread_condattr_init(&attributes);
 	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
 	pthread_cond_init(&serve->end, &attributes);
 	pthread_condattr_destroy(&attributes);
 	serve->tls = tls;
-	serve->last = &serve->first;
 	serve->readiness = readiness;
 	serve->readiness_len = n;
 	serve->proxies = settings->http_proxies;
 	serve->page_bytes = (size_t)settings->page_bytes;
-	serve->streams_most = (size_t)settings->http_streams;
 	serve->target_most = (size_t)settings->http_target_size;
 	serve->body_most = (size_t)settings->http_body_size;
 	serve->answer_most = (size_t)settings->http_answer_size;
-	serve->guesses = guesses_new(&limits);
-	if (serve->guesses == NULL || listen_address(settings, tls != NULL, &address) < 0 ||
-	    open_vault(serve, settings) < 0 ||
+	if (listen_address(settings, tls != NULL, &address) < 0 || open_vault(serve, settings) < 0 ||
 	    (settings->receipt_key != NULL && (serve->seal = seal_open(settings)) == NULL))
 		goto fail;
 	connections.connections = listen_room(connections.connections);
 	serve->peers = peers_new(&connections);
 	if (serve->peers == NULL)
 		goto fail;
-	/* One connection for each worker, and one each for the feed and the journal. */
-	serve->pool = query_pool_new(settings->database_api, (size_t)settings->http_threads + 2,
-				     settings->http_threads > 1 ? (size_t)settings->http_threads - 1 : 1,
-				     settings->preview_ms, settings->http_query_time * 1000);
-	serve->identity = serve->pool == NULL ? NULL : identity_start(settings, serve->pool);
-	serve->journal = serve->pool == NULL ? NULL : journal_start(serve->pool);
-	serve->feed = serve->pool == NULL ? NULL : feed_start(serve->pool, on_wake, serve);
-	if (serve->feed == NULL || serve->journal == NULL || serve->identity == NULL ||
-	    start_workers(serve, (size_t)settings->http_threads) < 0)
+	serve->turns = turns_start(settings, &connection);
+	if (serve->turns == NULL)
+		goto fail;
+	serve->has_keeper = pthread_create(&serve->keeper, NULL, keep, serve) == 0;
+	if (!serve->has_keeper)
 		goto fail;
 	serve->daemon = start_daemon(serve, settings, &connections, &address);
 	if (serve->daemon == NULL) {
@@ -884,32 +552,20 @@ serve_stop(struct serve *serve)
 {
 	if (serve == NULL)
 		return;
-	pthread_mutex_lock(&serve->lock);
-	serve->stopping = true;
-	pthread_mutex_unlock(&serve->lock);
-	/* Whoever waits goes back into the queue, and gets what there is. */
-	feed_stop(serve->feed);
+	turns_stop(serve->turns);
 	pthread_mutex_lock(&serve->lock);
 	serve->ending = true;
-	pthread_cond_broadcast(&serve->filled);
 	pthread_cond_signal(&serve->end);
 	pthread_mutex_unlock(&serve->lock);
 	if (serve->has_keeper)
 		pthread_join(serve->keeper, NULL);
-	for (size_t i = 0; i < serve->workers_len; i++)
-		pthread_join(serve->workers[i].thread, NULL);
 	if (serve->daemon != NULL)
 		MHD_stop_daemon(serve->daemon);
-	journal_stop(serve->journal);
-	identity_stop(serve->identity);
-	query_pool_free(serve->pool);
-	guesses_free(serve->guesses);
+	turns_free(serve->turns);
 	peers_free(serve->peers);
 	seal_free(serve->seal);
 	OPENSSL_cleanse(&serve->vault, sizeof serve->vault);
-	pthread_cond_destroy(&serve->filled);
 	pthread_cond_destroy(&serve->end);
 	pthread_mutex_destroy(&serve->lock);
-	free(serve->workers);
 	free(serve);
 }

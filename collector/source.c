@@ -79,12 +79,33 @@ parse_entry(const char *at, size_t len, char out[SOURCE_SIZE])
 }
 
 void
-source_find(const struct sockaddr *peer, const char *forwarded, int64_t proxies, char out[SOURCE_SIZE])
+forwarded_add(struct forwarded *f, const char *line)
+{
+	size_t len = strlen(line);
+
+	if (len == 0)
+		return;
+	if (len > sizeof f->text - 2) {
+		line += len - (sizeof f->text - 2);
+		len = sizeof f->text - 2;
+	}
+	if (f->len + len + 2 > sizeof f->text)
+		f->len = 0;
+	if (f->len > 0)
+		f->text[f->len++] = ',';
+	memcpy(f->text + f->len, line, len);
+	f->len += len;
+	f->text[f->len] = '\0';
+}
+
+void
+source_find(const struct sockaddr *peer, const struct forwarded *forwarded, int64_t proxies, char out[SOURCE_SIZE])
 {
 	const char *at;
 	size_t len;
 
-	if (proxies > 0 && forwarded != NULL && find_entry(forwarded, proxies, &at, &len) && parse_entry(at, len, out))
+	if (proxies > 0 && forwarded->len > 0 && find_entry(forwarded->text, proxies, &at, &len) &&
+	    parse_entry(at, len, out))
 		return;
 	print_peer(peer, out);
 }

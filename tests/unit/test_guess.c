@@ -52,12 +52,48 @@ the_nth_from_the_end(void **state)
 	(void)state;
 	inet_pton(AF_INET, "192.0.2.1", &peer.sin_addr);
 	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-		source_find((const struct sockaddr *)&peer, rows[i].forwarded, rows[i].proxies, source);
+		struct forwarded forwarded = {.len = 0};
+
+		if (rows[i].forwarded != NULL)
+			forwarded_add(&forwarded, rows[i].forwarded);
+		source_find((const struct sockaddr *)&peer, &forwarded, rows[i].proxies, source);
 		if (strcmp(source, rows[i].source) != 0)
 			fail_msg("%s: %s", rows[i].forwarded, source);
 	}
-	source_find(NULL, NULL, 0, source);
+	source_find(NULL, &(struct forwarded){.len = 0}, 0, source);
 	assert_string_equal(source, "-");
+}
+
+/* Proxies may add lines; of what is too much the end counts. */
+static void
+forwarded_lines(void **state)
+{
+	struct forwarded forwarded = {.len = 0};
+	char line[2 * FORWARDED_SIZE], source[SOURCE_SIZE];
+
+	(void)state;
+	forwarded_add(&forwarded, "");
+	assert_int_equal(forwarded.len, 0);
+	forwarded_add(&forwarded, "1.1.1.1");
+	forwarded_add(&forwarded, "2.2.2.2, 3.3.3.3");
+	assert_string_equal(forwarded.text, "1.1.1.1,2.2.2.2, 3.3.3.3");
+	source_find(NULL, &forwarded, 2, source);
+	assert_string_equal(source, "2.2.2.2");
+	memset(line, 'x', sizeof line);
+	strcpy(line + sizeof line - sizeof ",4.4.4.4", ",4.4.4.4");
+	forwarded_add(&forwarded, line);
+	assert_true(forwarded.len < FORWARDED_SIZE && strlen(forwarded.text) == forwarded.len);
+	source_find(NULL, &forwarded, 1, source);
+	assert_string_equal(source, "4.4.4.4");
+	forwarded_add(&forwarded, "5.5.5.5");
+	assert_string_equal(forwarded.text, "5.5.5.5");
+	for (size_t len = FORWARDED_SIZE - 12; len < FORWARDED_SIZE + 4; len++) {
+		forwarded.len = 0;
+		line[0] = 'x';
+		forwarded_add(&forwarded, line + sizeof line - len);
+		forwarded_add(&forwarded, "6.6.6.6");
+		assert_true(strlen(forwarded.text) == forwarded.len);
+	}
 }
 
 static void
@@ -138,6 +174,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(the_nth_from_the_end),
+		cmocka_unit_test(forwarded_lines),
 		cmocka_unit_test(a_network_is_one),
 		cmocka_unit_test(it_takes_longer_each_time),
 		cmocka_unit_test(strangers_do_not_push_out_who_guesses_on),

@@ -1,0 +1,387 @@
+#include "collector/turns.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+
+#include "collector/clock.h"
+#include "collector/counters.h"
+#include "collector/guess.h"
+#include "collector/identity.h"
+#include "collector/journal.h"
+#include "collector/routes.h"
+
+struct worker {
+	struct turns *turns;
+	pthread_t thread;
+	uint64_t caller; /* for whom it works, as in the exchange; 0: for nobody */
+};
+
+/* The queue is bounded by the connections. A query has its worker until it ends or its time is over; of those that a caller can make slow at will,
+   previews of predicates, there are always fewer than workers. What waits for events is held by the feed, by no thread. */
+struct turns {
+	struct turns_switch connection;
+	struct query_pool *pool;
+	struct feed *feed;
+	struct identity *identity;
+	struct guesses *guesses;
+	struct journal *journal;
+	pthread_mutex_t lock;
+	pthread_cond_t filled;
+	struct exchange *first, **last;
+	bool stopping; /* nothing is put aside any more */
+	bool ending; /* nothing comes into the queue any more */
+	size_t streams, streams_most;
+	struct worker *workers;
+	size_t workers_len;
+};
+
+const char *
+exchange_client(struct exchange *exchange)
+{
+	struct slice shown = {NULL, 0};
+	const char *fault = link_client(exchange->link, &shown);
+
+	exchange->request.certificate = fault == NULL ? shown : (struct slice){NULL, 0};
+	return fault;
+}
+
+static bool
+enter_stream(struct turns *turns)
+{
+	bool room;
+
+	pthread_mutex_lock(&turns->lock);
+	room = turns->streams < turns->streams_most;
+	turns->streams += room;
+	counter_set(COUNTER_STREAMS, (int64_t)turns->streams);
+	pthread_mutex_unlock(&turns->lock);
+	if (!room)
+		counter_add(COUNTER_STREAMS_REFUSED, 1);
+	return room;
+}
+
+static void
+leave_stream(struct turns *turns)
+{
+	pthread_mutex_lock(&turns->lock);
+	turns->streams--;
+	counter_set(COUNTER_STREAMS, (int64_t)turns->streams);
+	pthread_mutex_unlock(&turns->lock);
+}
+
+/* Under the lock. */
+static void
+enqueue(struct turns *turns, struct exchange *exchange)
+{
+	exchange->next = NULL;
+	*turns->last = exchange;
+	turns->last = &exchange->next;
+	pthread_cond_signal(&turns->filled);
+}
+
+static void
+wait_aside(struct exchange *exchange)
+{
+	if (exchange->kept_until_ms > 0) {
+		exchange->waiter = (struct waiter){.after = INT64_MAX, .until_ms = exchange->kept_until_ms};
+		feed_wait(exchange->turns->feed, &exchange->waiter);
+		return;
+	}
+	exchange->waiter.tenant_id = exchange->request.tenant_id;
+	exchange->waiter.after = exchange->request.reading.after;
+	exchange->waiter.until_ms = exchange->request.reading.until_ms;
+	feed_wait(exchange->turns->feed, &exchange->waiter);
+}
+
+/* A worker's: its connection is suspended already. False: the server is stopping. */
+static bool
+keep_waiting(struct turns *turns, struct exchange *exchange)
+{
+	bool taken;
+
+	pthread_mutex_lock(&turns->lock);
+	taken = !turns->stopping;
+	if (taken)
+		wait_aside(exchange);
+	pthread_mutex_unlock(&turns->lock);
+	return taken;
+}
+
+bool
+turns_wait(struct exchange *exchange, bool waits)
+{
+	struct turns *turns = exchange->turns;
+	bool taken;
+
+	pthread_mutex_lock(&turns->lock);
+	taken = !turns->stopping;
+	if (taken) {
+		/* Before others can see it: they may be done with it at once. */
+		peer_wait(link_peer(exchange->link));
+		turns->connection.suspend(exchange);
+		if (waits)
+			wait_aside(exchange);
+		else
+			enqueue(turns, exchange);
+	}
+	pthread_mutex_unlock(&turns->lock);
+	return taken;
+}
+
+/* Under the lock. Of those who wait the one for whom the fewest work, and of these the first: so nobody's many requests keep others from a worker longer
+   than one takes. */
+static struct exchange *
+dequeue(struct turns *turns)
+{
+	struct exchange **best = NULL, *exchange;
+	size_t least = SIZE_MAX;
+
+	for (struct exchange **link = &turns->first; *link != NULL && least > 0; link = &(*link)->next) {
+		size_t n = 0;
+
+		for (size_t i = 0; i < turns->workers_len; i++)
+			n += turns->workers[i].caller == (*link)->caller;
+		if (n < least) {
+			least = n;
+			best = link;
+		}
+	}
+	if (best == NULL)
+		return NULL;
+	exchange = *best;
+	*best = exchange->next;
+	if (*best == NULL)
+		turns->last = best;
+	return exchange;
+}
+
+/* `mine`: where the worker notes for whom it works. */
+static struct exchange *
+next_exchange(struct turns *turns, uint64_t *mine)
+{
+	struct exchange *exchange;
+
+	pthread_mutex_lock(&turns->lock);
+	*mine = 0;
+	while (turns->first == NULL && !turns->ending)
+		pthread_cond_wait(&turns->filled, &turns->lock);
+	exchange = dequeue(turns);
+	if (exchange != NULL)
+		*mine = exchange->caller;
+	pthread_mutex_unlock(&turns->lock);
+	return exchange;
+}
+
+static void
+on_wake(void *context, struct waiter *waiter)
+{
+	struct turns *turns = context;
+
+	pthread_mutex_lock(&turns->lock);
+	enqueue(turns, (struct exchange *)waiter);
+	pthread_mutex_unlock(&turns->lock);
+}
+
+/* A stream that is too fast for its caller's quota goes on later. It is not refused: what was sent so far would have to be sent again. */
+static void
+pace(struct exchange *exchange)
+{
+	int64_t ms = identity_spend(exchange->turns->identity, &exchange->request, exchange->response.len);
+
+	exchange->kept_until_ms = ms == 0 ? 0 : clock_ms() + ms;
+}
+
+/* The next piece of a stream. A problem breaks the connection: what is on its way is no place to tell of it, and is not to look whole. */
+static void
+continue_stream(struct exchange *exchange)
+{
+	const char *fault = exchange_client(exchange);
+
+	if (fault == NULL)
+		routes_finish(&exchange->request, &exchange->response);
+	else
+		response_problem(&exchange->response, PROBLEM_BAD_CERTIFICATE, "%s.", fault);
+	pace(exchange);
+	peer_answer(link_peer(exchange->link));
+	if (exchange->response.streams)
+		return;
+	exchange->broken = exchange->response.problem != PROBLEM_NONE;
+	response_free(&exchange->response);
+}
+
+/* Whether the answer to what may be a guess is kept back. */
+static bool
+keep_back(struct turns *turns, struct exchange *exchange)
+{
+	int64_t ms;
+
+	if (exchange->response.problem != PROBLEM_UNAUTHORIZED || exchange->request.hint[0] == '\0')
+		return false;
+	counter_add(COUNTER_SIGN_INS_REFUSED, 1);
+	ms = guesses_failed(turns->guesses, exchange->source, exchange->request.hint, clock_ms());
+	if (ms == 0)
+		return false;
+	counter_add(COUNTER_SIGN_INS_DELAYED, 1);
+	exchange->kept_until_ms = clock_ms() + ms;
+	return keep_waiting(turns, exchange);
+}
+
+/* True if it is put aside once more. */
+static bool
+begin_answer(struct turns *turns, struct exchange *exchange)
+{
+	struct response *response = &exchange->response;
+
+	if (exchange->settled || identity_settle(turns->identity, &exchange->request, response))
+		routes_finish(&exchange->request, response);
+	exchange->settled = true;
+	if (keep_back(turns, exchange))
+		return true;
+	if (response->waits && !response->streams) {
+		response_free(response);
+		if (keep_waiting(turns, exchange))
+			return true;
+		exchange->request.reading.until_ms = clock_ms();
+		routes_finish(&exchange->request, response);
+	}
+	if (response->streams) {
+		exchange->streaming = enter_stream(turns);
+		if (exchange->streaming) {
+			pace(exchange);
+		} else {
+			response_problem(response, PROBLEM_TOO_MANY_STREAMS, "%s", "");
+			response_header(response, "Retry-After", "10");
+		}
+	}
+	exchange->done = true;
+	return false;
+}
+
+/* Works on what is queued even when the server stops: a suspended connection can't be closed. */
+static void *
+work(void *context)
+{
+	struct worker *worker = context;
+	struct turns *turns = worker->turns;
+	struct exchange *exchange;
+
+	while ((exchange = next_exchange(turns, &worker->caller)) != NULL) {
+		if (exchange->streaming)
+			continue_stream(exchange);
+		else if (exchange->kept_until_ms > 0)
+			exchange->done = true;
+		else if (begin_answer(turns, exchange))
+			continue;
+		turns->connection.resume(exchange);
+	}
+	return NULL;
+}
+
+static int
+start_workers(struct turns *turns, size_t n)
+{
+	int rc = 0;
+
+	turns->workers = calloc(n, sizeof *turns->workers);
+	if (turns->workers == NULL)
+		return -1;
+	pthread_mutex_lock(&turns->lock);
+	for (; rc == 0 && turns->workers_len < n; turns->workers_len += rc == 0) {
+		struct worker *worker = &turns->workers[turns->workers_len];
+
+		worker->turns = turns;
+		rc = pthread_create(&worker->thread, NULL, work, worker) == 0 ? 0 : -1;
+	}
+	pthread_mutex_unlock(&turns->lock);
+	return rc;
+}
+
+struct turns *
+turns_start(const struct settings *settings, const struct turns_switch *connection)
+{
+	const struct guess_limits limits = {settings->guess_free, settings->guess_delay, settings->guess_window};
+	size_t threads = (size_t)settings->http_threads;
+	struct turns *turns = calloc(1, sizeof *turns);
+
+	if (turns == NULL)
+		return NULL;
+	pthread_mutex_init(&turns->lock, NULL);
+	pthread_cond_init(&turns->filled, NULL);
+	turns->connection = *connection;
+	turns->last = &turns->first;
+	turns->streams_most = (size_t)settings->http_streams;
+	turns->guesses = guesses_new(&limits);
+	/* One connection for each worker, and one each for the feed and the journal. */
+	turns->pool = query_pool_new(settings->database_api, threads + 2, threads > 1 ? threads - 1 : 1,
+				     settings->preview_ms, settings->http_query_time * 1000);
+	if (turns->guesses == NULL || turns->pool == NULL)
+		goto fail;
+	turns->identity = identity_start(settings, turns->pool);
+	turns->journal = journal_start(turns->pool);
+	turns->feed = feed_start(turns->pool, on_wake, turns);
+	if (turns->identity != NULL && turns->journal != NULL && turns->feed != NULL &&
+	    start_workers(turns, threads) == 0)
+		return turns;
+fail:
+	turns_stop(turns);
+	turns_free(turns);
+	return NULL;
+}
+
+void
+turns_stop(struct turns *turns)
+{
+	if (turns == NULL)
+		return;
+	pthread_mutex_lock(&turns->lock);
+	turns->stopping = true;
+	pthread_mutex_unlock(&turns->lock);
+	/* Whoever waits goes back into the queue, and gets what there is. */
+	feed_stop(turns->feed);
+	pthread_mutex_lock(&turns->lock);
+	turns->ending = true;
+	pthread_cond_broadcast(&turns->filled);
+	pthread_mutex_unlock(&turns->lock);
+	for (size_t i = 0; i < turns->workers_len; i++)
+		pthread_join(turns->workers[i].thread, NULL);
+}
+
+void
+turns_free(struct turns *turns)
+{
+	if (turns == NULL)
+		return;
+	journal_stop(turns->journal);
+	identity_stop(turns->identity);
+	query_pool_free(turns->pool);
+	guesses_free(turns->guesses);
+	pthread_cond_destroy(&turns->filled);
+	pthread_mutex_destroy(&turns->lock);
+	free(turns->workers);
+	free(turns);
+}
+
+void
+turns_enter(struct turns *turns, struct exchange *exchange)
+{
+	exchange->turns = turns;
+	exchange->request.pool = turns->pool;
+}
+
+void
+turns_note(struct exchange *exchange)
+{
+	struct turns *turns = exchange->turns;
+
+	journal_note(turns->journal, &exchange->request, exchange->response.status);
+	if (!exchange->streaming)
+		(void)identity_spend(turns->identity, &exchange->request, exchange->response.len);
+}
+
+void
+turns_leave(struct exchange *exchange)
+{
+	if (exchange->streaming)
+		leave_stream(exchange->turns);
+	identity_leave(exchange->turns->identity, &exchange->request);
+}
