@@ -1,5 +1,4 @@
 -- Lists of devices: in an order, narrowed by filters, a page at a time. What a page costs has a bound, whatever is asked for and however far it is read.
-SET search_path = fleetstate, pg_catalog;
 
 -- Text that contains another, by index.
 CREATE SCHEMA trgm;

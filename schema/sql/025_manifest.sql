@@ -1,5 +1,4 @@
 -- Manifests of exports: the collector's signed word on what it gave out, found by the digest of those bytes.
-SET search_path = fleetstate, pg_catalog;
 
 CREATE TABLE export_manifest (
 	tenant_id int NOT NULL REFERENCES tenant,

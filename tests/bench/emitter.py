@@ -1,19 +1,13 @@
 """The emitter on this machine: its resident memory over a bare paho client's, both connected over TLS and after as many messages; and the processor time
 of a report, from the sweep to the receipt."""
 
-import pathlib
-import re
 import subprocess
 
 from parts import BIN, await_true
-from ingesting import System, processor_seconds, provision
+from ingesting import System, processor_seconds, provision, resident
 
 WARM, REPORTS = 6, 20
 INTERVAL = 60  # seconds: what a fleet reports at
-
-
-def resident_kib(pid):
-    return int(re.search(r"^VmRSS:\s+([0-9]+) kB", pathlib.Path(f"/proc/{pid}/status").read_text(), re.M).group(1))
 
 
 def measure(directory):
@@ -40,7 +34,7 @@ def measure(directory):
         before, first = processor_seconds(started[0].pid), stored()
         await_true(lambda: stored() >= first + REPORTS, f"{REPORTS} more reports", 120)
         spent = (processor_seconds(started[0].pid) - before) / (stored() - first)
-        emitter, bare = (resident_kib(one.pid) for one in started)
+        emitter, bare = (resident(one.pid) // 1024 for one in started)
         return {"emitter_kib": emitter, "bare_kib": bare, "ratio": round(emitter / bare, 3), "report_ms": round(spent * 1000, 2),
                 "core_percent": round(100 * spent / INTERVAL, 4)}
     finally:

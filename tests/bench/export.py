@@ -2,14 +2,13 @@
 
 import contextlib
 import os
-import pathlib
 import statistics
 import subprocess
 import threading
 import time
 
 from ingest import Load
-from ingesting import System
+from ingesting import System, resident
 from parts import POSTGRES, await_true
 
 DEVICES = int(os.environ.get("EXPORT_DEVICES", 1_000_000))
@@ -71,11 +70,6 @@ def lines(file):
         return sum(piece.count(b"\n") for piece in iter(lambda: f.read(1 << 20), b""))
 
 
-def resident_kb(pid):
-    status = pathlib.Path(f"/proc/{pid}/status").read_text()
-    return int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1])
-
-
 @contextlib.contextmanager
 def watched(pid, most):
     """The most resident memory meanwhile, in kB, as the list's only member."""
@@ -83,7 +77,7 @@ def watched(pid, most):
 
     def watch():
         while not stop.wait(0.05):
-            most[0] = max(most[0], resident_kb(pid))
+            most[0] = max(most[0], resident(pid) // 1024)
 
     thread = threading.Thread(target=watch)
     thread.start()
@@ -112,7 +106,7 @@ def play(system, token, directory):
     took = {name: [] for name in ("copy", *FORMATS)}
     ours, theirs = directory / "ours", directory / "theirs"
     fetch(f"{system.collector.url}/v1/devices?limit=1000", token, ours)
-    before, growth = resident_kb(pid), {}
+    before, growth = resident(pid) // 1024, {}
     for i in range(ROUNDS):
         took["copy"].append(copy(system.database, theirs))
         for name in FORMATS:

@@ -16,6 +16,12 @@ def processor_seconds(pid):
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def resident(pid):
+    """Bytes."""
+    with open(f"/proc/{pid}/statm") as file:
+        return int(file.read().split()[1]) * 4096
+
+
 class Collector:
     def __init__(self, directory, database, broker, **settings):
         self.http = free_port()
@@ -94,6 +100,15 @@ class System:
         """(epoch, seq, flags) of what is stored, in order of reception."""
         return self.database.sql("SELECT epoch_hex(epoch), seq, flags FROM report JOIN device USING (device_id) WHERE ueid = %s"
                                  " ORDER BY received_at", (device.ueid,))
+
+    def await_stored(self, device, n):
+        """What is stored, once it is so many."""
+        await_true(lambda: len(self.stored(device)) == n, f"{n} reports")
+        return self.stored(device)
+
+    def posture(self, device):
+        """And its reasons."""
+        return self.database.sql("SELECT posture, reasons FROM device WHERE ueid = %s AND lifecycle <> 'transferred'", (device.ueid,))[0]
 
     def epoch(self, device):
         """(duplicates, late, forks, chain_breaks) of the device's current epoch."""

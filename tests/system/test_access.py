@@ -34,7 +34,6 @@ BODIES = {
 @pytest.fixture(scope="module")
 def api(tmp_path_factory):
     directory = tmp_path_factory.mktemp("access")
-    directory.chmod(0o777)
     api = Api(directory, devices=20, http_proxies=1, guess_free=1000, guess_delay=2)
     for tenant in "acme", "globex":
         for role in ROLES[:3]:
@@ -46,9 +45,7 @@ def api(tmp_path_factory):
         api.tokens["scope-" + scope] = api.db.cli("token", "add", "--tenant", "acme", "--role", "admin", "--scopes", scope, scope)
     api.things = {tenant: things(api, tenant) for tenant in ("acme", "globex")}
     yield api
-    api.process.terminate()
-    assert api.process.wait(10) == 0
-    api.db.stop()
+    api.close()
 
 
 def made(api, tenant, path, body, method="POST"):
@@ -319,8 +316,7 @@ def guarded(api):
 
 
 def restart(api):
-    api.process.terminate()
-    assert api.process.wait(10) == 0
+    api.stop()
     api.start()
 
 

@@ -15,7 +15,7 @@ import requests
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from ingesting import System, await_true
+from ingesting import System, await_true, resident
 from parts import ROOT, provision
 from test_broker import CONNECT, PATIENCE, Client, packet_head, tls
 from test_emitter import Emitter
@@ -109,12 +109,6 @@ def client_of(system, device, **more):
 
 def at_the_collectors_listener(system, client_id="listener", **more):
     return Client(system.broker.collector_port, system.broker.pki, "collectors/collector", client_id=client_id, **more)
-
-
-def resident(pid):
-    """Bytes."""
-    with open(f"/proc/{pid}/statm") as file:
-        return int(file.read().split()[1]) * 4096
 
 
 # Another's name.

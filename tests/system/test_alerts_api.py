@@ -17,7 +17,6 @@ N = 12  # alerts of acme's devices, one each
 @pytest.fixture(scope="module")
 def api(tmp_path_factory):
     directory = tmp_path_factory.mktemp("alerts")
-    directory.chmod(0o777)
     api = Api(directory, devices=20)
     for tenant in "acme", "globex":
         for role in "analyst", "admin":
@@ -30,9 +29,7 @@ def api(tmp_path_factory):
     api.system, api.operators = [api.db.one("INSERT INTO alert (tenant_id, policy_id, reasons) SELECT 0, policy_id, '{\"a secret\"}' FROM policy"
                                             " WHERE id = %s RETURNING alert_id", (policy,)) for policy in ("broker", "disk")]
     yield api
-    api.process.terminate()
-    assert api.process.wait(10) == 0
-    api.db.stop()
+    api.close()
 
 
 def opened(api, tenant, i, policy, group=None):

@@ -84,6 +84,14 @@ class Api:
         await_true(self.is_up, "the server")
         self.session = requests.Session()
 
+    def stop(self):
+        self.process.terminate()
+        assert self.process.wait(20) == 0
+
+    def close(self):
+        self.stop()
+        self.db.stop()
+
     def is_up(self):
         assert self.process.poll() is None
         return is_open(self.port)
@@ -123,12 +131,9 @@ class Api:
 @pytest.fixture(scope="module")
 def api(tmp_path_factory):
     directory = tmp_path_factory.mktemp("api")
-    directory.chmod(0o777)
     api = Api(directory)
     yield api
-    api.process.terminate()
-    assert api.process.wait(10) == 0
-    api.db.stop()
+    api.close()
 
 
 @pytest.fixture(scope="module")
@@ -424,8 +429,7 @@ def test_a_cursor_is_bound_to_filters_device_and_tenant(api):
 
 def test_a_cursor_outlives_the_collector(api):
     cursor = api.get("/v1/devices?limit=1")["next"]
-    api.process.terminate()
-    api.process.wait(10)
+    api.stop()
     api.start()
     assert api.get("/v1/devices?limit=1&cursor=" + cursor)["items"][0]["ueid"] == ueid("acme", 1)
 

@@ -110,8 +110,7 @@ class Target:
 
     def __init__(self, directory, api):
         self.log, self.api = directory / "serve.log", api
-        api.process.terminate()
-        assert api.process.wait(10) == 0
+        api.stop()
         api.port = free_port()
         api.process = subprocess.Popen([BIN / "serve-alone", api.db.uri("fleetstate_api"), str(api.port)], stderr=open(self.log, "wb"))
         await_true(api.is_up, "the server")
@@ -162,7 +161,6 @@ def described():
 @pytest.fixture(scope="module")
 def target(tmp_path_factory):
     directory = tmp_path_factory.mktemp("fuzz")
-    directory.chmod(0o777)
     api = Api(directory, devices=30)
     try:
         yield Target(directory, api)

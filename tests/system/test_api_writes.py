@@ -17,15 +17,12 @@ LATER = time.strftime("%Y-%m-%dT00:00:00Z", time.gmtime(time.time() + 30 * 86400
 @pytest.fixture(scope="module")
 def api(tmp_path_factory):
     directory = tmp_path_factory.mktemp("writes")
-    directory.chmod(0o777)
     api = Api(directory, devices=20)
     for tenant in "acme", "globex":
         for role in "analyst", "admin":
             api.tokens[f"{tenant}-{role}"] = api.db.cli("token", "add", "--tenant", tenant, "--role", role, f"{tenant}'s {role}")
     yield api
-    api.process.terminate()
-    assert api.process.wait(10) == 0
-    api.db.stop()
+    api.close()
 
 
 # Every route that writes, with the least role that may, and a body that is well formed.

@@ -24,7 +24,6 @@ HOSTILE = ["=cmd|' /C calc'!A0", "+1", "-1", "@SUM(A1)", "\tx", 'a"b', "a,b\r\nc
 @pytest.fixture(scope="module")
 def api(tmp_path_factory):
     directory = tmp_path_factory.mktemp("assets")
-    directory.chmod(0o777)
     pki = directory / "pki"
     provision("ca", pki)
     api = Api(directory, DEVICES, told=False, receipt_key=pki / "receipt.key", receipt_certificate=pki / "receipt.crt")
@@ -33,9 +32,7 @@ def api(tmp_path_factory):
         api.db.sql("UPDATE device SET serial = %s, hwmodel = %s, vendor = %s, kernel = %s WHERE ueid = decode(%s, 'hex')", (text, text, text, text, ueid("acme", i)))
     api.db.sql("UPDATE device SET lifecycle = 'retired' WHERE ueid = decode(%s, 'hex')", (ueid("acme", 20),))
     yield api
-    api.process.terminate()
-    assert api.process.wait(10) == 0
-    api.db.stop()
+    api.close()
 
 
 def export(api, query="", token="acme"):

@@ -32,7 +32,7 @@ def device(system):
     order = [1, 2, 4, 5, 3, 6, 8, 10, 11, 12]
     for seq in order:
         device.publish(messages[seq])
-    await_true(lambda: len(system.stored(device)) == len(order), "all reports")
+    system.await_stored(device, len(order))
     assert system.stored(device)[-1][1] == 12
     yield device
     device.close()
@@ -66,7 +66,7 @@ def test_what_is_whole_is_found_whole(system, device):
 def test_a_fork_is_evidence_and_no_finding(system, device):
     device.publish(device.quiet(keep=True))
     device.publish(device.quiet({"interval": 299}))
-    await_true(lambda: len(system.stored(device)) == 12, "both of a fork")
+    system.await_stored(device, 12)
     assert audit(system, device, status=0) == []
 
 

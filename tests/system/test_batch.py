@@ -14,7 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
 from ingesting import System, await_true, provision
-from test_ingest import SECOND, await_stored, drain, events, posture, refused
+from test_ingest import SECOND, drain, events, refused
 import device as wire  # found through ingesting
 
 
@@ -121,7 +121,7 @@ def test_a_device_registered_beforehand_is_taken_from_its_own_tenants_maker_only
     await_true(lambda: refused(system, mine) == {"ueid-owned-elsewhere": 1}, "the refusal")
     theirs = other_maker(system, tmp_path, mine.ueid)
     send(mine, theirs.full())
-    await_stored(system, mine, 1)
+    system.await_stored(mine, 1)
     assert of(system, mine, "encode(kid, 'hex')", "device_key", 1) == [(wire.kid_of(theirs.signer.public_key()).hex(),)]
 
 
@@ -189,7 +189,7 @@ def test_what_is_here_was_not_dropped(system, device):
 def test_a_commit_that_nobody_answered_is_not_done_again(system, device):
     again = device.quiet()
     device.publish(again)
-    await_stored(system, device, 2)
+    system.await_stored(device, 2)
     bad = device.quiet(keep=True)[:-1]
     system.proxy.lose_a_commit()
     send(device, again, bad, device.quiet({"receipt": True}))

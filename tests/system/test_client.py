@@ -26,7 +26,6 @@ HOSTILE = "=1+1\x1b[31m\u202e\"quoted\"\r\nnext,\u00e4"
 @pytest.fixture(scope="module")
 def api(tmp_path_factory):
     directory = tmp_path_factory.mktemp("client")
-    directory.chmod(0o777)
     api = Api(directory, devices=DEVICES)
     for role in "analyst", "admin":
         api.tokens[role] = api.db.cli("token", "add", "--tenant", "acme", "--role", role, role)
@@ -34,9 +33,7 @@ def api(tmp_path_factory):
     api.db.sql("INSERT INTO event (tenant_id, type, data) SELECT tenant_id, 'test', json_build_object('n', n) FROM tenant, generate_series(1, 1200) n WHERE id = 'acme'")
     api.db.sql("SELECT number_events()")
     yield api
-    api.process.terminate()
-    assert api.process.wait(10) == 0
-    api.db.stop()
+    api.close()
 
 
 def call(api, *words, token="acme", status=0, env=(), stdin=None, text=True):

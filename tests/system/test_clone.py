@@ -30,10 +30,6 @@ def await_posture(system, device, posture, reasons=None):
     await_true(is_so, f"{posture}: {ask(system, device).text}")
 
 
-def await_stored(system, device, n):
-    await_true(lambda: len(system.stored(device)) == n, f"{n} reports: {system.stored(device)}")
-
-
 def alerts(system, device):
     told = json.loads(system.database.cli("alert", "list", "--json"))
     return {alert["policy"]: alert for alert in told if alert["what"] == device.ueid.hex()}
@@ -47,7 +43,7 @@ def fresh(system):
     """A device that is told to be in order, as far as anybody can say."""
     device = system.device()
     device.publish(device.full())
-    await_stored(system, device, 1)
+    system.await_stored(device, 1)
     device.good = ask(system, device).json()["posture"]
     assert device.good != "untrusted"
     return device
@@ -58,7 +54,7 @@ def test_a_clone_of_the_state_and_the_way_back(system):
     clone = device.quiet({"interval": 299}, keep=True)
     device.publish(device.quiet())
     device.publish(clone)
-    await_stored(system, device, 3)
+    system.await_stored(device, 3)
     await_posture(system, device, "untrusted", ["fork"])
     # Both are there for whoever has to find out.
     answer = ask(system, device, f"/reports/{device.epoch.hex()}/2")
@@ -73,7 +69,7 @@ def test_a_clone_of_the_state_and_the_way_back(system):
     system.database.cli("device", "reprovision", device.ueid.hex())
     device.renew()
     device.publish(device.full())
-    await_stored(system, device, 4)
+    system.await_stored(device, 4)
     system.database.cli("alert", "resolve", "--comment", "found it", alerts(system, device)["fork"]["id"])
     await_posture(system, device, device.good)
     assert {flags for _, _, flags in system.stored(device)} == {0, FORK} and " 0 findings" in audit(system, device)
@@ -82,11 +78,11 @@ def test_a_clone_of_the_state_and_the_way_back(system):
     device.epoch, device.seq = former, 2
     device.publish(device.quiet())
     device.epoch, device.seq, device.prev, device.sections_prev = mine
-    await_stored(system, device, 5)
+    system.await_stored(device, 5)
     await_posture(system, device, "untrusted", ["second-epoch"])
     assert system.stored(device)[-1][:2] == (former.hex(), 3) and system.stored(device)[-1][2] & SECOND
     device.publish(device.quiet())
-    await_stored(system, device, 6)
+    system.await_stored(device, 6)
     assert ask(system, device).json()["epoch"] == device.epoch.hex() and " 0 findings" in audit(system, device)
 
 
@@ -97,7 +93,7 @@ def test_an_epoch_that_is_vouched_for_afterwards(system):
     messages = [device.full(), device.quiet(), device.quiet(), device.quiet()]
     for message in messages[:2] + messages[3:]:
         device.publish(message)
-    await_stored(system, device, 4)
+    system.await_stored(device, 4)
     await_posture(system, device, "untrusted", ["second-epoch"])
     system.database.cli("device", "reprovision", "--epoch", former.hex(), device.ueid.hex(), status=1)
     system.database.cli("device", "reprovision", "--epoch", "xyz", device.ueid.hex(), status=2)
@@ -109,7 +105,7 @@ def test_an_epoch_that_is_vouched_for_afterwards(system):
     receipt = device.receipt_up_to(5)
     assert receipt.epoch == device.epoch and "state" in receipt.wants
     device.publish(messages[2])
-    await_stored(system, device, 6)
+    system.await_stored(device, 6)
     assert system.epoch(device) == (0, 1, 0, 0)
     assert system.stored(device)[-2][2] == 0 and " 0 findings" in audit(system, device)
     # Its former self does not come back.

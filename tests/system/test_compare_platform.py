@@ -4,7 +4,6 @@ Whatever is done to a device is done in a namespace of its own, whose root can't
 """
 
 import json
-import os
 import shutil
 import subprocess
 from pathlib import Path

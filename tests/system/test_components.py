@@ -29,14 +29,11 @@ WHERE i < %(sets)s * 5
 @pytest.fixture(scope="module")
 def api(tmp_path_factory):
     directory = tmp_path_factory.mktemp("components")
-    directory.chmod(0o777)
     api = Api(directory, DEVICES, told=False)
     for tenant in "acme", "globex":
         api.db.sql(SEED, {"tenant": tenant, "sets": len(VERSIONS), "versions": VERSIONS})
     yield api
-    api.process.terminate()
-    assert api.process.wait(10) == 0
-    api.db.stop()
+    api.close()
 
 
 def check_answer(described, value, path):  # noqa: F811

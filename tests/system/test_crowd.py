@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from certificates import SERVER, Authority
-from parts import BIN
+from ingesting import resident
 from test_api import Api
 from test_tls import HERE, Server
 
@@ -23,17 +23,9 @@ LIMIT_MS = 20
 @pytest.fixture(scope="module")
 def api(tmp_path_factory):
     directory = tmp_path_factory.mktemp("crowd")
-    directory.chmod(0o777)
     api = Api(directory, devices=3000, told=False)
     yield api
-    api.process.terminate()
-    assert api.process.wait(20) == 0
-    api.db.stop()
-
-
-def resident(server):
-    text = Path(f"/proc/{server.process.pid}/status").read_text()
-    return int(text.split("VmRSS:")[1].split()[0])
+    api.close()
 
 
 def healthz(server, ca):
@@ -61,7 +53,7 @@ def test_a_crowd_is_not_noticed(api, tmp_path, idle, tls):
         settings = {"http_certificate": pair.crt, "http_key": pair.key_file}
     server = Server(api, tmp_path / "log", http_connections_per_address=0, http_idle=600, http_request_time=600, **settings).await_up()
     alone = healthz(server, ca)
-    before = resident(server)
+    before = resident(server.process.pid) // 1024
 
     def crowd(*numbers):
         words = [sys.executable, Path(__file__).parent / "crowd.py", server.port, *numbers, "/v1/assets?format=ndjson", api.tokens["acme"]]
@@ -70,14 +62,14 @@ def test_a_crowd_is_not_noticed(api, tmp_path, idle, tls):
         return process
 
     sitting = crowd(idle, 0, 0)
-    with_idle = resident(server)
+    with_idle = resident(server.process.pid) // 1024
     slow = crowd(0, 100, 100)
     time.sleep(3)
-    with_slow = resident(server)
+    with_slow = resident(server.process.pid) // 1024
     among = healthz(server, ca)
     for process in sitting, slow:
         assert process.communicate("", 20)[0] == "0\n", "one of them was closed"
-    after = resident(server)
+    after = resident(server.process.pid) // 1024
     server.stop()
     print(f"\n/healthz alone {alone[0]:.2f} ms, p99 {alone[1]:.2f}; among {idle + 200} {among[0]:.2f} ms, p99 {among[1]:.2f}; "
           f"{(with_idle - before) / idle:.1f} KiB an idle connection, {(with_slow - with_idle) / 200:.0f} KiB a slow one; {before} {with_idle} {with_slow} {after} KiB")

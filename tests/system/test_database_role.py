@@ -16,15 +16,12 @@ MARKS = [A, B, "acme", "globex", "Acme", "S-1", "model-1", "openssl", "roll-out"
 @pytest.fixture(scope="module")
 def api(tmp_path_factory):
     directory = tmp_path_factory.mktemp("role")
-    directory.chmod(0o777)
     api = Api(directory, devices=20)
     for (tenant,) in api.db.sql("SELECT tenant_id::text FROM tenant"):
         api.db.sql(JUDGED, {"tenant": tenant})
     api.log = directory / "pg.log"
     yield api
-    api.process.terminate()
-    assert api.process.wait(10) == 0
-    api.db.stop()
+    api.close()
 
 
 def psql(api, script):
@@ -150,8 +147,7 @@ def test_only_the_listed_statements_are_run(api):
     db.cursor().execute("ALTER SYSTEM SET log_line_prefix = 'by=%u '")
     db.cursor().execute("SELECT pg_reload_conf()")
     db.close()
-    api.process.terminate()
-    assert api.process.wait(10) == 0
+    api.stop()
     api.start()
     where = api.log.stat().st_size
     admin = api.db.cli("token", "add", "--tenant", "acme", "--role", "admin", "all")
@@ -163,8 +159,7 @@ def test_only_the_listed_statements_are_run(api):
     hostile = "'; SELECT set_config('fleetstate.tenant', '2', false) --"
     for path in "/v1/devices", "/v1/alerts", "/v1/audit", "/v1/events":
         api.session.get(f"http://127.0.0.1:{api.port}{path}", params={"q": hostile, "tenant": hostile, "cursor": hostile}, headers={"Authorization": "Bearer " + admin}, timeout=10)
-    api.process.terminate()
-    assert api.process.wait(10) == 0
+    api.stop()
     with open(api.log) as log:
         log.seek(where)
         lines = [line for line in log if line.startswith("by=fleetstate_api ")]

@@ -19,14 +19,11 @@ HEARTBEAT = 15
 @pytest.fixture(scope="module")
 def api(tmp_path_factory):
     directory = tmp_path_factory.mktemp("events")
-    directory.chmod(0o777)
     api = Api(directory, devices=20)
     api.number = lambda: api.db.sql("SELECT number_events()", role="fleetstate_ingest")
     api.number()
     yield api
-    api.process.terminate()
-    assert api.process.wait(10) == 0
-    api.db.stop()
+    api.close()
 
 
 def happen(api, *types, tenant="acme", ueid=None, data="{}"):
@@ -360,8 +357,7 @@ def test_the_server_stops_with_waiters_and_streams(api):
         waiting = pool.submit(requests.get, f"http://127.0.0.1:{api.port}/v1/events?after={start}&wait=60",
                               headers={"Authorization": "Bearer " + api.tokens["acme"]}, timeout=70)
         await_true(lambda: open_streams(api) == 1, "the stream")
-        api.process.terminate()
-        assert api.process.wait(10) == 0
+        api.stop()
         assert stream.next() == "end"
         try:
             assert waiting.result(10).json()["items"] == []

@@ -47,7 +47,6 @@ class Follower:
 @pytest.fixture(scope="module")
 def system(tmp_path_factory):
     directory = tmp_path_factory.mktemp("follow")
-    directory.chmod(0o777)
     system = System(directory, postgres=["fsync=off"])
     yield system
     system.close()

@@ -116,7 +116,6 @@ SCOPE_CLAIM = {"jwt_scope_claim": "scope", "jwt_scopes": " ".join(f"fleet:{s}={s
 def api(tmp_path_factory):
     """With two servers: a plain one, and one with TLS, which asks for certificates and narrows what a provider vouches for."""
     directory = tmp_path_factory.mktemp("identity")
-    directory.chmod(0o777)
     api = Api(directory, devices=20)
     provider = api.provider = Provider(directory)
     api.ca, api.clients = Authority(directory, "server-ca"), Authority(directory, "client-ca")
@@ -137,9 +136,7 @@ def api(tmp_path_factory):
     yield api
     provider.end.set()
     api.tls.stop()
-    api.process.terminate()
-    assert api.process.wait(10) == 0
-    api.db.stop()
+    api.close()
 
 
 # What a provider vouches for.

@@ -40,17 +40,8 @@ def refused(system, device):
     return counts or samples
 
 
-def posture(system, device):
-    return system.database.sql("SELECT posture, reasons FROM device WHERE ueid = %s", (device.ueid,))[0]
-
-
 def events(system, device):
     return [row[0] for row in system.database.sql("SELECT type FROM event WHERE ueid = %s ORDER BY event_id", (device.ueid,))]
-
-
-def await_stored(system, device, n):
-    await_true(lambda: len(system.stored(device)) >= n, f"{n} reports")
-    return system.stored(device)
 
 
 def test_the_first_report_enrols_the_device_and_is_receipted(system, device):
@@ -74,7 +65,7 @@ def test_what_happened_on_a_device_is_evidence_and_goes_on_as_events(system, dev
     newer = device.eventful([[wire.FILE, None, 1790000000, 1790000001, 300], [4000, ["of a later version"], 1790000000, 1790000000, 1]])
     for message in (newer, late, late):  # the oldest is still to come
         assert device.publish(message) == 0
-    await_stored(system, device, 2)
+    system.await_stored(device, 2)
     assert device.receipt_up_to(0).wants
     rows = system.database.sql("SELECT type, data FROM event WHERE ueid = %s AND type LIKE 'device.event.%%' ORDER BY event_id", (device.ueid,))
     assert [row[0] for row in rows] == [f"device.event.{kind}" for kind in ("file", "4000", "login-failed", "file", "boot")]
@@ -102,7 +93,7 @@ def test_the_stored_bytes_are_what_was_sent(system, device):
     sent = [device.full(), device.quiet(), device.quiet()]
     for message in sent:
         device.publish(message)
-    await_stored(system, device, 3)
+    system.await_stored(device, 3)
     rows = system.database.sql("SELECT message FROM report JOIN device USING (device_id) WHERE ueid = %s ORDER BY seq", (device.ueid,))
     assert [bytes(row[0]) for row in rows] == sent
 
@@ -135,7 +126,7 @@ def test_a_late_report_fills_its_gap(system, device):
     receipt = device.receipt_up_to(3)
     assert receipt.missing == [(2, 2)]
     device.publish(held)
-    rows = await_stored(system, device, 3)
+    rows = system.await_stored(device, 3)
     assert [(seq, flags) for _, seq, flags in rows] == [(1, 0), (3, 0), (2, LATE)]
     assert system.epoch(device) == (0, 1, 0, 0)
     assert system.database.one("SELECT count(*) FROM report_gap JOIN device USING (device_id) WHERE ueid = %s", (device.ueid,)) == 0
@@ -146,7 +137,7 @@ def test_a_gap_is_told_of_unasked(system, device):
     device.receipt_up_to(1)
     device.quiet()
     device.publish(device.quiet())
-    await_stored(system, device, 2)
+    system.await_stored(device, 2)
     begun = time.monotonic()
     with pytest.raises(queue.Empty):
         device.receipt(1)
@@ -169,7 +160,7 @@ def test_declared_drops_are_not_missing(system, device):
 def test_a_broken_chain_is_flagged(system, device):
     device.publish(device.full())
     device.publish(device.quiet({"prev": os.urandom(32)}))
-    assert [flags for *_, flags in await_stored(system, device, 2)] == [0, BREAK]
+    assert [flags for *_, flags in system.await_stored(device, 2)] == [0, BREAK]
     assert system.epoch(device) == (0, 0, 0, 1)
 
 
@@ -181,11 +172,11 @@ def test_a_fork_is_kept_as_evidence(system, device, together):
     two = device.quiet({"interval": 299})
     device.publish(one)
     if not together:
-        await_stored(system, device, 2)
+        system.await_stored(device, 2)
     device.publish(two)
-    rows = await_stored(system, device, 3)
+    rows = system.await_stored(device, 3)
     assert [(seq, flags) for _, seq, flags in rows] == [(1, 0), (2, 0), (2, FORK)]
-    assert posture(system, device) == ("untrusted", ["fork"])
+    assert system.posture(device) == ("untrusted", ["fork"])
     assert events(system, device)[-2:] == ["device.posture", "device.fork"]
     device.publish(two)
     await_true(lambda: system.epoch(device) == (1, 0, 1, 0), "the repetition being a duplicate")
@@ -200,7 +191,7 @@ def test_a_second_epoch_under_one_key_is_untrusted(system, device):
     receipt = device.receipt_up_to(1)
     assert receipt.epoch == device.epoch
     assert system.stored(device) == [(first.hex(), 1, 0), (device.epoch.hex(), 1, SECOND)]
-    assert posture(system, device) == ("untrusted", ["second-epoch"])
+    assert system.posture(device) == ("untrusted", ["second-epoch"])
 
 
 def test_the_operator_vouches_for_an_epoch(system, device):
@@ -211,7 +202,7 @@ def test_the_operator_vouches_for_an_epoch(system, device):
     device.publish(device.full())
     device.receipt_up_to(1)
     assert [flags for *_, flags in system.stored(device)] == [0, 0]
-    assert posture(system, device)[0] == "unknown"
+    assert system.posture(device)[0] == "unknown"
     former, device.seq = device.epoch, 0
     device.renew()
     device.publish(device.quiet({"receipt": True}))
@@ -244,7 +235,7 @@ def test_a_report_without_chain_waits_for_its_device(system, device):
     assert (receipt.wants, receipt.up_to) == ({"chain"}, 0)
     device.send_chain = True
     device.publish(device.quiet())
-    rows = await_stored(system, device, 2)
+    rows = system.await_stored(device, 2)
     assert sorted(seq for _, seq, _ in rows) == [1, 2]
     assert refused(system, device) == {}
 
@@ -255,7 +246,7 @@ def test_a_report_whose_key_stays_unknown_is_refused(system, device):
     await_true(lambda: refused(system, device) == {"unknown-key": 1}, "the refusal")
     device.send_chain = True
     device.publish(device.full())
-    await_stored(system, device, 1)
+    system.await_stored(device, 1)
 
 
 def resealed(device, payload=None, **wrong):
@@ -439,7 +430,7 @@ def test_a_held_device_waits_for_approval(system):
 
     def is_admitted():
         held.publish(held.quiet())
-        await_stored(system, held, held.seq)
+        system.await_stored(held, held.seq)
         return system.stored(held)[-1][2] == 0
     await_true(is_admitted, "a report that is not pending")
 
@@ -448,10 +439,10 @@ def test_a_silent_device_is_noticed_and_welcomed_back(system):
     device = system.device(interval=1)
     device.publish(device.full())
     device.receipt_up_to(1)
-    await_true(lambda: posture(system, device) == ("silent", ["silent"]), "silence", 30)
+    await_true(lambda: system.posture(device) == ("silent", ["silent"]), "silence", 30)
     device.publish(device.quiet({"receipt": True}))
     device.receipt_up_to(2)
-    assert posture(system, device) == ("unknown", ["no-policies"])
+    assert system.posture(device) == ("unknown", ["no-policies"])
     assert events(system, device)[-4:] == ["alert.opened", "device.posture", "alert.resolved", "device.posture"]
 
 
@@ -599,12 +590,12 @@ def test_a_number_declared_dropped_that_comes_after_all(system, device, cause, f
     device.seq = 2
     device.publish(device.report(device.quiet_claims(), change={wire.DROPPED: [[2, 2, cause]]}))
     if not together:
-        await_stored(system, device, 2)
+        system.await_stored(device, 2)
     device.publish(found)
-    rows = await_stored(system, device, 3)
+    rows = system.await_stored(device, 3)
     assert [(seq, flags) for _, seq, flags in rows] == [(1, 0), (3, 0), (2, flag)]
     assert system.epoch(device) == (0, int(flag == LATE), int(flag == FORK), 0)
-    assert posture(system, device)[0] == ("untrusted" if flag == FORK else "unknown")
+    assert system.posture(device)[0] == ("untrusted" if flag == FORK else "unknown")
     device.publish(found)
     await_true(lambda: system.epoch(device)[0] == 1, "the repetition being a duplicate")
     assert len(system.stored(device)) == 3
@@ -617,7 +608,7 @@ def test_epochs_that_nobody_vouches_for_are_few(system, device):
         device.renew()
         device.publish(device.quiet())
     await_true(lambda: refused(system, device) == {"epoch-full": 1}, "the refusal")
-    assert [flags for *_, flags in await_stored(system, device, 17)] == [0] + 16 * [SECOND]
+    assert [flags for *_, flags in system.await_stored(device, 17)] == [0] + 16 * [SECOND]
 
 
 # Receipts.
@@ -648,7 +639,7 @@ def test_a_gap_is_forgotten_with_its_shard(system, device):
     device.receipt_up_to(1)
     device.quiet()
     device.publish(device.quiet())
-    await_stored(system, device, 2)
+    system.await_stored(device, 2)
     lost = metric(system, "leases_lost")
     terminate(system, "locktype = 'advisory' AND classid = 8260")
     await_true(lambda: metric(system, "leases_lost") > lost and system.collector.is_ready(), "the shards being held again", 60)
@@ -663,7 +654,7 @@ def test_one_device_can_not_make_all_wait(system, device):
     await_true(lambda: refused(system, device) == {"unknown-key": 1}, "the one too many", 1.5)
     device.send_chain = True
     device.publish(device.full())
-    assert sorted(seq for _, seq, _ in await_stored(system, device, 17)) == [*range(1, 17), 18]
+    assert sorted(seq for _, seq, _ in system.await_stored(device, 17)) == [*range(1, 17), 18]
 
 
 # Clocks, and what is away.

@@ -46,7 +46,6 @@ def array(component):
 @pytest.fixture(scope="module")
 def api(tmp_path_factory):
     directory = tmp_path_factory.mktemp("inventory")
-    directory.chmod(0o777)
     api = Api(directory, 30, told=False)
     # The second set is the first in another order of arrival, with one more before it.
     api.db.sql(SET, {"set": "other", "names": [array(("rpm", "first", "1", None, None, None, None))]})
@@ -55,9 +54,7 @@ def api(tmp_path_factory):
         api.db.sql(HAS, (name, ueid("acme", device)))
     api.db.sql("UPDATE device SET vendor = %s, hwversion = %s WHERE ueid = decode(%s, 'hex')", ("a\"b", "\x01", ueid("acme", 0)))
     yield api
-    api.process.terminate()
-    assert api.process.wait(10) == 0
-    api.db.stop()
+    api.close()
 
 
 def whole(api, device, shape):

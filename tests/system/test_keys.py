@@ -78,38 +78,30 @@ def await_refused(system, device, reason, n=1):
     await_true(lambda: refusals(system, device).get(reason) == n, f"{n} refusals for {reason}: {refusals(system, device)}")
 
 
-def await_stored(system, device, n):
-    await_true(lambda: len(system.stored(device)) == n, f"{n} reports: {refusals(system, device)}")
-
-
 def findings(system, device, status=0):
     lines = system.database.cli("audit", "--device", device.ueid.hex(), "--json", status=status).splitlines()
     return [(line["finding"], line.get("detail")) for line in map(json.loads, lines[:-1])]
-
-
-def posture(system, device):
-    return system.database.sql("SELECT posture, reasons FROM device WHERE ueid = %s", (device.ueid,))[0]
 
 
 def test_a_new_key_takes_the_place_of_the_old(system, maker):
     device = system.device()
     for message in (device.full(), device.quiet()):
         device.publish(message)
-    await_stored(system, device, 2)
+    system.await_stored(device, 2)
     late = device.quiet()  # 3, by the old key, comes after the rotation
     former, _ = rotate(device, maker)
     device.publish(device.quiet())
     device.publish(late)
-    await_stored(system, device, 4)
+    system.await_stored(device, 4)
     old, new = sorted(keys(system, device), key=lambda key: key["status"], reverse=True)
     assert (old["status"], old["superseded_at"], new["status"]) == ("retired", f"{device.epoch.hex()}/4", "active"), (old, new)
     assert "device.rekeyed" in [t for t, in system.database.sql("SELECT type FROM event WHERE ueid = %s", (device.ueid,))]
     # The old one is good for nothing from there on: whoever uses it is not the device.
     device.publish(device.report(device.quiet_claims(), signer=former, chain=(), keep=True))
     await_refused(system, device, "key-retired")
-    await_true(lambda: posture(system, device) == ("untrusted", ["revoked-key"]), "the device untrusted")
+    await_true(lambda: system.posture(device) == ("untrusted", ["revoked-key"]), "the device untrusted")
     device.publish(device.quiet())
-    await_stored(system, device, 5)
+    system.await_stored(device, 5)
     assert findings(system, device) == []
     # Neither is one with an older certificate that was never seen here, nor a new epoch by the old key.
     old_key = new_key()
@@ -131,7 +123,7 @@ def test_both_keys_in_one_batch(system, maker):
     system.devices.append(device)
     for message in messages:
         device.publish(message)
-    await_stored(system, device, 3)
+    system.await_stored(device, 3)
     assert {key["superseded_at"] for key in keys(system, device)} == {f"{device.epoch.hex()}/3", None}
 
 
@@ -163,7 +155,7 @@ def test_what_the_old_key_signed_afterwards_is_a_finding(system, maker):
     device.publish(device.full())
     former, _ = rotate(device, maker)
     device.publish(device.quiet())
-    await_stored(system, device, 2)
+    system.await_stored(device, 2)
     forged = device.report(device.quiet_claims(seq=2, prev=wire.sha256(b"")), signer=former, chain=(), keep=True)
     system.database.sql("UPDATE report_quiet SET message = %s, sha256 = sha256(%s) WHERE device_id = (SELECT device_id FROM device WHERE ueid = %s)", (forged, forged, device.ueid))
     assert ("key-out-of-time", "key-retired") in findings(system, device, status=1)
@@ -172,11 +164,11 @@ def test_what_the_old_key_signed_afterwards_is_a_finding(system, maker):
 def test_a_revoked_key_at_once(system, maker):
     device = system.device()
     device.publish(device.full())
-    await_stored(system, device, 1)
+    system.await_stored(device, 1)
     before = device.quiet()  # signed before, received after
     [key] = keys(system, device)
     system.database.cli("key", "revoke", "--why", "lost in the field", device.ueid.hex(), key["kid"])
-    assert posture(system, device) == ("untrusted", ["revoked-key"])
+    assert system.posture(device) == ("untrusted", ["revoked-key"])
     system.database.cli("key", "revoke", device.ueid.hex(), key["kid"], status=1)
 
     def is_refused():
@@ -192,7 +184,7 @@ def test_a_revoked_key_at_once(system, maker):
     stored = len(system.stored(device))
     rotate(device, maker)
     device.publish(device.report(device.quiet_claims(), keep=True))
-    await_stored(system, device, stored + 1)
+    system.await_stored(device, stored + 1)
     assert findings(system, device) == []
     system.database.sql("UPDATE device_key SET revoked_at = revoked_at - interval '1 hour' WHERE status = 'revoked'")
     assert findings(system, device, status=1) == [("key-out-of-time", "key-revoked")] * stored
@@ -201,7 +193,7 @@ def test_a_revoked_key_at_once(system, maker):
 def test_the_operator_retires_a_key(system):
     device = system.device()
     device.publish(device.full())
-    await_stored(system, device, 1)
+    system.await_stored(device, 1)
     [key] = keys(system, device)
     system.database.cli("key", "retire", device.ueid.hex(), key["kid"])
     system.database.cli("key", "retire", device.ueid.hex(), key["kid"], status=1)
@@ -216,7 +208,7 @@ def test_the_operator_retires_a_key(system):
 def test_a_device_that_is_gone(system, command, reason):
     device = system.device()
     device.publish(device.full())
-    await_stored(system, device, 1)
+    system.await_stored(device, 1)
     system.database.cli("device", command, device.ueid.hex())
     system.database.cli("device", command, device.ueid.hex(), status=1)
 
@@ -261,7 +253,7 @@ def test_what_its_authority_takes_back(system, maker, tmp_path):
     certificates = {d: x509.load_der_x509_certificate(d.chain[0]) for d in (enrolled, fresh)}
     for device in (enrolled, other):
         device.publish(device.full())
-        await_stored(system, device, 1)
+        system.await_stored(device, 1)
     read = system.collector.log().count("trust anchors read")
     assert load(system, tmp_path, maker.crl(*certificates.values())) == "1 keys revoked"
     await_true(lambda: system.collector.log().count("trust anchors read") > read, "the list read", 60)
@@ -278,7 +270,7 @@ def test_what_its_authority_takes_back(system, maker, tmp_path):
     await_true(is_not_enrolled, "the fresh one's certificate refused")
     assert system.stored(fresh) == []
     other.publish(other.quiet())
-    await_stored(system, other, 2)
+    system.await_stored(other, 2)
     # As if a collector that had not read the list had enrolled it meanwhile: whoever reads it looks at those.
     system.database.sql("UPDATE device_key SET status = 'active', revoked_at = NULL, enrolled_at = now() WHERE device_id = (SELECT device_id FROM device WHERE ueid = %s)", (enrolled.ueid,))
     system.database.sql("UPDATE crl SET loaded_at = now()")
@@ -304,13 +296,13 @@ def test_an_intermediate_s_list(system, maker, tmp_path):
     leaf = factory.vouch(device.ueid.hex(), device.signer, NOW - DAY)
     device.chain = [wire.der(leaf), wire.der(certificate)]
     device.publish(device.full())
-    await_stored(system, device, 1)
+    system.await_stored(device, 1)
     assert load(system, tmp_path, factory.crl(leaf), status=1) == ""
     assert load(system, tmp_path, factory.crl(leaf), "--issuer", tmp_path / "factory.crt") == "1 keys revoked"
     # And all that the factory vouched for, when it is taken back itself.
     second = system.device()
     second.chain = [wire.der(factory.vouch(second.ueid.hex(), second.signer, NOW - DAY)), wire.der(certificate)]
     second.publish(second.full())
-    await_stored(system, second, 1)
+    system.await_stored(second, 1)
     assert load(system, tmp_path, maker.crl(certificate, begins=now())) == "1 keys revoked"
     assert keys(system, second)[0]["status"] == "revoked"

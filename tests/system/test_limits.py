@@ -18,12 +18,9 @@ from test_tls import HERE, Server
 @pytest.fixture(scope="module")
 def api(tmp_path_factory):
     directory = tmp_path_factory.mktemp("limits")
-    directory.chmod(0o777)
     api = Api(directory, devices=2000, told=False)
     yield api
-    api.process.terminate()
-    assert api.process.wait(20) == 0
-    api.db.stop()
+    api.close()
 
 
 @pytest.fixture(scope="module")

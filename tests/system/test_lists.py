@@ -30,13 +30,10 @@ INSERT INTO device_state SELECT device_id, tenant_id, 1, 1, now(), now(), sha256
 @pytest.fixture(scope="module")
 def api(tmp_path_factory):
     directory = tmp_path_factory.mktemp("lists")
-    directory.chmod(0o777)
     api = Api(directory, DEVICES, told=False)
     api.db.sql(SEED, {})
     yield api
-    api.process.terminate()
-    assert api.process.wait(10) == 0
-    api.db.stop()
+    api.close()
 
 
 def whole(api, token="acme", query=""):
@@ -286,8 +283,7 @@ def test_other_tenants_are_in_no_order(api):
 def test_a_page_has_so_many_bytes(api):
     """Also of a list whose items are large; a single item is told however large it is."""
     api.db.sql("UPDATE device SET kernel = repeat('k', 1000) WHERE tenant_id = (SELECT tenant_id FROM tenant WHERE id = 'globex')", ())
-    api.process.terminate()
-    assert api.process.wait(10) == 0
+    api.stop()
     api.settings = ["--page-bytes=65536"]
     api.start()
     for query in "", "sort=-serial&", "posture=silent,degraded&sort=posture&":

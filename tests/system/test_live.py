@@ -10,7 +10,7 @@ import pytest
 
 from ingesting import System, await_true, provision
 from namespace import Namespace, why_not
-from parts import BIN, free_port
+from parts import BIN
 
 pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not() or "")
 

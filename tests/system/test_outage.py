@@ -14,7 +14,7 @@ import time
 import pytest
 
 from ingesting import System, await_true
-from test_ingest import events, metric, posture
+from test_ingest import events, metric
 
 
 @contextlib.contextmanager
@@ -100,8 +100,8 @@ def suffer(away, directory):
             canaries = metric(system, "canaries")
             await_true(lambda: metric(system, "canaries") >= canaries + 3 * 16, "three times our own messages", 60)
             assert "device.posture" not in events(system, device)
-            assert posture(system, device)[0] == "unknown"
-        await_true(lambda: posture(system, device) == ("silent", ["silent"]), "silence at last", 60)
+            assert system.posture(device)[0] == "unknown"
+        await_true(lambda: system.posture(device) == ("silent", ["silent"]), "silence at last", 60)
     finally:
         system.close()
 

@@ -77,7 +77,7 @@ def told(system):
         messages = [{"f": device.full, "q": device.quiet, "e": device.eventful}[shape]() for shape in shapes]
         for message in messages:
             device.publish(message)
-        await_true(lambda: len(system.stored(device)) == len(messages), "all reports")
+        system.await_stored(device, len(messages))
         system.database.sql(SEED, ("behind", CROWD))
     proofs = [proof_of(system, message) for message in messages]
     return device, messages, proofs
@@ -222,7 +222,7 @@ def test_a_report_between_is_gone(system):
         messages = [device.full(), device.quiet(), device.quiet(), device.full(), device.quiet()]
         for message in messages:
             device.publish(message)
-        await_true(lambda: len(system.stored(device)) == 5, "all reports")
+        system.await_stored(device, 5)
         system.database.sql("DELETE FROM report_quiet WHERE seq = 3 AND device_id = (SELECT device_id FROM device WHERE ueid = %s)", (device.ueid,))
     answer = await_other(system, messages[1], "not-covered")
     assert (answer.status_code, answer.json()["type"]) == (409, "urn:fleetstate:problem:chain-broken")
@@ -235,13 +235,13 @@ def test_too_much_lies_between(system):
         device = system.device()
         first = device.full()
         device.publish(first)
-        await_true(lambda: len(system.stored(device)) == 1, "the report")
+        system.await_stored(device, 1)
         system.database.sql("INSERT INTO report_full (device_id, epoch, seq, received_at, tenant_id, issued_at, sha256, sections, message)"
                             " SELECT device_id, epoch, n, now(), tenant_id, now(), sha256(n::text::bytea), 1, decode(repeat('00', 2097152), 'hex')"
                             " FROM device_hot JOIN device d USING (device_id, tenant_id), generate_series(2, 6) n WHERE d.ueid = %s", (device.ueid,))
         device.seq = 6
         device.publish(device.quiet())
-        await_true(lambda: len(system.stored(device)) == 7, "the last report")
+        system.await_stored(device, 7)
     answer = await_other(system, first, "not-covered")
     assert (answer.status_code, answer.json()["type"]) == (409, "urn:fleetstate:problem:chain-too-long")
 
@@ -251,11 +251,11 @@ def test_an_epoch_that_was_over_before(system):
         device = system.device()
         old = device.full()
         device.publish(old)
-        await_true(lambda: len(system.stored(device)) == 1, "the report")
+        system.await_stored(device, 1)
         system.database.cli("device", "reprovision", device.ueid.hex())
         device.renew()
         device.publish(device.full())
-        await_true(lambda: len(system.stored(device)) == 2, "the new epoch's")
+        system.await_stored(device, 2)
         answer = ask(system, sha256(old).hex())
         assert answer.status_code == 404 and "none will" in answer.json()["detail"] and "due_in_s" not in answer.json()
 

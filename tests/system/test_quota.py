@@ -18,13 +18,10 @@ DEVICES = 4000
 @pytest.fixture(scope="module")
 def api(tmp_path_factory):
     directory = tmp_path_factory.mktemp("quota")
-    directory.chmod(0o777)
     api = Api(directory, devices=DEVICES, told=False, quota_requests=20, quota_burst=2, quota_exports=2)
     api.session.headers["Accept-Encoding"] = "identity"  # what is sent is counted
     yield api
-    api.process.terminate()
-    assert api.process.wait(10) == 0
-    api.db.stop()
+    api.close()
 
 
 def token(api, name, tenant="acme", **quota):

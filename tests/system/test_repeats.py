@@ -19,14 +19,11 @@ SINK = {"name": "s", "kind": "webhook", "target": "https://example.com/"}
 @pytest.fixture(scope="module")
 def api(tmp_path_factory):
     directory = tmp_path_factory.mktemp("repeats")
-    directory.chmod(0o777)
     api = Api(directory, devices=3)
     for tenant in "acme", "globex":
         api.tokens[tenant] = api.db.cli("token", "add", "--tenant", tenant, "--role", "admin", "admin")
     yield api
-    api.process.terminate()
-    assert api.process.wait(10) == 0
-    api.db.stop()
+    api.close()
 
 
 def post(api, path, key, token="acme", **body):
@@ -175,8 +172,7 @@ def test_after_a_day_it_is_another_one(api):
 
 def test_it_survives_the_server(api):
     first = window(api, "survives", "survives")
-    api.process.terminate()
-    assert api.process.wait(10) == 0
+    api.stop()
     api.start()
     assert window(api, "survives", "survives").content == first.content and windows(api, "survives") == 1
 

@@ -25,7 +25,7 @@ def device(system):
     device.messages = {seq: device.full() if seq in FULL else device.quiet() for seq in range(1, 13)}
     for message in device.messages.values():
         device.publish(message)
-    await_true(lambda: len(system.stored(device)) == 12, "all reports")
+    system.await_stored(device, 12)
     return device
 
 
@@ -105,7 +105,7 @@ def test_a_whole_device_past_its_retention(system):
     device = system.device()
     for message in (device.full(), device.quiet(), device.quiet()):
         device.publish(message)
-    await_true(lambda: len(system.stored(device)) == 3, "its reports")
+    system.await_stored(device, 3)
     row = system.database.sql("SELECT device_id FROM device WHERE ueid = %s", (device.ueid,))[0]
     with psycopg2.connect(system.database.uri("fleetstate_owner")) as db, db.cursor() as c:
         for table in ("report_quiet", "report_full"):
@@ -115,7 +115,7 @@ def test_a_whole_device_past_its_retention(system):
     total, found = audit(system)
     assert found == [] and total["expired"] == HORIZON - 2 + 3
     device.publish(device.quiet())
-    await_true(lambda: len(system.stored(device)) == 1, "its next")
+    system.await_stored(device, 1)
     assert system.epoch(device)[3] == 0 and audit(system)[1] == []
 
 

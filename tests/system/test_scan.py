@@ -22,7 +22,6 @@ HEADERS = {
 @pytest.fixture(scope="module")
 def system(tmp_path_factory):
     directory = tmp_path_factory.mktemp("scan")
-    directory.chmod(0o777)
     api = Api(directory, devices=2, told=False)
     api.ca = Authority(directory, "ca")
     pair = api.ca.issue("here", (SERVER,), names=[HERE])
@@ -33,9 +32,7 @@ def system(tmp_path_factory):
     yield api
     for server in api.plain, api.newest, api.older:
         server.stop()
-    api.process.terminate()
-    assert api.process.wait(20) == 0
-    api.db.stop()
+    api.close()
 
 
 def ask(system, path, method="GET", token=None, **headers):

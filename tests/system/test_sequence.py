@@ -6,7 +6,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from ingesting import System, await_true
-from test_ingest import await_stored, metric, refused
+from test_ingest import metric, refused
 import device as wire  # found through ingesting
 
 
@@ -63,7 +63,7 @@ def test_reports_without_a_chain_wait_for_the_one_that_brings_it(system):
     first = device.full()
     device.send_chain = False
     device.publish(b"".join([*(device.quiet() for _ in range(10)), first]))
-    assert await_stored(system, device, 11) and refused(system, device) == {}
+    assert system.await_stored(device, 11) and refused(system, device) == {}
     assert system.epoch(device)[2:] == (0, 0)
 
 

@@ -1,15 +1,13 @@
 """A fleet loses its broker, goes on reporting, and comes back: in the memory that was set aside for it, and with all that it has."""
 
-import re
 import subprocess
 import threading
 
 import pytest
-import requests
 
-from ingesting import System, await_true
+from ingesting import System, await_true, resident
 from parts import BIN, ROOT
-from test_adversary import resident
+from test_adversary import metrics
 from test_thousand import provision
 import device as wire  # found through ingesting
 
@@ -63,11 +61,6 @@ def system(tmp_path, monkeypatch):
     system.close()
 
 
-def metric(system, name):
-    text = requests.get(f"http://127.0.0.1:{system.collector.http}/metrics", headers={"Authorization": f"Bearer {system.token}"}, timeout=10).text
-    return float(re.search(rf"^fleetstate_{name} (\S+)$", text, re.M).group(1))
-
-
 def gaps(system, device):
     """Of the fleet."""
     return system.database.one("SELECT count(*) FROM report_gap JOIN device USING (device_id) WHERE ueid <> %s", (device.ueid,))
@@ -101,10 +94,10 @@ def test_a_fleet_comes_back(system, tmp_path):
             device.client.publish(device.report_topic, message, qos=1)
         with system.database.held("device_hot"):
             system.broker.start()
-            fullest = await_true(lambda: metric(system, "queue_full_total") > 0 and metric(system, "queue_slots"), "the queue being full", 120)
+            await_true(lambda: metrics(system)["queue_full_total"] > 0, "the queue being full", 120)
+            assert metrics(system)["queue_slots"] <= SLOTS
             # What the others have waits at the broker and in the spools.
             await_true(lambda: len(fleet.connected) == DEVICES, "all of them being back", 60)
-        assert fullest <= SLOTS
         assert device.receipt_up_to(device.seq, 60).pace_ms > 0
         await_true(lambda: wanted <= stored(system) and not gaps(system, device), "all that they have", 120)
         # Where the collector did not look at two of them together, there was nobody to vouch.

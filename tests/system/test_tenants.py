@@ -1,9 +1,7 @@
 """Devices' lives among tenants on a running system: registered beforehand, approved, retired, revoked, and transferred with a boundary in their history."""
 
-import collections
 import contextlib
 import hashlib
-import itertools
 import json
 import os
 import random

@@ -43,7 +43,6 @@ class Server:
 @pytest.fixture(scope="module")
 def system(tmp_path_factory):
     directory = tmp_path_factory.mktemp("tls")
-    directory.chmod(0o777)
     api = Api(directory, devices=20)
     api.ca = Authority(directory, "server-ca")
     api.clients = Authority(directory, "client-ca")
@@ -53,9 +52,7 @@ def system(tmp_path_factory):
                      http_client_crl=api.crl).await_up()
     yield api
     api.tls.stop()
-    api.process.terminate()
-    assert api.process.wait(20) == 0
-    api.db.stop()
+    api.close()
 
 
 def context(system, client=None, most=None, least=ssl.TLSVersion.TLSv1_2):

@@ -466,10 +466,6 @@ def state(device, secure):
     del device.state[0]
 
 
-def of(system, device):
-    return system.database.sql("SELECT posture, reasons FROM device WHERE ueid = %s AND lifecycle <> 'transferred'", (device.ueid,))[0]
-
-
 def test_a_report_degrades_its_device_in_one_transaction(system):
     db, device = system.database, system.device()
 
@@ -487,13 +483,13 @@ def test_a_report_degrades_its_device_in_one_transaction(system):
         state(device, True)
         device.publish(device.full())
         device.receipt_up_to(1)
-        assert of(system, device) == ("operational", [])
+        assert system.posture(device) == ("operational", [])
         enrolled = transactions({"key": "device_key WHERE {of_it}", "event": event.format("device.enrolled")})
         assert len(set(enrolled.values())) == 1, enrolled
         state(device, False)
         device.publish(device.full())
         device.receipt_up_to(2)  # sent after the commit: all must be there
-        assert of(system, device) == ("degraded", ["secure"])
+        assert system.posture(device) == ("degraded", ["secure"])
         degraded = transactions({
             "report": "report_full WHERE {of_it} AND seq = 2", "state": "device_state WHERE {of_it}", "posture": "device WHERE {of_it}",
             "alert": "alert WHERE {of_it} AND resolved_at IS NULL",
@@ -502,7 +498,7 @@ def test_a_report_degrades_its_device_in_one_transaction(system):
     state(device, True)
     device.publish(device.full())
     device.receipt_up_to(3)
-    assert of(system, device) == ("operational", [])
+    assert system.posture(device) == ("operational", [])
 
 
 def test_a_bad_signature_makes_untrusted_until_somebody_resolves_it(system):
@@ -513,10 +509,10 @@ def test_a_bad_signature_makes_untrusted_until_somebody_resolves_it(system):
     forged = bytearray(device.quiet(keep=True))
     forged[-1] ^= 1  # of the signature
     device.publish(bytes(forged))
-    await_true(lambda: of(system, device) == ("untrusted", ["verification"]), "distrust")
+    await_true(lambda: system.posture(device) == ("untrusted", ["verification"]), "distrust")
     alert = system.database.one("SELECT alert_id FROM alert_item WHERE ueid = %s AND policy = 'verification'", (device.ueid,))
     system.database.cli("alert", "resolve", alert, "--comment", "a test")
-    assert of(system, device) == ("operational", [])
+    assert system.posture(device) == ("operational", [])
 
 
 def test_a_tenants_slow_predicate_is_struck_out_and_holds_up_nobody(system):
@@ -530,14 +526,14 @@ def test_a_tenants_slow_predicate_is_struck_out_and_holds_up_nobody(system):
     db.sql("SELECT policy_put('slow', %s, 'test') FROM set_config('fleetstate.tenant', '1', true)", (json.dumps(slow),))
     db.sql("SELECT policy_put('quick', %s, 'test') FROM set_config('fleetstate.tenant', '1', true)",
            (json.dumps({**SECURE, "severity": "low", "when": 'strict $.os.id == "debian"'}),))
-    await_true(lambda: of(system, device)[1] == ["quick"], "the tenant's other policy", 60)
+    await_true(lambda: system.posture(device)[1] == ["quick"], "the tenant's other policy", 60)
     await_true(lambda: db.one("SELECT struck_out_at IS NOT NULL FROM policy WHERE id = 'slow'"), "the third strike", 60)
     assert db.one("SELECT count(*) FROM alert_item WHERE policy = 'struck-out' AND state = 'open'") == 1
     other = system.device()
     state(other, False)
     other.publish(other.full())
     other.receipt_up_to(1)
-    assert "secure" in of(system, other)[1]
+    assert "secure" in system.posture(other)[1]
     for id in "slow", "quick":
         db.sql("SELECT policy_delete(%s, 'test') FROM set_config('fleetstate.tenant', '1', true)", (id,))
     await_true(lambda: db.one("SELECT count(*) FROM alert WHERE resolved_at IS NULL AND policy_id IN (SELECT policy_id FROM policy WHERE id = 'struck-out')")
@@ -616,7 +612,7 @@ def test_a_tenants_many_slow_predicates_and_previews_delay_no_other_tenant(patie
                 asked = time.monotonic()
                 assert requests.get(f"{url}/fleet", headers={"Authorization": f"Bearer {tokens['patience']}"}, timeout=20).status_code == 200
                 latencies.append(time.monotonic() - asked)
-                return ("mine" in of(system, other)[1]) != secure
+                return ("mine" in system.posture(other)[1]) != secure
 
             await_true(judged, "the other tenant's policy", 30)
             waits.append(time.monotonic() - begun)
@@ -681,8 +677,8 @@ def test_ingest_locks_what_watch_locks_in_the_same_order(system):
         await_true(blocked, "the batch waiting for the first device")
         cursor.execute(f"UPDATE {verdict}", (second.ueid,))
     first.receipt_up_to(2)
-    await_true(lambda: of(system, second) == ("untrusted", ["verification"]), "distrust")
-    assert of(system, first) == ("degraded", ["secure"])
+    await_true(lambda: system.posture(second) == ("untrusted", ["verification"]), "distrust")
+    assert system.posture(first) == ("degraded", ["secure"])
     assert "deadlock" not in system.collector.log()
 
 
@@ -710,12 +706,12 @@ def test_changed_rules_reach_devices_while_events_are_numbered_and_sent(system):
     await_true(lambda: db.one("SELECT leader FROM sink_cursor WHERE sink_id = %s", (sink,)), "a leader of the sink")
     assert sink == db.one("SELECT tenant_id FROM device WHERE ueid = %s", (device.ueid,))
     put(db, "changed", when="strict $.boot.secure == true")
-    await_true(lambda: of(system, device) == ("degraded", ["changed"]), "the operator's new policy", 30)
+    await_true(lambda: system.posture(device) == ("degraded", ["changed"]), "the operator's new policy", 30)
     db.sql("SELECT policy_delete('changed', 'test', true)")
-    await_true(lambda: of(system, device) == ("operational", []), "its end", 30)
+    await_true(lambda: system.posture(device) == ("operational", []), "its end", 30)
     own = json.dumps({**SECURE, "when": "strict $.boot.secure == true"})
     db.sql("SELECT policy_put('own', %s, 'test') FROM set_config('fleetstate.tenant', '1', true)", (own,))
-    await_true(lambda: of(system, device) == ("degraded", ["own"]), "the tenant's own policy", 30)
+    await_true(lambda: system.posture(device) == ("degraded", ["own"]), "the tenant's own policy", 30)
     db.sql("SELECT policy_delete('own', 'test') FROM set_config('fleetstate.tenant', '1', true)")
-    await_true(lambda: of(system, device) == ("operational", []), "its end", 30)
+    await_true(lambda: system.posture(device) == ("operational", []), "its end", 30)
     db.sql("DELETE FROM sink WHERE sink_id = %s", (sink,))
