@@ -35,6 +35,7 @@ EVENTS = [
     ("device.labels", True, {"labels": {"site": "north"}, "by": "Ann"}),
     *[("device.posture", True, {"posture": word, "previous": "unknown", "reasons": ["fork", "secure-boot"]})
       for word in ("operational", "degraded", "silent", "unknown", "untrusted")],
+    ("device.judgement", True, {"posture": "degraded", "reasons": ["secure-boot"], "unknowns": 3}),
     ("device.state", True, CHANGE), ("device.inventory", True, CHANGE),
     ("device.refused", True, {"reason": "bad-signature", "n": 1, "total": 1}),
     ("device.fork", True, {"epoch": "00000000000000aa", "seq": 5, "sha256": "ab" * 32}),

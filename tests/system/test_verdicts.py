@@ -341,6 +341,49 @@ def test_what_was_before_a_transfer_is_the_former_tenants(db):
     assert db.sql("SELECT tenant_id, comment, reopened FROM alert ORDER BY alert_id") == [(1, "theirs", 0), (2, None, 0)]
 
 
+def test_reasons_that_change_under_the_same_posture_are_told(db):
+    def told():
+        return db.sql("SELECT ueid, type, data ->> 'posture', data -> 'reasons', data -> 'unknowns' FROM event WHERE type IN ('device.posture', 'device.judgement')"
+                      " AND event_id > %s ORDER BY event_id", (seen,))
+
+    put(db, "secure")
+    put(db, "verity", when="strict $.boot.verity == false")
+    put(db, "minor", severity="low", when="strict $.boot.count > 9")
+    fleet(db, 2)
+    db.sql("UPDATE device_state SET state = '{\"boot\": {\"secure\": true, \"verity\": true, \"count\": 1}}'")
+    db.sql("UPDATE device_verdict SET rules = 0")
+    judge_all(db)
+    device = db.one("SELECT ueid FROM device WHERE device_id = 1")
+    since = db.one("SELECT posture_since FROM device WHERE device_id = 2")
+    for policies, expected in (("secure", ("device.posture", "degraded", ["secure"], None)), ("verity", ("device.judgement", "degraded", ["secure", "verity"], 0)),
+                               ("minor", ("device.judgement", "degraded", ["secure", "verity"], 1)), (None, None)):
+        seen = db.one("SELECT max(event_id) FROM event")
+        if policies == "secure":
+            state = {"secure": False, "verity": True, "count": 1}
+        elif policies == "verity":
+            state["verity"] = False
+        elif policies == "minor":
+            del state["count"]
+        db.sql("SELECT judge_states(ARRAY[1]::bigint[], ARRAY[%s::jsonb])", (json.dumps({"boot": state}),), role="fleetstate_ingest")
+        assert told() == ([(device, *expected)] if expected else [])
+    # What nobody approved yet is told to nobody.
+    db.sql("UPDATE device SET lifecycle = 'pending' WHERE device_id = 2")
+    db.sql("SELECT judge_states(ARRAY[2]::bigint[], ARRAY['{}'::jsonb])", role="fleetstate_ingest")
+    assert posture(db, 2) == ("unknown", ["secure", "verity"]) and told() == [] and db.one("SELECT posture_since FROM device WHERE device_id = 2") > since
+
+
+def test_a_device_that_comes_back_from_another_tenant_is_told_to_have_no_state(db):
+    db.cli("tenant", "add", "globex", "Globex")
+    fleet(db, 1)
+    assert posture(db) == ("unknown", ["no-policies"])
+    ueid = db.one("SELECT encode(ueid, 'hex') FROM device")
+    for tenant in "globex", "acme":
+        db.cli("device", "transfer", ueid, tenant)
+    judge_all(db)
+    assert posture(db) == ("unknown", ["no-state"])
+    assert db.sql("SELECT type, data -> 'reasons' FROM event WHERE tenant_id = 1 ORDER BY event_id DESC LIMIT 1") == [("device.judgement", ["no-state"])]
+
+
 def test_groups_are_changed_in_one_order(db):
     """Two collectors, each with devices of its own, open the same two groups the other way round."""
     fleet(db, 24)
