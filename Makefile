@@ -171,6 +171,8 @@ COLLECTOR := \
 	collector/queue.c \
 	collector/workers.c \
 	collector/keyring.c \
+	collector/keyring_rows.c \
+	collector/key_cache.c \
 	collector/crl.c \
 	collector/enrol.c \
 	collector/verify.c \

@@ -5,7 +5,7 @@
 #ifndef FLEETSTATE_COLLECTOR_AUDIT_H
 #define FLEETSTATE_COLLECTOR_AUDIT_H
 
-#include "collector/keyring.h"
+#include "collector/key_cache.h"
 #include "collector/message.h"
 
 #define AUDIT_REVOKED_GRACE 60	/* seconds: of clocks that differ, and of reports on their way to the commit */

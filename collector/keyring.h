@@ -10,7 +10,6 @@
 
 #include "collector/database.h"
 #include "collector/ledger.h"
-#include "schema/cose.h"
 #include "schema/topics.h"
 
 enum lifecycle { LIFECYCLE_PENDING, LIFECYCLE_ACTIVE, LIFECYCLE_RETIRED, LIFECYCLE_REVOKED, LIFECYCLE_TRANSFERRED };
@@ -67,12 +66,5 @@ int keyring_reload_some(struct keyring *, struct database *, size_t *place) WARN
 /* Forgets a shard that was handed over. The caller has drained the pipeline of it. */
 void keyring_forget_shard(struct keyring *, unsigned shard);
 size_t keyring_count(const struct keyring *);
-
-/* A worker's own cache of ready public keys: cose keys serve one thread. NULL only if the stored key can't be read, or memory ran out. Valid until
-   the next call. Bounded; the entry used least recently goes. Keys are told apart by content, not by where they lie. */
-struct key_cache;
-struct key_cache *key_cache_new(size_t entries) WARN_UNUSED;	/* at least 1 */
-void key_cache_free(struct key_cache *);
-struct cose_key *key_cache_get(struct key_cache *, const struct device_key *);
 
 #endif

@@ -6,7 +6,7 @@
 #define FLEETSTATE_COLLECTOR_VERIFY_H
 
 #include "collector/enrol.h"
-#include "collector/keyring.h"
+#include "collector/key_cache.h"
 #include "collector/message.h"
 
 #define VERIFY_GRACE (30 * 86400)	/* seconds that a known key is good for after its certificate's end */
