@@ -17,6 +17,7 @@
 #define POSTURES "untrusted silent degraded unknown operational"
 #define LIFECYCLES "pending active retired revoked transferred"
 #define SORTS "enrolled ueid serial model firmware posture posture_since first_seen last_seen"
+#define ENROLLED "enrolled"
 
 /* The filters that are parameters. */
 static const struct {
@@ -161,14 +162,14 @@ read_fields(const struct request *request, struct response *response, char field
 	return 0;
 }
 
-/* Of the statement whose rows are a device's columns. */
+/* Of a statement whose rows end in a device's columns. */
 static void
 print_row(struct response *response, const PGresult *rows, int at, const char *columns)
 {
 	struct device_row row = {.gone = false};
 
 	for (int i = 0; i < DEVICE_COLUMNS; i++)
-		row.cells[i] = query_bytes(rows, at, 1 + KEYS + 2 + i); /* behind its text and its device */
+		row.cells[i] = query_bytes(rows, at, PQnfields(rows) - DEVICE_COLUMNS + i);
 	if (columns != NULL)
 		device_csv(response, &row, false);
 	else
@@ -180,6 +181,7 @@ struct question {
 	struct call call;
 	page_printer *print;
 	bool limited;
+	bool along; /* an index, to its end */
 };
 
 static int
@@ -188,6 +190,7 @@ ask(struct request *request, struct response *response, struct page *page, const
 	const struct question *question = context;
 	struct call call = question->call;
 
+	page->searched = question->along;
 	page_bind_text(page, &call, KEYS);
 	return question->limited ? query_limited(request, response, &call, rows)
 				 : query_run(request, response, &call, 1, rows);
@@ -224,6 +227,60 @@ answer_whole(struct request *request, struct response *response, const struct qu
 						: CSV_DEVICE);
 }
 
+/* The lists that have statements of their own: of all devices in an order, and of one filter in the order of enrolment. */
+static const struct {
+	const char *name;
+	enum query up;
+} orders[] =
+	{
+#define ORDER_ROW(symbol, name, key, type, least, last, moved, latest) {name, QUERY_DEVICES_BY_##symbol},
+		DEVICE_ORDERS(ORDER_ROW)},
+  narrows[] = {
+#define NARROW_ROW(symbol, name, condition, keys, values) {name, QUERY_DEVICES_OF_##symbol},
+	  DEVICE_NARROWS(NARROW_ROW)};
+
+static const char *
+one_value(json_t *filters, const char *name)
+{
+	const json_t *value = json_object_get(filters, name);
+
+	if (json_is_array(value))
+		value = json_array_size(value) == 1 ? json_array_get(value, 0) : NULL;
+	return json_string_value(value);
+}
+
+/* False: no index has it all. */
+static bool
+find_along(json_t *filters, const char *sort, struct call *call)
+{
+	bool down = sort[0] == '-', enrolled = strcmp(sort + down, ENROLLED) == 0;
+	const char *value = NULL;
+	size_t i;
+
+	if (json_object_size(filters) == 0 && !enrolled) {
+		for (i = 0; i < sizeof orders / sizeof *orders; i++)
+			if (strcmp(orders[i].name, sort + down) == 0)
+				break;
+		if (i == sizeof orders / sizeof *orders)
+			return false;
+		call->query = orders[i].up;
+	} else if (json_object_size(filters) <= 1 && enrolled) {
+		for (i = 0; i < sizeof narrows / sizeof *narrows; i++)
+			if (json_object_size(filters) == 0 || (value = one_value(filters, narrows[i].name)) != NULL)
+				break;
+		/* Most are active, so no index has those. */
+		if (i == sizeof narrows / sizeof *narrows || (value != NULL && strcmp(value, "active") == 0))
+			return false;
+		call->query = narrows[i].up;
+	} else {
+		return false;
+	}
+	call->query += down;
+	call->params[0] = param_text(value);
+	call->n = 1;
+	return true;
+}
+
 static bool
 is_sort(const char *text)
 {
@@ -251,10 +308,12 @@ device_list(struct request *request, struct response *response, json_t *filters)
 	question.call = (struct call){request_parameter(request, "as_of") != NULL ? QUERY_DEVICES_THEN
 				      : fields[0] != '\0'                         ? QUERY_DEVICES_MEMBERS
 										  : QUERY_DEVICES,
-				      {param_text(text), param_text(sort != NULL ? sort : "enrolled"),
+				      {param_text(text), param_text(sort != NULL ? sort : ENROLLED),
 				       param_text(fields[0] != '\0' ? members : NULL)},
 				      3};
-	question.print = question.call.query == QUERY_DEVICES ? print_row : NULL;
+	if (fields[0] == '\0')
+		question.along = find_along(filters, sort != NULL ? sort : ENROLLED, &question.call);
+	question.print = question.along || question.call.query == QUERY_DEVICES ? print_row : NULL;
 	if (text == NULL)
 		response_problem(response, PROBLEM_INTERNAL, "%s", "");
 	else if (format != NULL && strcmp(format, "json") != 0)

@@ -14,9 +14,11 @@ enum kind { HEX, TEXT, TEXTS, TIME, DATE, NUMBER };
 
 static const struct {
 	const char *name;
+	struct slice member; /* with the comma before it */
 	enum kind kind;
 } columns[DEVICE_COLUMNS] = {
-#define COLUMN(symbol, name, kind, sql) [DEVICE_##symbol] = {name, kind},
+#define COLUMN(symbol, name, kind, sql)                                                                                \
+	[DEVICE_##symbol] = {name, {(const uint8_t *)",\"" name "\":", sizeof ",\"" name "\":" - 1}, kind},
 	DEVICE_TABLE(COLUMN)};
 
 /* ---- values ---- */
@@ -39,19 +41,6 @@ read_int(struct slice s, int64_t *n)
 
 	*n = s.len == 4 ? (int32_t)v : (int64_t)v;
 	return s.len == 4 || s.len == 8;
-}
-
-static void
-print_hex(struct response *out, struct slice s)
-{
-	char text[2 * 64 + 1];
-
-	if (s.len > 64) {
-		out->failed = true;
-		return;
-	}
-	hex_print(s.at, s.len, text);
-	response_append(out, text, 2 * s.len);
 }
 
 /* At least so many digits. */
@@ -158,6 +147,8 @@ put_when(struct response *out, enum kind kind, struct slice cell, char text[24])
 	return kind == TIME ? put_time(text, n) : put_date(text, n);
 }
 
+#define HEX_BYTES 64 /* of which a column has the digits */
+
 /* What one shape has otherwise than the other. */
 struct shape {
 	const char *absent; /* what is not known */
@@ -180,10 +171,26 @@ print_texts(struct response *out, const struct shape *shape, struct slice array)
 	response_text(out, shape->end);
 }
 
+/* The characters of what has a few only, at most SHORT_SIZE. 0: there is nothing to show, or the response failed. */
+#define SHORT_SIZE (2 * HEX_BYTES + 1)
+static size_t
+put_short(struct response *out, enum kind kind, struct slice cell, char text[SHORT_SIZE])
+{
+	if (kind != HEX)
+		return put_when(out, kind, cell, text) ? (kind == TIME ? 24 : 10) : 0;
+	if (cell.len > HEX_BYTES) {
+		out->failed = true;
+		return 0;
+	}
+	hex_print(cell.at, cell.len, text);
+	return 2 * cell.len;
+}
+
 static void
 print_cell(struct response *out, const struct shape *shape, enum kind kind, struct slice cell)
 {
-	char text[24];
+	size_t quote = strlen(shape->quote), len;
+	char text[SHORT_SIZE + 2];
 	int64_t n;
 
 	if (cell.at == NULL) {
@@ -200,19 +207,16 @@ print_cell(struct response *out, const struct shape *shape, enum kind kind, stru
 		print_texts(out, shape, cell);
 		return;
 	case HEX:
-		response_text(out, shape->quote);
-		print_hex(out, cell);
-		response_text(out, shape->quote);
-		return;
 	case TIME:
 	case DATE:
-		if (!put_when(out, kind, cell, text)) {
+		len = put_short(out, kind, cell, text + quote);
+		if (len == 0 && kind != HEX) {
 			response_text(out, shape->absent);
 			return;
 		}
-		response_text(out, shape->quote);
-		response_append(out, text, kind == TIME ? 24 : 10);
-		response_text(out, shape->quote);
+		memcpy(text, shape->quote, quote);
+		memcpy(text + quote + len, shape->quote, quote);
+		response_append(out, text, len + 2 * quote);
 		return;
 	case NUMBER:
 		if (read_int(cell, &n))
@@ -231,10 +235,9 @@ device_json(struct response *out, const struct device_row *row)
 {
 	size_t n = row->gone ? DEVICE_UEID + 1 : DEVICE_COLUMNS;
 
+	response_append(out, "{", 1);
 	for (size_t i = 0; i < n; i++) {
-		response_append(out, i == 0 ? "{\"" : ",\"", 2);
-		response_text(out, columns[i].name);
-		response_append(out, "\":", 2);
+		response_append(out, columns[i].member.at + (i == 0), columns[i].member.len - (i == 0));
 		print_cell(out, &as_json, columns[i].kind, row->cells[i]);
 	}
 	response_text(out, row->gone ? ",\"gone\":true}" : "}");

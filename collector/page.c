@@ -187,13 +187,13 @@ struct span {
 };
 
 static struct span
-find_items(const PGresult *rows, int64_t limit)
+find_items(const PGresult *rows, const struct page *page)
 {
 	int n = PQntuples(rows);
 
-	if (n > 0 && PQgetisnull(rows, n - 1, 0))
+	if (n > 0 && !page->searched && PQgetisnull(rows, n - 1, 0))
 		return (struct span){n - 1, n - 1};
-	return n > limit ? (struct span){(int)limit, (int)limit - 1} : (struct span){n, -1};
+	return n > page->limit ? (struct span){(int)page->limit, (int)page->limit - 1} : (struct span){n, -1};
 }
 
 /* -1: the response is the problem. */
@@ -225,17 +225,22 @@ static void
 print_items(const struct request *request, struct response *response, const struct page *page, const PGresult *rows,
 	    struct span *span, const char *columns)
 {
+	bool first = true;
+
 	for (int i = 0; i < span->n; i++) {
 		size_t before = response->len;
 
-		if (i > 0 && columns == NULL)
+		if (PQgetisnull(rows, i, 0))
+			continue;
+		if (!first && columns == NULL)
 			response_text(response, ",");
 		print_item(response, page, rows, i, columns);
-		if (i > 0 && response->len > request->page_bytes) {
+		if (!first && response->len > request->page_bytes) {
 			response->len = before;
 			span->next = i - 1;
 			return;
 		}
+		first = false;
 	}
 }
 
@@ -243,7 +248,7 @@ void
 page_answer(struct request *request, struct response *response, const struct page *page, const PGresult *rows, int keys,
 	    struct slice head)
 {
-	struct span span = find_items(rows, page->limit);
+	struct span span = find_items(rows, page);
 	char next[CURSOR_SIZE];
 
 	if (check_tenant(request, response, page) < 0)
@@ -266,7 +271,7 @@ void
 page_csv(struct request *request, struct response *response, const struct page *page, const PGresult *rows, int keys,
 	 const char *columns)
 {
-	struct span span = find_items(rows, page->limit);
+	struct span span = find_items(rows, page);
 	char next[CURSOR_SIZE];
 
 	if (check_tenant(request, response, page) < 0)
@@ -288,7 +293,9 @@ page_export(struct request *request, struct response *response, page_asker *ask,
 	PGresult *rows;
 
 	/* A piece in which nothing was found is none. */
-	for (struct span span = {0, 0}; span.n == 0 && !request->reading.ended; first = false) {
+	for (int told = 0; told == 0 && !request->reading.ended; first = false) {
+		struct span span;
+
 		page.after = request->reading.begun;
 		page.cursor = request->reading.place;
 		if (ask(request, response, &page, context, &rows) < 0)
@@ -300,10 +307,13 @@ page_export(struct request *request, struct response *response, page_asker *ask,
 		}
 		if (first && columns != NULL)
 			csv_head(response, columns);
-		span = find_items(rows, page.limit);
+		span = find_items(rows, &page);
 		for (int i = 0; i < span.n; i++) {
+			if (PQgetisnull(rows, i, 0))
+				continue;
 			print_item(response, &page, rows, i, columns);
 			response_append(response, "\n", columns == NULL);
+			told++;
 		}
 		if (span.next >= 0)
 			read_place(rows, span.next, keys, &request->reading.place);

@@ -18,6 +18,7 @@ struct page {
 	bool after;		/* there was a cursor */
 	struct cursor cursor;
 	page_printer *print;	/* NULL: the first column is the item's JSON */
+	bool searched;		/* to its end: a row without an item is only not told */
 	uint64_t wire[1 + CURSOR_KEYS];	/* limit + 1 and the keys as the statement takes them */
 };
 

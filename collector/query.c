@@ -505,9 +505,11 @@ query_fleet_metrics(struct request *request, struct response *response, PGresult
 struct slice
 query_bytes(const PGresult *res, int row, int column)
 {
-	if (row >= PQntuples(res) || PQgetisnull(res, row, column))
+	int len = row < PQntuples(res) ? PQgetlength(res, row, column) : 0;
+
+	if (len == 0 && (row >= PQntuples(res) || PQgetisnull(res, row, column)))
 		return (struct slice){NULL, 0};
-	return (struct slice){(const uint8_t *)PQgetvalue(res, row, column), (size_t)PQgetlength(res, row, column)};
+	return (struct slice){(const uint8_t *)PQgetvalue(res, row, column), (size_t)len};
 }
 
 int64_t

@@ -20,6 +20,36 @@
 	"CASE WHEN $3::text IS NULL THEN v.item ELSE (SELECT json_object_agg(m.key, m.value)::text FROM json_each(v.item::json) m" \
 	" WHERE m.key = ANY ($3::text[])) END"
 
+/* Along an index. Parameters: the filter's value, limit + 1, and the place as above. A row without its first column is of a device that has moved since
+   the first page, and is told no more. One look-up a device: OFFSET keeps the planner from walking the tables side by side,
+   other tenants' rows and all. */
+#define DEVICES_ALONG(since, key, stays, where, place, order) \
+	"SELECT CASE WHEN " stays " THEN d.device_id END, d.device_id, " since ", " key DEVICE_TABLE(DEVICE_CELL) \
+	" FROM device d CROSS JOIN (SELECT (SELECT t.id FROM tenant t WHERE t." TENANT ") AS id) t" \
+	" LEFT JOIN LATERAL (SELECT * FROM device_hot h WHERE h.device_id = d.device_id OFFSET 0) h ON true" \
+	" LEFT JOIN LATERAL (SELECT * FROM device_state s WHERE s.device_id = d.device_id OFFSET 0) s ON true" \
+	" WHERE d." TENANT " AND " where " AND " place " ORDER BY " order " LIMIT $2::int8"
+#define DEVICE_AT(edge) "CASE WHEN $4::int8 <> 0 THEN $3::int8 ELSE " edge " END"
+#define DEVICE_FIRST "0"
+#define DEVICE_LAST "9223372036854775807"
+#define SINCE(latest) \
+	"(SELECT CASE WHEN $4::int8 <> 0 THEN $4::int8 ELSE greatest((extract(epoch FROM " latest ") * 1000000)::int8, 1) END)"
+#define STAYS(moved) "($4::int8 = 0 OR coalesce(" moved ", '-infinity') <= 'epoch'::timestamptz + $4::int8 * interval '1 us')"
+#define ORDER_ONE(query, name, key, type, moved, latest, sign, edge, edge_id, way) \
+	[query] = {name, DEVICES_ALONG(SINCE(latest), "(" key ")::text", STAYS(moved), "$1::text IS NULL", \
+		"(" key ", d.device_id) " sign " ((SELECT coalesce($5::text::" type ", " edge ")), " DEVICE_AT(edge_id) ")", key way ", d.device_id" way), 5},
+#define ORDER_BOTH(symbol, name, key, type, least, last, moved, latest) \
+	ORDER_ONE(QUERY_DEVICES_BY_##symbol, "devices_by_" name, key, type, moved, latest, ">", least, DEVICE_FIRST, "") \
+	ORDER_ONE(QUERY_DEVICES_BY_##symbol##_DOWN, "devices_by_" name "_down", key, type, moved, latest, "<", last, DEVICE_LAST, " DESC")
+/* The place is told of all columns of the index at once too: then the planner takes no other, whatever it knows of their values. */
+#define NARROW_ONE(query, name, condition, keys, values, sign, edge_id, way) \
+	[query] = {name, DEVICES_ALONG("1::int8", "NULL::text", "true", condition " AND $5::text IS NOT DISTINCT FROM $5", \
+		"d.device_id " sign " " DEVICE_AT(edge_id) " AND (d.tenant_id, " keys "d.device_id) " sign " ((SELECT tenant_context()), " values DEVICE_AT(edge_id) ")", \
+		"d.device_id" way), 5},
+#define NARROW_BOTH(symbol, name, condition, keys, values) \
+	NARROW_ONE(QUERY_DEVICES_OF_##symbol, "devices_of_" name, condition, keys, values, ">", DEVICE_FIRST, "") \
+	NARROW_ONE(QUERY_DEVICES_OF_##symbol##_DOWN, "devices_of_" name "_down", condition, keys, values, "<", DEVICE_LAST, " DESC")
+
 #define COMPONENT_MEMBERS \
 	"'id', c.component_id, 'type', c.type, 'name', c.name, 'version', c.version, 'architecture', c.architecture, 'source', c.source," \
 	" 'source_version', c.source_version, 'purl', c.purl"
@@ -103,14 +133,18 @@ const struct statement query_statements[QUERIES] = {
 	[QUERY_DEVICE] =
 		{"device",
 		 /* The view's object with two more members. */
-		 "SELECT left(item, -1) || ', \"challenge\" : ' || coalesce((SELECT c.item FROM challenge_item c WHERE "
-		 "c.device_id = v.device_id ORDER BY c.challenge_id DESC LIMIT 1), 'null') || ', \"ledger\" : ' || "
+		 "SELECT left(item, -1) || ', \"challenge\" : ' || coalesce((SELECT c.item FROM challenge_item "
+		 "c WHERE "
+		 "c.device_id = v.device_id ORDER BY c.challenge_id DESC LIMIT 1), 'null') || ', \"ledger\" : "
+		 "' || "
 		 "(SELECT json_build_object('duplicates', "
 		 "coalesce(sum(duplicates), 0)::int8, "
-		 "'late', coalesce(sum(late), 0)::int8, 'forks', coalesce(sum(forks), 0)::int8, 'chain_breaks', "
+		 "'late', coalesce(sum(late), 0)::int8, 'forks', coalesce(sum(forks), 0)::int8, "
+		 "'chain_breaks', "
 		 "coalesce(sum(chain_breaks), 0)::int8, 'missing', (SELECT coalesce(sum(upper(missing) - "
 		 "lower(missing)), 0)::int8 "
-		 "FROM report_gap g WHERE g.device_id = v.device_id))::text FROM device_epoch e WHERE e.device_id = "
+		 "FROM report_gap g WHERE g.device_id = v.device_id))::text FROM device_epoch e WHERE "
+		 "e.device_id = "
 		 "v.device_id) || '}', v.revision "
 		 "FROM device_item v WHERE ueid = $1::bytea AND " TENANT,
 		 1},
@@ -375,4 +409,8 @@ const struct statement query_statements[QUERIES] = {
 		 "SELECT family, tenant, label, value, n FROM fleet_metrics($1::bytea, $2::text)"
 		 " UNION ALL SELECT family, tenant, label, value, n FROM sink_metrics($1::bytea, $2::text)",
 		 2},
+	/* clang-format off */
+	DEVICE_ORDERS(ORDER_BOTH)
+	DEVICE_NARROWS(NARROW_BOTH)
+	/* clang-format on */
 };

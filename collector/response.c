@@ -77,12 +77,11 @@ response_string(struct response *out, struct slice text)
 	response_append(out, "\"", 1);
 	for (size_t i = 0; i < text.len; i++) {
 		uint8_t c = text.at[i];
-		char escape[6] = {'\\', (char)c, '0', '0', digits[c >> 4], digits[c & 15]};
 
 		if (c >= ' ' && c != '"' && c != '\\')
 			continue;
-		if (c < ' ')
-			escape[1] = 'u';
+		char escape[6] = {'\\', c < ' ' ? 'u' : (char)c, '0', '0', digits[c >> 4], digits[c & 15]};
+
 		response_append(out, text.at + from, i - from);
 		response_append(out, escape, c < ' ' ? 6 : 2);
 		from = i + 1;

@@ -20,10 +20,10 @@ from parts import BIN, Database, await_true, free_port, is_open
 DEVICES, ROUNDS, PAGE = 1_000_000, 15, 100
 # Of each order: the key as 024_lists.sql has it, and what says when a device moved in it.
 SORTS = {
-    "enrolled": (None, None), "ueid": ("ueid", None), "serial": ("coalesce(serial, '') COLLATE \"C\"", "described_at"),
-    "model": ("coalesce(hwmodel, '') COLLATE \"C\"", "described_at"), "firmware": ("coalesce(swversion, '') COLLATE \"C\"", "described_at"),
+    "enrolled": (None, None), "ueid": ("ueid", None), "serial": ("list_key(serial) COLLATE \"C\"", "described_at"),
+    "model": ("list_key(hwmodel) COLLATE \"C\"", "described_at"), "firmware": ("list_key(swversion) COLLATE \"C\"", "described_at"),
     "posture": ("posture_rank(posture)", "posture_since"), "posture_since": ("posture_since", "posture_since"),
-    "first_seen": ("coalesce(first_seen, 'infinity'::timestamptz)", "first_seen")}
+    "first_seen": ("list_key(first_seen)", "first_seen")}
 FILTERS = {
     "posture": "posture=degraded", "posture, rare": "posture=untrusted", "lifecycle": "lifecycle=retired", "lifecycle, rare": "lifecycle=pending", "model": "model=model-0",
     "model, rare": "model=model-39", "firmware": "firmware=2.3", "q, of many": "q=model-3", "q, of one": "q=SN-{serial}", "q, of none": "q=nowhere", "label": "label=site",
