@@ -157,6 +157,7 @@ EMITTER := \
 	emitter/receipt_trust.c \
 	emitter/receipts.c \
 	emitter/quarantine.c \
+	emitter/courier.c \
 	emitter/pipeline.c
 
 COLLECTOR := \

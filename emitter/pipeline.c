@@ -10,8 +10,8 @@
 #include <unistd.h>
 
 #include "emitter/compose.h"
+#include "emitter/courier.h"
 #include "emitter/quarantine.h"
-#include "emitter/repeat.h"
 #include "emitter/time_floor.h"
 #include "schema/log.h"
 
@@ -19,9 +19,7 @@
 #define NONCE_MS 1000 /* likewise, when the second answers a challenge: somebody waits for it */
 #define HASTEN_MS 30000 /* between two reports of which the second was brought forward by events */
 #define AHEAD_MS 3600000 /* between two warnings of receipts ahead */
-#define PACE_MAX_MS 60000 /* what a receipt may ask for */
 #define CLOCK_STEP 5 /* seconds: so far back a clock may be set that is kept right */
-#define TOGETHER_MS 1000 /* reports of so long a time go in one message at that pace */
 
 struct pipeline {
 	struct pipeline_settings settings;
@@ -34,15 +32,8 @@ struct pipeline {
 
 	int64_t opened_at, report_at, reported_at;
 
-	/* Publishing: all up to `published` were handed over on this connection. */
-	uint64_t published;
-	int64_t next_send;
+	struct courier courier;
 	int64_t sync_at; /* when the spool is synced next; INT64_MAX: all is durable */
-	uint32_t pace_ms;
-	struct repeat repeat;
-
-	uint64_t acked; /* the newest that the broker has taken over */
-	uint64_t not_acked; /* the oldest that it would not, on this connection; UINT64_MAX: none */
 	bool lost_told, behind_told;
 	char lost_why[96];
 	struct time_floor floor;
@@ -63,8 +54,6 @@ struct job {
 	struct slice message; /* allocated */
 	uint8_t digest[DIGEST_SIZE];
 };
-
-static void publish_pending(struct pipeline *p, int64_t now);
 
 static int64_t
 earliest(int64_t a, int64_t b)
@@ -187,6 +176,12 @@ stage_spool(struct pipeline *p, struct job *job)
 	return 0;
 }
 
+static void
+publish_pending(struct pipeline *p, int64_t now)
+{
+	p->counters[COUNTER_SENT] += courier_send(&p->courier, p->publisher, p->settings.interval, now);
+}
+
 static int
 stage_publish(struct pipeline *p, struct job *job)
 {
@@ -267,112 +262,6 @@ pipeline_due(const struct pipeline *p, int64_t now)
 	return now >= p->report_at;
 }
 
-/* ---- publishing ---- */
-
-/* What goes in one message: a report, or several when more than one is due. */
-struct parcel {
-	struct slice message; /* of the first, where the spool read it to; then in `bytes` */
-	uint8_t *bytes; /* LIMIT_SEQUENCE of them, or NULL */
-	unsigned reports;
-	uint64_t first, last, published; /* the numbers of the first and the last; how far p->published gets with it */
-	bool sections; /* one with sections goes for the first time */
-};
-
-/* What is due next: first what goes once more. */
-static bool
-next_record(struct pipeline *p, uint64_t published, struct spool_record *out, bool *again)
-{
-	*again = repeat_next(&p->repeat, p->spool, out);
-	return *again || (spool_next(p->spool, published, out) && out->seq <= spool_durable(p->spool));
-}
-
-/* Whether one of that length goes in the same message. The pace is kept, and no more of it at once than lasts a second. */
-static bool
-makes_room(const struct pipeline *p, struct parcel *parcel, size_t len)
-{
-	uint8_t *bytes = parcel->bytes;
-	if (parcel->reports == LIMIT_SEQUENCE_REPORTS || (parcel->reports + 1) * p->pace_ms > TOGETHER_MS ||
-	    parcel->message.len > LIMIT_SEQUENCE || len > LIMIT_SEQUENCE - parcel->message.len)
-		return false;
-	if (bytes == NULL && (bytes = malloc(LIMIT_SEQUENCE)) != NULL)
-		memcpy(bytes, parcel->message.at, parcel->message.len);
-	if (bytes == NULL)
-		return false;
-	parcel->message.at = parcel->bytes = bytes;
-	return true;
-}
-
-static void
-add_report(struct parcel *parcel, struct slice report, uint64_t seq)
-{
-	if (parcel->reports++ == 0) {
-		parcel->first = seq;
-		parcel->message = report;
-	} else {
-		memcpy(parcel->bytes + parcel->message.len, report.at, report.len);
-		parcel->message.len += report.len;
-	}
-	parcel->last = seq;
-}
-
-/* In the order of their numbers. One that is unreadable is out of the spool now, and passed over. */
-static void
-gather(struct pipeline *p, struct parcel *parcel)
-{
-	for (;;) {
-		struct repeat before = p->repeat;
-		struct spool_record record;
-		bool again;
-		if (!next_record(p, parcel->published, &record, &again))
-			return;
-		if (parcel->reports > 0 && !makes_room(p, parcel, record.len)) {
-			p->repeat = before; /* it is the next */
-			return;
-		}
-		struct slice report = spool_read(p->spool, record.seq);
-		if (report.at != NULL)
-			add_report(parcel, report, record.seq);
-		if (again)
-			continue;
-		parcel->published = record.seq;
-		parcel->sections = parcel->sections || (record.flags & SPOOL_SECTIONS) != 0;
-	}
-}
-
-/* False: nothing is due, or paho would not take it; then it is tried again at the next tick. */
-static bool
-publish_next(struct pipeline *p, int64_t now)
-{
-	struct repeat repeat = p->repeat;
-	struct parcel parcel = {.published = p->published};
-	gather(p, &parcel);
-	bool sent = parcel.reports > 0 &&
-		    publisher_send(p->publisher, parcel.first, parcel.last, parcel.reports, parcel.message) == 0;
-	free(parcel.bytes);
-	if (!sent && parcel.reports > 0) {
-		p->repeat = repeat;
-		return false;
-	}
-	p->published = parcel.published;
-	p->counters[COUNTER_SENT] += parcel.reports;
-	if (parcel.sections)
-		repeat_await(&p->repeat, now);
-	struct spool_record another;
-	bool backlog = p->repeat.kind != REPEAT_NONE || spool_next(p->spool, p->published, &another);
-	p->next_send = backlog ? now + (int64_t)p->pace_ms * parcel.reports : now;
-	return sent;
-}
-
-/* At the pace that the collector asked for, within the window. */
-static void
-publish_pending(struct pipeline *p, int64_t now)
-{
-	if (publisher_connected(p->publisher))
-		repeat_begin(&p->repeat, p->spool, p->settings.interval, p->published, now);
-	while (publisher_has_room(p->publisher) && now >= p->next_send && publish_next(p, now))
-		continue;
-}
-
 /* ---- receipts ---- */
 
 /* A report that was refused for good is put where people find it, and its number is declared as given up: it was signed, it will not be sent again,
@@ -436,8 +325,7 @@ take_receipt(struct pipeline *p, const struct receipt *receipt, int64_t now)
 	take_refusals(p, receipt);
 	take_account(p, receipt);
 	time_floor_raise(&p->floor, receipt->iat, now);
-	p->pace_ms = receipt->pace_ms < PACE_MAX_MS ? receipt->pace_ms : PACE_MAX_MS;
-	repeat_heard(&p->repeat, p->spool);
+	courier_heard(&p->courier, receipt->pace_ms);
 	if (composer_heard(&p->composer, receipt, now) || spool_has_drops(p->spool))
 		hurry_report(p, now);
 }
@@ -490,13 +378,7 @@ handle_connected(struct pipeline *p, int64_t now)
 	p->counters[COUNTER_CONNECTED]++;
 	p->lost_told = false;
 	p->lost_why[0] = '\0';
-	/* Of what the broker has taken over, reports with sections go again; the others the collector asks for, should it miss them. */
-	if (p->not_acked <= p->acked)
-		p->acked = p->not_acked - 1;
-	p->published = p->acked;
-	p->not_acked = UINT64_MAX;
-	repeat_connected(&p->repeat, now);
-	p->next_send = 0;
+	courier_connected(&p->courier, now);
 }
 
 static void
@@ -524,13 +406,11 @@ handle_event(struct pipeline *p, const struct publish_event *event, int64_t now)
 		break;
 	case PUBLISH_ACKED:
 		p->counters[COUNTER_ACKED] += event->reports;
-		if (event->seq > p->acked)
-			p->acked = event->seq;
+		courier_acked(&p->courier, event->seq);
 		break;
 	case PUBLISH_REFUSED:
 		p->counters[COUNTER_NOT_ACKED] += event->reports;
-		if (event->first != 0 && event->first < p->not_acked)
-			p->not_acked = event->first;
+		courier_not_acked(&p->courier, event->first);
 		log_warning("the broker refuses a report seq=%" PRIu64 " why=\"%s\"", event->seq, event->text);
 		break;
 	case PUBLISH_MESSAGE:
@@ -564,9 +444,7 @@ pipeline_tick(struct pipeline *p, int64_t now)
 	publish_pending(p, now);
 	if (!publisher_connected(p->publisher))
 		return next;
-	if (p->next_send > now)
-		next = earliest(next, p->next_send);
-	next = earliest(next, repeat_due(&p->repeat, p->spool));
+	next = earliest(next, courier_due(&p->courier, now));
 	return next > now ? next : now + 1;
 }
 
@@ -630,10 +508,8 @@ pipeline_open(const struct pipeline_settings *settings, int64_t now, int64_t del
 	p->opened_at = now;
 	p->report_at = now + delay_ms;
 	p->reported_at = now - (int64_t)LIMIT_INTERVAL * 1000;
-	repeat_init(&p->repeat, now);
 	time_floor_init(&p->floor, now);
 	p->sync_at = INT64_MAX;
-	p->not_acked = UINT64_MAX;
 	const struct pipeline_settings *s = &p->settings;
 	if ((p->dir = durable_directory(AT_FDCWD, s->state_dir, error)) < 0 ||
 	    durable_lock(p->dir, s->state_dir, error) != 0 ||
@@ -645,6 +521,7 @@ pipeline_open(const struct pipeline_settings *settings, int64_t now, int64_t del
 		pipeline_close(p, 0);
 		return NULL;
 	}
+	courier_init(&p->courier, p->spool, now);
 	time_floor_raise(&p->floor, signer_not_before(p->signer), now);
 	time_floor_raise(&p->floor, spool_account(p->spool)->iat, now);
 	if (s->spool_sync > 0)
@@ -658,10 +535,10 @@ drain(struct pipeline *p, unsigned wait_ms)
 {
 	int64_t now = monotonic_ms(), until = now + wait_ms;
 	uint64_t last = signer_seq(p->signer);
-	while (now < until && publisher_connected(p->publisher) && p->acked < last) {
+	while (now < until && publisher_connected(p->publisher) && p->courier.acked < last) {
 		struct pollfd fd = {.fd = pipeline_fd(p), .events = POLLIN};
 		int64_t next = earliest(pipeline_tick(p, now), until);
-		if (p->acked < last)
+		if (p->courier.acked < last)
 			(void)poll(&fd, 1, next > now ? (int)(next - now) : 1);
 		now = monotonic_ms();
 	}
@@ -718,7 +595,7 @@ pipeline_status(const struct pipeline *p, struct pipeline_status *out)
 		.ueid = *signer_ueid(p->signer),
 		.epoch = signer_epoch(p->signer),
 		.seq = signer_seq(p->signer),
-		.acked = p->acked,
+		.acked = p->courier.acked,
 		.up_to = account->up_to,
 		.receipt_iat = account->iat,
 		.connected = publisher_connected(p->publisher),
