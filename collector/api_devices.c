@@ -130,7 +130,7 @@ api_device_add(struct request *request, struct response *response)
 	struct ueid ueid;
 	char *document;
 
-	if (request->body.file != NULL) {
+	if (request->body.is_list) {
 		api_import(request, response);
 		return;
 	}

@@ -81,7 +81,8 @@ next(struct list *list, struct call *call)
 	if (json_array_size(list->batch) == 0)
 		return false;
 	take_batch(list);
-	*call = (struct call){QUERY_DEVICES_IMPORT, {param_text(list->sent)}, 1};
+	*call = (struct call){
+		QUERY_DEVICES_IMPORT, {param_text(list->sent), param_text(list->dry ? "true" : "false")}, 2};
 	return true;
 }
 
@@ -133,6 +134,21 @@ answer(struct response *response, const struct list *list)
 	response->status = list->dry ? 200 : 201;
 }
 
+/* A long list has its worker for a minute, so that there are fewer at work than workers, with what else is slow. */
+static void
+take_turn(struct request *request, struct response *response, struct list *list)
+{
+	if (!query_pool_enter(request->pool)) {
+		response_problem(response, PROBLEM_TOO_MANY_IMPORTS,
+				 "As many lists and previews are worked on as may at once.");
+		response_header(response, "Retry-After", "10");
+		return;
+	}
+	if (take_in(request, response, list) == 0)
+		answer(response, list);
+	query_pool_leave(request->pool);
+}
+
 void
 api_import(struct request *request, struct response *response)
 {
@@ -150,13 +166,14 @@ api_import(struct request *request, struct response *response)
 		return;
 	}
 	list->file = request->body.file;
-	list->dry = dry != NULL && strcmp(dry, "true") == 0;
+	list->dry = request->tries = dry != NULL && strcmp(dry, "true") == 0;
 	list->batch = json_array();
 	list->import = import_new(&(struct import_sink){on_document, on_fault, list});
 	if (list->batch == NULL || list->import == NULL)
 		response->failed = true;
-	else if (take_in(request, response, list) == 0)
-		answer(response, list);
+	else
+		take_turn(request, response, list);
+	body_free(&request->body); /* whoever hears the answer can send the next one */
 	import_free(list->import);
 	import_faults_free(&list->faults);
 	json_decref(list->batch);

@@ -1,13 +1,13 @@
 #include "collector/body.h"
 
-#include <stdatomic.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
 #include "collector/import.h"
 
-#define FILES_MAX 4 /* bodies in files at once */
+#define PLACES 8 /* of lists at once */
 
 static size_t
 skip_spaces(const char *at)
@@ -51,21 +51,57 @@ body_is_csv(const char *content_type)
 	return is_type(content_type, "text/csv");
 }
 
-static atomic_int files; /* that are open: a file takes disk before anybody knows who sends it */
+static pthread_mutex_t places_lock = PTHREAD_MUTEX_INITIALIZER;
+static int32_t places[PLACES]; /* whose list is there; 0: nobody's */
+
+/* PLACES: there is none, or the tenant has one already. */
+static size_t
+take_place(int32_t tenant_id)
+{
+	size_t place = PLACES;
+
+	pthread_mutex_lock(&places_lock);
+	for (size_t i = 0; i < PLACES; i++)
+		if (places[i] == tenant_id) {
+			place = PLACES;
+			break;
+		} else if (places[i] == 0) {
+			place = i;
+		}
+	if (place < PLACES)
+		places[place] = tenant_id;
+	pthread_mutex_unlock(&places_lock);
+	return place;
+}
+
+static void
+leave_place(size_t place)
+{
+	pthread_mutex_lock(&places_lock);
+	places[place] = 0;
+	pthread_mutex_unlock(&places_lock);
+}
 
 enum problem
-body_to_file(struct body *body)
+body_to_file(struct body *body, int32_t tenant_id)
 {
-	if (atomic_fetch_add(&files, 1) < FILES_MAX && (body->file = tmpfile()) != NULL)
-		return PROBLEM_NONE;
-	atomic_fetch_sub(&files, 1);
-	return PROBLEM_TOO_MANY_IMPORTS;
+	size_t place = take_place(tenant_id);
+
+	if (place == PLACES)
+		return PROBLEM_TOO_MANY_IMPORTS;
+	body->file = tmpfile();
+	if (body->file == NULL) {
+		leave_place(place);
+		return PROBLEM_INTERNAL;
+	}
+	body->place = place;
+	return PROBLEM_NONE;
 }
 
 static int
-add_to_file(struct body *body, const char *at, size_t len)
+add_to_list(struct body *body, const char *at, size_t len)
 {
-	if (len > IMPORT_BYTES - body->len || fwrite(at, 1, len, body->file) != len)
+	if (body->file == NULL || len > IMPORT_BYTES - body->len || fwrite(at, 1, len, body->file) != len)
 		return -1;
 	body->len += len;
 	return 0;
@@ -80,8 +116,8 @@ body_most(const struct body *body)
 int
 body_add(struct body *body, const char *at, size_t len)
 {
-	if (body->file != NULL)
-		return add_to_file(body, at, len);
+	if (body->is_list)
+		return add_to_list(body, at, len);
 	if (len > BODY_READ * body_most(body) - body->len)
 		return -1;
 	if (body->text == NULL && (body->text = malloc(body_most(body))) == NULL)
@@ -97,7 +133,7 @@ body_parse(struct body *body, struct response *response)
 {
 	json_error_t error;
 
-	if (body->len == 0 || body->file != NULL)
+	if (body->len == 0 || body->is_list)
 		return 0;
 	if (body->len > body_most(body)) {
 		response_problem(response, PROBLEM_CONTENT_TOO_LARGE, "A body has at most %zu bytes.", body_most(body));
@@ -118,7 +154,7 @@ body_free(struct body *body)
 {
 	if (body->file != NULL) {
 		fclose(body->file);
-		atomic_fetch_sub(&files, 1);
+		leave_place(body->place);
 	}
 	json_decref(body->json);
 	free(body->text);

@@ -6,6 +6,7 @@
 
 #include <jansson.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
 
 #include "collector/draft.h"
@@ -16,7 +17,9 @@
 
 struct body {
 	size_t most;	/* bytes; 0: BODY_MAX */
-	FILE *file;	/* owned: what is no JSON, and was told apart before it came; NULL: it is */
+	bool is_list;	/* it is no JSON: told apart before it came */
+	FILE *file;	/* owned: of a list, which has a place then; NULL: it has none, and nothing of it is taken */
+	size_t place;
 	char *text;	/* owned */
 	size_t len;	/* of all that came */
 	json_t *json;	/* owned; NULL: there was none */
@@ -26,8 +29,8 @@ struct body {
 bool body_is_json(const char *content_type) WARN_UNUSED;
 size_t body_most(const struct body *) WARN_UNUSED;
 bool body_is_csv(const char *content_type) WARN_UNUSED;
-/* A list that is to go to a file without a name, of at most IMPORT_BYTES; not many at once. What is wrong if it can't, or PROBLEM_NONE. */
-enum problem body_to_file(struct body *) WARN_UNUSED;
+/* A list is to go to a file without a name, of at most IMPORT_BYTES; one of a tenant, and not many at once. What is wrong if it can't, or PROBLEM_NONE. */
+enum problem body_to_file(struct body *, int32_t tenant_id) WARN_UNUSED;
 /* The next piece. -1: the connection is to end. */
 int body_add(struct body *, const char *, size_t len) WARN_UNUSED;
 /* Once all is here. -1: the response is the problem, and says where. */

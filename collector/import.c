@@ -18,6 +18,7 @@ struct import {
 	const char *names[COLUMNS_MAX]; /* in the order of the first line */
 	size_t names_len, at; /* of the row, the next column */
 	json_t *document; /* of the row */
+	json_t *ueids; /* of the rows so far, as an object's names */
 	bool named, faulty, stopped; /* the first line is over; the row has a fault; nothing more is read */
 };
 
@@ -159,11 +160,25 @@ end_names(struct import *i)
 	i->stopped = i->faulty; /* what the cells mean is not known */
 }
 
+/* The database sees a part of the list at a time. */
+static void
+check_ueid(struct import *i)
+{
+	const char *ueid = json_string_value(json_object_get(i->document, "ueid"));
+
+	if (ueid != NULL && json_object_get(i->ueids, ueid) != NULL)
+		fault(i, "ueid", "ueid: that device stands there already");
+	else if (ueid != NULL)
+		json_object_set_new(i->ueids, ueid, json_true());
+}
+
 static void
 end_row(struct import *i)
 {
 	if (i->at != i->names_len)
 		fault(i, "", "it has not as many cells as the first line");
+	if (!i->faulty)
+		check_ueid(i);
 	if (!i->faulty && ++i->rows > IMPORT_ROWS)
 		stop(i, "too many devices: 100,000 at most");
 	if (!i->faulty)
@@ -199,8 +214,11 @@ import_new(const struct import_sink *sink)
 	if (i == NULL)
 		return NULL;
 	i->document = json_object();
-	if (i->document == NULL || csv_init(&i->parser, CSV_STRICT | CSV_STRICT_FINI | CSV_APPEND_NULL) != 0) {
+	i->ueids = json_object();
+	if (i->document == NULL || i->ueids == NULL ||
+	    csv_init(&i->parser, CSV_STRICT | CSV_STRICT_FINI | CSV_APPEND_NULL) != 0) {
 		json_decref(i->document);
+		json_decref(i->ueids);
 		free(i);
 		return NULL;
 	}
@@ -216,6 +234,7 @@ import_free(struct import *i)
 		return;
 	csv_free(&i->parser);
 	json_decref(i->document);
+	json_decref(i->ueids);
 	free(i);
 }
 

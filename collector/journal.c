@@ -51,7 +51,7 @@ kind_of(const struct request *request, unsigned status)
 {
 	if (status == 401 || status == 403)
 		return "refused";
-	if (request->route->how != ROUTE_WRITES)
+	if (request->route->how != ROUTE_WRITES || request->tries)
 		return "read";
 	return status < 400 ? "used" : "change";
 }

@@ -151,7 +151,7 @@ const struct statement query_statements[QUERIES] = {
 	/* clang-format off */
 	[QUERY_DEVICE_CHANGE] = {"device_change",
 		"SELECT device_change($1::bytea, $2::text::jsonb, who_context(), $3::int8)::int::int8", 3},
-	[QUERY_DEVICES_IMPORT] = {"devices_import", "SELECT place::int8, member, fault FROM devices_import($1::text::jsonb, who_context())", 1},
+	[QUERY_DEVICES_IMPORT] = {"devices_import", "SELECT place::int8, member, fault FROM devices_import($1::text::jsonb, who_context(), $2::text::bool)", 2},
 	[QUERY_DEVICE_ADD] = {"device_add", "SELECT device_add($1::text::jsonb, who_context())::text", 1},
 	/* clang-format on */
 	[QUERY_STATE] = {"state",

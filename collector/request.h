@@ -77,6 +77,7 @@ struct request {
 	const char *session;	/* the session's cookie; NULL: none. Lives as the headers do */
 	const char *tenant;	/* which one the caller wants, by parameter or in the body; NULL: its own */
 	uint32_t needs;		/* scopes, as bits */
+	bool tries;		/* it changes nothing, though its route may */
 	int64_t quota_token;	/* which one its quota is counted for; 0: none */
 	bool exports;		/* it is counted as a long answer */
 	/* What the database says of the token, once a query ran. */

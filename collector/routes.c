@@ -132,7 +132,8 @@ judge_body(const struct arrival *arrival, const struct route *route, struct body
 	if (arrival->content_length != NULL &&
 	    strtoull(arrival->content_length, NULL, 10) > (list ? IMPORT_BYTES : body_most(body)))
 		return PROBLEM_CONTENT_TOO_LARGE;
-	return list ? body_to_file(body) : PROBLEM_NONE;
+	body->is_list = list;
+	return PROBLEM_NONE;
 }
 
 /* Filters that tell of more than the list does. */
@@ -281,7 +282,7 @@ routes_begin(const struct arrival *arrival, struct request *request, struct resp
 	problem = judge_body(arrival, request->route, &request->body);
 	if (problem != PROBLEM_NONE)
 		return refuse(response, problem, "");
-	if (request->body.file != NULL && request->idempotency_key != NULL)
+	if (request->body.is_list && request->idempotency_key != NULL)
 		return refuse(response, PROBLEM_BAD_PARAMETER, "Idempotency-Key does not go with a list.");
 	if (request->route->how == ROUTE_QUICK)
 		routes_finish(request, response);
@@ -297,6 +298,21 @@ may_begin(struct request *request, struct response *response)
 		return false;
 	}
 	return request->route->how != ROUTE_WRITES || query_may(request, response);
+}
+
+bool
+routes_expect(struct request *request, struct response *response)
+{
+	enum problem problem;
+
+	if (!may_begin(request, response))
+		return false;
+	problem = body_to_file(&request->body, request->tenant_id);
+	if (problem == PROBLEM_NONE)
+		return true;
+	response_problem(response, problem, "%s", "");
+	response_header(response, "Retry-After", "10");
+	return false;
 }
 
 void

@@ -34,6 +34,9 @@ struct arrival {
 /* Finds the route, once the headers are here. True if the response is whole already: something is wrong, or the route is quick. `request` has pool
    and readiness set. */
 bool routes_begin(const struct arrival *, struct request *, struct response *) WARN_UNUSED;
+/* Whether the list that its headers tell of is wanted, before it comes: it takes disk and a place, which nobody gets who may not send it. False: the
+   response is whole. May wait for the database. */
+bool routes_expect(struct request *, struct response *) WARN_UNUSED;
 /* The rest, once the body is here too, which may wait for the database. The response is always whole afterwards. */
 void routes_finish(struct request *, struct response *);
 

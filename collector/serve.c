@@ -373,7 +373,12 @@ on_headers(struct exchange *exchange, const char *method, const char *version)
 	exchange->begun = true;
 	if (refuse_framing(exchange, version))
 		return answer(exchange, method);
-	return has && begin(exchange, method, true) ? answer(exchange, method) : MHD_YES;
+	if (!has)
+		return MHD_YES;
+	if (begin(exchange, method, true))
+		return answer(exchange, method);
+	exchange->asks = exchange->request.body.is_list;
+	return !exchange->asks || turns_wait(exchange, false) ? MHD_YES : MHD_NO;
 }
 
 /* MHD_NO ends the connection: an answer can't be given between two pieces of a body. */
@@ -386,7 +391,8 @@ on_body(struct exchange *exchange, const char *at, size_t *len)
 	return rc < 0 ? MHD_NO : MHD_YES;
 }
 
-/* Called when the headers are here, for each piece of the body, again when the request is whole, and again when a worker is done with it. */
+/* Called when the headers are here, again when a worker has said whether the body is wanted if that is asked first, for each piece of the body, again when
+   the request is whole, and again when a worker is done with it. */
 static enum MHD_Result
 on_request(void *context, struct MHD_Connection *connection, const char *url, const char *method, const char *version,
 	   const char *upload, size_t *upload_len, void **state)
@@ -402,6 +408,11 @@ on_request(void *context, struct MHD_Connection *connection, const char *url, co
 		return on_headers(exchange, method, version);
 	if (*upload_len > 0)
 		return on_body(exchange, upload, upload_len);
+	/* Suspended at the headers it is called for them once more. */
+	if (exchange->asks && !exchange->done) {
+		exchange->asks = false;
+		return MHD_YES;
+	}
 	if (exchange->done || (!exchange->accepted && begin(exchange, method, false)))
 		return answer(exchange, method);
 	return turns_wait(exchange, false) ? MHD_YES : MHD_NO;
@@ -453,9 +464,12 @@ suspend(struct exchange *exchange)
 	MHD_suspend_connection(exchange->connection);
 }
 
+/* Where its body is still to come, it has as long for that as any request. */
 static void
 resume(struct exchange *exchange)
 {
+	if (exchange->asks)
+		peer_request(link_peer(exchange->link), clock_ms());
 	MHD_resume_connection(exchange->connection);
 }
 

@@ -226,15 +226,38 @@ keep_back(struct turns *turns, struct exchange *exchange)
 	return keep_waiting(turns, exchange);
 }
 
+/* Finds out who asks, once. */
+static bool
+settle(struct turns *turns, struct exchange *exchange)
+{
+	bool settled = exchange->settled || identity_settle(turns->identity, &exchange->request, &exchange->response);
+
+	exchange->settled = true;
+	return settled;
+}
+
+/* As begin_answer, before the body comes. */
+static bool
+expect_body(struct turns *turns, struct exchange *exchange)
+{
+	if (settle(turns, exchange) && routes_expect(&exchange->request, &exchange->response))
+		return false;
+	if (keep_back(turns, exchange))
+		return true;
+	exchange->done = true;
+	return false;
+}
+
 /* True if it is put aside once more. */
 static bool
 begin_answer(struct turns *turns, struct exchange *exchange)
 {
 	struct response *response = &exchange->response;
 
-	if (exchange->settled || identity_settle(turns->identity, &exchange->request, response))
+	if (exchange->asks)
+		return expect_body(turns, exchange);
+	if (settle(turns, exchange))
 		routes_finish(&exchange->request, response);
-	exchange->settled = true;
 	if (keep_back(turns, exchange))
 		return true;
 	if (response->waits && !response->streams) {

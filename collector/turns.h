@@ -1,5 +1,5 @@
 /*
- * Whose turn it is: requests that are whole wait here for a worker, for an event, or until they may be answered, with their connection suspended; the workers
+ * Whose turn it is: requests that are whole, or whose body is asked for first, wait here for a worker, for an event, or until they may be answered, with their connection suspended; the workers
  * find out who asks, and have the route answer. Knows of libmicrohttpd only that connections can be suspended.
  */
 #ifndef FLEETSTATE_COLLECTOR_TURNS_H
@@ -27,6 +27,7 @@ struct exchange {
 	uint64_t caller;		/* the beginning of its credential's hash: whose turn it is; never 0 */
 	bool begun;			/* libmicrohttpd has called for it once */
 	bool accepted;			/* nothing is wrong with its headers */
+	bool asks;			/* it waits to hear whether its body is wanted */
 	bool settled;			/* it is known who asks */
 	bool done;			/* the response is whole */
 	bool streaming;			/* its answer has begun, and goes on piece by piece */

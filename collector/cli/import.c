@@ -10,6 +10,7 @@
 
 struct list {
 	const char *tenant;
+	bool dry;
 	json_t *batch;
 	uint64_t lines[IMPORT_BATCH];
 	struct import_faults faults;
@@ -21,9 +22,10 @@ send_batch(struct list *list)
 {
 	static const char sql[] =
 		"SELECT place, member, fault FROM devices_add((SELECT tenant_id FROM tenant WHERE id = $1), "
-		"$2::jsonb, $3)";
+		"$2::jsonb, $3, $4)";
 	char *text = json_dumps(list->batch, JSON_COMPACT);
-	PGresult *res = cli_query(sql, 3, (const char *const[]){list->tenant, text, cli_who()});
+	PGresult *res =
+		cli_query(sql, 4, (const char *const[]){list->tenant, text, cli_who(), list->dry ? "true" : "false"});
 
 	for (int i = 0; i < PQntuples(res); i++)
 		import_fault_add(&list->faults, list->lines[atoi(PQgetvalue(res, i, 0))], PQgetvalue(res, i, 1),
@@ -97,8 +99,7 @@ int
 device_import(const struct command *command, int argc, char **argv)
 {
 	static struct list list;
-	bool dry = false;
-	const struct cli_option options[] = {{"tenant", &list.tenant, NULL}, {"dry-run", NULL, &dry}};
+	const struct cli_option options[] = {{"tenant", &list.tenant, NULL}, {"dry-run", NULL, &list.dry}};
 	PGresult *res;
 
 	cli_parse(command, argc, argv, options, 2, 1, 1);
@@ -108,7 +109,6 @@ device_import(const struct command *command, int argc, char **argv)
 	if (PQntuples(res) == 0)
 		cli_die(CLI_NO, "there is no tenant %s", list.tenant);
 	PQclear(res);
-	PQclear(cli_query("SAVEPOINT import", 0, NULL));
 	list.batch = json_array();
 	if (list.batch == NULL)
 		cli_die(CLI_NO, "out of memory");
@@ -119,8 +119,6 @@ device_import(const struct command *command, int argc, char **argv)
 		cli_die(CLI_NO, "%s: %llu things are wrong, and none of it was taken", argv[1],
 			(unsigned long long)list.faults.n);
 	}
-	if (dry)
-		PQclear(cli_query("ROLLBACK TO SAVEPOINT import", 0, NULL));
-	printf("%llu devices%s\n", (unsigned long long)list.devices, dry ? " would be registered" : "");
+	printf("%llu devices%s\n", (unsigned long long)list.devices, list.dry ? " would be registered" : "");
 	return CLI_YES;
 }

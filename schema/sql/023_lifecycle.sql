@@ -214,8 +214,9 @@ DROP FUNCTION device_label;
 
 -- Registers devices of a tenant before they are heard: [{"ueid", "serial", "model", "labels", "lifecycle"}]. An active one is admitted when it
 -- comes with a certificate that one of the tenant's trust anchors vouches for, a pending one waits then. What it says of itself takes the place of serial
--- and model. Of each that is not right, its place in the list (from 0) and what is wrong; of those that are, nothing. Made are all or none.
-CREATE FUNCTION devices_add(tenant int, documents jsonb, by text) RETURNS TABLE (place int, member text, fault text) LANGUAGE plpgsql
+-- and model. Of each that is not right, its place in the list (from 0) and what is wrong; of those that are, nothing. Made are all or none; `dry`: none, and
+-- nothing is locked either, for which others would wait.
+CREATE FUNCTION devices_add(tenant int, documents jsonb, by text, dry boolean) RETURNS TABLE (place int, member text, fault text) LANGUAGE plpgsql
 	SET search_path = fleetstate, pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
@@ -259,7 +260,7 @@ BEGIN
 		faults := faults + 1;
 		RETURN NEXT;
 	END LOOP;
-	IF faults > 0 THEN
+	IF faults > 0 OR dry THEN
 		RETURN;
 	END IF;
 	INSERT INTO device (tenant_id, ueid, lifecycle, serial, hwmodel, labels)
@@ -276,15 +277,15 @@ DECLARE
 	f record;
 BEGIN
 	PERFORM refuse_others(document, '{ueid,serial,model,labels,lifecycle,tenant}', 'device');
-	SELECT * INTO f FROM devices_add(tenant_context(), jsonb_build_array(document), by);
+	SELECT * INTO f FROM devices_add(tenant_context(), jsonb_build_array(document), by, false);
 	IF FOUND THEN
 		RAISE EXCEPTION '%', f.fault USING ERRCODE = CASE WHEN f.fault LIKE '%taken' THEN 'FS409' ELSE 'FS400' END;
 	END IF;
 END $$;
 
 -- A part of a list; other parts of it may follow in the transaction.
-CREATE FUNCTION devices_import(documents jsonb, by text) RETURNS TABLE (place int, member text, fault text) LANGUAGE sql SECURITY DEFINER
-	SET search_path = fleetstate, pg_catalog, pg_temp AS $$ SELECT * FROM devices_add(tenant_context(), documents, by) $$;
+CREATE FUNCTION devices_import(documents jsonb, by text, dry boolean) RETURNS TABLE (place int, member text, fault text) LANGUAGE sql SECURITY DEFINER
+	SET search_path = fleetstate, pg_catalog, pg_temp AS $$ SELECT * FROM devices_add(tenant_context(), documents, by, dry) $$;
 
 -- As before, of the tenant's own device, or of the one where its reports go.
 CREATE OR REPLACE FUNCTION challenge_ask(device bytea, seconds int, who text, OUT item json, OUT created boolean)

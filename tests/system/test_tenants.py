@@ -4,8 +4,10 @@ import contextlib
 import hashlib
 import json
 import os
+import pathlib
 import random
 import signal
+import socket
 import threading
 import time
 
@@ -330,8 +332,18 @@ def test_a_list_is_taken_in_as_a_whole(system, tmp_path):
     before, told = count(system), made_changes()
     lines = rows(2500)
     lines[7][4] = "pending"
-    dry = send(system, listed(lines), query="?dry_run=true")
-    assert (dry.status_code, dry.json()) == (200, {"devices": 2500, "dry_run": True}) and count(system) == before
+    # One that is only tried takes nothing that others wait for, and is read of in the log.
+    with psycopg2.connect(system.database.uri("fleetstate_owner")) as other:
+        other.cursor().execute("INSERT INTO device (tenant_id, ueid, lifecycle) VALUES (2, decode(%s, 'hex'), 'active')", (lines[0][0],))
+        numbers = "SELECT last_value FROM pg_sequences WHERE sequencename = 'device_device_id_seq'"
+        number = system.database.one(numbers)
+        dry = send(system, listed(lines), query="?dry_run=true")
+        assert (dry.status_code, dry.json()) == (200, {"devices": 2500, "dry_run": True}) and count(system) == before
+        assert system.database.one(numbers) == number
+        other.rollback()
+    await_true(lambda: [e["who"] for e in system.get("/v1/audit?kind=read")["items"] if e["target"] == "/v1/devices?dry_run=true"] == ["acme's admin"], "its entry")
+    twice = send(system, listed([*lines, lines[3]]), query="?dry_run=true")
+    assert [(e["line"], e["column"]) for e in twice.json()["errors"]] == [(2502, "ueid")]
     made = send(system, listed(lines), kind="text/csv; charset=utf-8")
     assert (made.status_code, made.json()) == (201, {"devices": 2500, "dry_run": False}) and count(system) == before + 2500
     one = system.get("/v1/devices/" + lines[7][0])
@@ -384,6 +396,38 @@ def test_what_is_wrong_with_a_list(system):
     assert count(system) == before
     assert send(system, "\ufeff" + listed([[*good[:2], '"a ""b"", c"', *good[3:]]]).replace("\r\n", "\n")).json()["devices"] == 1
     assert system.get("/v1/devices/" + ueid)["hwmodel"] == 'a "b", c'
+
+
+@contextlib.contextmanager
+def begun(system, token, size=1000, text="ueid\r\n", query=""):
+    """A list of which only the beginning comes."""
+    with socket.create_connection(("127.0.0.1", system.collector.http), 20) as s:
+        s.sendall(f"POST /v1/devices{query} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nContent-Type: text/csv\r\nContent-Length: {size}\r\n\r\n{text}".encode())
+        yield s
+
+
+def files(system):
+    return [f for f in pathlib.Path(f"/proc/{system.collector.process.pid}/fd").iterdir() if int(f.name) > 2 and "(deleted)" in os.readlink(f)]
+
+
+def test_who_sends_a_list_slowly_keeps_nobody_from_theirs(system):
+    """A place for a list is whose it may be: nobody's without a credential, and one tenant's once."""
+    viewer = system.database.cli("token", "add", "--role", "viewer", "--tenant", "acme", "viewer")
+    first = 30000
+    with contextlib.ExitStack() as stack:
+        strangers = [stack.enter_context(begun(system, token)) for token in ("x", "fst_" + "A" * 43, viewer, "a.b.c") for _ in range(3)]
+        assert send(system, listed(rows(1, first))).status_code == 201 and files(system) == []
+        for s, status in zip(strangers[::3], (401, 401, 403, 401)):
+            assert s.recv(65536).startswith(b"HTTP/1.1 %d " % status)
+        slow = stack.enter_context(begun(system, system.tokens["acme"]))
+        await_true(lambda: len(files(system)) == 1, "its place")
+        for token, query in ("acme", ""), ("operator", "?tenant=acme"):
+            answer = send(system, listed(rows(1, first + 1)), token, query)
+            assert (answer.status_code, answer.json()["type"], answer.headers["Retry-After"]) == (429, "urn:fleetstate:problem:too-many-imports", "10")
+        assert send(system, listed(rows(1, first + 2)), "buyer").status_code == 201
+        slow.close()
+        await_true(lambda: files(system) == [], "it being free")
+        assert send(system, listed(rows(1, first + 1))).status_code == 201
 
 
 # Killed on the way: of the collector or of the database's own processes, whatever it was about leaves one state or the other.
