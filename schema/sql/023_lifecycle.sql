@@ -164,7 +164,10 @@ BEGIN
 	IF changes ? 'tenant' AND changes <> jsonb_build_object('tenant', changes -> 'tenant') THEN
 		PERFORM refuse('tenant: a transfer stands by itself');
 	END IF;
-	-- In the order of ingest: the ledger's row, the verdict, the device.
+	-- In the order of ingest: the ledger's row, the verdict, the device. One that was never heard gets its row now, else a collector that enrols it
+	-- meanwhile would find nothing that was moved, and store its first report with the seller.
+	INSERT INTO device_hot (device_id, tenant_id) SELECT x.device_id, x.tenant_id FROM device x WHERE changes ? 'tenant' AND x.device_id = find_device(name)
+		ON CONFLICT DO NOTHING;
 	PERFORM FROM device_hot h WHERE changes ? 'tenant' AND h.device_id = find_device(name) FOR UPDATE;
 	d := lock_device(find_device(name));
 	IF d.device_id IS NULL THEN

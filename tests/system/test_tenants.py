@@ -162,6 +162,39 @@ def test_the_chain_is_verified_over_the_boundary(system):
     assert findings() == []
 
 
+def test_a_first_report_comes_while_it_is_transferred(system):
+    """Whichever is there first: all of it is the seller's, or nothing is."""
+    device = system.device()
+    assert system.ask("/v1/devices", "acme", "POST", json={"ueid": name(device)}).status_code == 201
+    with psycopg2.connect(system.database.uri("fleetstate_owner")) as other:
+        cursor = other.cursor()
+        cursor.execute("SELECT set_config('fleetstate.role', 'operator', true)")
+        cursor.execute("SELECT device_change(%s, %s, 'somebody', NULL)", (device.ueid, json.dumps({"tenant": "buyer"})))
+        first = device.full()
+        device.publish(first)
+        await_true(lambda: system.database.sql("SELECT 1 FROM pg_stat_activity WHERE usename = 'fleetstate_ingest' AND wait_event_type = 'Lock'", (), "postgres"), "it waiting")
+    await_true(lambda: system.lifecycle(device, "buyer") == "active", "the transfer")
+    # The buyer has no authority of its maker's: it is refused, and stays with the device.
+    await_true(lambda: "ueid-owned-elsewhere" in system.get(f"/v1/devices/{name(device)}/ledger", "buyer")["refused"], "it being refused")
+    assert system.database.sql("SELECT 1 FROM report WHERE sha256 = sha256(%s)", (first,)) == []
+    assert [view(system, device, t)["/reports"]["items"] for t in ("acme", "buyer")] == [[], []]
+    system.transfer(device, "buyer", "acme")
+    await_true(lambda: device.publish(first) == 0 and [r["seq"] for r in view(system, device, "acme")["/reports"]["items"]] == [1], "it being taken in")
+
+    # What a collector has begun for a device that was never heard is over before it is transferred.
+    device = system.device()
+    assert system.ask("/v1/devices", "acme", "POST", json={"ueid": name(device)}).status_code == 201
+    with psycopg2.connect(system.database.uri("fleetstate_owner")) as other:
+        cursor = other.cursor()
+        cursor.execute("INSERT INTO device_hot (device_id, tenant_id) SELECT device_id, tenant_id FROM device WHERE ueid = %s", (device.ueid,))
+        thread = threading.Thread(target=system.transfer, args=(device, "acme", "buyer"))
+        thread.start()
+        await_true(lambda: system.database.sql("SELECT 1 FROM pg_stat_activity WHERE usename = 'fleetstate_api' AND wait_event_type = 'Lock'", (), "postgres"), "it waiting")
+        assert system.lifecycle(device) == "active"
+    thread.join()
+    assert system.lifecycle(device, "buyer") == "active"
+
+
 def test_a_device_comes_back(system):
     device = system.device()
     heard(device, device.full(), device.quiet({"receipt": True}))
