@@ -17,9 +17,11 @@ import requests
 import yaml
 from prometheus_client.openmetrics import parser as openmetrics
 
+from described import Description
 from parts import BIN, ROOT, Database, await_true, free_port, is_open
 
 DEVICES = 2500
+DESCRIPTION = Description()  # whatever Api is answered is held against it
 
 
 def ueid(tenant, i):
@@ -100,7 +102,9 @@ class Api:
         headers = {"Authorization": "Bearer " + self.tokens.get(token, token)} if token else {}
         if source is not None:
             headers["X-Forwarded-For"] = source
-        return self.session.request(method, f"http://127.0.0.1:{self.port}{path}", headers=headers, timeout=20, **more)
+        answer = self.session.request(method, f"http://127.0.0.1:{self.port}{path}", headers={**headers, **more.pop("headers", {})}, timeout=20, **more)
+        DESCRIPTION.check_answer(answer, None if more.get("stream") else answer.content)
+        return answer
 
     def get(self, path, token="acme"):
         answer = self.ask(path, token)

@@ -19,7 +19,7 @@ import pytest
 import yaml
 
 from parts import BIN, ROOT, await_true, free_port
-from test_api import EPOCH, Api, ueid
+from test_api import DESCRIPTION, EPOCH, Api, ueid
 from test_api_writes import LATER
 
 SECONDS = float(os.environ.get("FLEETSTATE_FUZZ_SECONDS", 8))
@@ -326,6 +326,7 @@ class Fuzz:
                 assert name not in ("unauthorized", "forged"), say
         elif method != "HEAD" and kind == "application/json":
             json.loads(text)
+        DESCRIPTION.check(method, target.decode("latin-1"), response.status, {k.lower(): v for k, v in response.getheaders()}, None if method == "HEAD" else told)
         self.counts[response.status] = self.counts.get(response.status, 0) + 1
         if response.status == 200 and kind == "application/json" and len(self.cursors) < 200:
             following = json.loads(text).get("next") if text.startswith("{") else None

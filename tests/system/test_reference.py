@@ -57,6 +57,9 @@ def test_the_whole_description_is_a_page(served):
         for parameter in operation.get("parameters", []):
             name = parameter.get("name") or described["components"]["parameters"][parameter["$ref"].rsplit("/", 1)[1]]["name"]
             assert name in page.words
+    headers = described["components"]["headers"]
+    for name, told in (("Retry-After", headers["RetryAfter"]["description"]), ("Idempotency-Replayed", "true"), ("Fleetstate-Position", "The position for")):
+        assert name + told in page.words
     for link in page.links:
         assert link.removeprefix("#") in page.ids if link.startswith("#") else re.fullmatch(r"/[\w.]*", link), link
         if link.startswith("/"):

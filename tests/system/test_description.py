@@ -1,0 +1,191 @@
+"""Every operation of openapi.yaml on a running server: whatever it answers, and whatever it refuses, is as it is described; and the description is one."""
+
+import hashlib
+import re
+
+import pytest
+
+from npm import node
+from parts import ROOT, provision
+from test_api import A, B, DESCRIPTION, EPOCH, ROUTES, Api, ueid
+from test_api_writes import GOOD, LATER
+from test_inventory import HAS, SET, array
+
+LINT = """
+const { createConfig, lintFromString } = require("@redocly/openapi-core");
+createConfig({extends: ["recommended-strict"], rules: {"operation-4xx-response": "off"}}).then(config =>
+    lintFromString({source: require("fs").readFileSync(0, "utf8"), absoluteRef: "openapi.yaml", config})).then(found =>
+        console.log(JSON.stringify(found.map(p => [p.ruleId, p.message, p.location[0].pointer]))));
+"""
+
+
+def test_the_description_is_one_of_openapi():
+    """By a tool that is not ours, with its strictest rules; what is refused is described by `default`."""
+    text = (ROOT / "schema/openapi.yaml").read_text()
+    assert node(LINT, text) == []
+    for wrong in text.replace("title: fleetstate", "titel: fleetstate"), text.replace("operationId: getFleet", "operationId: getDevice"), text.replace("in: path", "in: road"):
+        assert node(LINT, wrong) != []
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("description")
+    provision("ca", directory / "pki")
+    secret = directory / "secret.key"
+    secret.write_text("5" * 64 + "\n")
+    secret.chmod(0o600)
+    api = Api(directory, devices=120, secret_key=secret, receipt_key=directory / "pki/receipt.key", receipt_certificate=directory / "pki/receipt.crt")
+    for role in "analyst", "admin":
+        api.tokens[role] = api.db.cli("token", "add", "--tenant", "acme", "--role", role, role)
+    # What the seed leaves out: an alert with a note, something that a device told, a manifest, a refusal that names nobody.
+    api.db.sql("INSERT INTO alert (tenant_id, device_id, policy_id, opened_at, reasons) SELECT d.tenant_id, device_id, policy_id, now(), '{x}' FROM device d, policy p"
+               " WHERE p.id IN ('silent', 'fork') AND ueid IN (decode(%s, 'hex'), decode(%s, 'hex'))", (A, ueid("acme", 1)))
+    for device, name in (1, "one"), (2, "other"):
+        api.db.sql(SET, {"set": name, "names": [array(("dpkg", "nano", name, "amd64", None, None, None))]})
+        api.db.sql(HAS, (name, ueid("acme", device)))
+    api.db.sql("SELECT number_events()")
+    api.export = hashlib.sha256(api.ask("/v1/assets?manifest=true&format=csv").content).hexdigest()
+    yield api
+    api.close()
+
+
+def made(api, path, token="admin", **body):
+    """The id of what is made by a POST."""
+    answer = api.ask(path, token, "POST", json=body)
+    assert answer.status_code == 201, answer.text
+    return answer.json()["id"]
+
+
+SINK = {"name": "hook", "kind": "webhook", "target": "https://example.com/"}
+ANCHOR = {"name": "ca", "certificate": (ROOT / "tests/vectors/known-ca.pem").read_text()}
+REPORT = hashlib.sha256(f"{A}2".encode()).hexdigest()
+ALERT = "1"
+# Of each operation that needs more than its device: the path's variables, a query, a body, and how it is answered (without it, 200). A call is made anew.
+GOOD_ONES = {
+    "listDevices": [{"query": q} for q in ("", "?limit=2", "?fields=ueid,posture", "?format=csv", "?format=ndjson", "?sort=-last_seen&posture=silent&q=S-", "?where=strict%20$.boot.secure%20%3D%3D%20false")],
+    "addDevice": [{"body": {"ueid": ueid("new", 1), "serial": "n", "labels": {"a": "b"}}, "status": 201}, {"text": f"ueid,serial\n{ueid('new', 2)},x\n", "status": 201},
+                  {"text": f"ueid\n{ueid('new', 3)}\n", "query": "?dry_run=true"}],
+    "changeDevice": [{"body": {"labels": {"site": "north"}}}, {"body": {"lifecycle": "retired"}, "path": {"ueid": ueid("acme", 7)}}],
+    "getInventory": [{}, {"query": "?format=csv"}, {"query": "?format=cyclonedx"}, {"query": "?limit=1"}],
+    "listDeviceAlerts": [{}, {"query": "?format=csv"}], "listAlerts": [{}, {"query": "?format=csv"}, {"query": "?state=open&severity=high,critical&limit=1"}],
+    "challengeDevice": [{"path": {"ueid": ueid("acme", 1)}, "body": {}, "status": 201}, {"path": {"ueid": ueid("acme", 1)}, "body": {}}],
+    "getReportBySeq": [{"path": {"seq": "2"}}, {"path": {"seq": "3"}, "status": 300}],
+    "listComponents": [{}, {"query": "?name=openssl"}, {"query": "?name=openssl&version=vers:deb/*"}, {"query": "?limit=1"}],
+    "diffInventories": [{"query": f"?a={ueid('acme', 1)}&b={ueid('acme', 2)}"}],
+    "exportAssets": [{"query": f"?format={f}"} for f in ("csv", "ndjson", "ocsf", "cyclonedx", "netbox", "servicenow")] + [{"query": "?changed_since=1"}],
+    "getManifest": [{"path": {"sha256": lambda api: api.export}}], "getReport": [{"path": {"sha256": REPORT}}], "getProof": [{"path": {"sha256": REPORT}, "status": 404}],
+    "previewPolicy": [{"body": {"when": "strict $.boot.secure == false"}}],
+    "getPolicy": [{"path": {"id": "silent"}}], "putPolicy": [{"path": {"id": "mine"}, "body": GOOD, "status": 201}, {"path": {"id": "mine"}, "body": {**GOOD, "title": "y"}}],
+    "deletePolicy": [{"path": {"id": "mine"}, "status": 204}],
+    "acknowledgeAlerts": [{"body": {"ids": [1, 2]}}], "silenceAlerts": [{"body": {"filter": {"policy": "fork"}, "until": LATER}}],
+    "getAlert": [{"path": {"id": ALERT}}], "acknowledgeAlert": [{"path": {"id": ALERT}, "body": {"comment": "mine"}}],
+    "silenceAlert": [{"path": {"id": ALERT}, "body": {"until": LATER}}], "resolveAlert": [{"path": {"id": ALERT}, "body": {}}],
+    "commentAlert": [{"path": {"id": ALERT}, "body": {"comment": "x"}}],
+    "addMaintenance": [{"body": {"title": "x", "until": LATER, "scope": {"model": "model-1"}}, "status": 201}],
+    "deleteMaintenance": [{"path": {"id": lambda api: made(api, "/v1/maintenance", "analyst", title="x", until=LATER)}, "status": 204}],
+    "listEvents": [{"query": f"?format={f}&limit=5"} for f in ("native", "ocsf", "ecs", "cef", "cloudevents")], "streamEvents": [{"query": "?after=0"}],
+    "addSink": [{"body": SINK, "status": 201}], "deleteSink": [{"path": {"id": lambda api: made(api, "/v1/sinks", **{**SINK, "name": "other"})}, "status": 204}],
+    "addTenant": [{"body": {"id": "third", "name": "Third"}, "status": 201}],
+    "addTrustAnchor": [{"body": {**ANCHOR, "tenant": "acme"}, "status": 201}],
+    "removeTrustAnchor": [{"path": {"id": lambda api: made(api, "/v1/trust-anchors", "operator", **ANCHOR, tenant="globex")}, "status": 204}],
+    "addToken": [{"body": {"role": "viewer", "name": "x", "scopes": ["fleet"]}, "status": 201}],
+    "revokeToken": [{"path": {"id": lambda api: made(api, "/v1/tokens", role="viewer", name="y")}, "status": 204}],
+    "openSession": [{"status": 201}], "closeSession": [{"status": 404}],  # a token is no session
+    "getMetrics": [{}, {"headers": {"Accept": "application/openmetrics-text"}}], "getPageFile": [{"path": {"file": f}} for f in ("app.js", "style.css", "openapi.html", "icon.svg")],
+}
+USUAL = {"ueid": A, "epoch": EPOCH, "seq": "1", "id": "1"}
+# What the seed does not bring about; tests of their own do, and hold the answer against the description too.
+ELSEWHERE = {("DELETE", "/v1/session", 204), ("GET", "/v1/reports/{sha256}/proof", 200), ("GET", "/v1/assets", 410), ("GET", "/v1/events", 410), ("GET", "/v1/events/stream", 410),
+             ("GET", "/v1/devices", 410), ("GET", "/v1/devices/{ueid}/reports/{epoch}/{seq}", 410), ("GET", "/readyz", 503)}
+OPERATIONS = [(method, path, operation) for (method, path), operation in DESCRIPTION.operations.items()]
+
+
+def role_of(operation):
+    return {"none": None, "viewer": "acme"}.get(operation["x-role"], operation["x-role"])
+
+
+def ask(api, method, path, operation, call, token, **more):
+    variables = {**USUAL, **call.get("path", {})}
+    target = re.sub(r"\{(\w+)\}", lambda m: str(v(api) if callable(v := variables[m[1]]) else v), path) + call.get("query", "")
+    more["headers"] = {**call.get("headers", {}), **more.get("headers", {})}
+    if "body" in call:
+        more["json"] = call["body"]
+    if "text" in call:
+        more["data"], more["headers"]["Content-Type"] = call["text"], "text/csv"
+    answer = api.ask(target, token, method, stream=operation["operationId"] == "streamEvents", **more)
+    if answer.status_code == 200 and operation["operationId"] == "streamEvents":
+        answer.close()
+    return answer
+
+
+def calls(operation):
+    return GOOD_ONES.get(operation["operationId"], [{}])
+
+
+@pytest.mark.parametrize("method, path, operation", OPERATIONS, ids=[o["operationId"] for _, _, o in OPERATIONS])
+def test_what_is_answered(api, method, path, operation):
+    for call in calls(operation):
+        token = role_of(operation)
+        answer = ask(api, method, path, operation, call, token)
+        assert answer.status_code == call.get("status", 200), (call, answer.text)
+        if method != "GET" or answer.status_code != 200 or operation["operationId"] == "streamEvents":
+            continue
+        head = ask(api, "HEAD", path, operation, call, token)
+        assert (head.status_code, head.headers["Content-Type"]) == (200, answer.headers["Content-Type"]) and not head.content
+        assert ("ETag" in head.headers) == ("ETag" in answer.headers) == ("Content-Length" in answer.headers), "what is no stream has an entity tag"
+        if "ETag" in answer.headers and path not in ("/metrics", "/v1/audit"):
+            same = ask(api, "GET", path, operation, call, token, headers={"If-None-Match": f'"x", {answer.headers["ETag"]}'})
+            assert same.status_code == 304 and not same.content, same.text
+
+
+@pytest.mark.parametrize("method, path, operation", OPERATIONS, ids=[o["operationId"] for _, _, o in OPERATIONS])
+def test_what_is_refused(api, method, path, operation):
+    call, token = calls(operation)[0], role_of(operation)
+    variables = {k: ("f" * 64 if k == "sha256" else "9" * 9) if callable(v) else v for k, v in call.get("path", {}).items()}
+    call = {**call, "path": variables}
+
+    def refused(status, name, words=call, by=token, how=method, **more):
+        answer = ask(api, how, path, operation, {**words, "path": {**variables, **words.get("path", {})}}, by, **more)
+        assert (answer.status_code, answer.json()["type"]) == (status, "urn:fleetstate:problem:" + name), (words, answer.text)
+
+    refused(405, "method-not-allowed", how="TRACE" if path == "/" else "PROPFIND")
+    if token is None:
+        return
+    refused(401, "unauthorized", by=None)
+    refused(401, "unauthorized", by="fst_" + "A" * 43)
+    more = "&" if call.get("query") else "?"
+    refused(400, "unknown-parameter", {**call, "query": call.get("query", "") + more + "colour=red"})
+    if token in ("analyst", "admin", "operator"):
+        refused(403, "forbidden", by={"analyst": "acme", "admin": "analyst", "operator": "admin"}[token])
+    if token != "operator":
+        refused(404, "not-found", {**call, "query": call.get("query", "") + more + "tenant=globex"})
+    if "{ueid}" in path:
+        refused(404, "not-found", {**call, "path": {"ueid": B}})
+    for parameter in map(DESCRIPTION.resolve, operation.get("parameters", [])):
+        schema = DESCRIPTION.resolve(parameter["schema"])
+        if parameter["in"] == "query" and ("enum" in schema or schema.get("type") in ("integer", "boolean") or schema.get("format") == "date-time"):
+            refused(400, "bad-parameter", {**call, "query": f"?{parameter['name']}=~" + call.get("query", "").replace("?", "&")
+                                          if parameter["name"] + "=" not in call.get("query", "") else f"?{parameter['name']}=~"})
+    if "requestBody" in operation:
+        refused(415, "unsupported-type", {"text": "x"} if "text/csv" not in operation["requestBody"]["content"] else {}, headers={"Content-Type": "text/plain"}, data="x")
+        refused(400, "bad-body", {}, headers={"Content-Type": "application/json"}, data='{"no such member": 1}')
+
+
+def test_the_same_again(api):
+    """Idempotency-Key, If-Match and If-None-Match as they are described."""
+    keyed = [(m, p, o) for m, p, o in OPERATIONS if any(x.get("$ref", "").endswith("/idempotency_key") for x in o.get("parameters", []))]
+    assert {p for m, p, o in keyed} == {p for m, p, _, _, _, how in ROUTES if m == "POST" and how == "WRITES"} - {"/v1/session"}
+    for again in "", "true":
+        answer = api.ask("/v1/maintenance", "analyst", "POST", json={"title": "k", "until": LATER}, headers={"Idempotency-Key": "the-same"})
+        assert answer.status_code == 201 and answer.headers.get("Idempotency-Replayed", "") == again and answer.headers["Location"].startswith("/v1/maintenance/")
+    api.problem(422, "key-reused", "/v1/maintenance", "analyst", method="POST", json={"title": "l", "until": LATER}, headers={"Idempotency-Key": "the-same"})
+    matching = {(m, p) for m, p, o in OPERATIONS if any(x.get("name") == "If-Match" for x in o.get("parameters", []))}
+    assert matching >= {(m, p) for m, p, *_ in ROUTES if m in ("PUT", "PATCH")}
+    api.problem(412, "precondition-failed", f"/v1/devices/{A}", "admin", method="PATCH", json={"labels": {"a": "b"}}, headers={"If-Match": '"9999.0"'})
+
+
+def test_each_answer_was_seen(api):
+    """The last one: of every operation each status that it has a line of was answered."""
+    lines = {(method, path, int(status)) for (method, path), o in DESCRIPTION.operations.items() for status in o["responses"] if status != "default"}
+    missing = {line for line in lines - ELSEWHERE - DESCRIPTION.seen if line[2] != 304 or line[1] not in ("/metrics", "/v1/audit", "/v1/reports/{sha256}/proof")}
+    assert missing == set()
