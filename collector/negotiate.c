@@ -5,13 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <zlib.h>
-#include <zstd.h>
 
 #define SMALL 1024 /* bytes: below, compressing saves no packet */
-#define GZIP_LEVEL 4
-#define GZIP_WINDOW (15 + 16) /* zlib.h: 16 more stand for the gzip format */
-#define ZSTD_LEVEL 3
 #define ETAG_BYTES 16 /* of SHA-256 */
 #define ETAG_SIZE 80 /* a report's own has 66 */
 
@@ -160,36 +155,14 @@ make_etag(struct slice body, char etag[ETAG_SIZE])
 
 /* ---- compressing ---- */
 
-/* Bytes written, or 0: it failed, or is no smaller. */
-static size_t
-compress_gzip(struct slice body, uint8_t *out, size_t size)
-{
-	z_stream stream = {.next_in = (z_const Bytef *)body.at,
-			   .avail_in = (uInt)body.len,
-			   .next_out = out,
-			   .avail_out = (uInt)size};
-	size_t len = 0;
-
-	if (deflateInit2(&stream, GZIP_LEVEL, Z_DEFLATED, GZIP_WINDOW, 8, Z_DEFAULT_STRATEGY) != Z_OK)
-		return 0;
-	if (deflate(&stream, Z_FINISH) == Z_STREAM_END)
-		len = size - stream.avail_out;
-	deflateEnd(&stream);
-	return len;
-}
-
-static size_t
-compress_zstd(struct slice body, uint8_t *out, size_t size)
-{
-	size_t len = ZSTD_compress(out, size, body.at, body.len, ZSTD_LEVEL);
-
-	return ZSTD_isError(len) ? 0 : len;
-}
-
 static bool
 is_text(const char *type)
 {
-	static const char *const types[] = {"text/", "application/json", "application/yaml", "application/x-ndjson",
+	static const char *const types[] = {"text/",
+					    "application/json",
+					    "application/yaml",
+					    "application/x-ndjson",
+					    "application/vnd.cyclonedx+json",
 					    "application/openmetrics-text"};
 
 	for (size_t i = 0; type != NULL && i < sizeof types / sizeof *types; i++)
@@ -199,28 +172,37 @@ is_text(const char *type)
 }
 
 static void
+tell_coding(struct response *response, enum coding coding)
+{
+	response_header(response, "Content-Encoding", "%s", coding == CODING_GZIP ? "gzip" : "zstd");
+}
+
+static void
+replace_body(struct response *response, uint8_t *body, size_t len)
+{
+	free(response->body);
+	response->body = body;
+	response->len = response->size = len;
+}
+
+static void
 compress_body(struct response *response, enum coding coding)
 {
-	struct slice body = body_of(response);
+	struct packer *packer;
 	uint8_t *out;
 	size_t len;
 
 	response_header(response, "Vary", "Accept-Encoding");
-	if (coding == CODING_NONE || response->failed)
-		return;
-	out = malloc(body.len);
-	if (out == NULL)
-		return;
-	len = coding == CODING_GZIP ? compress_gzip(body, out, body.len) : compress_zstd(body, out, body.len);
-	if (len == 0) {
-		free(out);
-		return;
+	packer = coding == CODING_NONE || response->failed ? NULL : packer_new(coding);
+	if (packer != NULL && packer_add(packer, body_of(response), true, &out, &len) == 0) {
+		if (len < response->len) {
+			replace_body(response, out, len);
+			tell_coding(response, coding);
+		} else {
+			free(out);
+		}
 	}
-	free(response->body);
-	response->fixed = (struct slice){NULL, 0};
-	response->body = out;
-	response->len = response->size = len;
-	response_header(response, "Content-Encoding", "%s", coding == CODING_GZIP ? "gzip" : "zstd");
+	packer_free(packer);
 }
 
 void
@@ -247,4 +229,51 @@ negotiate(struct response *response, const char *accept_encoding, const char *if
 	/* What is carried along is answered by the thread that has all the sockets: it must not be kept busy by who has no token. */
 	if (response->fixed.at == NULL && is_text(response->type) && body_of(response).len >= SMALL)
 		compress_body(response, coding_choose(accept_encoding));
+}
+
+/* An event is to be seen at once, and its reader's library may not unpack. */
+static bool
+is_packed(const struct response *response)
+{
+	return is_text(response->type) &&
+	       strncmp(response->type, "text/event-stream", strlen("text/event-stream")) != 0;
+}
+
+static void
+begin_packing(struct packer **packer, struct response *response, enum coding coding)
+{
+	if (!is_packed(response))
+		return;
+	response_header(response, "Vary", "Accept-Encoding");
+	if (coding == CODING_NONE)
+		return;
+	*packer = packer_new(coding);
+	response->failed = response->failed || *packer == NULL;
+	tell_coding(response, coding);
+}
+
+void
+negotiate_piece(struct packer **packer, struct response *response, const char *accept_encoding)
+{
+	bool ends = !response->streams;
+	uint8_t *out;
+	size_t len;
+
+	if (response->problem != PROBLEM_NONE || response->failed)
+		return;
+	if (!ends && *packer == NULL)
+		begin_packing(packer, response, coding_choose(accept_encoding));
+	if (*packer == NULL || (!ends && response->len == 0))
+		return;
+	if (packer_add(*packer, body_of(response), ends, &out, &len) < 0) {
+		response->failed = true;
+		return;
+	}
+	replace_body(response, out, len);
+	if (!ends)
+		return;
+	/* What ends the compressed whole is a piece of its own, with nothing behind it. */
+	response->streams = true;
+	packer_free(*packer);
+	*packer = NULL;
 }

@@ -6,13 +6,8 @@
 
 #include <stdbool.h>
 
+#include "collector/packer.h"
 #include "collector/response.h"
-
-enum coding {
-	CODING_NONE,
-	CODING_GZIP,
-	CODING_ZSTD
-};
 
 /* The one that an Accept-Encoding header likes best; of two that it likes the same, zstd. NULL, or one that makes no sense: none. */
 enum coding coding_choose(const char *accept_encoding) WARN_UNUSED;
@@ -24,5 +19,8 @@ bool etag_is_listed(const char *if_none_match, const char *etag) WARN_UNUSED;
  * ETag of its own goes out as it is: signed bytes, and what If-Match is about.
  */
 void negotiate(struct response *, const char *accept_encoding, const char *if_none_match);
+/* The same for each piece of a stream, and once more when there is none: all of them become one compressed whole, if the client likes one. `packer` is kept from
+   one to the next, NULL at first; what is left when a stream was broken off is freed by packer_free. */
+void negotiate_piece(struct packer **packer, struct response *, const char *accept_encoding);
 
 #endif

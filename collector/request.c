@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "collector/packer.h"
+
 int
 hex_digit(char c)
 {
@@ -239,6 +241,7 @@ request_free(struct request *request)
 	body_free(&request->body);
 	free(request->reading.components);
 	tally_free(request->reading.tally);
+	packer_free(request->reading.packer);
 }
 
 const char *

@@ -55,6 +55,7 @@ struct request {
 		bool ended;		/* nothing is left of it */
 		struct asset_document document;
 		struct tally *tally;	/* owned: of what goes out; NULL: nobody wants a manifest */
+		struct packer *packer;	/* owned: what compresses it; NULL: nothing does */
 		uint64_t told;		/* rows of it so far */
 		char *components;	/* owned: those that a range of versions stands for */
 		int64_t after;		/* the position up to which it was told */

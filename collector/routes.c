@@ -325,7 +325,9 @@ routes_finish(struct request *request, struct response *response)
 	if (may_begin(request, response) && good)
 		request->route->answer(request, response);
 	query_end(request, response);
-	if (strcmp(request->route->method, "GET") == 0)
+	if (response->streams || request->reading.packer != NULL)
+		negotiate_piece(&request->reading.packer, response, request->accept_encoding);
+	else if (strcmp(request->route->method, "GET") == 0)
 		negotiate(response, request->accept_encoding, request->if_none_match);
 	if (response->failed)
 		response_problem(response, response->too_large ? PROBLEM_ANSWER_TOO_LARGE : PROBLEM_INTERNAL, "%s", "");

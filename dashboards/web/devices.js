@@ -113,7 +113,7 @@ export function draw(list, parameters) {
 					choice("sort", "Order", ways(parameters.sort), parameters, "as enrolled"))),
 			list.problem && el("p.error", { role: "alert" }, list.problem),
 			el("p.ways", {}, (chosen || parameters.sort) && el("a", { href: here }, "Show all"),
-				!list.problem && el("a", { href: link("/v1/devices", { ...kept, format: "csv" }), download: "devices.csv", title: "All that match, not only this page" }, "Export as CSV"))),
+				!list.problem && el("a.button", { href: link("/v1/devices", { ...kept, format: "csv" }), download: "devices.csv", title: "All that match, not only this page" }, "Export as CSV"))),
 		!list.problem && el("section.card", {},
 			filtered.as_of && el("p.remark", {}, "The devices as they were known on ", el("time", { datetime: filtered.as_of }, filtered.as_of), "."),
 			table(heads(parameters, filtered), list.items, none(list, chosen), (d) => d.ueid),

@@ -324,6 +324,16 @@ def test_an_answer_is_compressed_for_who_wants_it_and_not_sent_to_who_has_it(api
     signed = ask("/v1/reports/" + sha256, Accept_Encoding="gzip, zstd")
     assert hashlib.sha256(signed.raw.read(decode_content=False)).hexdigest() == sha256 and "Content-Encoding" not in signed.headers
     assert ask("/v1/reports/" + sha256, If_None_Match=f'"{sha256}"').status_code == 304
+    # A stream is one whole too, of one piece and of many.
+    for path in "/v1/assets?format=csv", "/v1/assets?format=cyclonedx", "/v1/devices?format=ndjson", "/v1/devices?format=csv&model=none":
+        whole = ask(path, Accept_Encoding="identity").raw.read()
+        for coding, unpack in ("gzip", ["gzip", "-dc"]), ("zstd", ["zstd", "-dcq"]):
+            packed = ask(path, Accept_Encoding=coding)
+            assert (packed.headers["Content-Encoding"], packed.headers["Vary"]) == (coding, "Accept-Encoding")
+            raw = packed.raw.read(decode_content=False)
+            unpacked = subprocess.run(unpack, input=raw, capture_output=True, check=True).stdout
+            assert re.sub(b'"(serialNumber|timestamp)":"[^"]*"', b"", unpacked) == re.sub(b'"(serialNumber|timestamp)":"[^"]*"', b"", whole)
+            assert len(raw) < len(whole) / 3 or len(whole) < 1000
     # What is refused is told in full, whoever has what.
     assert ask("/v1/devices?limit=0", If_None_Match="*").json()["status"] == 400
     assert requests.get(f"http://127.0.0.1:{api.port}/v1/devices", headers={"If-None-Match": "*"}, timeout=20).status_code == 401

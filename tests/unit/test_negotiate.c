@@ -151,6 +151,105 @@ what_the_client_has_is_not_sent(void **state)
 	response_free(&response);
 }
 
+/* As turns have it: pieces, and after the last an answer that is none. */
+static size_t
+pack_pieces(const char *accept, const char *type, size_t pieces, uint8_t *all)
+{
+	struct response response = {0};
+	struct packer *packer = NULL;
+	char text[8192];
+	size_t len = 0;
+
+	for (size_t i = 0; i <= pieces + 1; i++) {
+		response_free(&response);
+		if (i < pieces) {
+			fill(&response, text);
+			response.type = type;
+			response.streams = true;
+			response.body[0] = (uint8_t)('a' + i);
+			if (i == 1)
+				response.len = 0; /* a piece of nothing */
+		}
+		negotiate_piece(&packer, &response, accept);
+		assert_false(response.failed);
+		if (i == 0)
+			assert_string_equal(header(&response, "Vary"), "Accept-Encoding");
+		memcpy(all + len, response.body, response.len);
+		len += response.len;
+	}
+	assert_null(packer);
+	assert_false(response.streams);
+	response_free(&response);
+	return len;
+}
+
+static void
+a_stream_is_one_compressed_whole(void **state)
+{
+	enum { PIECES = 20, WHOLE = (PIECES - 1) * 8191 };
+	static uint8_t packed[WHOLE], plain[WHOLE], out[WHOLE + 1];
+	z_stream stream = {.next_in = packed, .next_out = out, .avail_out = sizeof out};
+	size_t len;
+
+	(void)state;
+	assert_int_equal(pack_pieces("identity", "text/csv", PIECES, plain), WHOLE);
+	assert_int_equal(plain[8191], 'c');
+	len = pack_pieces("gzip", "text/csv", PIECES, packed);
+	assert_true(len < WHOLE / 4);
+	stream.avail_in = (uInt)len;
+	assert_int_equal(inflateInit2(&stream, 15 + 16), Z_OK);
+	assert_int_equal(inflate(&stream, Z_FINISH), Z_STREAM_END);
+	assert_int_equal(stream.total_in, len);
+	assert_int_equal(stream.total_out, WHOLE);
+	inflateEnd(&stream);
+	assert_memory_equal(out, plain, WHOLE);
+	len = pack_pieces("zstd", "application/x-ndjson", PIECES, packed);
+	assert_true(len < WHOLE / 4);
+	assert_int_equal(ZSTD_findFrameCompressedSize(packed, len), len);
+	memset(out, 0, sizeof out);
+	assert_int_equal(ZSTD_decompress(out, sizeof out, packed, len), WHOLE);
+	assert_memory_equal(out, plain, WHOLE);
+}
+
+/* Each can be unpacked when it comes. A stream of events is sent as it is, and so is what became a problem. */
+static void
+what_is_packed_of_a_stream(void **state)
+{
+	struct response response = {0};
+	struct packer *packer = NULL;
+	uint8_t out[8192];
+	z_stream stream = {.next_out = out, .avail_out = sizeof out};
+	char text[8192];
+
+	(void)state;
+	fill(&response, text);
+	response.streams = true;
+	negotiate_piece(&packer, &response, "gzip");
+	assert_string_equal(header(&response, "Content-Encoding"), "gzip");
+	assert_null(header(&response, "ETag"));
+	stream.next_in = response.body;
+	stream.avail_in = (uInt)response.len;
+	assert_int_equal(inflateInit2(&stream, 15 + 16), Z_OK);
+	assert_int_equal(inflate(&stream, Z_SYNC_FLUSH), Z_OK);
+	assert_int_equal(stream.total_out, 8191);
+	inflateEnd(&stream);
+	response_problem(&response, PROBLEM_GONE, "%s", "");
+	negotiate_piece(&packer, &response, "gzip");
+	assert_int_equal(response.status, 410);
+	assert_false(response.streams);
+	assert_non_null(packer);
+	packer_free(packer);
+	packer = NULL;
+	fill(&response, text);
+	response.type = "text/event-stream";
+	response.streams = true;
+	negotiate_piece(&packer, &response, "gzip");
+	assert_null(packer);
+	assert_int_equal(response.headers_len, 0);
+	assert_int_equal(response.len, 8191);
+	response_free(&response);
+}
+
 static void
 signed_bytes_problems_streams_and_the_small_stay_as_they_are(void **state)
 {
@@ -216,6 +315,8 @@ main(void)
 		cmocka_unit_test(tags_are_compared_weakly),
 		cmocka_unit_test(what_is_compressed_comes_out_as_it_was),
 		cmocka_unit_test(what_the_client_has_is_not_sent),
+		cmocka_unit_test(a_stream_is_one_compressed_whole),
+		cmocka_unit_test(what_is_packed_of_a_stream),
 		cmocka_unit_test(signed_bytes_problems_streams_and_the_small_stay_as_they_are),
 	};
 
