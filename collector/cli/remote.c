@@ -542,6 +542,8 @@ show_one(struct wish *w)
 	if (json_is_array(items) && json_object_size(json) == 1) {
 		show_items(&w->show, items);
 		show_end(&w->show);
+	} else if (json_is_array(items)) {
+		show_with_items(&w->show, json);
 	} else if (json_is_object(json)) {
 		show_object(&w->show, json);
 	}

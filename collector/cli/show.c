@@ -196,37 +196,87 @@ show_end(struct show *s)
 		fputs(s->items == 0 ? "[]\n" : "\n]\n", s->out);
 }
 
+/* The members of objects in objects, by their path: "boot.secure". */
+static void
+flatten(json_t *flat, const char *path, const json_t *value)
+{
+	const char *name;
+	json_t *member;
+	char *longer;
+
+	if (json_object_size(value) == 0) {
+		json_object_set(flat, path, (json_t *)value);
+		return;
+	}
+	json_object_foreach((json_t *)value, name, member)
+	{
+		if (asprintf(&longer, "%s%s%s", path, path[0] == '\0' ? "" : ".", name) < 0)
+			cli_die(CLI_NO, "out of memory");
+		flatten(flat, longer, member);
+		free(longer);
+	}
+}
+
+/* A line for each. */
+static void
+print_members(FILE *out, const json_t *object)
+{
+	json_t *flat = json_object(), *value;
+	const char *name;
+	int room = 0;
+
+	flatten(flat, "", object);
+	json_object_foreach(flat, name, value) room = show_width(name) > room ? show_width(name) : room;
+	json_object_foreach(flat, name, value)
+	{
+		char *text = text_of(value);
+
+		show_cell(out, name, room + 2);
+		show_cell(out, text, 0);
+		fputc('\n', out);
+		free(text);
+	}
+	json_decref(flat);
+}
+
 void
 show_object(struct show *s, const json_t *object)
 {
 	json_t *row = json_pack("[O]", object), *some;
-	const char *name;
-	json_t *value;
 
 	make_columns(s, row);
+	some = chosen(s, json_array_get(row, 0));
 	if (s->as == SHOW_JSON) {
-		some = chosen(s, json_array_get(row, 0));
 		print_json(s->out, some);
-		json_decref(some);
 		fputc('\n', s->out);
 	} else if (s->as == SHOW_CSV) {
 		print_row(s, NULL);
 		print_row(s, object);
-	} else {
-		int room = 0;
-
-		json_object_foreach(s->columns, name, value) room = show_width(name) > room ? show_width(name) : room;
-		json_object_foreach(s->columns, name, value)
-		{
-			char *text = text_of(json_object_get(object, name));
-
-			show_cell(s->out, name, room + 2);
-			show_cell(s->out, text, 0);
-			fputc('\n', s->out);
-			free(text);
-		}
+	} else if (json_object_size(some) > 0) {
+		print_members(s->out, some);
 	}
+	json_decref(some);
 	json_decref(row);
+}
+
+void
+show_with_items(struct show *s, const json_t *object)
+{
+	json_t *rest;
+
+	if (s->as == SHOW_JSON) {
+		show_object(s, object);
+		return;
+	}
+	if (s->as == SHOW_TABLE) {
+		rest = json_copy((json_t *)object);
+		json_object_del(rest, "items");
+		print_members(s->out, rest);
+		fputc('\n', s->out);
+		json_decref(rest);
+	}
+	show_items(s, json_object_get(object, "items"));
+	show_end(s);
 }
 
 void

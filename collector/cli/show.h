@@ -14,10 +14,10 @@ enum show_as { SHOW_TABLE, SHOW_JSON, SHOW_CSV };
 struct show {
 	FILE *out;
 	enum show_as as;
-	const char *fields;	/* those members only, with commas between; NULL: all of the first page */
-	bool lines;		/* JSON: one item a line, of a list without an end */
+	const char *fields; /* those members only, with commas between; NULL: all of the first page */
+	bool lines; /* JSON: one item a line, of a list without an end */
 	/* What it keeps. */
-	json_t *columns;	/* names, and how wide each is */
+	json_t *columns; /* names, and how wide each is */
 	size_t items;
 };
 
@@ -25,8 +25,10 @@ struct show {
 void show_items(struct show *, const json_t *items);
 /* After the last. */
 void show_end(struct show *);
-/* An object that is no list. */
+/* An object that is no list; in a table with a line for each member, also of objects in it. */
 void show_object(struct show *, const json_t *);
+/* One with a list of `items`, and more to say: in a table that comes first, as CSV the items are all. */
+void show_with_items(struct show *, const json_t *);
 void show_free(struct show *);
 
 /* Characters, not bytes: what stands in a cell is UTF-8. */

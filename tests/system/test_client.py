@@ -18,6 +18,7 @@ import pytest
 from parts import BIN, ROOT, free_port
 from test_api import A, B, EPOCH, Api, ueid
 from test_api_writes import GOOD, LATER
+from test_inventory import HAS, SET, array
 
 DEVICES = 2300  # three pages
 HOSTILE = "=1+1\x1b[31m\u202e\"quoted\"\r\nnext,\u00e4"
@@ -113,7 +114,24 @@ def test_nested_values_are_json_in_cells(api):
     item = api.get(f"/v1/devices/{A}")
     assert json.loads(row["reasons"]) == item["reasons"] and row["ueid"] == A
     lines = dict(line.split(None, 1) if len(line.split(None, 1)) == 2 else (line.strip(), "") for line in call(api, "device", "show", A).splitlines())
-    assert set(lines) == set(item) and lines["posture"].strip() == item["posture"]
+    assert {name.split(".")[0] for name in lines} == set(item) and lines["posture"].strip() == item["posture"]
+    # In a table what is in an object has lines of its own.
+    assert {k.removeprefix("ledger."): int(v) for k, v in lines.items() if k.startswith("ledger.")} == item["ledger"]
+    assert re.search(r"^state.boot.secure +false$", call(api, "device", "state", A), re.M)
+
+
+def test_a_difference_is_a_table_too(api):
+    """Lines of what is said of both, then the items; as CSV the items alone."""
+    other = ueid("acme", 1)
+    api.db.sql(SET, {"set": "other", "names": [array(("dpkg", "nano", "7", "amd64", None, None, None)), array(("dpkg", "openssl", "9", None, None, None, None))]})
+    api.db.sql(HAS, ("other", other))
+    words, told = ("diff", "--a", A, "--b", other), api.get(f"/v1/diff?a={A}&b={other}")
+    assert len(told["items"]) >= 3 and json.loads(call(api, *words, "--json")) == told
+    head, table = call(api, *words).split("\n\n")
+    assert [line.split() for line in head.splitlines()][0] == ["a.ueid", A] and "same" in head
+    assert table.splitlines()[0].split()[:2] == ["type", "name"] and len(table.splitlines()) == len(told["items"]) + 1
+    rows = list(csv.DictReader(io.StringIO(call(api, *words, "--csv"), newline="")))
+    assert [r["name"] for r in rows] == [i["name"] for i in told["items"]] and json.loads(next(r["b"] for r in rows if r["name"] == "nano")) == ["7"]
 
 
 def test_writing(api):
