@@ -95,7 +95,8 @@ print_piece(struct request *request, struct response *response, const struct ass
 
 	for (i = 0; i < n && response->len < PIECE_BYTES; i++) {
 		read_row(rows, i, &row);
-		format->row(response, document, &row, request->reading.told == 0);
+		response_text(response, request->reading.told == 0 ? "" : format->between);
+		format->row(response, document, &row);
 		request->reading.told++;
 	}
 	if (i > 0)

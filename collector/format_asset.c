@@ -1,69 +1,73 @@
 #include "collector/format_asset.h"
 
 #include <inttypes.h>
-#include <jansson.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include "collector/csv.h"
+#include "collector/words.h"
+#include "schema/topics.h"
 
 #define NOTHING_KNOWN "unknown" /* where a system wants a text, and the device has not said it */
 
-static const char *
-text_of(const json_t *device, const char *name)
-{
-	return json_string_value(json_object_get(device, name));
-}
+/* ---- JSON: what goes in after a bracket, and after another member ---- */
 
-static bool
-is_gone(const json_t *device)
-{
-	return json_is_true(json_object_get(device, "gone"));
-}
-
-/* Milliseconds since 1970 of a time as our interface writes it; 0: there is none. */
-static int64_t
-time_of(const json_t *device, const char *name)
-{
-	const char *text = text_of(device, name);
-	struct tm tm = {0};
-	unsigned ms = 0;
-
-	if (text == NULL || sscanf(text, "%4d-%2d-%2dT%2d:%2d:%2d.%3uZ", &tm.tm_year, &tm.tm_mon, &tm.tm_mday,
-				   &tm.tm_hour, &tm.tm_min, &tm.tm_sec, &ms) != 7)
-		return 0;
-	tm.tm_year -= 1900;
-	tm.tm_mon -= 1;
-	return (int64_t)timegm(&tm) * 1000 + ms;
-}
-
-/* Takes the value over. */
 static void
-put(struct response *out, json_t *value)
+add_comma(struct response *out)
 {
-	char *text = value == NULL ? NULL : json_dumps(value, JSON_COMPACT);
-
-	json_decref(value);
-	if (text == NULL)
-		out->failed = true;
-	else
-		response_text(out, text);
-	free(text);
+	if (!out->failed && out->len > 0 && strchr("{[", out->body[out->len - 1]) == NULL)
+		response_append(out, ",", 1);
 }
 
-static json_t *
-parse(struct response *out, const struct device_row *row)
+static void
+add_name(struct response *out, const char *name)
 {
-	struct response text = {0};
-	json_t *json;
+	add_comma(out);
+	response_append(out, "\"", 1);
+	response_text(out, name);
+	response_append(out, "\":", 2);
+}
 
-	device_json(&text, row);
-	json = text.failed ? NULL : json_loadb((const char *)text.body, text.len, 0, NULL);
-	response_free(&text);
-	out->failed = out->failed || json == NULL;
-	return json;
+/* Nothing of what is not known. */
+static void
+add_text(struct response *out, const char *name, struct slice text)
+{
+	if (text.at == NULL)
+		return;
+	add_name(out, name);
+	response_string(out, text);
+}
+
+static void
+add_number(struct response *out, const char *name, int64_t number)
+{
+	add_name(out, name);
+	response_printf(out, "%" PRId64, number);
+}
+
+static struct slice
+word(const char *text)
+{
+	return (struct slice){(const uint8_t *)text, strlen(text)};
+}
+
+static struct slice
+or_unknown(struct slice text)
+{
+	return text.len > 0 ? text : word(NOTHING_KNOWN);
+}
+
+static struct slice
+ueid_of(struct response *out, const struct device_row *row, char text[UEID_HEX])
+{
+	struct slice bytes = row->cells[DEVICE_UEID];
+
+	if (bytes.len != UEID_SIZE) {
+		out->failed = true;
+		return (struct slice){NULL, 0};
+	}
+	hex_print(bytes.at, bytes.len, text);
+	return (struct slice){(const uint8_t *)text, 2 * UEID_SIZE};
 }
 
 static void
@@ -89,18 +93,16 @@ csv_begin(struct response *out, const struct asset_document *document)
 }
 
 static void
-csv_add(struct response *out, const struct asset_document *document, const struct device_row *row, bool first)
+csv_add(struct response *out, const struct asset_document *document, const struct device_row *row)
 {
 	(void)document;
-	(void)first;
 	device_csv(out, row, true);
 }
 
 static void
-ndjson_add(struct response *out, const struct asset_document *document, const struct device_row *row, bool first)
+ndjson_add(struct response *out, const struct asset_document *document, const struct device_row *row)
 {
 	(void)document;
-	(void)first;
 	device_json(out, row);
 	response_append(out, "\n", 1);
 }
@@ -110,22 +112,15 @@ ndjson_add(struct response *out, const struct asset_document *document, const st
 #define NETBOX_COLUMNS "name role manufacturer device_type serial asset_tag status site platform description"
 
 static const char *
-netbox_status(const json_t *device)
+netbox_status(const struct device_row *row)
 {
 	static const char *const map[][2] = {
 		{"pending", "planned"}, {"active", "active"}, {"retired", "decommissioning"}};
-	const char *lifecycle = text_of(device, "lifecycle");
 
-	for (size_t i = 0; lifecycle != NULL && i < sizeof map / sizeof *map; i++)
-		if (strcmp(map[i][0], lifecycle) == 0)
+	for (size_t i = 0; i < sizeof map / sizeof *map; i++)
+		if (word_is(row->cells[DEVICE_LIFECYCLE], map[i][0]))
 			return map[i][1];
 	return "offline";
-}
-
-static const char *
-or_unknown(const char *text)
-{
-	return text != NULL && text[0] != '\0' ? text : NOTHING_KNOWN;
 }
 
 static void
@@ -136,26 +131,27 @@ netbox_begin(struct response *out, const struct asset_document *document)
 }
 
 static void
-netbox_add(struct response *out, const struct asset_document *document, const struct device_row *of, bool first)
+netbox_add(struct response *out, const struct asset_document *document, const struct device_row *row)
 {
-	json_t *device = parse(out, of), *row;
-	const char *ueid = text_of(device, "ueid"), *model = text_of(device, "hwmodel");
-	char *line;
+	char hex[UEID_HEX];
+	const struct slice ueid = ueid_of(out, row, hex);
+	const struct slice cells[] = {ueid,
+				      word("IoT device"),
+				      or_unknown(row->cells[DEVICE_VENDOR]),
+				      or_unknown(row->cells[DEVICE_HWMODEL]),
+				      row->cells[DEVICE_SERIAL],
+				      ueid,
+				      word(netbox_status(row)),
+				      word(document->tenant),
+				      row->cells[DEVICE_SWNAME],
+				      row->gone ? word("gone") : or_unknown(row->cells[DEVICE_POSTURE])};
 
-	(void)first;
-	row = json_pack("{s:s*, s:s, s:s, s:s, s:s*, s:s*, s:s, s:s, s:s*, s:s}", "name", ueid, "role", "IoT device",
-			"manufacturer", or_unknown(text_of(device, "vendor")), "device_type", or_unknown(model),
-			"serial", text_of(device, "serial"), "asset_tag", ueid, "status", netbox_status(device), "site",
-			document->tenant, "platform", text_of(device, "swname"), "description",
-			is_gone(device) ? "gone" : or_unknown(text_of(device, "posture")));
-	line = row == NULL ? NULL : json_dumps(row, JSON_COMPACT);
-	if (line == NULL)
-		out->failed = true;
-	else
-		csv_row(out, (struct slice){(const uint8_t *)line, strlen(line)}, NETBOX_COLUMNS);
-	free(line);
-	json_decref(row);
-	json_decref(device);
+	for (size_t i = 0; i < sizeof cells / sizeof *cells; i++) {
+		response_text(out, i == 0 ? "\"" : ",\"");
+		csv_text(out, cells[i]);
+		response_append(out, "\"", 1);
+	}
+	response_append(out, "\r\n", 2);
 }
 
 /* ---- ServiceNow: the body of its Identification and Reconciliation API ---- */
@@ -168,22 +164,27 @@ servicenow_begin(struct response *out, const struct asset_document *document)
 }
 
 static void
-servicenow_add(struct response *out, const struct asset_document *document, const struct device_row *row, bool first)
+servicenow_add(struct response *out, const struct asset_document *document, const struct device_row *row)
 {
-	json_t *device = parse(out, row);
-	const char *lifecycle = text_of(device, "lifecycle"), *ueid = text_of(device, "ueid");
-	bool installed = lifecycle != NULL && strcmp(lifecycle, "active") == 0;
+	char hex[UEID_HEX];
+	const struct slice ueid = ueid_of(out, row, hex);
+	bool installed = word_is(row->cells[DEVICE_LIFECYCLE], "active");
 
 	(void)document;
-	response_text(out, first ? "" : ",");
-	/* install_status: 1 installed, 7 retired. */
-	put(out, json_pack("{s:s, s:s*, s:{s:s*, s:s*, s:s*, s:s*, s:s*, s:s*, s:s}, s:{s:s, s:s*}}", "className",
-			   "cmdb_ci_hardware", "internal_id", ueid, "values", "name", ueid, "serial_number",
-			   text_of(device, "serial"), "manufacturer", text_of(device, "vendor"), "model_id",
-			   text_of(device, "hwmodel"), "os", text_of(device, "swname"), "os_version",
-			   text_of(device, "swversion"), "install_status", installed ? "1" : "7",
-			   "sys_object_source_info", "source_name", "fleetstate", "source_native_key", ueid));
-	json_decref(device);
+	response_text(out, "{\"className\":\"cmdb_ci_hardware\"");
+	add_text(out, "internal_id", ueid);
+	response_text(out, ",\"values\":{");
+	add_text(out, "name", ueid);
+	add_text(out, "serial_number", row->cells[DEVICE_SERIAL]);
+	add_text(out, "manufacturer", row->cells[DEVICE_VENDOR]);
+	add_text(out, "model_id", row->cells[DEVICE_HWMODEL]);
+	add_text(out, "os", row->cells[DEVICE_SWNAME]);
+	add_text(out, "os_version", row->cells[DEVICE_SWVERSION]);
+	/* 1 installed, 7 retired. */
+	add_text(out, "install_status", word(installed ? "1" : "7"));
+	response_text(out, "},\"sys_object_source_info\":{\"source_name\":\"fleetstate\"");
+	add_text(out, "source_native_key", ueid);
+	response_text(out, "}}");
 }
 
 static void
@@ -194,53 +195,69 @@ servicenow_end(struct response *out)
 
 /* ---- OCSF 1.8.0: Device Inventory Info 5001; of what is gone, Entity Management 3004 ---- */
 
-static json_t *
-ocsf_metadata(const struct asset_document *document)
+/* What both classes begin with. */
+static void
+ocsf_begin(struct response *out, const struct asset_document *document, int class, int activity)
 {
-	return json_pack("{s:s, s:{s:s}, s:s}", "version", "1.8.0", "product", "name", "fleetstate", "tenant_uid",
-			 document->tenant);
+	response_printf(out,
+			"{\"class_uid\":%d,\"category_uid\":%d,\"activity_id\":%d,\"type_uid\":%d,\"severity_id\":1,"
+			"\"time\":%" PRId64
+			",\"metadata\":{\"version\":\"1.8.0\",\"product\":{\"name\":\"fleetstate\"}",
+			class, class / 1000, activity, class * 100 + activity, document->time_ms);
+	add_text(out, "tenant_uid", word(document->tenant));
+	response_text(out, "}");
 }
 
-static json_t *
-ocsf_gone(const struct asset_document *document, const json_t *device)
+/* The system's name is required where there is one. type_id: 200 Linux, 0 not known. */
+static void
+ocsf_os(struct response *out, const struct device_row *row)
 {
-	return json_pack("{s:i, s:i, s:i, s:i, s:i, s:I, s:o, s:{s:s*, s:s}}", "class_uid", 3004, "category_uid", 3,
-			 "activity_id", 4, "type_uid", 300404, "severity_id", 1, "time", (json_int_t)document->time_ms,
-			 "metadata", ocsf_metadata(document), "entity", "uid", text_of(device, "ueid"), "type",
-			 "Device");
-}
+	const struct slice name = row->cells[DEVICE_SWNAME], kernel = row->cells[DEVICE_KERNEL];
 
-static json_t *
-ocsf_device(const struct asset_document *document, const json_t *device)
-{
-	int64_t seen = time_of(device, "last_seen"), first = time_of(device, "first_seen");
-	const char *swname = text_of(device, "swname"), *kernel = text_of(device, "kernel");
-	json_t *os = NULL, *hardware;
-
-	if (swname != NULL || kernel != NULL)
-		os = json_pack("{s:s, s:i, s:s*, s:s*}", "name", or_unknown(swname), "type_id",
-			       kernel != NULL ? 200 : 0, "version", text_of(device, "swversion"), "kernel_release",
-			       kernel);
-	hardware = json_pack("{s:s*, s:s*}", "serial_number", text_of(device, "serial"), "vendor_name",
-			     text_of(device, "vendor"));
-	return json_pack("{s:i, s:i, s:i, s:i, s:i, s:I, s:o, s:{s:i, s:s*, s:s*, s:s*, s:o, s:o*, s:o*, s:o*}}",
-			 "class_uid", 5001, "category_uid", 5, "activity_id", 2, "type_uid", 500102, "severity_id", 1,
-			 "time", (json_int_t)document->time_ms, "metadata", ocsf_metadata(document), "device",
-			 "type_id", 7, "uid", text_of(device, "ueid"), "model", text_of(device, "hwmodel"),
-			 "vendor_name", text_of(device, "vendor"), "hw_info", hardware, "os", os, "first_seen_time",
-			 first == 0 ? NULL : json_integer(first), "last_seen_time",
-			 seen == 0 ? NULL : json_integer(seen));
+	if (name.at == NULL && kernel.at == NULL)
+		return;
+	response_text(out, ",\"os\":{");
+	add_text(out, "name", or_unknown(name));
+	add_number(out, "type_id", kernel.at != NULL ? 200 : 0);
+	add_text(out, "version", row->cells[DEVICE_SWVERSION]);
+	add_text(out, "kernel_release", kernel);
+	response_text(out, "}");
 }
 
 static void
-ocsf_add(struct response *out, const struct asset_document *document, const struct device_row *row, bool first)
+ocsf_time(struct response *out, const char *name, const struct device_row *row, enum device_column column)
 {
-	json_t *device = parse(out, row);
+	int64_t ms;
 
-	(void)first;
-	put(out, is_gone(device) ? ocsf_gone(document, device) : ocsf_device(document, device));
-	response_text(out, "\n");
-	json_decref(device);
+	if (device_time(out, row, column, &ms))
+		add_number(out, name, ms);
+}
+
+static void
+ocsf_add(struct response *out, const struct asset_document *document, const struct device_row *row)
+{
+	char hex[UEID_HEX];
+
+	if (row->gone) {
+		ocsf_begin(out, document, 3004, 4);
+		response_text(out, ",\"entity\":{");
+		add_text(out, "uid", ueid_of(out, row, hex));
+		response_text(out, ",\"type\":\"Device\"}}\n");
+		return;
+	}
+	ocsf_begin(out, document, 5001, 2);
+	response_text(out, ",\"device\":{\"type_id\":7");
+	add_text(out, "uid", ueid_of(out, row, hex));
+	add_text(out, "model", row->cells[DEVICE_HWMODEL]);
+	add_text(out, "vendor_name", row->cells[DEVICE_VENDOR]);
+	response_text(out, ",\"hw_info\":{");
+	add_text(out, "serial_number", row->cells[DEVICE_SERIAL]);
+	add_text(out, "vendor_name", row->cells[DEVICE_VENDOR]);
+	response_text(out, "}");
+	ocsf_os(out, row);
+	ocsf_time(out, "first_seen_time", row, DEVICE_FIRST_SEEN);
+	ocsf_time(out, "last_seen_time", row, DEVICE_LAST_SEEN);
+	response_text(out, "}}\n");
 }
 
 /* ---- CycloneDX 1.6: one bill of materials, whose components are the devices ---- */
@@ -269,31 +286,40 @@ cyclonedx_begin(struct response *out, const struct asset_document *document)
 }
 
 static void
-add_property(json_t *list, const char *name, const char *value)
+add_property(struct response *out, const char *name, struct slice value)
 {
-	if (value != NULL)
-		json_array_append_new(list, json_pack("{s:s, s:s}", "name", name, "value", value));
+	if (value.at == NULL)
+		return;
+	add_comma(out);
+	response_text(out, "{");
+	add_text(out, "name", word(name));
+	add_text(out, "value", value);
+	response_text(out, "}");
 }
 
 static void
-cyclonedx_add(struct response *out, const struct asset_document *document, const struct device_row *row, bool first)
+cyclonedx_add(struct response *out, const struct asset_document *document, const struct device_row *row)
 {
-	json_t *device = parse(out, row), *properties = json_array();
-	const char *ueid = text_of(device, "ueid"), *vendor = text_of(device, "vendor");
+	char hex[UEID_HEX];
 
 	(void)document;
-	add_property(properties, "fleetstate:serial", text_of(device, "serial"));
-	add_property(properties, "fleetstate:lifecycle", text_of(device, "lifecycle"));
-	add_property(properties, "fleetstate:posture", text_of(device, "posture"));
-	add_property(properties, "fleetstate:firmware", text_of(device, "swname"));
-	add_property(properties, "fleetstate:firmware-version", text_of(device, "swversion"));
-	add_property(properties, "fleetstate:gone", is_gone(device) ? "true" : NULL);
-	response_text(out, first ? "" : ",");
-	put(out,
-	    json_pack("{s:s, s:s*, s:s, s:s*, s:o*, s:o}", "type", "device", "bom-ref", ueid, "name",
-		      or_unknown(text_of(device, "hwmodel")), "version", text_of(device, "hwversion"), "manufacturer",
-		      vendor == NULL ? NULL : json_pack("{s:s}", "name", vendor), "properties", properties));
-	json_decref(device);
+	response_text(out, "{\"type\":\"device\"");
+	add_text(out, "bom-ref", ueid_of(out, row, hex));
+	add_text(out, "name", or_unknown(row->cells[DEVICE_HWMODEL]));
+	add_text(out, "version", row->cells[DEVICE_HWVERSION]);
+	if (row->cells[DEVICE_VENDOR].at != NULL) {
+		response_text(out, ",\"manufacturer\":{");
+		add_text(out, "name", row->cells[DEVICE_VENDOR]);
+		response_text(out, "}");
+	}
+	response_text(out, ",\"properties\":[");
+	add_property(out, "fleetstate:serial", row->cells[DEVICE_SERIAL]);
+	add_property(out, "fleetstate:lifecycle", row->cells[DEVICE_LIFECYCLE]);
+	add_property(out, "fleetstate:posture", row->cells[DEVICE_POSTURE]);
+	add_property(out, "fleetstate:firmware", row->cells[DEVICE_SWNAME]);
+	add_property(out, "fleetstate:firmware-version", row->cells[DEVICE_SWVERSION]);
+	add_property(out, "fleetstate:gone", row->gone ? word("true") : (struct slice){NULL, 0});
+	response_text(out, "]}");
 }
 
 static void
@@ -303,12 +329,12 @@ cyclonedx_end(struct response *out)
 }
 
 static const struct asset_format formats[] = {
-	{"csv", CSV_TYPE, csv_begin, csv_add, no_tail},
-	{"ndjson", "application/x-ndjson", no_head, ndjson_add, no_tail},
-	{"ocsf", "application/x-ndjson", no_head, ocsf_add, no_tail},
-	{"cyclonedx", CYCLONEDX_TYPE, cyclonedx_begin, cyclonedx_add, cyclonedx_end},
-	{"netbox", CSV_TYPE, netbox_begin, netbox_add, no_tail},
-	{"servicenow", "application/json", servicenow_begin, servicenow_add, servicenow_end},
+	{"csv", CSV_TYPE, csv_begin, csv_add, "", no_tail},
+	{"ndjson", "application/x-ndjson", no_head, ndjson_add, "", no_tail},
+	{"ocsf", "application/x-ndjson", no_head, ocsf_add, "", no_tail},
+	{"cyclonedx", CYCLONEDX_TYPE, cyclonedx_begin, cyclonedx_add, ",", cyclonedx_end},
+	{"netbox", CSV_TYPE, netbox_begin, netbox_add, "", no_tail},
+	{"servicenow", "application/json", servicenow_begin, servicenow_add, ",", servicenow_end},
 };
 
 const struct asset_format *

@@ -20,7 +20,8 @@ struct asset_document {
 struct asset_format {
 	const char *name, *type; /* "csv", "text/csv" */
 	void (*head)(struct response *, const struct asset_document *);
-	void (*row)(struct response *, const struct asset_document *, const struct device_row *, bool first);
+	void (*row)(struct response *, const struct asset_document *, const struct device_row *);
+	const char *between; /* two rows */
 	void (*tail)(struct response *);
 };
 

@@ -8,6 +8,7 @@
 
 #define DAYS_TO_2000 730425 /* from 0000-03-01, where the calendar's own years begin */
 #define DAY_US INT64_C(86400000000)
+#define MS_TO_2000 INT64_C(946684800000) /* from 1970 */
 #define ARRAY_HEAD 20 /* dimensions, whether there are NULLs, type, length, lower bound: four bytes each */
 
 enum kind { HEX, TEXT, TEXTS, TIME, DATE, NUMBER };
@@ -145,6 +146,19 @@ put_when(struct response *out, enum kind kind, struct slice cell, char text[24])
 		return false;
 	}
 	return kind == TIME ? put_time(text, n) : put_date(text, n);
+}
+
+bool
+device_time(struct response *out, const struct device_row *row, enum device_column column, int64_t *ms)
+{
+	struct slice cell = row->cells[column];
+	char text[24];
+	int64_t us;
+
+	if (cell.at == NULL || !put_when(out, TIME, cell, text) || !read_int(cell, &us))
+		return false;
+	*ms = us / 1000 - (us % 1000 < 0) + MS_TO_2000;
+	return true;
 }
 
 #define HEX_BYTES 64 /* of which a column has the digits */

@@ -54,5 +54,7 @@ void device_json(struct response *, const struct device_row *);
 /* The line of names, and one for each device. `gone`: with a last column of that name. */
 void device_csv_head(struct response *, bool gone);
 void device_csv(struct response *, const struct device_row *, bool gone);
+/* Milliseconds since 1970 of a column that is a time. False: it is not known; what is no time fails the response. */
+bool device_time(struct response *, const struct device_row *, enum device_column, int64_t *ms) WARN_UNUSED;
 
 #endif

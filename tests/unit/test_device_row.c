@@ -1,4 +1,4 @@
-/* A device's row printed: every kind of value, what is hostile in it, and what is not as the database gives it. */
+/* A device's row printed, as ours and as others take it: every kind of value, what is hostile in it, and what is not as the database gives it. */
 #include <endian.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -10,7 +10,7 @@
 #include <cmocka.h>
 #include <jansson.h>
 
-#include "collector/format_device.h"
+#include "collector/format_asset.h"
 
 #define DAY_US INT64_C(86400000000)
 
@@ -221,13 +221,121 @@ one_that_is_gone(void **state)
 	response_free(&out);
 }
 
+/* ---- the shapes of others ---- */
+
+static const struct asset_document of_acme = {.tenant = "ac\"me", .time_ms = 1795651200000};
+
+/* One row of it, with a NUL behind. The caller frees it. */
+static struct response
+foreign(const char *format, const struct device_row *row)
+{
+	struct response out = {0};
+
+	asset_format(format)->row(&out, &of_acme, row);
+	response_append(&out, "", 1);
+	return out;
+}
+
+static struct device_row
+whole_row(const char *value)
+{
+	static const uint64_t seen = 0;
+	struct device_row row = row_of(DEVICE_UEID, text("\1bcdefghijklmnopq"));
+
+	for (int i = DEVICE_TENANT; i < DEVICE_REASONS; i++)
+		row.cells[i] = text(value);
+	row.cells[DEVICE_LAST_SEEN] = (struct slice){(const uint8_t *)&seen, sizeof seen};
+	return row;
+}
+
+static void
+foreign_shapes_are_whole_json(void **state)
+{
+	static const char *const formats[] = {"ocsf", "cyclonedx", "servicenow"};
+	static const char *const values[] = {"a", "", "\",\"x\":{[", "\\", "\x01\r\n", "=1+1"};
+
+	(void)state;
+	for (size_t i = 0; i < 3; i++) {
+		for (size_t k = 0; k < sizeof values / sizeof *values; k++) {
+			struct device_row row = whole_row(values[k]), known_little = row_of(DEVICE_UEID, row.cells[0]);
+			struct response out = foreign(formats[i], &row), little;
+			json_t *json = json_loads((const char *)out.body, JSON_REJECT_DUPLICATES, NULL);
+
+			assert_non_null(json);
+			json_decref(json);
+			known_little.gone = k % 2 == 1;
+			little = foreign(formats[i], &known_little);
+			json = json_loads((const char *)little.body, JSON_REJECT_DUPLICATES, NULL);
+			assert_non_null(json);
+			json_decref(json);
+			response_free(&out);
+			response_free(&little);
+		}
+	}
+}
+
+static void
+foreign_shapes_word_for_word(void **state)
+{
+	static const char *const rows[][2] = {
+		{"netbox", "\"016263646566676869"
+			   "6a6b6c6d6e6f7071\",\"IoT device\",\"'=a\",\"'=a\",\"'=a\",\"016263646566676869"
+			   "6a6b6c6d6e6f7071\",\"offline\",\"ac\"\"me\",\"'=a\",\"'=a\"\r\n"},
+		{"ocsf", "{\"class_uid\":5001,\"category_uid\":5,\"activity_id\":2,\"type_uid\":500102,\"severity_id\":"
+			 "1,\"time\":1795651200000,"
+			 "\"metadata\":{\"version\":\"1.8.0\",\"product\":{\"name\":\"fleetstate\"},\"tenant_uid\":"
+			 "\"ac\\\"me\"},\"device\":{\"type_id\":7,"
+			 "\"uid\":\"0162636465666768696a6b6c6d6e6f7071\",\"model\":\"=a\",\"vendor_name\":\"=a\",\"hw_"
+			 "info\":{\"serial_number\":\"=a\","
+			 "\"vendor_name\":\"=a\"},\"os\":{\"name\":\"=a\",\"type_id\":200,\"version\":\"=a\",\"kernel_"
+			 "release\":\"=a\"},"
+			 "\"last_seen_time\":946684800000}}\n"},
+	};
+	struct device_row row = whole_row("=a");
+
+	(void)state;
+	for (size_t i = 0; i < 2; i++) {
+		struct response out = foreign(rows[i][0], &row);
+
+		assert_string_equal((const char *)out.body, rows[i][1]);
+		response_free(&out);
+	}
+}
+
+static void
+foreign_shapes_refuse_what_is_not_as_it_should_be(void **state)
+{
+	struct device_row bad_name = row_of(DEVICE_VENDOR, text("a")), bad_time = whole_row("a");
+	static const char *const formats[] = {"ocsf", "cyclonedx", "servicenow", "netbox"};
+
+	(void)state;
+	bad_time.cells[DEVICE_FIRST_SEEN] = text("1970");
+	bad_time.cells[DEVICE_FIRST_SEEN].len = 3;
+	for (size_t i = 0; i < 4; i++) {
+		struct response out = foreign(formats[i], &bad_name);
+
+		assert_true(out.failed);
+		response_free(&out);
+	}
+	struct response out = foreign("ocsf", &bad_time);
+
+	assert_true(out.failed);
+	response_free(&out);
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(texts_of_any_kind), cmocka_unit_test(times_and_days),
-		cmocka_unit_test(numbers),           cmocka_unit_test(lists),
-		cmocka_unit_test(digests),           cmocka_unit_test(one_that_is_gone),
+		cmocka_unit_test(texts_of_any_kind),
+		cmocka_unit_test(times_and_days),
+		cmocka_unit_test(numbers),
+		cmocka_unit_test(lists),
+		cmocka_unit_test(digests),
+		cmocka_unit_test(one_that_is_gone),
+		cmocka_unit_test(foreign_shapes_are_whole_json),
+		cmocka_unit_test(foreign_shapes_word_for_word),
+		cmocka_unit_test(foreign_shapes_refuse_what_is_not_as_it_should_be),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
