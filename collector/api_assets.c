@@ -11,11 +11,21 @@
 #include "collector/seal.h"
 #include "schema/manifest.h"
 
-/* Rows that are read at once: few at first, which come soon, then so many that what a piece costs beside them is little. An answer takes more of them only
-   while it is below so many bytes: devices may have filled their texts to the brim. */
-#define FIRST_PIECE 1000
-#define PIECE 4000
-#define PIECE_BYTES (4 * 1024 * 1024)
+/* Rows that are read at once. More are asked for while the piece has less than PIECE_BYTES; it takes none beyond PIECE_MOST, for devices may have filled
+   their texts to the brim. */
+#define ROWS 1000
+#define PIECE_BYTES (2 * 1024 * 1024)
+#define PIECE_MOST (4 * 1024 * 1024)
+
+/* What one call of the route's function reads and prints. */
+struct piece {
+	struct request *request;
+	struct response *response;
+	const struct asset_format *format;
+	bool changes;
+	bool first; /* of the whole document: it has few rows, and comes soon */
+	uint64_t wire[3];
+};
 
 static int
 read_since(const struct request *request, struct response *response, int64_t *since)
@@ -60,20 +70,48 @@ begin(struct request *request, struct response *response, int64_t since)
 	return rc;
 }
 
-static int
-read_piece(struct request *request, struct response *response, bool changes, int64_t most, PGresult **rows)
+static struct call
+ask_after(struct piece *piece, int64_t after)
 {
-	uint64_t wire[3] = {htobe64((uint64_t)request->reading.after), htobe64((uint64_t)most),
-			    htobe64((uint64_t)request->reading.document.position)};
-	struct call call = {.query = changes ? QUERY_ASSET_CHANGES : QUERY_ASSETS, .n = changes ? 3 : 2};
+	struct call call = {.query = piece->changes ? QUERY_ASSET_CHANGES : QUERY_ASSETS, .n = piece->changes ? 3 : 2};
 
+	piece->wire[0] = htobe64((uint64_t)after);
+	piece->wire[1] = htobe64((uint64_t)ROWS);
+	piece->wire[2] = htobe64((uint64_t)piece->request->reading.document.position);
 	for (int i = 0; i < call.n; i++)
-		call.params[i] = param_bytes(&wire[i], sizeof wire[i]);
-	return query_run(request, response, &call, 1, rows);
+		call.params[i] = param_bytes(&piece->wire[i], sizeof piece->wire[i]);
+	return call;
 }
 
-/* The columns of both statements. */
-enum { AT_KEY, AT_EVENTS, AT_UEID, AT_DEVICE, AT_CELLS };
+/* The columns of both statements, and what that of changes has behind them. */
+enum { AT_DEVICE, AT_CELLS, AT_POSITION = AT_CELLS + DEVICE_COLUMNS, AT_EVENTS, AT_UEID };
+
+/* Where to go on behind a row. */
+static int64_t
+key_of(const struct piece *piece, const PGresult *rows, int i)
+{
+	return query_int8(rows, i, piece->changes ? AT_POSITION : AT_DEVICE);
+}
+
+/* Fewer than were asked for: devices, or events about them. */
+static bool
+is_last(const struct piece *piece, const PGresult *rows)
+{
+	int n = PQntuples(rows);
+
+	return (piece->changes && n > 0 ? query_int8(rows, 0, AT_EVENTS) : n) < ROWS;
+}
+
+static bool
+follow(void *context, const PGresult *rows, struct call *call)
+{
+	struct piece *piece = context;
+
+	if (is_last(piece, rows) || piece->first || piece->response->len >= PIECE_BYTES)
+		return false;
+	*call = ask_after(piece, key_of(piece, rows, PQntuples(rows) - 1));
+	return true;
+}
 
 static void
 read_row(const PGresult *rows, int i, struct device_row *row)
@@ -81,29 +119,47 @@ read_row(const PGresult *rows, int i, struct device_row *row)
 	row->gone = query_bytes(rows, i, AT_DEVICE).at == NULL;
 	for (int k = 0; k < DEVICE_COLUMNS; k++)
 		row->cells[k] = query_bytes(rows, i, AT_CELLS + k);
-	row->cells[DEVICE_UEID] = query_bytes(rows, i, AT_UEID);
+	if (row->gone)
+		row->cells[DEVICE_UEID] = query_bytes(rows, i, AT_UEID);
 }
 
-/* The last piece of all if there are fewer than `most` rows; of changes, fewer events. */
 static void
-print_piece(struct request *request, struct response *response, const struct asset_format *format, bool changes,
-	    int64_t most, const PGresult *rows)
+begin_piece(const struct piece *piece)
 {
-	const struct asset_document *document = &request->reading.document;
+	struct response *response = piece->response;
+
+	response_json(response, (struct slice){NULL, 0});
+	response->type = piece->format->type;
+	response->streams = true;
+	if (!piece->first)
+		return;
+	response_header(response, "Fleetstate-Position", "%" PRId64, piece->request->reading.document.position);
+	piece->format->head(response, &piece->request->reading.document);
+}
+
+static bool
+print_rows(void *context, const PGresult *rows)
+{
+	const struct piece *piece = context;
+	struct request *request = piece->request;
+	struct response *response = piece->response;
 	int n = PQntuples(rows), i;
 	struct device_row row;
 
-	for (i = 0; i < n && response->len < PIECE_BYTES; i++) {
+	if (response->type == NULL)
+		begin_piece(piece);
+	for (i = 0; i < n && response->len < PIECE_MOST && !response->failed; i++) {
 		read_row(rows, i, &row);
-		response_text(response, request->reading.told == 0 ? "" : format->between);
-		format->row(response, document, &row);
+		response_text(response, request->reading.told == 0 ? "" : piece->format->between);
+		piece->format->row(response, &request->reading.document, &row);
 		request->reading.told++;
 	}
 	if (i > 0)
-		request->reading.after = query_int8(rows, i - 1, AT_KEY);
-	request->reading.ended = i == n && (changes && n > 0 ? query_int8(rows, 0, AT_EVENTS) : n) < most;
+		request->reading.after = key_of(piece, rows, i - 1);
+	request->reading.ended = i == n && is_last(piece, rows);
 	if (request->reading.ended)
-		format->tail(response);
+		piece->format->tail(response);
+	return i == n;
 }
 
 /* -1: the response is the problem. */
@@ -172,31 +228,27 @@ void
 api_assets(struct request *request, struct response *response)
 {
 	const char *name = request_parameter(request, "format");
-	const struct asset_format *format = asset_format(name == NULL ? "ndjson" : name);
-	bool first = !request->reading.begun;
-	int64_t since, most = request->reading.begun ? PIECE : FIRST_PIECE;
-	PGresult *rows;
+	struct piece piece = {.request = request,
+			      .response = response,
+			      .format = asset_format(name == NULL ? "ndjson" : name),
+			      .first = !request->reading.begun};
+	struct series series = {.follow = follow, .take = print_rows, .context = &piece};
+	int64_t since;
 
 	if (request->reading.ended)
 		return;
-	if (format == NULL) {
+	if (piece.format == NULL) {
 		response_problem(response, PROBLEM_BAD_PARAMETER, "format is %s.", ASSET_FORMATS);
 		return;
 	}
-	if (read_since(request, response, &since) < 0 || (first && begin(request, response, since) < 0) ||
-	    (first && read_manifest(request, response) < 0) ||
-	    read_piece(request, response, since >= 0, most, &rows) < 0)
+	if (read_since(request, response, &since) < 0 || (piece.first && begin(request, response, since) < 0) ||
+	    (piece.first && read_manifest(request, response) < 0))
 		return;
-	response_json(response, (struct slice){NULL, 0});
-	response->type = format->type;
-	response->streams = true;
-	if (first) {
-		response_header(response, "Fleetstate-Position", "%" PRId64, request->reading.document.position);
-		format->head(response, &request->reading.document);
-	}
+	piece.changes = since >= 0;
+	series.call = ask_after(&piece, request->reading.after);
+	if (query_series(request, response, &series) < 0)
+		return;
 	request->reading.begun = true;
-	print_piece(request, response, format, since >= 0, most, rows);
-	PQclear(rows);
 	if (request->reading.tally != NULL && !response->failed)
-		account(request, response, format->name, since);
+		account(request, response, piece.format->name, since);
 }

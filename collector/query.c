@@ -251,6 +251,29 @@ read_as(PGconn *conn, struct request *request, struct response *response, const 
 	return outcome;
 }
 
+/* As read_as, again and again. What is under way and not wanted any more is read all the same: the connection is another's next. */
+static int
+read_series(PGconn *conn, struct request *request, struct response *response, const struct series *series)
+{
+	struct call all[2] = {sign_in(request), series->call};
+	PGresult *got[2] = {NULL};
+	bool more = true, wanted = true;
+	int outcome = send_all(conn, all, 2);
+
+	while (outcome == 0 && more) {
+		outcome = receive_all(conn, request, response, all, 2, got);
+		if (outcome == 0 && check_sign_in(request, response, got[0]) < 0)
+			outcome = 1;
+		more = outcome == 0 && wanted && series->follow(series->context, got[1], &all[1]);
+		if (more && send_all(conn, all, 2) < 0)
+			outcome = -1;
+		if (outcome == 0 && wanted)
+			wanted = series->take(series->context, got[1]);
+		clear_all(got, 2);
+	}
+	return outcome;
+}
+
 static struct call
 as_change(const struct request *request)
 {
@@ -438,6 +461,19 @@ int
 query_run(struct request *request, struct response *response, const struct call *calls, size_t n, PGresult **results)
 {
 	return run(request->route->how == ROUTE_WRITES ? write_as : read_as, request, response, calls, n, results);
+}
+
+int
+query_series(struct request *request, struct response *response, const struct series *series)
+{
+	struct connection *c = query_pool_take(request->pool);
+	PGconn *conn = connection_open(c, false);
+	int outcome = conn == NULL ? -1 : read_series(conn, request, response, series);
+
+	if (outcome < 0)
+		lose(request, response, c, conn);
+	query_pool_give_back(request->pool, c);
+	return outcome == 0 ? 0 : -1;
 }
 
 int

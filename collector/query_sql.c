@@ -384,14 +384,14 @@ const struct statement query_statements[QUERIES] = {
 	/* Rows of the key to go on after, how many events were looked at, ueid, and the device. The joined tables are told where to begin too: then they are
 	   read side by side, and not from their beginning. */
 	[QUERY_ASSETS] = {"assets",
-		"SELECT d.device_id, NULL::int8, d.ueid, " DEVICE_CELLS DEVICE_JOIN(" AND h.device_id > $1::int8", " AND s.device_id > $1::int8")
+		"SELECT " DEVICE_CELLS DEVICE_JOIN(" AND h.device_id > $1::int8", " AND s.device_id > $1::int8")
 		" WHERE d." TENANT " AND d.device_id > $1::int8 ORDER BY d.device_id LIMIT $2::int8", 2},
 	/* So many events on, up to $3: the devices that they are about, as they are now. Of one that is gone there is only the ueid. */
 	[QUERY_ASSET_CHANGES] = {"asset_changes",
 		"WITH e AS MATERIALIZED (SELECT position, ueid FROM event WHERE " TENANT " AND position > $1::int8 AND position <= $3::int8"
 		" AND type LIKE 'device.%' AND type NOT LIKE 'device.event.%' AND type <> 'device.refused' AND ueid IS NOT NULL ORDER BY position LIMIT $2::int8),"
 		" u AS (SELECT ueid, max(position) AS last FROM e GROUP BY 1)"
-		" SELECT u.last, (SELECT count(*) FROM e), u.ueid, v.* FROM u LEFT JOIN LATERAL (SELECT " DEVICE_CELLS DEVICE_JOIN("", "")
+		" SELECT v.*, u.last, (SELECT count(*) FROM e), u.ueid FROM u LEFT JOIN LATERAL (SELECT " DEVICE_CELLS DEVICE_JOIN("", "")
 		" WHERE d.ueid = u.ueid AND d." TENANT " OFFSET 0) v ON true ORDER BY u.last", 3},
 	[QUERY_MANIFEST_KEEP] = {"manifest_keep", "SELECT keep_manifest($1::bytea, $2::bytea)", 2},
 	[QUERY_MANIFEST] = {"manifest", "SELECT message FROM export_manifest WHERE sha256 = $1::bytea AND " TENANT, 1},
