@@ -233,7 +233,7 @@ read_stream(void *context, uint64_t position, char *to, size_t max)
 	struct exchange *exchange = context;
 	struct response *piece = &exchange->response;
 	size_t len = piece->len - exchange->sent;
-	bool waits = piece->waits;
+	bool waits = piece->waits || exchange->kept_until_ms > 0;
 
 	(void)position;
 	if (len > 0) {
@@ -246,11 +246,7 @@ read_stream(void *context, uint64_t position, char *to, size_t max)
 		return exchange->broken ? MHD_CONTENT_READER_END_WITH_ERROR : MHD_CONTENT_READER_END_OF_STREAM;
 	response_free(piece);
 	exchange->sent = 0;
-	if (waits)
-		exchange->kept_until_ms = 0; /* nothing is there to be sent */
-	if (exchange->kept_until_ms > 0)
-		counter_add(COUNTER_QUOTA_PACED, 1);
-	return turns_wait(exchange, waits || exchange->kept_until_ms > 0) ? 0 : MHD_CONTENT_READER_END_OF_STREAM;
+	return turns_wait(exchange, waits) ? 0 : MHD_CONTENT_READER_END_OF_STREAM;
 }
 
 static enum MHD_Result

@@ -133,6 +133,8 @@ attempt(struct store *s, struct message **messages, size_t n)
 	now = clock_us(CLOCK_REALTIME); /* as received_us */
 	for (size_t i = 0; i < n; i++)
 		count_message(messages[i], now);
+	if (n > 0)
+		counter_set(COUNTER_COMMIT_LAG_US, now - messages[0]->received_us);
 	count_nonces(s, messages, n);
 	counter_add(COUNTER_BATCHES, 1);
 	counter_add(COUNTER_STORE_US, clock_us(CLOCK_MONOTONIC) - begun);

@@ -10,6 +10,9 @@
 #include "collector/journal.h"
 #include "collector/routes.h"
 
+#define LAG_MS 200 /* beyond the window that batches wait for anyway: then reports are held up */
+#define YIELD_MS 1000
+
 struct worker {
 	struct turns *turns;
 	pthread_t thread;
@@ -31,6 +34,7 @@ struct turns {
 	bool stopping; /* nothing is put aside any more */
 	bool ending; /* nothing comes into the queue any more */
 	size_t streams, streams_most;
+	int64_t lag_most_us;
 	struct worker *workers;
 	size_t workers_len;
 };
@@ -182,13 +186,30 @@ on_wake(void *context, struct waiter *waiter)
 	pthread_mutex_unlock(&turns->lock);
 }
 
+/* Reports come before exports: while they are held up, each piece is followed by a pause as long as it took to make, up to YIELD_MS. */
+static int64_t
+yield(const struct turns *turns, int64_t took_ms)
+{
+	if (counter_get(COUNTER_QUEUE_SLOTS) == 0 || counter_get(COUNTER_COMMIT_LAG_US) <= turns->lag_most_us)
+		return 0;
+	counter_add(COUNTER_YIELDED, 1);
+	return took_ms < YIELD_MS ? took_ms : YIELD_MS;
+}
+
 /* A stream that is too fast for its caller's quota goes on later. It is not refused: what was sent so far would have to be sent again. */
 static void
-pace(struct exchange *exchange)
+pace(struct exchange *exchange, int64_t begun_ms)
 {
-	int64_t ms = identity_spend(exchange->turns->identity, &exchange->request, exchange->response.len);
+	int64_t now = clock_ms(),
+		ms = identity_spend(exchange->turns->identity, &exchange->request, exchange->response.len), more;
 
-	exchange->kept_until_ms = ms == 0 ? 0 : clock_ms() + ms;
+	exchange->kept_until_ms = 0;
+	if (!exchange->response.streams || exchange->response.waits)
+		return;
+	counter_add(COUNTER_QUOTA_PACED, ms > 0);
+	more = yield(exchange->turns, now - begun_ms);
+	if (ms > 0 || more > 0)
+		exchange->kept_until_ms = now + (ms > more ? ms : more);
 }
 
 /* The next piece of a stream. A problem breaks the connection: what is on its way is no place to tell of it, and is not to look whole. */
@@ -196,12 +217,13 @@ static void
 continue_stream(struct exchange *exchange)
 {
 	const char *fault = exchange_client(exchange);
+	int64_t begun = clock_ms();
 
 	if (fault == NULL)
 		routes_finish(&exchange->request, &exchange->response);
 	else
 		response_problem(&exchange->response, PROBLEM_BAD_CERTIFICATE, "%s.", fault);
-	pace(exchange);
+	pace(exchange, begun);
 	peer_answer(link_peer(exchange->link));
 	if (exchange->response.streams)
 		return;
@@ -253,6 +275,7 @@ static bool
 begin_answer(struct turns *turns, struct exchange *exchange)
 {
 	struct response *response = &exchange->response;
+	int64_t begun = clock_ms();
 
 	if (exchange->asks)
 		return expect_body(turns, exchange);
@@ -270,7 +293,7 @@ begin_answer(struct turns *turns, struct exchange *exchange)
 	if (response->streams) {
 		exchange->streaming = enter_stream(turns);
 		if (exchange->streaming) {
-			pace(exchange);
+			pace(exchange, begun);
 		} else {
 			response_problem(response, PROBLEM_TOO_MANY_STREAMS, "%s", "");
 			response_header(response, "Retry-After", "10");
@@ -333,6 +356,7 @@ turns_start(const struct settings *settings, const struct turns_switch *connecti
 	turns->connection = *connection;
 	turns->last = &turns->first;
 	turns->streams_most = (size_t)settings->http_streams;
+	turns->lag_most_us = (settings->batch_window_ms + LAG_MS) * 1000;
 	turns->guesses = guesses_new(&limits);
 	/* One connection for each worker, and one each for the feed and the journal. */
 	turns->pool = query_pool_new(settings->database_api, threads + 2, threads > 1 ? threads - 1 : 1,

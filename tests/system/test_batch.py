@@ -10,6 +10,7 @@ import threading
 import time
 
 import pytest
+import requests
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
@@ -255,6 +256,35 @@ def test_what_the_database_does_not_take_is_left_and_holds_up_nobody(system, tro
     drain(messages, 60)
     for d in devices:
         assert [seq for _, seq, _ in system.stored(d)] == [1, 2]
+
+
+def test_exports_are_put_off_while_reports_are_held_up(system, device):
+    token = system.database.cli("token", "add", "--tenant", "acme", "--role", "viewer", "export")
+
+    def get(path):
+        return requests.get(system.collector.url + path, headers={"Authorization": f"Bearer {token}"}, timeout=30).text
+
+    def exported():
+        """How often a piece was put off meanwhile."""
+        before = counted()
+        assert device.ueid.hex() in get("/v1/assets?format=csv")
+        return counted() - before
+
+    def counted():
+        return int(re.search(r"^fleetstate_http_pieces_yielded_total (\d+)$", get("/metrics"), re.M)[1])
+
+    await_true(lambda: "\nfleetstate_queue_slots 0\n" in get("/metrics"), "nothing waiting")
+    assert exported() == 0
+    messages = [device.quiet() for _ in range(2)]
+    with system.database.held("device_hot"):
+        send(device, messages[0])
+        time.sleep(1.5)  # what makes it late is time
+    system.await_stored(device, 2)
+    with system.database.held("device_hot"):
+        send(device, messages[1])
+        await_true(lambda: "\nfleetstate_queue_slots 1\n" in get("/metrics"), "the report waiting")
+        assert exported() > 0
+    system.await_stored(device, 3)
 
 
 def test_a_database_that_hangs_does_not_keep_the_collector(system, device):
