@@ -83,7 +83,7 @@ static const struct option table[] = {
 	{.name = "sections_retention", .type = OPTION_SECONDS, .offset = AT(sections_retention), .initial = "1825d", .min = 86400, .max = 1576800000,
 		.help = "how long reports with a state, an inventory or events are kept, and what devices were before they changed"},
 	{.name = "audit_retention", .type = OPTION_SECONDS, .offset = AT(audit_retention), .initial = "1825d", .min = 86400, .max = 1576800000,
-		.help = "how long entries of the audit log are kept"},
+		.help = "how long entries of the audit log are kept, if that is not less than the database allows: 90 days, unless told otherwise there"},
 	{.name = "retention_uncovered", .type = OPTION_FLAG, .offset = AT(retention_uncovered), .initial = "no",
 		.help = "reports and entries of the audit log may go at the end of their retention although no checkpoint speaks for them"},
 	{.name = "secret_key", .type = OPTION_PATH, .offset = AT(secret_key),

@@ -2,6 +2,7 @@
 
 ALTER TABLE audit_head ADD gone bigint NOT NULL DEFAULT 0;	-- the last entry that went; 0: none did
 ALTER TABLE audit_head ADD gone_hash bytea NOT NULL DEFAULT decode(repeat('00', 32), 'hex') CHECK (length(gone_hash) = 32);	-- its hash, on which the first one kept goes on
+ALTER TABLE audit_head ADD kept_least interval NOT NULL DEFAULT '90 days' CHECK (kept_least >= interval '1 day');	-- whatever a collector asks for
 
 -- Writes an entry behind the head, and says what the head is then.
 CREATE FUNCTION audit_write(head audit_head, mine int, at timestamptz, entry jsonb) RETURNS audit_head LANGUAGE plpgsql
@@ -58,13 +59,14 @@ BEGIN
 	UPDATE audit_head SET number = h.number, hash = h.hash;
 END $$;
 
--- Drops entries older than `keep`, from the first on and at most ten thousand, and says how many. Only what is older than the last checkpoint, which speaks
+-- Drops entries older than `keep`, and than what only the owner may set, from the first on and at most ten thousand, and says how many. Only what is older than the last checkpoint, which speaks
 -- for it, unless told otherwise. The hash of the last one that went stays, so that what is kept is verified from there on.
 CREATE FUNCTION expire_audit(keep interval, uncovered boolean) RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER
 	SET search_path = fleetstate, pg_catalog, pg_temp AS $$
 DECLARE
-	until timestamptz := now() - keep; last bigint; n bigint;
+	until timestamptz; last bigint; n bigint;
 BEGIN
+	SELECT now() - greatest(keep, h.kept_least) INTO until FROM audit_head h;
 	IF NOT uncovered THEN
 		until := least(until, (SELECT coalesce(max(made_at), '-infinity') FROM checkpoint));
 	END IF;

@@ -157,6 +157,21 @@ def test_the_audit_logs_first_entries_go(system):
 
     for name in "a", "b", "c":
         system.database.cli("tenant", "add", name, name)
+    # A collector that asks for less than the owner allows, or whoever has its credentials, gets nothing.
+    n = system.database.one("SELECT number FROM audit_head")
+    with psycopg2.connect(system.database.uri("fleetstate_ingest")) as captured:
+        cursor = captured.cursor()
+        for keep in "0", "-1000 years", "89 days":
+            cursor.execute("SELECT expire_audit(%s, true)", (keep,))
+            assert cursor.fetchone() == (0,)
+        with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+            cursor.execute("UPDATE audit_head SET kept_least = '1 day'")
+    system.database.sql("UPDATE audit SET time = now() - interval '25 hours' WHERE number <= %s", (n - 2,))
+    assert log() == {"entries": n, "expired": 0, "findings": 0}
+    system.database.sql("UPDATE audit_head SET kept_least = '1 day'")
+    await_true(lambda: system.database.one("SELECT gone FROM audit_head") == n - 2, "the oldest gone")
+    for name in "e", "f", "g":
+        system.database.cli("tenant", "add", name, name)
     n = system.database.one("SELECT number FROM audit_head")
     # The third from the last is older than what is before it; the last two are young.
     system.database.sql("UPDATE audit SET time = now() - interval '25 hours' WHERE number <= %s", (n - 2,))
