@@ -52,17 +52,17 @@ def ask(system, sha, token="acme"):
     return requests.get(f"http://127.0.0.1:{system.collector.http}/v1/reports/{sha}/proof", headers={"Authorization": "Bearer " + system.tokens[token]}, timeout=20)
 
 
-def await_other(system, message, name):
+def await_other(system, message, name, token="acme"):
     """The first answer that is not this problem."""
     def other():
-        answer = ask(system, sha256(message).hex())
+        answer = ask(system, sha256(message).hex(), token)
         same = answer.status_code != 200 and answer.json()["type"] == "urn:fleetstate:problem:" + name
         return not same and (answer,)  # an answer that is a problem is false
     return await_true(other, "another answer than " + name)[0]
 
 
-def proof_of(system, message):
-    answer = await_other(system, message, "not-covered")
+def proof_of(system, message, token="acme"):
+    answer = await_other(system, message, "not-covered", token)
     assert (answer.status_code, answer.headers["Content-Type"]) == (200, "application/cbor"), answer.text
     return answer.content
 
@@ -114,6 +114,33 @@ def test_whose_report_it_is(system, told):
     sha = sha256(messages[0]).hex()
     for answer in ask(system, sha, "globex"), ask(system, "00" * 32), ask(system, sha[:-1]), ask(system, sha.upper()):
         assert answer.status_code == 404 and answer.json()["type"] == "urn:fleetstate:problem:not-found"
+
+
+def test_over_a_transfer_each_proves_its_own(system, tmp_path):
+    """What was before stays proven, and what comes after is; neither has anything of the other's, but for the hash that a report names anyhow."""
+    device = system.device()
+    messages = [device.full(), device.quiet()]
+    for message in messages:
+        device.publish(message)
+    system.await_stored(device, 2)
+    early = proof_of(system, messages[0])
+    system.database.cli("device", "transfer", device.ueid.hex(), "globex")
+    with Held(system):
+        later = [device.quiet({"receipt": True}), device.full(), device.quiet({"receipt": True})]
+        for message in later:
+            device.publish(message)
+        system.await_stored(device, 5)
+    proofs = [proof_of(system, message, "globex") for message in later]
+    whose = {"acme": (messages, [early, proof_of(system, messages[1])]), "globex": (later, proofs)}
+    for tenant, (own, proven) in whose.items():
+        other = "globex" if tenant == "acme" else "acme"
+        for message, proof in zip(own, proven):
+            verify_proof(proof, message, system.ca)
+            assert command(system, tmp_path, proof, message, device=device)["covered"]
+            _, _, leaf, _, _, chain = decode(proof)
+            assert leaf[2] == (2 if tenant == "acme" else 5) and set(chain) <= set(own)
+            assert ask(system, sha256(message).hex(), other).status_code == 404
+    assert [len(decode(proof)[5]) for proof in proofs] == [1, 0, 0]
 
 
 def test_before_there_is_a_checkpoint_it_is_said_when(system, told):
