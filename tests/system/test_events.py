@@ -43,7 +43,8 @@ class Stream:
     """Reads server-sent events as a browser does."""
 
     def __init__(self, api, query="", token="acme", **headers):
-        headers["Authorization"] = "Bearer " + api.tokens.get(token, token)
+        if "Cookie" not in headers:
+            headers["Authorization"] = "Bearer " + api.tokens.get(token, token)
         self.answer = requests.get(f"http://127.0.0.1:{api.port}/v1/events/stream{query}", headers=headers, stream=True, timeout=40)
         self.lines = self.answer.iter_lines(chunk_size=1)
         self.last = None
@@ -287,6 +288,20 @@ def test_a_revoked_token_ends_its_stream(api):
     happen(api, "seen")
     assert stream.next()["type"] == "seen"
     api.db.sql("UPDATE api_token SET revoked_at = now() WHERE name = 'stream'")
+    happen(api, "unseen")
+    assert stream.next() == "broken"
+
+
+@pytest.mark.parametrize("end", ["UPDATE api_token SET revoked_at = now() WHERE token_id = %s", "UPDATE api_session SET expires_at = now() WHERE token_id = %s",
+                                 "DELETE FROM api_session WHERE token_id = %s"])
+def test_a_session_that_ends_ends_its_stream(api, end):
+    """However it ends: nothing more is told."""
+    token = api.db.cli("token", "add", "--tenant", "acme", "--role", "viewer", "in a browser")
+    opened = requests.post(f"http://127.0.0.1:{api.port}/v1/session", headers={"Authorization": "Bearer " + token}, timeout=20)
+    stream = Stream(api, "?type=seen,unseen", Cookie=opened.headers["Set-Cookie"].split(";")[0])
+    happen(api, "seen")
+    assert stream.next()["type"] == "seen"
+    api.db.sql(end, (api.db.one("SELECT max(token_id) FROM api_token"),))
     happen(api, "unseen")
     assert stream.next() == "broken"
 

@@ -237,6 +237,13 @@ def test_who_registers_anothers_device_sees_nothing_of_it(system):
     seen = view(system, device, "buyer")
     assert (seen["/state"], seen["/reports"]["items"], seen["/ledger"]["epochs"], seen[""]["first_seen"]) == (404, [], [], None)
     assert system.database.one("SELECT count(*) FROM refusal WHERE ueid = %s AND tenant_id IS NULL", (device.ueid,)) >= 2
+    # The operator finds it and decides, and then it is as if nothing had been.
+    found = system.database.sql("SELECT DISTINCT encode(r.ueid, 'hex'), t.id FROM refusal r JOIN device d ON d.ueid = r.ueid AND d.lifecycle <> 'transferred'"
+                                " JOIN tenant t ON t.tenant_id = d.tenant_id WHERE r.reason = 'ueid-owned-elsewhere' AND d.first_seen IS NULL")
+    assert (name(device), "buyer") in found
+    system.transfer(device, "buyer", "acme")
+    await_true(lambda: device.publish(device.full()) == 0 and view(system, device, "acme")["/reports"]["items"], "its enrolment")
+    assert system.lifecycle(device, "buyer") == "transferred" and view(system, device, "buyer")["/reports"]["items"] == []
 
 
 def test_a_devices_life(system):
