@@ -64,7 +64,6 @@ def measure(directory):
     database = Database(directory, "fsync=off", "shared_buffers=512MB", "jit=off")
     server = None
     try:
-        database.cli("migrate")
         database.cli("tenant", "add", "acme", "Acme")
         token = database.cli("token", "add", "--tenant", "acme", "--role", "viewer", "bench")
         database.sql(SEED.replace("{devices}", str(DEVICES)), None)

@@ -45,7 +45,6 @@ def measure(directory):
     database = Database(directory, "fsync=off", "shared_buffers=512MB", "jit=off")
     servers = []
     try:
-        database.cli("migrate")
         token = export.seed(database, DEVICES)
         ports = free_ports(2)
         servers.append(subprocess.Popen([BIN / "serve-alone", database.uri("fleetstate_api"), str(ports[0])], stderr=subprocess.DEVNULL))

@@ -73,7 +73,6 @@ def measure(directory):
     database = Database(directory, "fsync=off", "shared_buffers=2GB", "maintenance_work_mem=512MB", "max_wal_size=8GB", "jit=off")
     server = None
     try:
-        database.cli("migrate")
         database.cli("tenant", "add", "acme", "Acme")
         token = database.cli("token", "add", "--tenant", "acme", "--role", "viewer", "bench")
         rows = psycopg2.connect(database.uri("fleetstate_owner"))

@@ -69,7 +69,6 @@ class System:
         self.broker = Broker(directory)
         self.collector = Collector(directory, self.database, self.broker, **settings)
         self.devices = []
-        self.database.cli("migrate")
         self.database.cli("tenant", "add", "acme", "Acme")
         self.database.cli("trust-anchor", "add", "--tenant", "acme", self.broker.pki / "maker-ca.crt")
         try:

@@ -2,10 +2,13 @@
 
 import contextlib
 import copy
+import fcntl
+import hashlib
 import itertools
 import os
 import pathlib
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -70,28 +73,52 @@ def provision(*words):
     return done.stdout.split()
 
 
+def cluster():
+    """A data directory that others are copied from, which takes a tenth of making each anew: with the roles and a migrated database, for these programs."""
+    made_of = hashlib.sha256(str(POSTGRES).encode() + (ROOT / "schema/sql/roles.sql").read_bytes() + (BIN / "fleetstate").read_bytes())
+    place = BIN / "cluster" / made_of.hexdigest()[:16]
+    place.parent.mkdir(exist_ok=True)
+    with open(BIN / "cluster.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not place.exists():
+            for old in place.parent.iterdir():
+                shutil.rmtree(old)
+            new = place.parent / "new"
+            new.mkdir()
+            database = Database(new, migrated=False)
+            try:
+                database.cli("migrate")
+            finally:
+                database.stop("fast")
+            database.directory.rename(place)
+            shutil.rmtree(new)
+    return place
+
+
 class Database:
-    def __init__(self, directory, *settings):
+    def __init__(self, directory, *settings, migrated=True):
         self.port = free_port()
         self.directory = directory / "pg"
-        subprocess.run([*ORDINARY, POSTGRES / "initdb", "-D", self.directory, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C"],
-                       check=True, capture_output=True)
+        if migrated:
+            subprocess.run(["cp", "-a", "--reflink=auto", cluster(), self.directory], check=True)
+        else:
+            subprocess.run([*ORDINARY, POSTGRES / "initdb", "-D", self.directory, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C"],
+                           check=True, capture_output=True)
         options = " ".join([f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories=", *(f"-c {s}" for s in settings)])
         self.control = [*ORDINARY, POSTGRES / "pg_ctl", "-D", self.directory, "-w", "-l", directory / "pg.log", "-o", options]
-        self.start()
-        with psycopg2.connect(self.uri("postgres", "postgres")) as db, db.cursor() as c:
-            c.execute((ROOT / "schema/sql/roles.sql").read_text())
         self.name, self.copies = "fleetstate", itertools.count(1)
-        db = psycopg2.connect(self.uri("postgres", "postgres"))
-        db.autocommit = True
-        db.cursor().execute("CREATE DATABASE fleetstate OWNER fleetstate_owner")
-        db.close()
+        self.start()
+        if not migrated:
+            with contextlib.closing(psycopg2.connect(self.uri("postgres", "postgres"))) as db:
+                db.autocommit = True
+                db.cursor().execute((ROOT / "schema/sql/roles.sql").read_text())
+                db.cursor().execute("CREATE DATABASE fleetstate OWNER fleetstate_owner")
 
     def start(self):
         subprocess.run([*self.control, "start"], check=True, capture_output=True)
 
-    def stop(self):
-        subprocess.run([*self.control, "-m", "immediate", "stop"], check=True, capture_output=True)
+    def stop(self, how="immediate"):
+        subprocess.run([*self.control, "-m", how, "stop"], check=True, capture_output=True)
 
     def copy(self):
         """Another database in the same cluster, as this one is now. Nobody may be connected to this one."""

@@ -69,7 +69,6 @@ class Api:
     def __init__(self, directory, devices=DEVICES, told=True, **settings):
         self.settings = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
         self.db = Database(directory, "fsync=off")
-        self.db.cli("migrate")
         self.tokens = {}
         for tenant in "acme", "globex":
             self.db.cli("tenant", "add", tenant, tenant.title())

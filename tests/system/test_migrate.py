@@ -14,7 +14,7 @@ LAST = max(int(path.name[:3]) for path in (ROOT / "schema/sql").glob("0*.sql"))
 def database(tmp_path_factory):
     directory = tmp_path_factory.mktemp("migrate")
     directory.chmod(0o777)
-    database = Database(directory, "fsync=off")
+    database = Database(directory, "fsync=off", migrated=False)
     yield database
     database.stop()
 

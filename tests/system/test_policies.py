@@ -18,7 +18,6 @@ MATCH = "SELECT jsonb_path_match(%s, %s::jsonpath, '{}', true)"
 @pytest.fixture(scope="module")
 def db(tmp_path_factory):
     database = Database(tmp_path_factory.mktemp("policies"), "fsync=off")
-    database.cli("migrate")
     for tenant in "acme", "globex":
         database.cli("tenant", "add", tenant, tenant.title())
     yield database

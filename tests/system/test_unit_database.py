@@ -9,7 +9,6 @@ from parts import BIN, Database
 def test_keyring(tmp_path):
     database = Database(tmp_path, "fsync=off")
     try:
-        database.cli("migrate")
         done = subprocess.run([BIN / "unit/test_keyring"], env={**os.environ, "FLEETSTATE_TEST_DATABASE": database.uri("fleetstate_owner")},
                               capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr

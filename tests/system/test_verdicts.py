@@ -37,7 +37,6 @@ def events(db, kind="alert.%"):
 @pytest.fixture(scope="module")
 def migrated(tmp_path_factory):
     database = Database(tmp_path_factory.mktemp("verdicts"), "fsync=off")
-    database.cli("migrate")
     database.cli("tenant", "add", "acme", "Acme")
     yield database
     database.stop()
