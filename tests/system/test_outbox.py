@@ -107,30 +107,32 @@ def test_many_writers_that_commit_in_any_order_leave_no_hole(system):
 
 
 def notified(db):
-    """Some came in with the answer to a statement."""
+    """The last position that was told of. A notice may have come with an answer: then there is nothing to wait for."""
     if not db.notifies:
         assert select.select([db], [], [], 10)[0]
         db.poll()
-    return db.notifies.pop().payload if db.notifies else None
+    return int(db.notifies.pop(0).payload) if db.notifies else 0
 
 
 def test_positions_come_soon(system):
     """By notice, not at the next tick, which would be a second after the last."""
+    await_true(lambda: all_numbered(system), "quiet")
+    cursor = top(system)
     db = psycopg2.connect(system.database.uri("fleetstate_owner"))
     db.autocommit = True
     took = []
     with db.cursor() as c:
         c.execute("LISTEN fleetstate_position")
-        for _ in range(100):
+        for n in range(1, 51):
             begun = time.monotonic()
             c.execute(INSERT, ("soon",))
-            while notified(db) is None:
+            while notified(db) < cursor + n:
                 pass
             took.append(time.monotonic() - begun)
     db.close()
     took.sort()
-    print(f"position after insert: fastest {took[0] * 1e3:.1f} ms, median {took[50] * 1e3:.1f} ms, p99 {took[98] * 1e3:.1f} ms")
-    assert took[50] < 0.5
+    print(f"position after insert: fastest {took[0] * 1e3:.1f} ms, median {took[25] * 1e3:.1f} ms, slowest {took[-1] * 1e3:.1f} ms")
+    assert took[25] < 0.5
 
 
 def test_a_hundred_thousand_at_once(system):

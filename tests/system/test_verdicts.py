@@ -1,6 +1,8 @@
 """Verdicts on real parts: from a report to posture, alert and event; hysteresis, groups, maintenance, labels. Silence of many is test_thousand.py's."""
 
 import collections
+import contextlib
+import hashlib
 import json
 import pathlib
 import re
@@ -11,7 +13,7 @@ import psycopg2
 import pytest
 import requests
 
-from ingesting import System, await_true
+from ingesting import System, await_true, processor_seconds
 from parts import Database
 import device as wire  # found through ingesting
 
@@ -594,6 +596,15 @@ def patient(system):
     system.collector.start()
 
 
+def compute(stop, spent):
+    """(seconds, of a processor) of a little work, again and again: how much of a machine there is for what runs beside it."""
+    block = bytes(1 << 21)
+    while not stop.wait(0.1):
+        begun, own = time.monotonic(), time.thread_time()
+        hashlib.sha256(block).digest()
+        spent.append((time.monotonic() - begun, time.thread_time() - own))
+
+
 def test_a_tenants_many_slow_predicates_and_previews_delay_no_other_tenant(patient):
     system, db = patient, patient.database
     pattern = "^(a?){20}(a?){20}(a?){20}a{60}[0-9]{4}(x+x+)+y$"
@@ -604,13 +615,13 @@ def test_a_tenants_many_slow_predicates_and_previews_delay_no_other_tenant(patie
     def document(n):
         return sorted("a" * 60 + f"{i:04d}" for i in range(n))
 
-    def took(n):
-        begun = time.monotonic()
-        db.one("SELECT jsonb_path_match(%s, %s, '{}', true)", (json.dumps(document(n)), slow(1)))
-        return time.monotonic() - begun
+    # As many items as take 0.3 s of a processor.
+    with contextlib.closing(psycopg2.connect(db.uri("fleetstate_owner"))) as c, c.cursor() as cursor:
+        begun = processor_seconds(c.info.backend_pid)
+        cursor.execute("SELECT jsonb_path_match(%s, %s, '{}', true)", (json.dumps(document(100)), slow(1)))
+        n = min(500, max(1, int(100 * 0.3 / max(0.01, processor_seconds(c.info.backend_pid) - begun))))
 
     busy, other = system.device(), system.device()
-    n = min(500, max(1, int(20 * 0.3 / min(took(20) for _ in range(3)))))
     busy.state = {**wire.DEFAULT_STATE, 4: {6: document(n)}}
     state(other, True)
     for device in busy, other:
@@ -623,7 +634,7 @@ def test_a_tenants_many_slow_predicates_and_previews_delay_no_other_tenant(patie
     other.receipt_up_to(2)
     tokens = {t: db.cli("token", "add", "--tenant", t, "--role", "viewer", "fair").strip() for t in ("acme", "patience")}
     url = f"http://127.0.0.1:{system.collector.http}/v1"
-    answers, stop = [], threading.Event()
+    answers, spent, stop = [], [], threading.Event()
 
     def preview():
         with requests.Session() as session:
@@ -639,7 +650,7 @@ def test_a_tenants_many_slow_predicates_and_previews_delay_no_other_tenant(patie
             cursor.execute("SELECT set_config('fleetstate.tenant', %s, true)", (str(number),))
             for id in ids:
                 cursor.execute("SELECT policy_put(%s, %s, 'test')", (id, json.dumps({**SECURE, "when": slow(1)} if number == 1 else SECURE)))
-    threads = [threading.Thread(target=preview) for _ in range(3)]
+    threads = [threading.Thread(target=compute, args=(stop, spent)), *(threading.Thread(target=preview) for _ in range(3))]
     for t in threads:
         t.start()
     try:
@@ -667,15 +678,17 @@ def test_a_tenants_many_slow_predicates_and_previews_delay_no_other_tenant(patie
             cursor.execute("SELECT set_config('fleetstate.tenant', '1', true)")
             cursor.execute("SELECT count(policy_delete(id, 'test')) FROM policy WHERE id LIKE 'slow-%' AND deleted_at IS NULL")
     latencies.sort()
-    figures = f"{n} items, waits {waits}, of {len(latencies)} requests the slowest {latencies[-3:]}, previews {collections.Counter(a[0] for a in answers)}"
+    # Times are those of a machine that is ours alone: on a busy one all takes longer, and so does what computes.
+    longer = sum(wall for wall, _ in spent) / sum(own for _, own in spent)
+    figures = f"{longer:.1f} times as long, {n} items, waits {waits}, of {len(latencies)} requests the slowest {latencies[-3:]}, previews {collections.Counter(a[0] for a in answers)}"
     print(figures)
-    assert max(waits) < 3, figures
+    assert max(waits) < 3 * longer, figures
     assert goes_on, figures  # the busy one's had not ended before
-    assert latencies[len(latencies) * 95 // 100] < 0.5 and latencies[-1] < 2, figures
+    assert latencies[len(latencies) * 95 // 100] < 0.5 * longer and latencies[-1] < 2 * longer, figures
     refused = [a for a in answers if a[0] == 429]
     ended = [s for code, s, _ in answers if code == 503]
     assert {a[0] for a in answers} <= {200, 429, 503} and refused and ended and min(ended) > 0.9, figures
-    assert all(after == "1" for _, _, after in refused) and sorted(s for _, s, _ in refused)[len(refused) // 2] < 0.5, figures
+    assert all(after == "1" for _, _, after in refused) and sorted(s for _, s, _ in refused)[len(refused) // 2] < 0.5 * longer, figures
     # One of a tenant runs, wherever: another tenant's runs beside it.
     with psycopg2.connect(db.uri("fleetstate_owner")) as c, c.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(8263, 1)")
