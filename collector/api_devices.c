@@ -88,6 +88,7 @@ void
 api_device_patch(struct request *request, struct response *response)
 {
 	static const struct member members[] = {{"labels", MEMBER_OBJECT, false, 0},
+						{"legal_hold", MEMBER_OBJECT_OR_NULL, false, 0},
 						{"lifecycle", MEMBER_TEXT, false, 15},
 						{"tenant", MEMBER_TEXT, false, 63}};
 	struct call calls[2] = {{.query = QUERY_DEVICE_CHANGE}, {.query = QUERY_DEVICE}};
@@ -113,6 +114,21 @@ api_device_patch(struct request *request, struct response *response)
 		PQclear(results[1]);
 	}
 	free(changes);
+}
+
+void
+api_device_delete(struct request *request, struct response *response)
+{
+	struct call call = {.query = QUERY_DEVICE_DELETE};
+	uint64_t revision;
+	struct ueid ueid;
+	bool expects;
+
+	if (bind_ueid(request, response, &ueid, &call) < 0 ||
+	    request_expects(request, response, &expects, &revision) < 0)
+		return;
+	call.params[call.n++] = expects ? param_bytes(&revision, sizeof revision) : param_text(NULL);
+	query_remove(request, response, &call, "There is no such device.");
 }
 
 /* Registers one beforehand. */

@@ -184,6 +184,8 @@ wrong_with(const json_t *value, const struct member *member)
 		return json_is_boolean(value) ? NULL : "true or false is wanted";
 	case MEMBER_OBJECT:
 		return json_is_object(value) ? NULL : "an object is wanted";
+	case MEMBER_OBJECT_OR_NULL:
+		return json_is_object(value) || json_is_null(value) ? NULL : "an object or null is wanted";
 	case MEMBER_LIST:
 		if (!json_is_array(value))
 			return "a list is wanted";

@@ -37,7 +37,7 @@ int body_add(struct body *, const char *, size_t len) WARN_UNUSED;
 int body_parse(struct body *, struct response *) WARN_UNUSED;
 void body_free(struct body *);
 
-enum member_kind { MEMBER_TEXT, MEMBER_NUMBER, MEMBER_FLAG, MEMBER_OBJECT, MEMBER_LIST };
+enum member_kind { MEMBER_TEXT, MEMBER_NUMBER, MEMBER_FLAG, MEMBER_OBJECT, MEMBER_OBJECT_OR_NULL, MEMBER_LIST };
 
 /* What a member of an object may be. */
 struct member {

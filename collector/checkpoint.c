@@ -16,8 +16,10 @@
 #define LOOK_SECONDS 60 /* between two looks whether it is time, or the interval when that is less */
 #define BUSY_SECONDS 600 /* before a partition that somebody reads is tried again: each try stops others for a second */
 
+#define PIECE "10000" /* rows of a table removed in one transaction */
+
 /* clang-format off */
-enum { DUE, AUDIT, LEAVES, READ, NODES, KEEP, TELL, TRIM, EXPIRE, EXPIRE_AUDIT, EXPIRE_HISTORY, EXPIRE_REPEATS };
+enum { DUE, AUDIT, LEAVES, READ, NODES, KEEP, TELL, TRIM, EXPIRE, EXPIRE_AUDIT, EXPIRE_HISTORY, EXPIRE_REPEATS, PURGE, RELEASE };
 static const struct statement statements[] = {
 	/* The lock is this transaction's; whoever does not get it leaves the work to who did. */
 	[DUE] = {"checkpoint_due",
@@ -47,13 +49,15 @@ static const struct statement statements[] = {
 	   stays short. */
 	[TRIM] = {"checkpoint_trim",
 		"WITH o AS MATERIALIZED (SELECT array_agg(number) AS numbers FROM checkpoint WHERE number <= $1::bigint - 31"
-		"  AND CASE WHEN number % 30 = 0 THEN made_at < now() - make_interval(secs => $2::float8) ELSE number > $1::bigint - 331 END),"
+		"  AND CASE WHEN number % 30 = 0 THEN made_at < now() - make_interval(secs => $2::float8) AND NOT EXISTS (SELECT FROM device_kept) ELSE number > $1::bigint - 331 END),"
 		" n AS (DELETE FROM checkpoint_node WHERE number = ANY ((SELECT numbers FROM o)::bigint[]))"
 		" DELETE FROM checkpoint_leaf WHERE number = ANY ((SELECT numbers FROM o)::bigint[])", 2},
 	[EXPIRE] = {"expire", "SELECT partition, reports, busy FROM expire_reports($1::bool, make_interval(secs => $2::float8), $3::bool)", 3},
 	[EXPIRE_AUDIT] = {"expire_audit", "SELECT expire_audit(make_interval(secs => $1::float8), $2::bool)", 2},
 	[EXPIRE_HISTORY] = {"expire_history", "SELECT expire_history(make_interval(secs => $1::float8))", 1},
 	[EXPIRE_REPEATS] = {"expire_repeats", "SELECT expire_repeats()", 0},
+	[PURGE] = {"purge_devices", "SELECT purge_devices(" PIECE ")", 0},
+	[RELEASE] = {"release_reports", "SELECT release_reports(" PIECE ")", 0},
 };
 /* clang-format on */
 
@@ -279,6 +283,17 @@ expire_partition(struct checkpointer *c, bool with_sections)
 	return gone;
 }
 
+static bool
+is_stopping(struct checkpointer *c)
+{
+	bool stop;
+
+	pthread_mutex_lock(&c->lock);
+	stop = c->stop;
+	pthread_mutex_unlock(&c->lock);
+	return stop;
+}
+
 /* How many rows a statement says that it dropped. */
 static int64_t
 expire_rows(struct checkpointer *c, int statement, const struct param *params)
@@ -310,8 +325,18 @@ expire(struct checkpointer *c)
 	/* Some thousand at once. */
 	while ((n = expire_rows(c, EXPIRE_AUDIT, audit_params)) > 0)
 		counter_add(COUNTER_AUDIT_EXPIRED, n);
+	while (expire_rows(c, RELEASE, NULL) > 0 && !is_stopping(c))
+		;
 	(void)expire_rows(c, EXPIRE_HISTORY, &history_param);
 	(void)run_statement(c, EXPIRE_REPEATS, NULL);
+}
+
+/* Whatever the clock says, and whoever reads: what was deleted goes. */
+static void
+purge(struct checkpointer *c)
+{
+	while (expire_rows(c, PURGE, NULL) > 0 && !is_stopping(c))
+		;
 }
 
 static void *
@@ -326,6 +351,7 @@ run(void *argument)
 		pthread_mutex_unlock(&c->lock);
 		look(c);
 		expire(c);
+		purge(c);
 		clock_gettime(CLOCK_MONOTONIC, &until);
 		until.tv_sec += interval < LOOK_SECONDS ? interval : LOOK_SECONDS;
 		pthread_mutex_lock(&c->lock);

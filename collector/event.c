@@ -21,6 +21,7 @@ static const struct {
 	{"device.posture", "posture", "silent", SEVERITY_MEDIUM},
 	{"device.posture", "posture", "unknown", SEVERITY_LOW},
 	{"device.lifecycle", "lifecycle", "revoked", SEVERITY_HIGH},
+	{"device.lifecycle", "lifecycle", "deleted", SEVERITY_MEDIUM},
 	{"challenge.unanswered", NULL, NULL, SEVERITY_HIGH},
 	{"device.refused", NULL, NULL, SEVERITY_MEDIUM},
 	{"device.rekeyed", NULL, NULL, SEVERITY_LOW},

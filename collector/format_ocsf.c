@@ -32,7 +32,7 @@ struct word {
 static const struct word activities[] = {
 	{"created", 1},  {"changed", 3}, {"deleted", 4},     {"struck-out", 9}, {"POST", 1},
 	{"PUT", 3},      {"PATCH", 3},   {"DELETE", 4},      {"pending", 6},    {"active", 10},
-	{"retired", 11}, {"revoked", 9}, {"transferred", 5},
+	{"retired", 11}, {"revoked", 9}, {"transferred", 5}, {"held", 3},       {"released", 3},
 };
 /* security_level_id; what is silent or not known is 0. */
 static const struct word levels[] = {{"operational", 1}, {"degraded", 2}, {"untrusted", 3}};

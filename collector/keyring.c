@@ -121,6 +121,8 @@ lifecycle_reason(enum lifecycle lifecycle)
 		return REASON_OK;
 	case LIFECYCLE_REVOKED:
 		return REASON_DEVICE_REVOKED;
+	case LIFECYCLE_DELETED:
+		return REASON_DEVICE_DELETED;
 	case LIFECYCLE_RETIRED:
 	case LIFECYCLE_TRANSFERRED:
 		break;

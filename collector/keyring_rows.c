@@ -56,7 +56,7 @@ enum column {
 };
 
 /* As in enum lifecycle and enum key_status. */
-static const char *const lifecycles[] = {"pending", "active", "retired", "revoked", "transferred"};
+static const char *const lifecycles[] = {"pending", "active", "retired", "revoked", "deleted", "transferred"};
 static const char *const statuses[] = {"active", "retired", "revoked"};
 
 /* A name that is not there counts as the last one, which is good for nothing. */

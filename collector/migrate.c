@@ -102,10 +102,13 @@ check_applied(PGconn *conn)
 	}
 	for (int i = 0; i < PQntuples(res); i++) {
 		char hex[2 * DIGEST_SIZE + 1] = "";
+		int number = 0;
 
-		if ((size_t)i < MIGRATIONS)
+		if ((size_t)i < MIGRATIONS) {
 			digest_of(&migrations[i], hex);
-		if (atoi(PQgetvalue(res, i, 0)) == i + 1 && strcmp(PQgetvalue(res, i, 1), hex) == 0)
+			number = migrations[i].number;
+		}
+		if (atoi(PQgetvalue(res, i, 0)) == number && strcmp(PQgetvalue(res, i, 1), hex) == 0)
 			continue;
 		log_error("migrate: version %s of the database was made by another line of this program: use the "
 			  "program that made it, or a new database",

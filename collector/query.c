@@ -489,10 +489,13 @@ query_remove(struct request *request, struct response *response, const struct ca
 
 	if (body_check(request->body.json, response, NULL, 0) < 0 || query_run(request, response, call, 1, &rows) < 0)
 		return;
-	if (query_int8(rows, 0, 0) != 0)
+	if (query_int8(rows, 0, 0) != 0) {
 		response_empty(response);
-	else
+	} else {
+		/* Nothing was changed, which is not to be told as a change. */
+		query_undo(request, response);
 		response_problem(response, PROBLEM_NOT_FOUND, "%s", missing);
+	}
 	PQclear(rows);
 }
 

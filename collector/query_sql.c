@@ -132,7 +132,7 @@ const struct statement query_statements[QUERIES] = {
 	/* clang-format on */
 	[QUERY_DEVICE] =
 		{"device",
-		 /* The view's object with two more members. */
+		 /* The view's object with three more members. */
 		 "SELECT left(item, -1) || ', \"challenge\" : ' || coalesce((SELECT c.item FROM challenge_item "
 		 "c WHERE "
 		 "c.device_id = v.device_id ORDER BY c.challenge_id DESC LIMIT 1), 'null') || ', \"ledger\" : "
@@ -145,12 +145,14 @@ const struct statement query_statements[QUERIES] = {
 		 "lower(missing)), 0)::int8 "
 		 "FROM report_gap g WHERE g.device_id = v.device_id))::text FROM device_epoch e WHERE "
 		 "e.device_id = "
-		 "v.device_id) || '}', v.revision "
+		 "v.device_id) || ', \"legal_hold\" : ' || coalesce(device_hold_json(v.device_id)::text, 'null') || "
+		 "'}', v.revision "
 		 "FROM device_item v WHERE ueid = $1::bytea AND " TENANT,
 		 1},
 	/* clang-format off */
 	[QUERY_DEVICE_CHANGE] = {"device_change",
 		"SELECT device_change($1::bytea, $2::text::jsonb, who_context(), $3::int8)::int::int8", 3},
+	[QUERY_DEVICE_DELETE] = {"device_delete", "SELECT device_delete($1::bytea, who_context(), $2::int8)::int::int8", 2},
 	[QUERY_DEVICES_IMPORT] = {"devices_import", "SELECT place::int8, member, fault FROM devices_import($1::text::jsonb, who_context(), $2::text::bool)", 2},
 	[QUERY_DEVICE_ADD] = {"device_add", "SELECT device_add($1::text::jsonb, who_context())::text", 1},
 	/* clang-format on */
@@ -239,9 +241,9 @@ const struct statement query_statements[QUERIES] = {
 		 "= x.epoch), '{}') "
 		 "AS missing, "
 		 "coalesce((SELECT range_agg(p.dropped) FROM report_drop p WHERE p.device_id = d.device_id AND p.epoch "
-		 "= x.epoch AND p.cause <> 'transferred'), '{}') AS dropped, "
+		 "= x.epoch AND p.cause NOT IN ('transferred', 'deleted')), '{}') AS dropped, "
 		 "coalesce((SELECT range_agg(p.dropped) FROM report_drop p WHERE p.device_id = d.device_id AND p.epoch "
-		 "= x.epoch AND p.cause = 'transferred'), '{}') AS elsewhere, "
+		 "= x.epoch AND p.cause IN ('transferred', 'deleted')), '{}') AS elsewhere, "
 		 "(SELECT coalesce(sum(g.n), 0)::int8 FROM report_expired g WHERE g.device_id = d.device_id AND "
 		 "g.epoch = x.epoch) "
 		 "AS expired FROM device_epoch x LEFT JOIN device_hot h ON h.device_id = x.device_id WHERE x.device_id "
@@ -284,7 +286,10 @@ const struct statement query_statements[QUERIES] = {
 		" AND g.missing @> $3::int8) AND NOT EXISTS (SELECT FROM report_drop p WHERE p.device_id = d.device_id AND p.epoch = $2::int8 AND p.dropped @> $3::int8)", 3},
 	/* clang-format on */
 	[QUERY_REPORT_BY_DIGEST] = {"report_by_digest",
-				    "SELECT message FROM report WHERE sha256 = $1::bytea AND " TENANT " LIMIT 1", 1},
+				    /* Nor of a device that was deleted, of which it may still be there. */
+				    "SELECT message FROM report r WHERE sha256 = $1::bytea AND " TENANT
+				    " AND EXISTS (SELECT FROM device d WHERE d.device_id = r.device_id) LIMIT 1",
+				    1},
 	[QUERY_REFUSALS] = {"refusals",
 			    "SELECT json_build_object('received_at', rfc3339(received_at), 'ueid', encode(ueid, "
 			    "'hex'), 'reason', reason, 'size', "

@@ -466,7 +466,11 @@ add_sample(struct transaction *t, const struct message *m)
 	row_text(r, reason_name(m->reason));
 	row_int(r, (int64_t)m->bytes.len);
 	row_bytes(r, digest, DIGEST_SIZE);
-	row_bytes(r, m->bytes.at, m->bytes.len < SAMPLE_SIZE ? m->bytes.len : SAMPLE_SIZE);
+	/* What a device that was deleted goes on telling is not taken in by this way either. */
+	if (m->reason == REASON_DEVICE_DELETED)
+		row_bytes(r, m->bytes.at, 0);
+	else
+		row_bytes(r, m->bytes.at, m->bytes.len < SAMPLE_SIZE ? m->bytes.len : SAMPLE_SIZE);
 }
 
 static void

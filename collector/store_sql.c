@@ -195,7 +195,7 @@ const struct store_statement store_reads[READS] = {
 		" UNION ALL SELECT u.i, NULL, NULL, p.cause = 'skipped'"
 		" FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bytea[]) AS u (i, device_id, epoch, seq, sha256)"
 		" JOIN report_drop p ON p.device_id = u.device_id AND p.epoch = u.epoch AND p.dropped @> u.seq"
-		" WHERE p.cause <> 'transferred'"},
+		" WHERE p.cause NOT IN ('transferred', 'deleted')"},
 	/* After a COMMIT that nobody answered. A server that took another's place may count transactions anew: the rows have to have moved too. */
 	[READ_FATE] = {"read_fate", "t88",
 		"SELECT s.status = 'in progress', s.status = 'committed' AND NOT EXISTS ("

@@ -20,10 +20,10 @@
 enum { DEVICES, COUNT, KEYS, EPOCHS, EXCUSED, EXPIRED, ROWS };
 static const struct statement statements[] = {
 	[DEVICES] = {"audit_devices",
-		"SELECT device_id, ueid FROM device JOIN tenant t USING (tenant_id) WHERE ($1::text IS NULL OR t.id = $1)"
+		"SELECT device_id, ueid FROM device JOIN tenant t USING (tenant_id) WHERE deleted_at IS NULL AND ($1::text IS NULL OR t.id = $1)"
 		" AND ($2::text IS NULL OR ueid = decode($2, 'hex')) AND device_id > $3::bigint ORDER BY device_id LIMIT $4::bigint", 4},
 	[COUNT] = {"audit_count",
-		"SELECT count(*) FROM device JOIN tenant t USING (tenant_id) WHERE ($1::text IS NULL OR t.id = $1)"
+		"SELECT count(*) FROM device JOIN tenant t USING (tenant_id) WHERE deleted_at IS NULL AND ($1::text IS NULL OR t.id = $1)"
 		" AND ($2::text IS NULL OR ueid = decode($2, 'hex'))", 2},
 	[KEYS] = {"audit_keys",
 		"SELECT kid, spki, extract(epoch FROM not_before)::bigint, extract(epoch FROM not_after)::bigint,"

@@ -7,21 +7,32 @@
 #include "schema/receipt.h"
 
 /* clang-format off */
-enum { ALL, LEAVES, BEYOND };
+enum { ALL, LEAVES, BEYOND, DELETED };
 static const struct statement statements[] = {
 	[ALL] = {"audit_checkpoints", "SELECT number, devices, root, sha256, message FROM checkpoint ORDER BY number", 0},
 	[LEAVES] = {"audit_leaves", "SELECT number, ueid, epoch, seq, head, sections_head FROM checkpoint_leaf ORDER BY number, place", 0},
 	/* The newest one speaks for all before it: each report names the one before. */
 	[BEYOND] = {"audit_beyond",
-		"SELECT l.number, l.ueid, l.epoch, l.seq FROM checkpoint_leaf l JOIN tenant t USING (tenant_id)"
+		"SELECT l.ueid, l.epoch, l.seq, l.number FROM checkpoint_leaf l JOIN tenant t USING (tenant_id)"
 		" LEFT JOIN report r ON r.device_id = l.device_id AND r.epoch = l.epoch AND r.seq = l.seq AND r.sha256 = l.head"
 		" WHERE l.number = (SELECT max(number) FROM checkpoint) AND r.device_id IS NULL"
 		" AND ($1::text IS NULL OR t.id = $1) AND ($2::text IS NULL OR l.ueid = decode($2, 'hex')) AND ($3::bigint IS NULL OR l.received_at >= to_timestamp($3))"
 		" AND NOT EXISTS (SELECT FROM report_expired x WHERE x.device_id = l.device_id AND x.epoch = l.epoch"
 		"  AND (x.seq > l.seq OR (x.seq = l.seq AND x.sha256 = l.head)))"
-		/* Another tenant has it. */
-		" AND NOT EXISTS (SELECT FROM report_drop p WHERE p.device_id = l.device_id AND p.epoch = l.epoch AND p.dropped @> l.seq AND p.sha256 = l.head)"
+		/* Another tenant has it, or it was deleted. */
+		" AND NOT EXISTS (SELECT FROM report_drop p WHERE p.device_id = l.device_id AND p.epoch = l.epoch AND p.dropped @> l.seq"
+		"  AND (p.sha256 = l.head OR p.cause = 'deleted'))"
 		" ORDER BY l.device_id", 3},
+	/* What counts as deleted, but for what the audit log said of it; that may be past its own retention. */
+	[DELETED] = {"audit_deleted",
+		"SELECT d.ueid, x.epoch, x.seq, x.entry FROM device d JOIN tenant t USING (tenant_id), LATERAL ("
+		"  SELECT p.epoch, upper(p.dropped) - 1 AS seq, p.declared_by AS entry FROM report_drop p WHERE p.device_id = d.device_id AND p.cause = 'deleted'"
+		"   AND p.declared_by > (SELECT gone FROM audit_head) AND NOT EXISTS (SELECT FROM audit a WHERE a.number = p.declared_by"
+		"    AND a.line::jsonb @> jsonb_build_object('method', 'ERASE', 'target', '/v1/devices/' || encode(d.ueid, 'hex'), 'chain', jsonb_build_array("
+		"     jsonb_build_object('epoch', epoch_hex(p.epoch), 'seq', upper(p.dropped) - 1, 'sha256', encode(p.sha256, 'hex')))))"
+		"  UNION ALL SELECT e.epoch, e.hi, 0 FROM device_epoch e WHERE e.device_id = d.device_id AND d.deleted_at IS NOT NULL AND e.hi > 0"
+		"   AND NOT EXISTS (SELECT FROM report_drop p WHERE p.device_id = e.device_id AND p.epoch = e.epoch AND p.dropped @> e.hi AND p.cause = 'deleted')) x"
+		" WHERE ($1::text IS NULL OR t.id = $1) AND ($2::text IS NULL OR d.ueid = decode($2, 'hex')) ORDER BY 1, 2", 2},
 };
 /* clang-format on */
 
@@ -208,13 +219,41 @@ check_leaves(struct checkpoint_audit *a, const PGresult *all)
 	return rc;
 }
 
+/* Each row: a device, epoch and number that something is wrong with. */
+static void
+tell_places(struct checkpoint_audit *a, enum finding finding, const PGresult *res, bool of_log)
+{
+	for (int i = 0; i < PQntuples(res); i++) {
+		uint64_t seq = (uint64_t)result_int(res, i, 2), number = (uint64_t)result_int(res, i, 3);
+		struct ueid ueid = {{0}};
+
+		copy_bytes(ueid.bytes, UEID_SIZE, result_bytes(res, i, 0));
+		a->print(a->context, finding,
+			 &(struct audit_place){&ueid, (uint64_t)result_int(res, i, 1), seq, seq, of_log ? 0 : number,
+					       of_log ? number : 0},
+			 NULL);
+	}
+}
+
+static int
+check_deleted(struct checkpoint_audit *a)
+{
+	PGresult *res = database_query(a->db, &statements[DELETED],
+				       (const struct param[]){param_text(a->tenant), param_text(a->ueid)}, 2, NULL);
+
+	if (res == NULL)
+		return -1;
+	tell_places(a, FINDING_DELETION, res, true);
+	PQclear(res);
+	return 0;
+}
+
 static int
 check_beyond(struct checkpoint_audit *a)
 {
 	bool all = a->since_us == INT64_MIN;
 	char since[24];
 	PGresult *res;
-	int n;
 
 	snprintf(since, sizeof since, "%lld", (long long)(all ? 0 : a->since_us / 1000000));
 	res = database_query(
@@ -223,17 +262,7 @@ check_beyond(struct checkpoint_audit *a)
 		NULL);
 	if (res == NULL)
 		return -1;
-	n = PQntuples(res);
-	for (int i = 0; i < n; i++) {
-		struct ueid ueid = {{0}};
-		struct slice name = result_bytes(res, i, 1);
-
-		memcpy(ueid.bytes, name.at, name.len < UEID_SIZE ? name.len : UEID_SIZE);
-		a->print(a->context, FINDING_BEYOND,
-			 &(struct audit_place){&ueid, (uint64_t)result_int(res, i, 2), (uint64_t)result_int(res, i, 3),
-					       (uint64_t)result_int(res, i, 3), (uint64_t)result_int(res, i, 0), 0},
-			 NULL);
-	}
+	tell_places(a, FINDING_BEYOND, res, false);
 	PQclear(res);
 	return 0;
 }
@@ -248,7 +277,7 @@ audit_checkpoints(struct checkpoint_audit *a)
 		return -1;
 	check_held(a, all);
 	if (check_messages(a, all) == 0 && check_leaves(a, all) == 0)
-		rc = check_beyond(a);
+		rc = check_beyond(a) < 0 ? -1 : check_deleted(a);
 	PQclear(all);
 	return rc;
 }

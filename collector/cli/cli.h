@@ -77,6 +77,8 @@ int device_retire(const struct command *, int, char **);
 int device_challenge(const struct command *, int, char **);
 int device_import(const struct command *, int, char **);
 int device_transfer(const struct command *, int, char **);
+int device_delete(const struct command *, int, char **);
+int device_hold(const struct command *, int, char **);
 int device_revoke(const struct command *, int, char **);
 int device_reprovision(const struct command *, int, char **);
 int device_label(const struct command *, int, char **);

@@ -27,7 +27,8 @@ device_list(const struct command *command, int argc, char **argv)
 	cli_list("SELECT encode(d.ueid, 'hex') AS ueid, t.id AS tenant, d.lifecycle, d.posture, d.serial, d.hwmodel, "
 		 "d.swversion, "
 		 "rfc3339(h.last_seen) AS last_seen FROM device d JOIN tenant t ON t.tenant_id = d.tenant_id "
-		 "LEFT JOIN device_hot h ON h.device_id = d.device_id WHERE ($1::text IS NULL OR t.id = $1) "
+		 "LEFT JOIN device_hot h ON h.device_id = d.device_id WHERE d.deleted_at IS NULL AND ($1::text IS NULL "
+		 "OR t.id = $1) "
 		 "AND ($2::text IS NULL OR d.posture = $2) AND ($3::text IS NULL OR d.lifecycle = $3) "
 		 "AND ($4::text IS NULL OR has_label(d.labels, $4)) ORDER BY d.device_id",
 		 4, (const char *const[]){tenant, posture, lifecycle, label}, json);
@@ -57,21 +58,27 @@ device_show(const struct command *command, int argc, char **argv)
 	return CLI_YES;
 }
 
-/* What may be and what may not is the database's to judge, which is why it dies saying so. */
+/* What may be and what may not is the database's to judge, which is why it dies saying so. The first parameter is the device. */
 static int
-decide(const char *ueid, const char *key, const char *value)
+ask(const char *sql, int n, const char *const *params)
 {
 	PGresult *res;
 	bool found;
 
-	cli_check_ueid(ueid);
-	res = cli_query("SELECT device_change(decode($1, 'hex'), jsonb_build_object($2::text, $3::text), $4, NULL)", 4,
-			(const char *const[]){ueid, key, value, cli_who()});
+	cli_check_ueid(params[0]);
+	res = cli_query(sql, n, params);
 	found = PQgetvalue(res, 0, 0)[0] == 't';
 	PQclear(res);
 	if (!found)
-		cli_die(CLI_NO, "there is no device %s", ueid);
+		cli_die(CLI_NO, "there is no device %s", params[0]);
 	return CLI_YES;
+}
+
+static int
+decide(const char *ueid, const char *key, const char *value)
+{
+	return ask("SELECT device_change(decode($1, 'hex'), jsonb_build_object($2::text, $3::text), $4, NULL)", 4,
+		   (const char *const[]){ueid, key, value, cli_who()});
 }
 
 int
@@ -93,6 +100,29 @@ device_transfer(const struct command *command, int argc, char **argv)
 {
 	cli_parse(command, argc, argv, NULL, 0, 2, 2);
 	return decide(argv[1], "tenant", argv[2]);
+}
+
+int
+device_delete(const struct command *command, int argc, char **argv)
+{
+	cli_parse(command, argc, argv, NULL, 0, 1, 1);
+	return ask("SELECT device_delete(decode($1, 'hex'), $2, NULL)", 2, (const char *const[]){argv[1], cli_who()});
+}
+
+int
+device_hold(const struct command *command, int argc, char **argv)
+{
+	const char *reason = NULL;
+	bool release = false;
+	const struct cli_option options[] = {{"reason", &reason, NULL}, {"release", NULL, &release}};
+
+	cli_parse(command, argc, argv, options, 2, 1, 1);
+	if ((reason != NULL) == release)
+		cli_die(CLI_WRONG, "it takes either --reason or --release");
+	return ask("SELECT device_change(decode($1, 'hex'), jsonb_build_object('legal_hold', CASE WHEN $2::text IS NOT "
+		   "NULL "
+		   "THEN jsonb_build_object('reason', $2::text) END), $3, NULL)",
+		   3, (const char *const[]){argv[1], reason, cli_who()});
 }
 
 #define EXPIRES "86400" /* seconds that the question stays open */
@@ -235,21 +265,16 @@ device_label(const struct command *command, int argc, char **argv)
 {
 	int n = cli_parse(command, argc, argv, NULL, 0, 2, LABELS_AT_ONCE + 1);
 	json_t *change = json_object();
-	PGresult *res;
-	bool found;
+	int status;
 	char *text;
 
 	cli_check_ueid(argv[1]);
 	for (int i = 2; i <= n; i++)
 		add_label(change, argv[i]);
 	text = json_dumps(change, JSON_COMPACT);
-	res = cli_query("SELECT device_change(decode($1, 'hex'), jsonb_build_object('labels', $2::jsonb), $3, NULL)", 3,
-			(const char *const[]){argv[1], text, cli_who()});
-	found = PQgetvalue(res, 0, 0)[0] == 't';
-	PQclear(res);
+	status = ask("SELECT device_change(decode($1, 'hex'), jsonb_build_object('labels', $2::jsonb), $3, NULL)", 3,
+		     (const char *const[]){argv[1], text, cli_who()});
 	free(text);
 	json_decref(change);
-	if (!found)
-		cli_die(CLI_NO, "there is no device %s", argv[1]);
-	return CLI_YES;
+	return status;
 }

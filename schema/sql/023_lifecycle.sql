@@ -4,6 +4,13 @@
 
 ALTER TABLE device ADD revision bigint NOT NULL DEFAULT 1;	-- of what people decided about it, for If-Match
 
+-- Of a device that was deleted the name stays, so that nobody comes back under it unnoticed (029_holds.sql). No caller sees it.
+ALTER TABLE device ADD deleted_at timestamptz;
+ALTER TABLE device DROP CONSTRAINT device_lifecycle_check;
+ALTER TABLE device ADD CHECK (lifecycle IN ('pending', 'active', 'retired', 'revoked', 'transferred', 'deleted'));
+ALTER TABLE device ADD CHECK (lifecycle <> 'deleted' OR deleted_at IS NOT NULL);
+ALTER POLICY tenant ON device USING (tenant_id = (SELECT tenant_context()) AND deleted_at IS NULL);
+
 -- One of all tenants' rows is where its reports go; and a tenant has a device once, also one that comes back.
 ALTER TABLE device DROP CONSTRAINT device_ueid_key;
 CREATE UNIQUE INDEX device_current ON device (ueid) WHERE lifecycle <> 'transferred';
@@ -15,8 +22,8 @@ CREATE UNIQUE INDEX trust_anchor_certificate ON trust_anchor (tenant_id, sha256(
 
 -- Numbers that another tenant has are neither missing nor told to this one. The last one's digest is what the next report has to name.
 ALTER TABLE report_drop DROP CONSTRAINT report_drop_cause_check;
-ALTER TABLE report_drop ADD CHECK (cause IN ('skipped', 'overwritten', 'transferred'));
-ALTER TABLE report_drop ADD sha256 bytea;			-- of the range's last message; of those transferred
+ALTER TABLE report_drop ADD CHECK (cause IN ('skipped', 'overwritten', 'transferred', 'deleted'));
+ALTER TABLE report_drop ADD sha256 bytea;			-- of the range's last message; of those transferred or deleted
 
 -- As before, with the revision beside it; and what an epoch had reached before it was this tenant's is not told.
 CREATE OR REPLACE VIEW device_item WITH (security_invoker = true) AS
@@ -36,7 +43,7 @@ FROM device d JOIN tenant t ON t.tenant_id = d.tenant_id
 
 -- A caller's own device of that name; without a tenant, the one where its reports go. 0: there is none.
 CREATE FUNCTION find_device(name bytea) RETURNS bigint LANGUAGE sql STABLE SET search_path = fleetstate, pg_catalog, pg_temp AS $$
-	SELECT coalesce((SELECT d.device_id FROM device d WHERE d.ueid = name AND acts_on(d.tenant_id)
+	SELECT coalesce((SELECT d.device_id FROM device d WHERE d.ueid = name AND d.deleted_at IS NULL AND acts_on(d.tenant_id)
 		ORDER BY d.lifecycle = 'transferred', d.device_id DESC LIMIT 1), 0)
 $$;
 -- Locks it, with its verdict, which goes first. NULL: it is not there any more.
@@ -45,7 +52,7 @@ DECLARE
 	d device;
 BEGIN
 	PERFORM lock_verdicts(ARRAY[id]);
-	SELECT * INTO d FROM device x WHERE x.device_id = id AND acts_on(x.tenant_id) FOR NO KEY UPDATE;
+	SELECT * INTO d FROM device x WHERE x.device_id = id AND x.deleted_at IS NULL AND acts_on(x.tenant_id) FOR NO KEY UPDATE;
 	RETURN d;
 END $$;
 
@@ -106,6 +113,9 @@ DECLARE
 	now_of device; other int;
 BEGIN
 	PERFORM check_becomes(d.lifecycle, 'transferred');
+	IF EXISTS (SELECT FROM device x JOIN device_purge p ON p.device_id = x.device_id WHERE x.ueid = d.ueid AND x.tenant_id = buyer) THEN
+		RAISE EXCEPTION 'What that tenant had of it and deleted is still being removed.' USING ERRCODE = 'FS409';
+	END IF;
 	UPDATE device_hot h SET rev = h.rev + 1 WHERE h.device_id = d.device_id;
 	UPDATE device_epoch e SET hi = h.hi FROM device_hot h WHERE h.device_id = d.device_id AND e.device_id = d.device_id AND e.epoch = h.epoch;
 	UPDATE challenge c SET outcome = 'expired' WHERE c.device_id = d.device_id AND c.outcome IS NULL;
@@ -114,7 +124,7 @@ BEGIN
 	PERFORM tell_lifecycle(now_of, by);
 
 	INSERT INTO device AS x (tenant_id, ueid, lifecycle) VALUES (buyer, d.ueid, d.lifecycle)
-		ON CONFLICT (ueid, tenant_id) DO UPDATE SET lifecycle = EXCLUDED.lifecycle, revision = x.revision + 1 RETURNING x.* INTO now_of;
+		ON CONFLICT (ueid, tenant_id) DO UPDATE SET lifecycle = EXCLUDED.lifecycle, deleted_at = NULL, revision = x.revision + 1 RETURNING x.* INTO now_of;
 	INSERT INTO device_key (device_id, kid, tenant_id, spki, chain, not_before, not_after, status, superseded_epoch, superseded_seq, revoked_at, revoked_why)
 		SELECT now_of.device_id, k.kid, buyer, k.spki, k.chain, k.not_before, k.not_after, k.status, k.superseded_epoch, k.superseded_seq, k.revoked_at,
 			k.revoked_why FROM device_key k WHERE k.device_id = d.device_id
@@ -148,7 +158,8 @@ BEGIN
 	END LOOP;
 END $$;
 
--- Changes a device: {"labels": {"site": "berlin", "old": null}, "lifecycle": "active", "tenant": "buyer"}; what is not named stays. A transfer is the
+-- Changes a device: {"labels": {"site": "berlin", "old": null}, "lifecycle": "active", "legal_hold": {"reason": "..."}, "tenant": "buyer"}; what is not
+-- named stays. A transfer is the
 -- operator's alone to make: a tenant that could push a device would put what it liked into another's fleet, and one that could pull would take it.
 -- The operator's rules are applied to fresh labels in the same transaction, else a moment later. `expected`: the revision that it must have; NULL: any.
 -- Whether the caller has such a device. Fails with FS400, FS403, FS409 and FS412.
@@ -157,9 +168,9 @@ CREATE FUNCTION device_change(name bytea, changes jsonb, by text, expected bigin
 DECLARE
 	d device; fresh text[]; becomes text; buyer int;
 BEGIN
-	PERFORM refuse_others(changes, '{labels,lifecycle,tenant}', 'device');
+	PERFORM refuse_others(changes, '{labels,lifecycle,legal_hold,tenant}', 'device');
 	IF changes = '{}' THEN
-		PERFORM refuse('device: labels, lifecycle or tenant is to change');
+		PERFORM refuse('device: labels, lifecycle, legal_hold or tenant is to change');
 	END IF;
 	IF changes ? 'tenant' AND changes <> jsonb_build_object('tenant', changes -> 'tenant') THEN
 		PERFORM refuse('tenant: a transfer stands by itself');
@@ -198,6 +209,9 @@ BEGIN
 	ELSIF changes ? 'lifecycle' THEN
 		PERFORM check_becomes(d.lifecycle, becomes);
 	END IF;
+	IF changes ? 'legal_hold' THEN
+		PERFORM device_hold(d, changes -> 'legal_hold', by);
+	END IF;
 	IF (fresh, becomes) IS NOT DISTINCT FROM (d.labels, d.lifecycle) THEN
 		RETURN true;
 	END IF;
@@ -224,7 +238,7 @@ CREATE FUNCTION devices_add(tenant int, documents jsonb, by text, dry boolean) R
 #variable_conflict use_column
 DECLARE
 	r record; labels_of text[]; ueids bytea[] := '{}'; serials text[] := '{}'; models text[] := '{}'; lives text[] := '{}';
-	labels jsonb[] := '{}'; places int[] := '{}'; faults int := 0;
+	labels jsonb[] := '{}'; places int[] := '{}'; faults int := 0; made int;
 BEGIN
 	FOR r IN SELECT (n - 1)::int AS place, x FROM jsonb_array_elements(documents) WITH ORDINALITY u (x, n) LOOP
 		BEGIN
@@ -253,22 +267,33 @@ BEGIN
 			RETURN NEXT;
 		END;
 	END LOOP;
-	-- The ones that somebody has; and of two of the same in the list, the second.
-	FOR r IN SELECT u.n, u.place FROM unnest(ueids, places) WITH ORDINALITY u (ueid, place, n)
-		WHERE EXISTS (SELECT FROM device d WHERE d.ueid = u.ueid AND (d.lifecycle <> 'transferred' OR d.tenant_id = tenant))
-			OR EXISTS (SELECT FROM unnest(ueids) WITH ORDINALITY o (ueid, n) WHERE o.ueid = u.ueid AND o.n < u.n) LOOP
+	-- The ones that somebody has, or had: who deleted a device may have it again. And of two of the same in the list, the second.
+	FOR r IN SELECT u.n, u.place, b.removed FROM unnest(ueids, places) WITH ORDINALITY u (ueid, place, n), LATERAL (
+		SELECT NOT bool_or(d.tenant_id <> tenant OR d.lifecycle <> 'deleted') AS removed FROM device d WHERE d.ueid = u.ueid
+			AND (d.lifecycle <> 'transferred' OR d.tenant_id = tenant)
+			AND (d.tenant_id <> tenant OR d.lifecycle <> 'deleted' OR EXISTS (SELECT FROM device_purge p WHERE p.device_id = d.device_id))) b
+		WHERE b.removed IS NOT NULL OR EXISTS (SELECT FROM unnest(ueids) WITH ORDINALITY o (ueid, n) WHERE o.ueid = u.ueid AND o.n < u.n) LOOP
 		place := r.place;
 		member := 'ueid';
-		fault := 'ueid: that name is taken';
+		fault := CASE WHEN r.removed THEN 'ueid: what the device of that name had told is still being removed' ELSE 'ueid: that name is taken' END;
 		faults := faults + 1;
 		RETURN NEXT;
 	END LOOP;
 	IF faults > 0 OR dry THEN
 		RETURN;
 	END IF;
-	INSERT INTO device (tenant_id, ueid, lifecycle, serial, hwmodel, labels)
+	INSERT INTO device AS d (tenant_id, ueid, lifecycle, serial, hwmodel, labels)
 		SELECT tenant, u.ueid, u.lifecycle, u.serial, u.model, ARRAY(SELECT jsonb_array_elements_text(u.labels))
-		FROM unnest(ueids, lives, serials, models, labels) WITH ORDINALITY u (ueid, lifecycle, serial, model, labels, n) ORDER BY u.n;
+		FROM unnest(ueids, lives, serials, models, labels) WITH ORDINALITY u (ueid, lifecycle, serial, model, labels, n) ORDER BY u.n
+		ON CONFLICT (ueid, tenant_id) DO UPDATE SET lifecycle = EXCLUDED.lifecycle, serial = EXCLUDED.serial, hwmodel = EXCLUDED.hwmodel,
+			labels = EXCLUDED.labels, deleted_at = NULL, created_at = now(), posture_since = now(), revision = d.revision + 1
+			WHERE d.lifecycle = 'deleted';
+	GET DIAGNOSTICS made = ROW_COUNT;
+	IF made < cardinality(ueids) THEN
+		RAISE unique_violation;
+	END IF;
+	-- Collectors have those that were deleted in memory.
+	PERFORM pg_notify('fleetstate_device', encode(d.ueid, 'hex')) FROM device d WHERE d.ueid = ANY (ueids) AND d.tenant_id = tenant AND d.revision > 1;
 	INSERT INTO event (tenant_id, type, ueid, data)
 		SELECT tenant, 'device.lifecycle', u.ueid, jsonb_build_object('lifecycle', u.lifecycle, 'by', left(by, 255))
 		FROM unnest(ueids, lives) WITH ORDINALITY u (ueid, lifecycle, n) ORDER BY u.n;
@@ -282,7 +307,7 @@ BEGIN
 	PERFORM refuse_others(document, '{ueid,serial,model,labels,lifecycle,tenant}', 'device');
 	SELECT * INTO f FROM devices_add(tenant_context(), jsonb_build_array(document), by, false);
 	IF FOUND THEN
-		RAISE EXCEPTION '%', f.fault USING ERRCODE = CASE WHEN f.fault LIKE '%taken' THEN 'FS409' ELSE 'FS400' END;
+		RAISE EXCEPTION '%', f.fault USING ERRCODE = CASE WHEN f.fault ~ '(taken|removed)$' THEN 'FS409' ELSE 'FS400' END;
 	END IF;
 END $$;
 

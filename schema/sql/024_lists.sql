@@ -321,7 +321,7 @@ BEGIN
 	LOOP
 		place := CASE WHEN reached IS NULL THEN '' WHEN expression IS NULL THEN format(' AND w.device_id %s %s', sign, reached)
 			ELSE format(' AND (%s, w.device_id) %s (%L::%s, %s)', expression, sign, reached_key, type, reached) END;
-		part := format('SELECT w.*, %s AS k FROM %s WHERE w.tenant_id = %s%s ORDER BY %sw.device_id %s LIMIT %s', coalesce(expression, 'NULL::int'),
+		part := format('SELECT w.*, %s AS k FROM %s WHERE w.tenant_id = %s AND w.deleted_at IS NULL%s ORDER BY %sw.device_id %s LIMIT %s', coalesce(expression, 'NULL::int'),
 			CASE WHEN chosen IS NOT NULL THEN format('unnest(%L::bigint[]) i (id) JOIN device w ON w.device_id = i.id%s', chosen,
 					CASE WHEN moved = 'k' THEN ' LEFT JOIN device_hot h ON h.device_id = w.device_id' END)
 				-- A few of each inventory, by its index.

@@ -31,7 +31,8 @@ EVENTS = [
     *[(f"device.{kind}", True, KEY) for kind in ("enrolled", "renewed", "rekeyed", "key-retired")],
     ("device.key-revoked", True, {"kid": "0011223344556677", "why": "lost"}),
     ("device.reprovision", True, {"epoch": "00000000000000aa"}),
-    *[("device.lifecycle", True, {"lifecycle": word, "by": "Ann"}) for word in ("pending", "active", "retired", "revoked", "transferred")],
+    *[("device.lifecycle", True, {"lifecycle": word, "by": "Ann"}) for word in ("pending", "active", "retired", "revoked", "transferred", "deleted")],
+    *[("device.hold", True, {"change": word, "why": "a dispute", "by": "Ann"}) for word in ("held", "released")],
     ("device.labels", True, {"labels": {"site": "north"}, "by": "Ann"}),
     *[("device.posture", True, {"posture": word, "previous": "unknown", "reasons": ["fork", "secure-boot"]})
       for word in ("operational", "degraded", "silent", "unknown", "untrusted")],
@@ -193,7 +194,7 @@ def check_ocsf(feed, items):
     assert [of[f"alert.{k}", None]["compliance"]["status_id"] for k in ("opened", "resolved")] == [3, 1]
     assert of["alert.opened", None]["compliance"]["control"] == "DI.1" and of["alert.opened", None]["finding_info"]["uid"] == "7"
     assert [of["device.posture", p]["security_level_id"] for p in ("operational", "degraded", "untrusted", "silent", "unknown")] == [1, 2, 3, 0, 0]
-    assert [of["device.lifecycle", w]["activity_id"] for w in ("pending", "active", "retired", "revoked", "transferred")] == [6, 10, 11, 9, 5]
+    assert [of["device.lifecycle", w]["activity_id"] for w in ("pending", "active", "retired", "revoked", "transferred", "deleted")] == [6, 10, 11, 9, 5, 4]
     assert [of["audit.change", m]["activity_id"] for m in ("POST", "PUT", "PATCH", "DELETE")] == [1, 3, 3, 4]
     assert of["device.fork", None]["class_uid"] == 2004 and of["device.fork", None]["severity_id"] == 5 and of["device.fork", None]["is_alert"]
     assert of["device.enrolled", "active"]["class_uid"] == 3004 and of["device.state", None]["class_uid"] == 5019

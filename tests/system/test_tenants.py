@@ -528,6 +528,23 @@ class Revocation(Kill):
         return life == "revoked"
 
 
+class Deletion(Kill):
+    begin = Kill.register
+
+    def ask(self):
+        return "DELETE", f"/v1/devices/{self.ueids[0]}", "acme", {}
+
+    def done(self):
+        lives = self.lives("acme")
+        assert lives in (["active"], []) and self.lives("buyer") == []
+        done = lives == []
+        assert self.told("deleted") == ([("acme",)] if done else [])
+        one = self.system.database.one
+        assert one("SELECT count(*) FROM audit WHERE line::jsonb ->> 'method' = 'ERASE' AND line LIKE %s", (f"%{self.ueids[0]}%",)) == done
+        assert one("SELECT lifecycle = 'deleted' AND deleted_at IS NOT NULL FROM device WHERE ueid = decode(%s, 'hex')", (self.ueids[0],)) == done
+        return done
+
+
 class Import(Kill):
     size = 2000
 
@@ -587,20 +604,21 @@ def strike(system, what, moment, victim):
 
 
 # With FLEETSTATE_KILLS=n, n more at random moments.
-KILLS = [("collector", "Transfer", None), ("collector", "Import", 0.1), ("database", "Transfer", 0.003), ("database", "Revocation", 0.001), ("database", "Import", None)]
+KILLS = [("collector", "Transfer", None), ("collector", "Import", 0.1), ("database", "Transfer", 0.003), ("database", "Revocation", 0.001), ("database", "Import", None),
+         ("collector", "Deletion", None), ("database", "Deletion", 0.002)]
 
 
 def test_a_kill_leaves_one_state_or_the_other(system):
     chance, more = random.Random(1), int(os.environ.get("FLEETSTATE_KILLS", 0))
-    some = [(chance.choice(["collector", "database"]), chance.choice(["Transfer", "Revocation", "Import"]), 10 ** chance.uniform(-4, 0)) for _ in range(more)]
+    some = [(chance.choice(["collector", "database"]), chance.choice(["Transfer", "Revocation", "Deletion", "Import"]), 10 ** chance.uniform(-4, 0)) for _ in range(more)]
     for number, (victim, kind, moment) in enumerate(KILLS + some):
-        what = {"Transfer": Transfer, "Revocation": Revocation, "Import": Import}[kind](system, number)
+        what = {"Transfer": Transfer, "Revocation": Revocation, "Deletion": Deletion, "Import": Import}[kind](system, number)
         strike(system, what, moment, victim)
         done = what.done()
         assert moment is not None or not done, "it had not committed"
         # What was undone can be done, and what was done stays.
         if not done:
             method, path, token, words = what.ask()
-            assert system.ask(path, token, method, **words).status_code in (200, 201)
+            assert system.ask(path, token, method, **words).status_code in (200, 201, 204)
             assert what.done()
     assert " 0 findings" in system.database.cli("audit", "--log")

@@ -129,15 +129,20 @@ test_a_clock_that_went_back_is_suspect(void **unused)
 static void
 test_standing_is_judged_again(void **unused)
 {
-	static const enum lifecycle gone[] = {LIFECYCLE_RETIRED, LIFECYCLE_REVOKED, LIFECYCLE_TRANSFERRED};
+	static const struct {
+		enum lifecycle lifecycle;
+		enum reason reason;
+	} gone[] = {{LIFECYCLE_RETIRED, REASON_DEVICE_RETIRED},
+		    {LIFECYCLE_REVOKED, REASON_DEVICE_REVOKED},
+		    {LIFECYCLE_DELETED, REASON_DEVICE_DELETED},
+		    {LIFECYCLE_TRANSFERRED, REASON_DEVICE_RETIRED}};
 	struct message *m = add(EPOCH, 11, 1);
 
 	(void)unused;
 	for (size_t i = 0; i < sizeof gone / sizeof *gone; i++) {
-		t.device.lifecycle = gone[i];
+		t.device.lifecycle = gone[i].lifecycle;
 		run();
-		assert_int_equal(m->reason,
-				 gone[i] == LIFECYCLE_REVOKED ? REASON_DEVICE_REVOKED : REASON_DEVICE_RETIRED);
+		assert_int_equal(m->reason, gone[i].reason);
 	}
 	t.device.lifecycle = LIFECYCLE_ACTIVE;
 	t.keys->at[0].status = KEY_REVOKED;
