@@ -111,16 +111,27 @@ ndjson_add(struct response *out, const struct asset_document *document, const st
 
 #define NETBOX_COLUMNS "name role manufacturer device_type serial asset_tag status site platform description"
 
+#define NETBOX_SERIAL                                                                                                  \
+	50 /* characters that its serial numbers have at most: one longer would be refused, and all of the import with it */
+
+/* What the other system calls a lifecycle. */
+static const char *
+lifecycle_as(const struct device_row *row, const char *const (*map)[2], size_t n, const char *other)
+{
+	for (size_t i = 0; i < n; i++)
+		if (word_is(row->cells[DEVICE_LIFECYCLE], map[i][0]))
+			return map[i][1];
+	return other;
+}
+#define LIFECYCLE_AS(row, map, other) lifecycle_as(row, map, sizeof map / sizeof *map, other)
+
 static const char *
 netbox_status(const struct device_row *row)
 {
 	static const char *const map[][2] = {
 		{"pending", "planned"}, {"active", "active"}, {"retired", "decommissioning"}};
 
-	for (size_t i = 0; i < sizeof map / sizeof *map; i++)
-		if (word_is(row->cells[DEVICE_LIFECYCLE], map[i][0]))
-			return map[i][1];
-	return "offline";
+	return LIFECYCLE_AS(row, map, "offline");
 }
 
 static void
@@ -134,12 +145,12 @@ static void
 netbox_add(struct response *out, const struct asset_document *document, const struct device_row *row)
 {
 	char hex[UEID_HEX];
-	const struct slice ueid = ueid_of(out, row, hex);
+	const struct slice ueid = ueid_of(out, row, hex), serial = row->cells[DEVICE_SERIAL];
 	const struct slice cells[] = {ueid,
 				      word("IoT device"),
 				      or_unknown(row->cells[DEVICE_VENDOR]),
 				      or_unknown(row->cells[DEVICE_HWMODEL]),
-				      row->cells[DEVICE_SERIAL],
+				      serial.len <= NETBOX_SERIAL ? serial : word(""),
 				      ueid,
 				      word(netbox_status(row)),
 				      word(document->tenant),
@@ -163,12 +174,20 @@ servicenow_begin(struct response *out, const struct asset_document *document)
 	response_text(out, "{\"items\":[");
 }
 
+/* install_status: 1 installed, 4 pending install, 7 retired. */
+static const char *
+servicenow_status(const struct device_row *row)
+{
+	static const char *const map[][2] = {{"pending", "4"}, {"active", "1"}};
+
+	return LIFECYCLE_AS(row, map, "7");
+}
+
 static void
 servicenow_add(struct response *out, const struct asset_document *document, const struct device_row *row)
 {
 	char hex[UEID_HEX];
 	const struct slice ueid = ueid_of(out, row, hex);
-	bool installed = word_is(row->cells[DEVICE_LIFECYCLE], "active");
 
 	(void)document;
 	response_text(out, "{\"className\":\"cmdb_ci_hardware\"");
@@ -180,8 +199,7 @@ servicenow_add(struct response *out, const struct asset_document *document, cons
 	add_text(out, "model_id", row->cells[DEVICE_HWMODEL]);
 	add_text(out, "os", row->cells[DEVICE_SWNAME]);
 	add_text(out, "os_version", row->cells[DEVICE_SWVERSION]);
-	/* 1 installed, 7 retired. */
-	add_text(out, "install_status", word(installed ? "1" : "7"));
+	add_text(out, "install_status", word(servicenow_status(row)));
 	response_text(out, "},\"sys_object_source_info\":{\"source_name\":\"fleetstate\"");
 	add_text(out, "source_native_key", ueid);
 	response_text(out, "}}");

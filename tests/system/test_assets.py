@@ -107,7 +107,14 @@ def test_netbox_and_servicenow(api):
     body = export(api, "?format=servicenow")[0].json()
     assert len(body["items"]) == DEVICES and body["relations"] == []
     assert {i["sys_object_source_info"]["source_native_key"] for i in body["items"]} == {ueid("acme", i) for i in range(DEVICES)}
-    assert {i["values"]["install_status"] for i in body["items"]} == {"1", "7"} and {i["className"] for i in body["items"]} == {"cmdb_ci_hardware"}
+    told = {d["ueid"]: d["lifecycle"] for d in api.pages("/v1/devices?limit=1000")}
+    assert {(told[i["internal_id"]], i["values"]["install_status"]) for i in body["items"]} == {("active", "1"), ("pending", "4"), ("retired", "7")}
+    assert {i["className"] for i in body["items"]} == {"cmdb_ci_hardware"}
+    # A serial number that NetBox would refuse, and with it the whole import.
+    api.db.sql("UPDATE device SET serial = repeat('s', CASE WHEN ueid = decode(%s, 'hex') THEN 50 ELSE 51 END) WHERE ueid IN (decode(%s, 'hex'), decode(%s, 'hex'))",
+               (ueid("acme", 21), ueid("acme", 21), ueid("acme", 22)))
+    rows = {r["name"]: r for r in csv.DictReader(io.StringIO(export(api, "?format=netbox")[0].text, newline=""))}
+    assert (rows[ueid("acme", 21)]["serial"], rows[ueid("acme", 22)]["serial"]) == ("s" * 50, "")
 
 
 def sequence(api):
