@@ -144,7 +144,7 @@ print_rows(void *context, const PGresult *rows)
 	struct request *request = piece->request;
 	struct response *response = piece->response;
 	int n = PQntuples(rows), i;
-	struct device_row row;
+	struct device_row row = {.left_out = 0};
 
 	if (response->type == NULL)
 		begin_piece(piece);

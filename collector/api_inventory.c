@@ -69,7 +69,7 @@ answer_whole(struct request *request, struct response *response, const struct in
 	struct call calls[2] = {{QUERY_INVENTORY_DEVICE, {param_bytes(ueid->bytes, UEID_SIZE)}, 1},
 				{QUERY_INVENTORY_WHOLE, {param_bytes(ueid->bytes, UEID_SIZE)}, 1}};
 	struct inventory_row row;
-	struct device_row device;
+	struct device_row device = {.left_out = 0};
 	PGresult *results[2];
 
 	if (query_run(request, response, calls, 2, results) < 0)

@@ -128,23 +128,27 @@ read_filters(struct request *request, struct response *response, json_t *filters
 	return read_range(request, response, filters);
 }
 
-/* The members that are wanted, in their own order, with spaces between as csv_head takes them. Empty: all of them. */
+/* The members that are wanted, in their own order, with spaces between as csv_head takes them; and which are left out. */
 static int
-read_fields(const struct request *request, struct response *response, char fields[sizeof CSV_DEVICE])
+read_fields(const struct request *request, struct response *response, char fields[sizeof CSV_DEVICE],
+	    uint32_t *left_out)
 {
 	const char *text = request_parameter(request, "fields");
 	json_t *wanted, *name;
+	uint32_t bit = 1;
 	size_t i, len = 0;
 
-	fields[0] = '\0';
+	strcpy(fields, CSV_DEVICE);
+	*left_out = 0;
 	if (text == NULL)
 		return 0;
 	wanted = read_words(response, "fields", text, CSV_DEVICE);
 	if (wanted == NULL)
 		return -1;
-	for (const char *at = CSV_DEVICE; *at != '\0'; at += strspn(at, " ")) {
+	for (const char *at = CSV_DEVICE + strspn(CSV_DEVICE, " "); *at != '\0'; at += strspn(at, " ")) {
 		size_t n = strcspn(at, " ");
 
+		*left_out |= bit;
 		json_array_foreach(wanted, i, name)
 		{
 			if (json_string_length(name) != n || memcmp(json_string_value(name), at, n) != 0)
@@ -153,8 +157,10 @@ read_fields(const struct request *request, struct response *response, char field
 				fields[len++] = ' ';
 			memcpy(fields + len, at, n);
 			len += n;
+			*left_out &= ~bit;
 			break;
 		}
+		bit <<= 1;
 		at += n;
 	}
 	fields[len] = '\0';
@@ -162,27 +168,28 @@ read_fields(const struct request *request, struct response *response, char field
 	return 0;
 }
 
+/* What the statement takes before the page's own parameters. */
+struct question {
+	struct call call;
+	uint32_t left_out;
+	bool limited;
+	bool along; /* an index, to its end */
+};
+
 /* Of a statement whose rows end in a device's columns. */
 static void
-print_row(struct response *response, const PGresult *rows, int at, const char *columns)
+print_row(struct response *response, const PGresult *rows, int at, bool csv, const void *context)
 {
-	struct device_row row = {.gone = false};
+	const struct question *question = context;
+	struct device_row row = {.left_out = question->left_out};
 
 	for (int i = 0; i < DEVICE_COLUMNS; i++)
 		row.cells[i] = query_bytes(rows, at, PQnfields(rows) - DEVICE_COLUMNS + i);
-	if (columns != NULL)
+	if (csv)
 		device_csv(response, &row, false);
 	else
 		device_json(response, &row);
 }
-
-/* What the statement takes before the page's own parameters. */
-struct question {
-	struct call call;
-	page_printer *print;
-	bool limited;
-	bool along; /* an index, to its end */
-};
 
 static int
 ask(struct request *request, struct response *response, struct page *page, const void *context, PGresult **rows)
@@ -204,7 +211,8 @@ answer_page(struct request *request, struct response *response, const struct que
 
 	if (page_open(request, response, &page) < 0 || ask(request, response, &page, question, &rows) < 0)
 		return;
-	page.print = question->print;
+	page.print = print_row;
+	page.context = question;
 	page_answer(request, response, &page, rows, KEYS, (struct slice){NULL, 0});
 	PQclear(rows);
 }
@@ -221,10 +229,7 @@ answer_whole(struct request *request, struct response *response, const struct qu
 	else if (request_parameter(request, "limit") != NULL || request_parameter(request, "cursor") != NULL)
 		(void)refuse(response, format, " is the whole list: limit and cursor go with json.");
 	else
-		page_export(request, response, ask, question, question->print, KEYS,
-			    !csv                ? NULL
-			    : fields[0] != '\0' ? fields
-						: CSV_DEVICE);
+		page_export(request, response, ask, question, print_row, KEYS, csv ? fields : NULL);
 }
 
 /* The lists that have statements of their own: of all devices in an order, and of one filter in the order of enrolment. */
@@ -236,7 +241,7 @@ static const struct {
 #define ORDER_ROW(symbol, name, key, type, least, last, moved, latest) {name, QUERY_DEVICES_BY_##symbol},
 		DEVICE_ORDERS(ORDER_ROW)},
   narrows[] = {
-#define NARROW_ROW(symbol, name, condition, keys, values) {name, QUERY_DEVICES_OF_##symbol},
+#define NARROW_ROW(symbol, name, from, in_order, condition, keys, values) {name, QUERY_DEVICES_OF_##symbol},
 	  DEVICE_NARROWS(NARROW_ROW)};
 
 static const char *
@@ -293,27 +298,22 @@ device_list(struct request *request, struct response *response, json_t *filters)
 {
 	const char *sort = request_parameter(request, "sort"), *format = request_parameter(request, "format");
 	struct question question = {.limited = request_parameter(request, "where") != NULL};
-	char fields[sizeof CSV_DEVICE], members[sizeof CSV_DEVICE + 2] = "{", *text;
+	char fields[sizeof CSV_DEVICE], *text;
 
-	if (sort != NULL && !is_sort(sort)) {
+	if (sort == NULL)
+		sort = ENROLLED;
+	if (!is_sort(sort)) {
 		(void)refuse(response, "sort", " is one of these, with - before it the other way round: " SORTS ".");
 		return;
 	}
-	if (read_fields(request, response, fields) < 0 || read_filters(request, response, filters) < 0)
+	if (read_fields(request, response, fields, &question.left_out) < 0 ||
+	    read_filters(request, response, filters) < 0)
 		return;
-	strcat(strcat(members, fields), "}");
-	for (char *at = members; (at = strchr(at, ' ')) != NULL;)
-		*at = ',';
 	text = json_dumps(filters, JSON_COMPACT);
-	question.call = (struct call){request_parameter(request, "as_of") != NULL ? QUERY_DEVICES_THEN
-				      : fields[0] != '\0'                         ? QUERY_DEVICES_MEMBERS
-										  : QUERY_DEVICES,
-				      {param_text(text), param_text(sort != NULL ? sort : ENROLLED),
-				       param_text(fields[0] != '\0' ? members : NULL)},
-				      3};
-	if (fields[0] == '\0')
-		question.along = find_along(filters, sort != NULL ? sort : ENROLLED, &question.call);
-	question.print = question.along || question.call.query == QUERY_DEVICES ? print_row : NULL;
+	question.call = (struct call){request_parameter(request, "as_of") != NULL ? QUERY_DEVICES_THEN : QUERY_DEVICES,
+				      {param_text(text), param_text(sort)},
+				      2};
+	question.along = find_along(filters, sort, &question.call);
 	if (text == NULL)
 		response_problem(response, PROBLEM_INTERNAL, "%s", "");
 	else if (format != NULL && strcmp(format, "json") != 0)

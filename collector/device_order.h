@@ -24,13 +24,21 @@
 /* No text of a device is behind it: there is no greater character, and more of them than a text has bytes. */
 #define DEVICE_TEXT_LAST "repeat(chr(1114111), 1025)"
 
-/* NARROW(symbol, "name", "condition", "what its index has before the device", "and its value"): $1, in the order of enrolment. ALL is of no filter. */
+/* NARROW(symbol, "name", "from", "what is in order", "condition on $1", "what the index has before the device", "and its value"): in the order of enrolment.
+   ALL is of no filter. */
 #define DEVICE_NARROWS(NARROW) \
-	NARROW(ALL, "all", "$1::text IS NULL", "", "") \
-	NARROW(POSTURE, "posture", "posture_rank(d.posture) = posture_rank($1::text)", "posture_rank(d.posture), ", "posture_rank($1::text), ") \
-	NARROW(LIFECYCLE, "lifecycle", "d.lifecycle = $1::text AND d.lifecycle <> 'active'", "d.lifecycle, ", "$1::text, ") \
-	NARROW(MODEL, "model", "list_key(d.hwmodel) COLLATE \"C\" = $1::text", "list_key(d.hwmodel) COLLATE \"C\", ", "$1::text, ") \
-	NARROW(FIRMWARE, "firmware", "list_key(d.swversion) COLLATE \"C\" = $1::text", "list_key(d.swversion) COLLATE \"C\", ", "$1::text, ")
+	NARROW(ALL, "all", "device d", "d", "$1::text IS NULL", "", "") \
+	NARROW(POSTURE, "posture", "device d", "d", "posture_rank(d.posture) = posture_rank($1::text)", "posture_rank(d.posture), ", "posture_rank($1::text), ") \
+	NARROW(LIFECYCLE, "lifecycle", "device d", "d", "d.lifecycle = $1::text AND d.lifecycle <> 'active'", "d.lifecycle, ", "$1::text, ") \
+	NARROW(MODEL, "model", "device d", "d", "list_key(d.hwmodel) COLLATE \"C\" = $1::text", "list_key(d.hwmodel) COLLATE \"C\", ", "$1::text, ") \
+	NARROW(FIRMWARE, "firmware", "device d", "d", "list_key(d.swversion) COLLATE \"C\" = $1::text", "list_key(d.swversion) COLLATE \"C\", ", "$1::text, ") \
+	NARROW(POLICY, "policy", \
+		"device_violation v JOIN LATERAL (SELECT * FROM device d WHERE d.device_id = v.device_id AND d.tenant_id = v.tenant_id OFFSET 0) d ON true", "v", \
+		"v." TENANT " AND v.policy = $1::text AND EXISTS (SELECT FROM policy p WHERE p.id = $1::text AND p.deleted_at IS NULL AND p.slot IS NOT NULL)", \
+		"v.policy, ", "$1::text, ") \
+	NARROW(LABEL, "label", \
+		"device_mark m JOIN LATERAL (SELECT * FROM device d WHERE d.device_id = m.device_id AND d.tenant_id = m.tenant_id OFFSET 0) d ON true", "m", \
+		"m." TENANT " AND m.mark = (SELECT regexp_replace($1::text, ':', '='))", "m.mark, ", "(SELECT regexp_replace($1::text, ':', '=')), ")
 /* clang-format on */
 
 #endif

@@ -240,6 +240,12 @@ print_cell(struct response *out, const struct shape *shape, enum kind kind, stru
 	}
 }
 
+static bool
+is_left_out(const struct device_row *row, size_t column)
+{
+	return (row->left_out >> column & 1) != 0;
+}
+
 /* ---- JSON ---- */
 
 static const struct shape as_json = {"null", "\"", "", response_string, "[", ",", "]"};
@@ -247,12 +253,15 @@ static const struct shape as_json = {"null", "\"", "", response_string, "[", ","
 void
 device_json(struct response *out, const struct device_row *row)
 {
-	size_t n = row->gone ? DEVICE_UEID + 1 : DEVICE_COLUMNS;
+	size_t n = row->gone ? DEVICE_UEID + 1 : DEVICE_COLUMNS, comma = 0;
 
 	response_append(out, "{", 1);
 	for (size_t i = 0; i < n; i++) {
-		response_append(out, columns[i].member.at + (i == 0), columns[i].member.len - (i == 0));
+		if (is_left_out(row, i))
+			continue;
+		response_append(out, columns[i].member.at + 1 - comma, columns[i].member.len - 1 + comma);
 		print_cell(out, &as_json, columns[i].kind, row->cells[i]);
+		comma = 1;
 	}
 	response_text(out, row->gone ? ",\"gone\":true}" : "}");
 }
@@ -275,9 +284,14 @@ device_csv_head(struct response *out, bool gone)
 void
 device_csv(struct response *out, const struct device_row *row, bool gone)
 {
+	size_t comma = 0;
+
 	for (size_t i = 0; i < DEVICE_COLUMNS; i++) {
-		response_append(out, ",", i > 0);
+		if (is_left_out(row, i))
+			continue;
+		response_append(out, ",", comma);
 		print_cell(out, &as_csv, columns[i].kind, row->cells[i]);
+		comma = 1;
 	}
 	if (gone)
 		response_text(out, row->gone ? ",true" : ",");

@@ -46,6 +46,7 @@ enum device_column { DEVICE_TABLE(DEVICE_SYMBOL) DEVICE_COLUMNS };
 
 struct device_row {
 	struct slice cells[DEVICE_COLUMNS]; /* absent: NULL. One that is not as its kind should be fails the response */
+	uint32_t left_out; /* a bit a column: it is not asked for */
 	bool gone; /* it is not the tenant's any more: only its ueid is known */
 };
 

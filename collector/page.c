@@ -213,7 +213,7 @@ print_item(struct response *response, const struct page *page, const PGresult *r
 	struct slice item = query_bytes(rows, row, 0);
 
 	if (page->print != NULL)
-		page->print(response, rows, row, columns);
+		page->print(response, rows, row, columns != NULL, page->context);
 	else if (columns != NULL)
 		csv_row(response, item, columns);
 	else
@@ -288,7 +288,7 @@ void
 page_export(struct request *request, struct response *response, page_asker *ask, const void *context,
 	    page_printer *print, int keys, const char *columns)
 {
-	struct page page = {.limit = EXPORT_PIECE, .print = print};
+	struct page page = {.limit = EXPORT_PIECE, .print = print, .context = context};
 	bool first = !request->reading.begun;
 	PGresult *rows;
 

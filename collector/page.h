@@ -10,14 +10,15 @@
 #define PAGE_DEFAULT 100
 #define PAGE_MAX 1000
 
-/* Prints a row's item: as JSON, or with `columns` as a line of comma-separated values. */
-typedef void page_printer(struct response *, const PGresult *, int row, const char *columns);
+/* Prints a row's item: as JSON, or as a line of comma-separated values. */
+typedef void page_printer(struct response *, const PGresult *, int row, bool csv, const void *context);
 
 struct page {
 	int64_t limit;
 	bool after;		/* there was a cursor */
 	struct cursor cursor;
 	page_printer *print;	/* NULL: the first column is the item's JSON */
+	const void *context;	/* of that */
 	bool searched;		/* to its end: a row without an item is only not told */
 	uint64_t wire[1 + CURSOR_KEYS];	/* limit + 1 and the keys as the statement takes them */
 };

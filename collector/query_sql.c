@@ -12,20 +12,27 @@
 #define DEVICE_JOIN(hot, state) \
 	" FROM device d JOIN tenant t ON t.tenant_id = d.tenant_id LEFT JOIN device_hot h ON h.device_id = d.device_id" hot \
 	" LEFT JOIN device_state s ON s.device_id = d.device_id" state
-#define DEVICES(item, more, of) \
-	"SELECT " item ", l.device_id, (extract(epoch FROM l.since) * 1000000)::int8, l.key" more \
-	" FROM device_list($1::text::jsonb, $2::text, ($4::int8 - 1)::int, $7::text, CASE WHEN $6::int8 <> 0 THEN $5::int8 END," \
-	" CASE WHEN $6::int8 <> 0 THEN 'epoch'::timestamptz + $6::int8 * interval '1 us' END) l LEFT JOIN LATERAL (SELECT " of " OFFSET 0) v ON l.shown"
-#define DEVICE_MEMBERS \
-	"CASE WHEN $3::text IS NULL THEN v.item ELSE (SELECT json_object_agg(m.key, m.value)::text FROM json_each(v.item::json) m" \
-	" WHERE m.key = ANY ($3::text[])) END"
+#define DEVICES(of) \
+	"SELECT v.device_id, l.device_id, (extract(epoch FROM l.since) * 1000000)::int8, l.key, v.*" \
+	" FROM device_list($1::text::jsonb, $2::text, ($3::int8 - 1)::int, $6::text, CASE WHEN $5::int8 <> 0 THEN $4::int8 END," \
+	" CASE WHEN $5::int8 <> 0 THEN 'epoch'::timestamptz + $5::int8 * interval '1 us' END) l LEFT JOIN LATERAL (SELECT " DEVICE_CELLS of " OFFSET 0) v ON l.shown"
+/* The signed-in tenant, whose name is looked up once. */
+#define TENANT_NAMED "(SELECT (SELECT t.id FROM tenant t WHERE t." TENANT ") AS id) t"
+/* What a device was then, in the places of what it is. Where it stood in its reports is what its state came with. */
+#define DEVICE_THEN \
+	" FROM (SELECT w.ueid, b.* FROM device w, LATERAL (SELECT * FROM device_history b WHERE b.device_id = w.device_id AND b.tenant_id = w.tenant_id" \
+	"  AND b.valid_from <= ($1::text::jsonb ->> 'as_of')::timestamptz ORDER BY b.valid_from DESC, b.history_id DESC LIMIT 1) b" \
+	"  WHERE w.device_id = l.device_id AND w." TENANT ") d CROSS JOIN " TENANT_NAMED \
+	" LEFT JOIN LATERAL (SELECT b.valid_from AS last_seen, b.epoch, b.seq AS hi, 0 AS interval_s, b.state_digest, b.inventory_digest FROM state_history b" \
+	"  WHERE b.device_id = d.device_id AND b.tenant_id = d.tenant_id AND b.valid_from <= ($1::text::jsonb ->> 'as_of')::timestamptz" \
+	"  ORDER BY b.valid_from DESC, b.epoch DESC, b.seq DESC LIMIT 1) s ON true CROSS JOIN LATERAL (SELECT s.last_seen, s.epoch, s.hi, s.interval_s) h"
 
 /* Along an index. Parameters: the filter's value, limit + 1, and the place as above. A row without its first column is of a device that has moved since
    the first page, and is told no more. One look-up a device: OFFSET keeps the planner from walking the tables side by side,
    other tenants' rows and all. */
-#define DEVICES_ALONG(since, key, stays, where, place, order) \
+#define DEVICES_ALONG(from, since, key, stays, where, place, order) \
 	"SELECT CASE WHEN " stays " THEN d.device_id END, d.device_id, " since ", " key DEVICE_TABLE(DEVICE_CELL) \
-	" FROM device d CROSS JOIN (SELECT (SELECT t.id FROM tenant t WHERE t." TENANT ") AS id) t" \
+	" FROM " from " CROSS JOIN " TENANT_NAMED \
 	" LEFT JOIN LATERAL (SELECT * FROM device_hot h WHERE h.device_id = d.device_id OFFSET 0) h ON true" \
 	" LEFT JOIN LATERAL (SELECT * FROM device_state s WHERE s.device_id = d.device_id OFFSET 0) s ON true" \
 	" WHERE d." TENANT " AND " where " AND " place " ORDER BY " order " LIMIT $2::int8"
@@ -36,19 +43,19 @@
 	"(SELECT CASE WHEN $4::int8 <> 0 THEN $4::int8 ELSE greatest((extract(epoch FROM " latest ") * 1000000)::int8, 1) END)"
 #define STAYS(moved) "($4::int8 = 0 OR coalesce(" moved ", '-infinity') <= 'epoch'::timestamptz + $4::int8 * interval '1 us')"
 #define ORDER_ONE(query, name, key, type, moved, latest, sign, edge, edge_id, way) \
-	[query] = {name, DEVICES_ALONG(SINCE(latest), "(" key ")::text", STAYS(moved), "$1::text IS NULL", \
+	[query] = {name, DEVICES_ALONG("device d", SINCE(latest), "(" key ")::text", STAYS(moved), "$1::text IS NULL", \
 		"(" key ", d.device_id) " sign " ((SELECT coalesce($5::text::" type ", " edge ")), " DEVICE_AT(edge_id) ")", key way ", d.device_id" way), 5},
 #define ORDER_BOTH(symbol, name, key, type, least, last, moved, latest) \
 	ORDER_ONE(QUERY_DEVICES_BY_##symbol, "devices_by_" name, key, type, moved, latest, ">", least, DEVICE_FIRST, "") \
 	ORDER_ONE(QUERY_DEVICES_BY_##symbol##_DOWN, "devices_by_" name "_down", key, type, moved, latest, "<", last, DEVICE_LAST, " DESC")
 /* The place is told of all columns of the index at once too: then the planner takes no other, whatever it knows of their values. */
-#define NARROW_ONE(query, name, condition, keys, values, sign, edge_id, way) \
-	[query] = {name, DEVICES_ALONG("1::int8", "NULL::text", "true", condition " AND $5::text IS NOT DISTINCT FROM $5", \
-		"d.device_id " sign " " DEVICE_AT(edge_id) " AND (d.tenant_id, " keys "d.device_id) " sign " ((SELECT tenant_context()), " values DEVICE_AT(edge_id) ")", \
-		"d.device_id" way), 5},
-#define NARROW_BOTH(symbol, name, condition, keys, values) \
-	NARROW_ONE(QUERY_DEVICES_OF_##symbol, "devices_of_" name, condition, keys, values, ">", DEVICE_FIRST, "") \
-	NARROW_ONE(QUERY_DEVICES_OF_##symbol##_DOWN, "devices_of_" name "_down", condition, keys, values, "<", DEVICE_LAST, " DESC")
+#define NARROW_ONE(query, name, from, in_order, condition, keys, values, sign, edge_id, way) \
+	[query] = {name, DEVICES_ALONG(from, "1::int8", "NULL::text", "true", condition " AND $5::text IS NOT DISTINCT FROM $5", \
+		in_order ".device_id " sign " " DEVICE_AT(edge_id) " AND (" in_order ".tenant_id, " keys in_order ".device_id) " sign \
+		" ((SELECT tenant_context()), " values DEVICE_AT(edge_id) ")", in_order ".device_id" way), 5},
+#define NARROW_BOTH(symbol, name, from, in_order, condition, keys, values) \
+	NARROW_ONE(QUERY_DEVICES_OF_##symbol, "devices_of_" name, from, in_order, condition, keys, values, ">", DEVICE_FIRST, "") \
+	NARROW_ONE(QUERY_DEVICES_OF_##symbol##_DOWN, "devices_of_" name "_down", from, in_order, condition, keys, values, "<", DEVICE_LAST, " DESC")
 
 #define COMPONENT_MEMBERS \
 	"'id', c.component_id, 'type', c.type, 'name', c.name, 'version', c.version, 'architecture', c.architecture, 'source', c.source," \
@@ -122,13 +129,11 @@ const struct statement query_statements[QUERIES] = {
 			 "FROM tenant t WHERE t." TENANT,
 			 0},
 	/* clang-format off */
-	/* Parameters: filters, sort, members, limit + 1, and the place: device, up to when the first page saw devices move (0: this is it), key. A row without
-	   an item says where to go on. The first takes no members, and has the columns of a device instead of an item. */
-	[QUERY_DEVICES] = {"devices",
-		DEVICES("v.device_id", ", v.*", DEVICE_CELLS DEVICE_JOIN("", "") " WHERE d.device_id = l.device_id AND d." TENANT " AND $3::text IS NULL"), 7},
-	[QUERY_DEVICES_MEMBERS] = {"devices_members",
-		DEVICES(DEVICE_MEMBERS, "", "item FROM device_item i WHERE i.device_id = l.device_id AND i." TENANT), 7},
-	[QUERY_DEVICES_THEN] = {"devices_then", DEVICES(DEVICE_MEMBERS, "", "device_was(l.device_id, ($1::text::jsonb ->> 'as_of')::timestamptz) AS item"), 7},
+	/* Parameters: filters, sort, limit + 1, and the place: device, up to when the first page saw devices move (0: this is it), key. A row without its first
+	   column says where to go on. The device's columns come last. */
+	[QUERY_DEVICES] = {"devices", DEVICES(" FROM device d CROSS JOIN " TENANT_NAMED " LEFT JOIN device_hot h ON h.device_id = d.device_id"
+		" LEFT JOIN device_state s ON s.device_id = d.device_id WHERE d.device_id = l.device_id AND d." TENANT), 6},
+	[QUERY_DEVICES_THEN] = {"devices_then", DEVICES(DEVICE_THEN), 6},
 	/* clang-format on */
 	[QUERY_DEVICE] =
 		{"device",

@@ -9,7 +9,7 @@
 
 /* Up is QUERY_..., and the next one is the same list down. */
 #define QUERY_ORDER(symbol, name, key, type, least, last, moved, latest) QUERY_DEVICES_BY_##symbol, QUERY_DEVICES_BY_##symbol##_DOWN,
-#define QUERY_NARROW(symbol, name, condition, keys, values) QUERY_DEVICES_OF_##symbol, QUERY_DEVICES_OF_##symbol##_DOWN,
+#define QUERY_NARROW(symbol, name, from, in_order, condition, keys, values) QUERY_DEVICES_OF_##symbol, QUERY_DEVICES_OF_##symbol##_DOWN,
 
 enum query {
 	QUERY_BEGIN, /* to write */
@@ -24,7 +24,6 @@ enum query {
 	QUERY_READY,
 	QUERY_FLEET,
 	QUERY_DEVICES,
-	QUERY_DEVICES_MEMBERS,
 	QUERY_DEVICES_THEN,
 	DEVICE_ORDERS(QUERY_ORDER) DEVICE_NARROWS(QUERY_NARROW)
 	QUERY_DEVICE,

@@ -37,20 +37,27 @@ CREATE INDEX device_by_first_seen ON device (tenant_id, list_key(first_seen), de
 CREATE INDEX device_described ON device (tenant_id, described_at) WHERE described_at IS NOT NULL;
 CREATE INDEX device_lifecycle ON device (tenant_id, lifecycle, device_id) WHERE lifecycle <> 'active';
 
--- What is searched, in lower case, a line each; and the labels, each also by its key alone. Apart from the device, whose posture changes more often.
+-- What is searched, in lower case, a line each. Apart from the device, whose posture changes more often.
 CREATE TABLE device_words (
 	device_id bigint PRIMARY KEY REFERENCES device ON DELETE CASCADE,
 	tenant_id int NOT NULL,
-	words text NOT NULL,
-	marks text[] NOT NULL
+	words text NOT NULL
 );
+CREATE INDEX device_words_page ON device_words (tenant_id, device_id);
 CREATE INDEX device_words_parts ON device_words USING gin (words trgm.gin_trgm_ops);
-CREATE INDEX device_words_marks ON device_words USING gin (marks);
+-- The labels, each also by its key alone.
+CREATE TABLE device_mark (
+	tenant_id int NOT NULL,
+	mark text COLLATE "C" NOT NULL,
+	device_id bigint NOT NULL REFERENCES device ON DELETE CASCADE,
+	PRIMARY KEY (tenant_id, mark, device_id)
+);
+CREATE INDEX device_mark_device ON device_mark (device_id);
 CREATE FUNCTION words_of(ueid bytea, serial text, hwmodel text, swname text, swversion text, labels text[]) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
 	SELECT lower(concat_ws(E'\n', encode(ueid, 'hex'), serial, hwmodel, swname, swversion, array_to_string(labels, E'\n')))
 $$;
-CREATE FUNCTION marks_of(labels text[]) RETURNS text[] LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-	SELECT labels || ARRAY(SELECT split_part(l, '=', 1) FROM unnest(labels) l)
+CREATE FUNCTION marks_of(labels text[]) RETURNS SETOF text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+	SELECT l FROM unnest(labels) l UNION SELECT split_part(l, '=', 1) FROM unnest(labels) l
 $$;
 
 -- What each device was: a row for each change of what a list shows of it, but for where it stands in its reports. Never changed;
@@ -83,7 +90,8 @@ BEGIN
 			swname, swversion, kernel, support_until, end_of_life, unknowns, labels)
 			SELECT device_id, tenant_id, lifecycle, posture, reasons, posture_since, first_seen, serial, vendor, hwmodel, hwversion, oemid,
 			swname, swversion, kernel, support_until, end_of_life, unknowns, labels FROM fresh ORDER BY device_id;
-		INSERT INTO device_words SELECT device_id, tenant_id, words_of(ueid, serial, hwmodel, swname, swversion, labels), marks_of(labels) FROM fresh;
+		INSERT INTO device_words SELECT device_id, tenant_id, words_of(ueid, serial, hwmodel, swname, swversion, labels) FROM fresh;
+		INSERT INTO device_mark SELECT f.tenant_id, m, f.device_id FROM fresh f, marks_of(f.labels) m;
 		RETURN NULL;
 	END IF;
 	INSERT INTO device_history (device_id, tenant_id, lifecycle, posture, reasons, posture_since, first_seen, serial, vendor, hwmodel, hwversion, oemid,
@@ -96,9 +104,14 @@ BEGIN
 			IS DISTINCT FROM (s.tenant_id, s.lifecycle, s.posture, s.reasons, s.posture_since, s.first_seen, s.serial, s.vendor, s.hwmodel, s.hwversion,
 				s.oemid, s.swname, s.swversion, s.kernel, s.support_until, s.end_of_life, s.unknowns, s.labels)
 		ORDER BY f.device_id;
-	UPDATE device_words x SET tenant_id = f.tenant_id, words = words_of(f.ueid, f.serial, f.hwmodel, f.swname, f.swversion, f.labels), marks = marks_of(f.labels)
+	UPDATE device_words x SET tenant_id = f.tenant_id, words = words_of(f.ueid, f.serial, f.hwmodel, f.swname, f.swversion, f.labels)
 		FROM fresh f JOIN stale s USING (device_id) WHERE x.device_id = f.device_id AND (f.tenant_id, f.serial, f.hwmodel, f.swname, f.swversion, f.labels)
 			IS DISTINCT FROM (s.tenant_id, s.serial, s.hwmodel, s.swname, s.swversion, s.labels);
+	IF EXISTS (SELECT FROM fresh f JOIN stale s USING (device_id) WHERE (f.tenant_id, f.labels) IS DISTINCT FROM (s.tenant_id, s.labels)) THEN
+		DELETE FROM device_mark x USING fresh f WHERE x.device_id = f.device_id
+			AND NOT (x.tenant_id = f.tenant_id AND x.mark IN (SELECT m FROM marks_of(f.labels) m));
+		INSERT INTO device_mark SELECT f.tenant_id, m, f.device_id FROM fresh f, marks_of(f.labels) m ON CONFLICT DO NOTHING;
+	END IF;
 	RETURN NULL;
 END $$;
 CREATE TRIGGER device_noted_first AFTER INSERT ON device REFERENCING NEW TABLE AS fresh FOR EACH STATEMENT EXECUTE FUNCTION note_devices();
@@ -109,20 +122,52 @@ INSERT INTO device_history (device_id, tenant_id, lifecycle, posture, reasons, p
 		swname, swversion, kernel, support_until, end_of_life, unknowns, labels)
 	SELECT device_id, tenant_id, lifecycle, posture, reasons, posture_since, first_seen, serial, vendor, hwmodel, hwversion, oemid,
 		swname, swversion, kernel, support_until, end_of_life, unknowns, labels FROM device ORDER BY device_id;
-INSERT INTO device_words SELECT device_id, tenant_id, words_of(ueid, serial, hwmodel, swname, swversion, labels), marks_of(labels) FROM device;
+INSERT INTO device_words SELECT device_id, tenant_id, words_of(ueid, serial, hwmodel, swname, swversion, labels) FROM device;
+INSERT INTO device_mark SELECT d.tenant_id, m, d.device_id FROM device d, marks_of(d.labels) m;
+
+-- Which policies each device violates, by their names: the outcomes that make a posture, as rows that an index has in the order of enrolment.
+CREATE TABLE device_violation (
+	tenant_id int NOT NULL,
+	policy text NOT NULL,
+	device_id bigint NOT NULL REFERENCES device ON DELETE CASCADE,
+	PRIMARY KEY (tenant_id, policy, device_id)
+);
+CREATE INDEX device_violation_device ON device_violation (device_id);
+-- The outcomes without those that are no violations.
+CREATE FUNCTION violated(outcomes text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$ SELECT rtrim(translate(outcomes, 'cuh?0pd', '111----'), '-') $$;
+CREATE FUNCTION violations_of(tenant int, outcomes text, own_outcomes text) RETURNS text[] LANGUAGE sql STABLE AS $$
+	SELECT coalesce(array_agg(DISTINCT p.id), '{}') FROM policy p WHERE p.slot IS NOT NULL
+		AND (p.tenant_id IS NULL AND substr(violated(outcomes), p.slot, 1) = '1' OR p.tenant_id = tenant AND substr(violated(own_outcomes), p.slot, 1) = '1')
+$$;
+CREATE FUNCTION note_violations() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = fleetstate, pg_catalog, pg_temp AS $$
+DECLARE
+	policies text[] := violations_of(NEW.tenant_id, NEW.outcomes, NEW.own_outcomes);
+BEGIN
+	DELETE FROM device_violation x WHERE x.device_id = NEW.device_id AND NOT (x.tenant_id = NEW.tenant_id AND x.policy = ANY (policies));
+	INSERT INTO device_violation SELECT NEW.tenant_id, p, NEW.device_id FROM unnest(policies) p ON CONFLICT DO NOTHING;
+	RETURN NULL;
+END $$;
+CREATE TRIGGER device_violation_first AFTER INSERT ON device_verdict FOR EACH ROW WHEN (violated(NEW.outcomes) || violated(NEW.own_outcomes) <> '')
+	EXECUTE FUNCTION note_violations();
+CREATE TRIGGER device_violation_again AFTER UPDATE OF tenant_id, outcomes, own_outcomes ON device_verdict FOR EACH ROW
+	WHEN ((OLD.tenant_id, violated(OLD.outcomes), violated(OLD.own_outcomes)) IS DISTINCT FROM (NEW.tenant_id, violated(NEW.outcomes), violated(NEW.own_outcomes)))
+	EXECUTE FUNCTION note_violations();
+INSERT INTO device_violation SELECT v.tenant_id, p, v.device_id FROM device_verdict v, unnest(violations_of(v.tenant_id, v.outcomes, v.own_outcomes)) p;
 
 DO $$
 DECLARE t text;
 BEGIN
-	FOREACH t IN ARRAY ARRAY['device_words', 'device_history', 'device_history_begin'] LOOP
+	FOREACH t IN ARRAY ARRAY['device_words', 'device_mark', 'device_history', 'device_history_begin', 'device_violation'] LOOP
 		EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', t);
 		EXECUTE format('ALTER TABLE %I FORCE ROW LEVEL SECURITY', t);
 		EXECUTE format('CREATE POLICY owner ON %I TO fleetstate_owner USING (true)', t);
 	END LOOP;
 END $$;
 CREATE POLICY tenant ON device_history FOR SELECT TO fleetstate_api USING (tenant_id = (SELECT tenant_context()));
-GRANT SELECT ON device_history TO fleetstate_api;
-REVOKE ALL ON FUNCTION note_described, note_devices FROM PUBLIC;
+CREATE POLICY tenant ON device_violation FOR SELECT TO fleetstate_api USING (tenant_id = (SELECT tenant_context()));
+CREATE POLICY tenant ON device_mark FOR SELECT TO fleetstate_api USING (tenant_id = (SELECT tenant_context()));
+GRANT SELECT ON device_history, device_violation, device_mark TO fleetstate_api;
+REVOKE ALL ON FUNCTION note_described, note_devices, note_violations, violations_of FROM PUBLIC;
 
 -- Drops what devices were no more by `keep` ago, once a day, and says how many rows. What was before that time is not known any more then.
 CREATE FUNCTION expire_history(keep interval) RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER SET search_path = fleetstate, pg_catalog, pg_temp AS $$
@@ -141,23 +186,6 @@ END $$;
 REVOKE ALL ON FUNCTION expire_history FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION expire_history TO fleetstate_ingest;
 
--- What a device was then, as a list shows it. Where it stood in its reports is what its state came with.
-CREATE FUNCTION device_was(id bigint, as_of timestamptz) RETURNS text LANGUAGE sql STABLE AS $$
-	SELECT json_build_object('ueid', encode(d.ueid, 'hex'), 'tenant', t.id, 'serial', h.serial, 'vendor', h.vendor, 'hwmodel', h.hwmodel,
-		'hwversion', h.hwversion, 'oemid', h.oemid, 'swname', h.swname, 'swversion', h.swversion, 'kernel', h.kernel,
-		'lifecycle', h.lifecycle, 'posture', h.posture, 'reasons', h.reasons, 'posture_since', rfc3339(h.posture_since),
-		'first_seen', rfc3339(h.first_seen), 'last_seen', rfc3339(s.valid_from), 'epoch', epoch_hex(s.epoch), 'seq', s.seq, 'interval_s', NULL,
-		'support_until', h.support_until, 'end_of_life', h.end_of_life,
-		'state_digest', encode(s.state_digest, 'hex'), 'inventory_digest', encode(s.inventory_digest, 'hex'),
-		'unknowns', h.unknowns, 'labels', h.labels)::text
-	FROM device d JOIN tenant t ON t.tenant_id = d.tenant_id
-		JOIN LATERAL (SELECT * FROM device_history h WHERE h.device_id = d.device_id AND h.tenant_id = d.tenant_id AND h.valid_from <= as_of
-			ORDER BY h.valid_from DESC, h.history_id DESC LIMIT 1) h ON true
-		LEFT JOIN LATERAL (SELECT * FROM state_history s WHERE s.device_id = d.device_id AND s.tenant_id = d.tenant_id AND s.valid_from <= as_of
-			ORDER BY s.valid_from DESC, s.epoch DESC, s.seq DESC LIMIT 1) s ON true
-	WHERE d.device_id = $1
-$$;
-
 -- A filter that is wrong: how, and from which of its characters on.
 CREATE FUNCTION refuse_filter(what text, place int DEFAULT NULL) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
@@ -165,22 +193,29 @@ BEGIN
 END $$;
 
 -- The filters as SQL, a row each. passes: the condition, of the device d, its words x and its state s; ids: the devices that pass, by an index of their
--- own, NULL where there is none; along: the same of the device w by an index that has them in the order of enrolment, or '' where they are taken from a
--- few inventories. wanted: the components that are asked for, sets: the inventories that have one, unless they are too many.
+-- own, NULL where there is none; along: the same of the device w by an index that has them in the order of enrolment; or, begun
+-- with unnest, such a statement of each of a few values i.v, still open for the place of a page.
+-- wanted ($2): the components that are asked for, sets ($1): the inventories that have one, unless they are too many.
 CREATE FUNCTION list_filters(tenant int, f jsonb, wanted bigint[], sets bytea[], OUT passes text, OUT ids text, OUT along text) RETURNS SETOF record
 	LANGUAGE plpgsql STABLE AS $$
 #variable_conflict use_column
 BEGIN
 	RETURN QUERY WITH g AS (SELECT format('w.tenant_id = %s', tenant) AS own, ARRAY(SELECT jsonb_array_elements_text(f -> 'posture')) AS postures,
-		ARRAY(SELECT jsonb_array_elements_text(f -> 'lifecycle')) AS lifecycles, lower(f ->> 'q') AS q, (f ->> 'changed_since')::timestamptz AS since)
+		ARRAY(SELECT jsonb_array_elements_text(f -> 'lifecycle')) AS lifecycles, lower(f ->> 'q') AS q,
+		ARRAY(SELECT DISTINCT posture_rank(p) FROM jsonb_array_elements_text(f -> 'posture') p) AS ranks, regexp_replace(f ->> 'label', ':', '=') AS mark, (f ->> 'changed_since')::timestamptz AS since,
+		EXISTS (SELECT FROM policy p WHERE p.id = f ->> 'policy' AND p.deleted_at IS NULL AND p.slot IS NOT NULL AND (p.tenant_id IS NULL OR p.tenant_id = tenant)) AS judged)
 	SELECT x.passes, coalesce(x.ids, format('SELECT w.device_id FROM device w WHERE %s AND ', own) || x.along), x.along FROM g, LATERAL (VALUES
 		('q', format('strpos(x.words, %L) > 0', q), CASE WHEN length(q) > 2 THEN format('SELECT w.device_id FROM device_words w WHERE %s AND w.words LIKE %L', own,
 			'%' || regexp_replace(q, '([\\%_])', '\\\1', 'g') || '%') END, NULL),
-		('label', format('x.marks @> %L', ARRAY[regexp_replace(f ->> 'label', ':', '=')]), format('SELECT w.device_id FROM device_words w WHERE %s AND w.marks @> %L', own,
-			ARRAY[regexp_replace(f ->> 'label', ':', '=')]), NULL),
-		('components', CASE WHEN sets IS NOT NULL THEN format('s.inventory_digest = ANY (%L)', sets) ELSE format('EXISTS (SELECT FROM inventory i'
-				' JOIN inventory_component ic USING (inventory_id) WHERE i.tenant_id = %s AND i.digest = s.inventory_digest AND ic.component_id = ANY (%L))', tenant, wanted) END,
-			format('SELECT w.device_id FROM device_state w WHERE %s AND w.inventory_digest = ANY (%L)', own, sets), CASE WHEN cardinality(sets) <= 8 THEN '' END),
+		('label', CASE WHEN strpos(f ->> 'label', ':') > 0 THEN format('d.labels @> %L', ARRAY[mark])
+				ELSE format('EXISTS (SELECT FROM unnest(d.labels) l WHERE split_part(l, ''='', 1) = %L)', mark) END,
+			format('SELECT w.device_id FROM device_mark w WHERE %s AND w.mark = %L', own, mark),
+			format('unnest(''{1}''::int[]) i (v), LATERAL (SELECT w.device_id FROM device_mark w WHERE %s AND w.mark = %L', own, mark)),
+		('components', CASE WHEN sets IS NOT NULL THEN 's.inventory_digest = ANY ($1)' ELSE format('EXISTS (SELECT FROM inventory i'
+				' JOIN inventory_component ic USING (inventory_id) WHERE i.tenant_id = %s AND i.digest = s.inventory_digest AND ic.component_id = ANY ($2))', tenant) END,
+			CASE WHEN sets IS NOT NULL THEN format('SELECT w.device_id FROM device_state w WHERE %s AND w.inventory_digest = ANY ($1)', own) END,
+			CASE WHEN cardinality(sets) <= 32 THEN
+				format('unnest($1) i (v), LATERAL (SELECT w.device_id FROM device_state w WHERE %s AND w.inventory_digest = i.v', own) END),
 		('changed_since', format('(EXISTS (SELECT FROM device_history h WHERE h.device_id = d.device_id AND h.tenant_id = %1$s AND h.valid_from BETWEEN %2$L AND %3$L)'
 				' OR EXISTS (SELECT FROM state_history h WHERE h.device_id = d.device_id AND h.tenant_id = %1$s AND h.valid_from BETWEEN %2$L AND %3$L))',
 				tenant, since, coalesce((f ->> 'as_of')::timestamptz, 'infinity')),
@@ -188,26 +223,25 @@ BEGIN
 				' AND w.valid_from >= %2$L', own, since), NULL),
 		('firmware', format('coalesce(d.swversion, '''') = %L', f ->> 'firmware'), NULL, format('list_key(w.swversion) COLLATE "C" = %L', f ->> 'firmware')),
 		('model', format('coalesce(d.hwmodel, '''') = %L', f ->> 'model'), NULL, format('list_key(w.hwmodel) COLLATE "C" = %L', f ->> 'model')),
-		('posture', format('d.posture = ANY (%L)', postures), format('SELECT w.device_id FROM device w WHERE %s AND posture_rank(w.posture) = ANY (%L)', own,
-				ARRAY(SELECT posture_rank(p) FROM unnest(postures) p)),
-			CASE WHEN cardinality(postures) = 1 THEN format('posture_rank(w.posture) = %s', posture_rank(postures[1])) END),
+		('posture', format('d.posture = ANY (%L)', postures), format('SELECT w.device_id FROM device w WHERE %s AND posture_rank(w.posture) = ANY (%L)', own, ranks),
+			format('unnest(%L::int[]) i (v), LATERAL (SELECT w.device_id FROM device w WHERE %s AND w.deleted_at IS NULL AND posture_rank(w.posture) = i.v', ranks, own)),
 		('lifecycle', format('d.lifecycle = ANY (%L)', lifecycles), NULL,
 			CASE WHEN cardinality(lifecycles) = 1 AND lifecycles[1] <> 'active' THEN format('w.lifecycle = %L AND w.lifecycle <> ''active''', lifecycles[1]) END),
-		('policy', coalesce((SELECT format('EXISTS (SELECT FROM device_verdict v WHERE v.device_id = d.device_id AND (%s))', string_agg(
-			format('substr(v.%s, %s, 1) IN (''1'', ''c'', ''u'', ''h'')', CASE WHEN p.tenant_id IS NULL THEN 'outcomes' ELSE 'own_outcomes' END, p.slot), ' OR '))
-			FROM policy p WHERE p.id = f ->> 'policy' AND p.deleted_at IS NULL AND p.slot IS NOT NULL AND (p.tenant_id IS NULL OR p.tenant_id = tenant)
-			HAVING count(*) > 0), 'false'), NULL, NULL),
+		('policy', CASE WHEN judged THEN format('EXISTS (SELECT FROM device_violation v WHERE v.tenant_id = %s AND v.policy = %L AND v.device_id = d.device_id)', tenant,
+				f ->> 'policy') ELSE 'false' END,
+			format('SELECT w.device_id FROM device_violation w WHERE %s AND w.policy = %L AND %L', own, f ->> 'policy', judged),
+			format('unnest(''{1}''::int[]) i (v), LATERAL (SELECT w.device_id FROM device_violation w WHERE %s AND w.policy = %L AND %L', own, f ->> 'policy', judged)),
 		('where', format('jsonb_path_match(s.state, %L, ''{}'', true)', f ->> 'where'), NULL, NULL)) x (name, passes, ids, along)
 	WHERE f ? x.name OR (x.name = 'components' AND wanted IS NOT NULL);
 END $$;
 
 -- The devices that the first of these statements finds that finds no more than `few`. NULL: none does.
-CREATE FUNCTION list_few(statements text[], few int) RETURNS bigint[] LANGUAGE plpgsql STABLE AS $$
+CREATE FUNCTION list_few(statements text[], few int, wanted bigint[], sets bytea[]) RETURNS bigint[] LANGUAGE plpgsql STABLE AS $$
 DECLARE
 	one text; found bigint[];
 BEGIN
 	FOREACH one IN ARRAY statements LOOP
-		EXECUTE format('SELECT coalesce(array_agg(DISTINCT device_id), ''{}'') FROM (SELECT device_id FROM (%s) y LIMIT %s) z', one, few + 1) INTO found;
+		EXECUTE format('SELECT coalesce(array_agg(DISTINCT device_id), ''{}'') FROM (SELECT device_id FROM (%s) y LIMIT %s) z', one, few + 1) INTO found USING sets, wanted;
 		IF cardinality(found) <= few THEN
 			RETURN found;
 		END IF;
@@ -241,7 +275,7 @@ DECLARE
 	back text := CASE WHEN falling THEN 'ASC' ELSE 'DESC' END;
 	sign text := CASE WHEN falling THEN '<' ELSE '>' END;
 	expression text; type text; moved text; source text; narrow text; whole text; by_index text[]; along text; place text; part text; stays text; bad record;
-	wanted bigint[]; sets bytea[]; chosen bigint[]; looked_up boolean := false; chunk int; looked int := 0; told int := 0;
+	wanted bigint[]; sets bytea[]; chosen bigint[]; searched boolean; looked_up boolean := false; chunk int; looked int := 0; told int := 0;
 	ids bigint[]; keys text[]; n int; reached bigint := after_id; reached_key text := after_key;
 BEGIN
 	SELECT x.expression, x.type, x.moved INTO expression, type, moved FROM (VALUES
@@ -299,49 +333,51 @@ BEGIN
 				coalesce(array_agg(x.ids) FILTER (WHERE x.ids IS NOT NULL AND as_of IS NULL), '{}'), min(a.along)
 			INTO whole, narrow, by_index, along FROM x RIGHT JOIN a ON true;
 	END IF;
+	-- What is searched alone is read alone.
+	searched := expression IS NULL AND filters ? 'q' AND filters - 'q' = '{}';
 	stays := CASE WHEN moved IS NOT NULL AND began IS NOT NULL THEN format('coalesce(d.%I, ''-infinity'') <= %L', moved, began) ELSE 'true' END;
-	source := CASE WHEN as_of IS NULL THEN format('c d LEFT JOIN device_state s ON s.device_id = d.device_id AND s.tenant_id = %s'
+	source := CASE WHEN searched THEN 'c d JOIN device e ON e.device_id = d.device_id AND e.deleted_at IS NULL, LATERAL (SELECT d.words) x' WHEN as_of IS NULL THEN format('c d LEFT JOIN device_state s ON s.device_id = d.device_id AND s.tenant_id = %s'
 			' LEFT JOIN device_words x ON x.device_id = d.device_id', mine)
 		ELSE format('c w JOIN LATERAL (SELECT w.ueid, w.k, h.* FROM device_history h WHERE h.device_id = w.device_id AND h.tenant_id = %1$s AND h.valid_from <= %2$L'
 				' ORDER BY h.valid_from DESC, h.history_id DESC LIMIT 1) d ON true'
 			' LEFT JOIN LATERAL (SELECT h.state, h.inventory_digest FROM state_history h WHERE h.device_id = d.device_id AND h.tenant_id = %1$s'
 				' AND h.valid_from <= %2$L ORDER BY h.valid_from DESC, h.epoch DESC, h.seq DESC LIMIT 1) s ON true,'
-			' LATERAL (SELECT words_of(d.ueid, d.serial, d.hwmodel, d.swname, d.swversion, d.labels) AS words, marks_of(d.labels) AS marks) x', mine, as_of) END;
+			' LATERAL (SELECT words_of(d.ueid, d.serial, d.hwmodel, d.swname, d.swversion, d.labels) AS words) x', mine, as_of) END;
 
 	IF moved = 'k' THEN
 		-- Every report moves a device in this order, so there is no index to go along.
-		chosen := list_few(by_index || format('SELECT w.device_id FROM device w WHERE w.tenant_id = %s', mine), few);
+		chosen := list_few(by_index || format('SELECT w.device_id FROM device w WHERE w.tenant_id = %s', mine), few, wanted, sets);
 		IF chosen IS NULL THEN
 			PERFORM refuse_filter(format('sort: by last_seen go at most %s devices. Narrow the list by posture, lifecycle, model, firmware, label, q, component or changed_since.', few));
 		END IF;
 		looked_up := true;
 		since := coalesce(began, (SELECT max(h.last_seen) FROM unnest(chosen) i (id) JOIN device_hot h ON h.device_id = i.id), since);
 	END IF;
-	chunk := CASE WHEN narrow = '' THEN most + 1 WHEN filters ? 'where' THEN 100 ELSE 5 * (most + 1) END;
+	chunk := CASE WHEN narrow = '' THEN most + 1 ELSE greatest(most * 5 / 4, 100) END;
 	LOOP
 		place := CASE WHEN reached IS NULL THEN '' WHEN expression IS NULL THEN format(' AND w.device_id %s %s', sign, reached)
 			ELSE format(' AND (%s, w.device_id) %s (%L::%s, %s)', expression, sign, reached_key, type, reached) END;
-		part := format('SELECT w.*, %s AS k FROM %s WHERE w.tenant_id = %s AND w.deleted_at IS NULL%s ORDER BY %sw.device_id %s LIMIT %s', coalesce(expression, 'NULL::int'),
-			CASE WHEN chosen IS NOT NULL THEN format('unnest(%L::bigint[]) i (id) JOIN device w ON w.device_id = i.id%s', chosen,
+		part := format('SELECT w.*, %s AS k FROM %s WHERE w.tenant_id = %s%s%s ORDER BY %sw.device_id %s LIMIT %s', coalesce(expression, 'NULL::int'),
+			CASE WHEN chosen IS NOT NULL THEN format('unnest(%L::bigint[]) i (id) JOIN %I w ON w.device_id = i.id%s', chosen,
+					CASE WHEN searched THEN 'device_words' ELSE 'device' END,
 					CASE WHEN moved = 'k' THEN ' LEFT JOIN device_hot h ON h.device_id = w.device_id' END)
-				-- A few of each inventory, by its index.
-				WHEN along = '' THEN format('(SELECT s.device_id FROM unnest(%L::bytea[]) i (digest),'
-					' LATERAL (SELECT w.device_id FROM device_state w WHERE w.tenant_id = %s AND w.inventory_digest = i.digest%s ORDER BY w.device_id %s LIMIT %s) s'
-					' ORDER BY s.device_id %4$s LIMIT %5$s) s JOIN device w ON w.device_id = s.device_id', sets, mine, place, way, chunk)
-				ELSE 'device w' END,
-			mine, CASE WHEN chosen IS NULL THEN coalesce(' AND ' || nullif(along, ''), '') ELSE '' END || place,
+				-- A few of each value, by its index.
+				WHEN along LIKE 'unnest%' THEN format('(SELECT s.device_id FROM %1$s%2$s ORDER BY w.device_id %3$s LIMIT %4$s) s'
+					' ORDER BY s.device_id %3$s LIMIT %4$s) s JOIN device w ON w.device_id = s.device_id', along, place, way, chunk)
+				WHEN searched THEN 'device_words w' ELSE 'device w' END,
+			mine, CASE WHEN searched THEN '' ELSE ' AND w.deleted_at IS NULL' END, CASE WHEN chosen IS NULL AND along NOT LIKE 'unnest%' THEN ' AND ' || along ELSE '' END || place,
 			coalesce(expression || ' ' || way || ', ', ''), way, chunk);
 		IF narrow = '' AND chosen IS NULL AND as_of IS NULL THEN
 			-- All of them pass: no more are looked at than may be told, and one.
 			EXECUTE format('SELECT array_agg(device_id ORDER BY n) FILTER (WHERE stays), array_agg(k::text ORDER BY n) FILTER (WHERE stays), count(*),'
 				' (array_agg(device_id ORDER BY n))[count(*)], (array_agg(k::text ORDER BY n))[count(*)]'
-				' FROM (SELECT device_id, k, row_number() OVER () AS n, %s AS stays FROM (%s) d) c', stays, part) INTO ids, keys, n, reached, reached_key;
+				' FROM (SELECT device_id, k, row_number() OVER () AS n, %s AS stays FROM (%s) d) c', stays, part) INTO ids, keys, n, reached, reached_key USING sets, wanted;
 		ELSE
 			EXECUTE format('WITH c AS MATERIALIZED (%1$s), f AS MATERIALIZED (SELECT d.device_id, d.k FROM %2$s WHERE %7$s%3$s'
 				' ORDER BY d.k %4$s, d.device_id %4$s LIMIT %5$s) SELECT (SELECT array_agg(device_id ORDER BY k %4$s, device_id %4$s) FROM f),'
 				' (SELECT array_agg(k::text ORDER BY k %4$s, device_id %4$s) FROM f), (SELECT count(*) FROM c), l.device_id, l.k::text'
 				' FROM (VALUES (1)) o LEFT JOIN (SELECT device_id, k FROM c ORDER BY k %6$s, device_id %6$s LIMIT 1) l ON true',
-				part, source, CASE WHEN chosen IS NULL THEN narrow ELSE whole END, way, most - told + 1, back, stays) INTO ids, keys, n, reached, reached_key;
+				part, source, CASE WHEN chosen IS NULL THEN narrow ELSE whole END, way, most - told + 1, back, stays) INTO ids, keys, n, reached, reached_key USING sets, wanted;
 		END IF;
 		FOR i IN 1 .. coalesce(cardinality(ids), 0) LOOP
 			IF told = most THEN
@@ -364,7 +400,7 @@ BEGIN
 		chunk := least(chunk * CASE WHEN clock_timestamp() < start + patience / 8 THEN 4 ELSE 1 END, far - looked);
 		CONTINUE WHEN looked_up OR told::bigint * far / looked >= 2 * most;
 		looked_up := true;
-		chosen := list_few(by_index, few);
+		chosen := list_few(by_index, few, wanted, sets);
 		IF chosen IS NOT NULL AND NOT filters ? 'where' THEN
 			chunk := few + 1;
 		END IF;

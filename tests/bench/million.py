@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import itertools
 import json
+import os
 import pathlib
 import statistics
 import struct
@@ -17,7 +18,7 @@ import psycopg2
 from api import Client
 from parts import BIN, Database, await_true, free_port, is_open
 
-DEVICES, ROUNDS, PAGE = 1_000_000, 15, 100
+DEVICES, ROUNDS, PAGE = int(os.environ.get("MILLION_DEVICES", 1_000_000)), 15, 100
 # Of each order: the key as 024_lists.sql has it, and what says when a device moved in it.
 SORTS = {
     "enrolled": (None, None), "ueid": ("ueid", None), "serial": ("list_key(serial) COLLATE \"C\"", "described_at"),

@@ -19,7 +19,8 @@ INSERT INTO inventory_component SELECT i.inventory_id, c.component_id, i.tenant_
 	generate_series(0, 299) p JOIN LATERAL (SELECT component_id FROM component c WHERE c.digest = sha256(('c' || p || '.' || (n + p) % 20)::bytea)) c ON true;
 INSERT INTO device_state SELECT device_id, tenant_id, 1, 9, now(), now(), sha256('s'), sha256(('i' || device_id % 200)::bytea),
 	jsonb_build_object('boot', jsonb_build_object('secure', posture <> 'degraded'), 'clock', jsonb_build_object('offset_s', device_id % 5000)) FROM device;
-INSERT INTO device_words SELECT device_id, tenant_id, words_of(ueid, serial, hwmodel, swname, swversion, labels), marks_of(labels) FROM device;
+INSERT INTO device_words SELECT device_id, tenant_id, words_of(ueid, serial, hwmodel, swname, swversion, labels) FROM device;
+INSERT INTO device_mark SELECT d.tenant_id, m, d.device_id FROM device d, marks_of(d.labels) m;
 INSERT INTO device_history (valid_from, device_id, tenant_id, lifecycle, posture, reasons, posture_since, first_seen, serial, hwmodel, swname, swversion, unknowns, labels)
 	SELECT posture_since, device_id, tenant_id, lifecycle, posture, reasons, posture_since, first_seen, serial, hwmodel, swname, swversion, unknowns, labels FROM device;
 INSERT INTO state_history SELECT device_id, first_seen, 1, 1, tenant_id, first_seen, state_digest, inventory_digest, state FROM device JOIN device_state USING (device_id, tenant_id);

@@ -613,6 +613,8 @@ JUDGED = """
         SELECT device_id, 1, tenant_id, 1, 1, 1, now() FROM device WHERE tenant_id = %(tenant)s::int LIMIT 2;
     INSERT INTO export_manifest VALUES (%(tenant)s::int, sha256('export'), now(), 'x');
     INSERT INTO report_expired SELECT device_id, 1, false, tenant_id, 1, sha256('x'), 1 FROM device WHERE tenant_id = %(tenant)s::int LIMIT 2;
+    INSERT INTO device_violation SELECT tenant_id, 'own', device_id FROM device WHERE tenant_id = %(tenant)s::int LIMIT 2;
+    INSERT INTO device_mark SELECT tenant_id, 'own', device_id FROM device WHERE tenant_id = %(tenant)s::int LIMIT 2;
 """
 
 
