@@ -253,6 +253,7 @@ static enum MHD_Result
 answer(struct exchange *exchange, const char *method)
 {
 	const struct response *response = &exchange->response;
+	struct MHD_Response *made;
 	int path =
 		(int)strcspn(exchange->target, "?"); /* behind it may be what somebody took for the place of a token */
 
@@ -265,10 +266,11 @@ answer(struct exchange *exchange, const char *method)
 		log_warning("serve: method=%s path=%.*s status=%u", method, path, exchange->target, response->status);
 	if (!exchange->streaming)
 		return send_response(exchange, &exchange->response);
-	return queue_response(
-		exchange,
-		MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_BLOCK, read_stream, exchange, NULL),
-		response);
+	made = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_BLOCK, read_stream, exchange, NULL);
+	/* To HEAD it would send the last chunk of a body that is not there, and the next answer on the connection would seem to begin with it. */
+	if (made != NULL && strcmp(method, "HEAD") == 0)
+		MHD_set_response_options(made, MHD_RF_HTTP_1_0_COMPATIBLE_STRICT, MHD_RO_END);
+	return queue_response(exchange, made, response);
 }
 
 /* A proxy may append a line of its own. */

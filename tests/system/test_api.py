@@ -338,6 +338,14 @@ def test_an_answer_is_compressed_for_who_wants_it_and_not_sent_to_who_has_it(api
     assert requests.get(f"http://127.0.0.1:{api.port}/v1/devices", headers={"If-None-Match": "*"}, timeout=20).status_code == 401
 
 
+def test_the_head_of_a_stream_is_nothing_but_a_head(api):
+    """Whatever came behind it would be taken for the next answer on the connection."""
+    for path in "/v1/assets", "/v1/devices?format=csv", "/v1/events/stream", "/v1/fleet":
+        lines = [f"HEAD {path} HTTP/1.1", "Host: x", "Authorization: Bearer " + api.tokens["acme"]] + ["Connection: close"] * (path == "/v1/fleet")
+        told = api.raw("\r\n".join(lines + ["", ""]).encode())
+        assert told.startswith(b"HTTP/1.1 200 ") and told.index(b"\r\n\r\n") == len(told) - 4, told
+
+
 def test_the_whole_list_as_a_stream(api):
     listed = api.pages("/v1/devices?limit=1000")
     answer = api.ask("/v1/devices?format=ndjson")
