@@ -27,6 +27,20 @@ is_length(const char *value)
 	return value[0] != '\0' && value[strspn(value, "0123456789")] == '\0';
 }
 
+/* One reader takes the first of two, another the last. */
+static const char *const once[] = {"Authorization", "Cookie",   "Origin",        "Fleetstate-CSRF", "Idempotency-Key",
+				   "Content-Type",  "If-Match", "If-None-Match", "Last-Event-ID"};
+
+static void
+count_once(struct framing *framing, const char *name)
+{
+	for (size_t i = 0; i < sizeof once / sizeof *once; i++)
+		if (strcasecmp(name, once[i]) == 0) {
+			framing->twice |= (framing->once & 1u << i) != 0;
+			framing->once |= 1u << i;
+		}
+}
+
 void
 framing_add(struct framing *framing, const char *name, const char *value)
 {
@@ -34,6 +48,7 @@ framing_add(struct framing *framing, const char *name, const char *value)
 		value = "";
 	framing->bad_name |= !is_token(name);
 	framing->bad_value |= !is_text(value);
+	count_once(framing, name);
 	if (strcasecmp(name, "Host") == 0)
 		framing->hosts++;
 	if (strcasecmp(name, "Content-Length") == 0) {
@@ -55,6 +70,8 @@ framing_fault(const struct framing *framing, const char *version)
 		return "A header's value has control characters";
 	if (framing->hosts > 1)
 		return "It names several hosts";
+	if (framing->twice)
+		return "A header that says who asks, or for what, is there twice";
 	if (framing->lengths > 1 || framing->bad_length)
 		return "It does not say once how long it is";
 	if (framing->encodings > 1 || framing->bad_encoding)

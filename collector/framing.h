@@ -1,5 +1,5 @@
 /*
- * Whether a request's headers leave open where it ends, or for whom it is: what one reader takes for a body another takes for the next request
+ * Whether a request's headers leave open where it ends, for whom it is, or who asks for what: what one reader takes for a body another takes for the next request
  * (RFC 9112 11.2). Pure.
  */
 #ifndef FLEETSTATE_COLLECTOR_FRAMING_H
@@ -10,7 +10,8 @@
 
 struct framing {
 	unsigned hosts, lengths, encodings;
-	bool bad_name, bad_value, bad_length, bad_encoding;
+	unsigned once;	/* of those that stand there once, which were there */
+	bool bad_name, bad_value, bad_length, bad_encoding, twice;
 };
 
 /* One more header, zeroed struct first. A value that is absent is NULL. */

@@ -52,6 +52,25 @@ lengths(void **state)
 	BAD("HTTP/1.1", {"TRANSFER-ENCODING", "chunked"}, {"Content-Length", "5"});
 }
 
+/* What says who asks, or for what. */
+static void
+twice(void **state)
+{
+	(void)state;
+	GOOD("HTTP/1.1", {"Authorization", "a"}, {"Cookie", "b"}, {"Origin", "c"}, {"Accept", "d"}, {"Accept", "e"},
+	     {"X-Forwarded-For", "f"}, {"X-Forwarded-For", "g"});
+	BAD("HTTP/1.1", {"Authorization", "a"}, {"authorization", "b"});
+	BAD("HTTP/1.1", {"Authorization", "a"}, {"Host", "x"}, {"Authorization", ""});
+	BAD("HTTP/1.1", {"Cookie", "a"}, {"Cookie", NULL});
+	BAD("HTTP/1.1", {"Origin", "a"}, {"Origin", "a"});
+	BAD("HTTP/1.1", {"Fleetstate-CSRF", "a"}, {"Fleetstate-Csrf", "b"});
+	BAD("HTTP/1.1", {"Idempotency-Key", "a"}, {"Idempotency-Key", "b"});
+	BAD("HTTP/1.1", {"Content-Type", "text/csv"}, {"Content-Type", "application/json"});
+	BAD("HTTP/1.1", {"If-Match", "a"}, {"If-Match", "b"});
+	BAD("HTTP/1.1", {"If-None-Match", "a"}, {"If-None-Match", "b"});
+	BAD("HTTP/1.1", {"Last-Event-ID", "1"}, {"Last-Event-ID", "2"});
+}
+
 static void
 encodings(void **state)
 {
@@ -86,10 +105,8 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(good_ones),
-		cmocka_unit_test(lengths),
-		cmocka_unit_test(encodings),
-		cmocka_unit_test(names_and_values),
+		cmocka_unit_test(good_ones), cmocka_unit_test(lengths),          cmocka_unit_test(twice),
+		cmocka_unit_test(encodings), cmocka_unit_test(names_and_values),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
