@@ -154,6 +154,7 @@ check_sign_in(struct request *request, struct response *response, const PGresult
 	}
 	if (name.len < sizeof text)
 		memcpy(text, name.at, name.len);
+	request->by_operator = word_is(name, role_name(ROLE_OPERATOR));
 	if (!role_parse(text, &role) || role < request->route->least) {
 		response_problem(response, PROBLEM_FORBIDDEN, "The role is %s.", text);
 		return -1;

@@ -65,6 +65,7 @@ struct request {
 	bool openmetrics;	/* whether the Accept header names it */
 	uint8_t token[DIGEST_SIZE];	/* the hash of what the caller showed, and once it is settled who that is, what the database knows him by */
 	bool by_session;	/* it was a browser's session */
+	bool by_operator;	/* it is an operator's, as the database says */
 	bool by_certificate;	/* it was the connection's certificate, and nothing else */
 	const char *jwt;	/* it looks like a JSON Web Token, and this is it; else NULL. Lives as the headers do */
 	char noted[NOTED_SIZE];	/* the target, for the audit log */

@@ -332,8 +332,8 @@ begin(struct exchange *exchange, const char *method, bool has_body)
 	exchange->done = routes_begin(&arrival, &exchange->request, &exchange->response) || fault != NULL;
 	if (fault != NULL)
 		refuse_client(exchange, fault);
-	memcpy(&exchange->caller, exchange->request.token, sizeof exchange->caller);
-	exchange->caller |= 1;
+	memcpy(&exchange->credential, exchange->request.token, sizeof exchange->credential);
+	exchange->credential |= 1;
 	return exchange->done;
 }
 

@@ -13,6 +13,8 @@
 #define LAG_MS 200 /* beyond the window that batches wait for anyway: then reports are held up */
 #define YIELD_MS 1000
 
+#define WHOSE 1024 /* a power of two */
+
 struct worker {
 	struct turns *turns;
 	pthread_t thread;
@@ -30,6 +32,10 @@ struct turns {
 	struct journal *journal;
 	pthread_mutex_t lock;
 	pthread_cond_t filled;
+	struct {
+		uint64_t credential;
+		int32_t tenant_id;
+	} whose[WHOSE]; /* of those that asked lately */
 	struct exchange *first, **last;
 	bool stopping; /* nothing is put aside any more */
 	bool ending; /* nothing comes into the queue any more */
@@ -83,6 +89,32 @@ enqueue(struct turns *turns, struct exchange *exchange)
 	pthread_cond_signal(&turns->filled);
 }
 
+/* Under the lock. A tenant that asks with many tokens is one caller. */
+static void
+find_caller(struct turns *turns, struct exchange *exchange)
+{
+	size_t place = exchange->credential / 2 % WHOSE;
+
+	exchange->caller = turns->whose[place].credential == exchange->credential
+				   ? (uint64_t)turns->whose[place].tenant_id * 2
+				   : exchange->credential;
+}
+
+/* The operator waits for nobody whom he looks at. */
+static void
+learn_caller(struct turns *turns, struct exchange *exchange)
+{
+	size_t place = exchange->credential / 2 % WHOSE;
+
+	if (exchange->request.tenant_id <= 0 || exchange->request.by_operator)
+		return;
+	pthread_mutex_lock(&turns->lock);
+	turns->whose[place].credential = exchange->credential;
+	turns->whose[place].tenant_id = exchange->request.tenant_id;
+	find_caller(turns, exchange);
+	pthread_mutex_unlock(&turns->lock);
+}
+
 static void
 wait_aside(struct exchange *exchange)
 {
@@ -120,6 +152,8 @@ turns_wait(struct exchange *exchange, bool waits)
 	pthread_mutex_lock(&turns->lock);
 	taken = !turns->stopping;
 	if (taken) {
+		if (exchange->caller == 0)
+			find_caller(turns, exchange);
 		/* Before others can see it: they may be done with it at once. */
 		peer_wait(link_peer(exchange->link));
 		turns->connection.suspend(exchange);
@@ -281,6 +315,7 @@ begin_answer(struct turns *turns, struct exchange *exchange)
 		return expect_body(turns, exchange);
 	if (settle(turns, exchange))
 		routes_finish(&exchange->request, response);
+	learn_caller(turns, exchange);
 	if (keep_back(turns, exchange))
 		return true;
 	if (response->waits && !response->streams) {

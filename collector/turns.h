@@ -24,7 +24,8 @@ struct exchange {
 	size_t sent;			/* of the piece */
 	int64_t kept_until_ms;		/* the response is whole, or a stream's next piece is wanted, and kept back; 0: it is not */
 	char source[SOURCE_SIZE];
-	uint64_t caller;		/* the beginning of its credential's hash: whose turn it is; never 0 */
+	uint64_t credential;		/* the beginning of its hash; odd */
+	uint64_t caller;		/* whose turn it is: the credential's, or once it is known, its tenant's; never 0 */
 	bool begun;			/* libmicrohttpd has called for it once */
 	bool accepted;			/* nothing is wrong with its headers */
 	bool asks;			/* it waits to hear whether its body is wanted */

@@ -123,6 +123,36 @@ def test_exports_at_once(api):
     await_true(lambda: happen(api) or api.ask("/v1/assets?format=csv", several).status_code == 200, "room again")
 
 
+def test_who_asks_with_many_tokens_is_one_caller(api):
+    """A tenant's administrator gives itself as many as it may: another tenant's request waits for one of theirs, and not for all."""
+    many, other = [token(api, f"one of many {i}") for i in range(20)], token(api, "patient too", tenant="globex")
+    theirs, stop = [], threading.Event()
+
+    def run(one):
+        with requests.Session() as session:
+            while not stop.is_set():
+                started = time.monotonic()
+                assert session.get(f"http://127.0.0.1:{api.port}/v1/devices?limit=1000", headers={"Authorization": "Bearer " + one}, timeout=60).status_code == 200
+                theirs.append(time.monotonic() - started)
+
+    threads = [threading.Thread(target=run, args=(one,)) for one in many]
+    for thread in threads:
+        thread.start()
+    await_true(lambda: len(theirs) > 2 * len(many), "all of them known")
+    del theirs[:]
+    took = []
+    for _ in range(10):
+        started = time.monotonic()
+        assert api.ask("/v1/devices?limit=1", other).status_code == 200
+        took.append(time.monotonic() - started)
+    await_true(lambda: len(theirs) > len(many), "enough of them")
+    stop.set()
+    for thread in threads:
+        thread.join()
+    print(f"median: theirs {statistics.median(theirs):.3f} s, the other's {statistics.median(took):.3f} s")
+    assert statistics.median(took) < statistics.median(theirs) / 3
+
+
 def test_who_hammers_exports_holds_up_nobody(api):
     """One tenant's SIEM asks for whole exports with eight threads as fast as it can; another's asks for one device's."""
     hammer, other = token(api, "hammer", requests=0), token(api, "patient", tenant="globex", requests=0)
