@@ -40,7 +40,7 @@ struct turns {
 	bool stopping; /* nothing is put aside any more */
 	bool ending; /* nothing comes into the queue any more */
 	size_t streams, streams_most;
-	int64_t lag_most_us;
+	int64_t lag_most_us; /* a batch that waited longer was held up */
 	struct worker *workers;
 	size_t workers_len;
 };
