@@ -11,7 +11,6 @@
 
 #define REGISTERED_MAX                                                                                                 \
 	1024 /* bytes of what is told of a device beforehand; 255 characters, which is the database's to judge */
-#define ETAG_BYTES 8
 
 void
 api_devices(struct request *request, struct response *response)
@@ -52,24 +51,6 @@ answer_document(struct request *request, struct response *response, enum query q
 	PQclear(rows);
 }
 
-/* Its revision is of what people decide about it; what it reports changes the rest. */
-static void
-answer_device(struct response *response, const PGresult *rows)
-{
-	struct slice item = query_bytes(rows, 0, 0);
-	uint8_t digest[DIGEST_SIZE];
-	char hex[2 * ETAG_BYTES + 1];
-
-	if (item.at == NULL) {
-		response_problem(response, PROBLEM_NOT_FOUND, "There is no such device.");
-		return;
-	}
-	sha256(item, digest);
-	hex_print(digest, ETAG_BYTES, hex);
-	response_json(response, item);
-	response_header(response, "ETag", "\"%" PRId64 ".%s\"", query_int8(rows, 0, 1), hex);
-}
-
 void
 api_device(struct request *request, struct response *response)
 {
@@ -79,7 +60,7 @@ api_device(struct request *request, struct response *response)
 
 	if (bind_ueid(request, response, &ueid, &call) < 0 || query_run(request, response, &call, 1, &rows) < 0)
 		return;
-	answer_device(response, rows);
+	query_answer_revised(response, rows, "There is no such device.");
 	PQclear(rows);
 }
 
@@ -109,7 +90,7 @@ api_device_patch(struct request *request, struct response *response)
 		/* Of what is not there nothing was changed, and nothing is to be told. */
 		if (PQntuples(results[1]) == 0)
 			query_undo(request, response);
-		answer_device(response, results[1]);
+		query_answer_revised(response, results[1], "There is no such device.");
 		PQclear(results[0]);
 		PQclear(results[1]);
 	}
@@ -169,7 +150,7 @@ api_device_add(struct request *request, struct response *response)
 	calls[0].params[calls[0].n++] = param_text(document);
 	calls[1].params[calls[1].n++] = param_bytes(ueid.bytes, sizeof ueid.bytes);
 	if (query_run(request, response, calls, 2, results) == 0) {
-		answer_device(response, results[1]);
+		query_answer_revised(response, results[1], "There is no such device.");
 		response->status = 201;
 		response_header(response, "Location", "/v1/devices/%s", name);
 		PQclear(results[0]);

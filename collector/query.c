@@ -3,6 +3,7 @@
 #include <assert.h>
 #include <endian.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +15,7 @@
 #include "collector/words.h"
 #include "schema/log.h"
 
+#define TAG_BYTES 8
 #define GRACE_MS 2000 /* beyond the server's own limit: then its connection is given up */
 
 /* What the database knows a request by that may be repeated. */
@@ -498,6 +500,23 @@ query_remove(struct request *request, struct response *response, const struct ca
 		response_problem(response, PROBLEM_NOT_FOUND, "%s", missing);
 	}
 	PQclear(rows);
+}
+
+void
+query_answer_revised(struct response *response, const PGresult *rows, const char *missing)
+{
+	struct slice item = query_bytes(rows, 0, 0);
+	uint8_t digest[DIGEST_SIZE];
+	char hex[2 * TAG_BYTES + 1];
+
+	if (item.at == NULL) {
+		response_problem(response, PROBLEM_NOT_FOUND, "%s", missing);
+		return;
+	}
+	sha256(item, digest);
+	hex_print(digest, TAG_BYTES, hex);
+	response_json(response, item);
+	response_header(response, "ETag", "\"%" PRId64 ".%s\"", query_int8(rows, 0, 1), hex);
 }
 
 int

@@ -42,6 +42,9 @@ int query_refuse_preview(struct response *, const char *detail); /* -1 */
 void query_undo(struct request *, struct response *);
 /* Answers a request without a body by a call whose one number says whether there was what it removes. `missing` is told where there was not. */
 void query_remove(struct request *, struct response *, const struct call *, const char *missing);
+/* Answers with the JSON of a row and, in the entity tag, the revision beside it: of what people decide about it; what is reported changes the rest.
+   `missing` is told where there is no row. */
+void query_answer_revised(struct response *, const PGresult *, const char *missing);
 /* Whether the caller's role and scopes allow the route at all. False: the response is the problem. */
 bool query_may(struct request *, struct response *) WARN_UNUSED;
 /* Counts of every tenant that the token may see, or of the one that the request names: rows of (family, tenant, label, value, n). Otherwise as

@@ -322,6 +322,12 @@ const struct statement query_statements[QUERIES] = {
 		"::int8", 11},
 	[QUERY_SINK_DELETE] = {"sink_delete", "SELECT remove_tenant_sink($1::int8)::int::int8", 1},
 	[QUERY_TENANTS] = {"tenants", "SELECT item, tenant_id::int8 FROM tenant_list() WHERE tenant_id > $2::int8 ORDER BY tenant_id LIMIT $1::int8", 2},
+	[QUERY_TENANT_ITEM] = {"tenant_item",
+		"SELECT json_build_object('id', t.id, 'name', t.name, 'created_at', rfc3339(t.created_at),"
+		" 'devices', (SELECT coalesce(sum(c.n), 0)::int8 FROM fleet_count c WHERE c.tenant_id = t.tenant_id),"
+		" 'legal_hold', hold_json('tenant', t.hold_since, t.hold_reason, t.hold_by))::text, t.revision FROM tenant t WHERE t." TENANT " AND t.id = $1::text", 1},
+	[QUERY_TENANT_CHANGE] = {"tenant_change",
+		"SELECT tenant_change($1::text, $2::text::jsonb, who_context(), $3::int8)::int::int8", 3},
 	[QUERY_TENANT_ADD] = {"tenant_add", "SELECT set_config('fleetstate.made', tenant_add($1::text, $2::text)::text, true)", 2},
 	[QUERY_TENANT_ADDED] = {"tenant_added", "SELECT item FROM tenant_list() WHERE tenant_id = current_setting('fleetstate.made')::int", 0},
 	[QUERY_TRUST_ANCHORS] = {"trust_anchors",

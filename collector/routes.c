@@ -278,6 +278,10 @@ routes_begin(const struct arrival *arrival, struct request *request, struct resp
 	if (unknown != NULL)
 		return refuse(response, PROBLEM_UNKNOWN_PARAMETER, unknown);
 	request->tenant = request_parameter(request, "tenant");
+	/* There the path says which; of another's id nobody is told whether it is there. */
+	if (request->tenant == NULL &&
+	    (request->route->answer == api_tenant || request->route->answer == api_tenant_patch))
+		request->tenant = request->variables[0];
 	note_needs(request);
 	problem = judge_body(arrival, request->route, &request->body);
 	if (problem != PROBLEM_NONE)

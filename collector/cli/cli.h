@@ -62,6 +62,7 @@ void cli_act_for(const char *tenant);
 /* The commands, by file. */
 int tenant_add(const struct command *, int, char **);
 int tenant_list(const struct command *, int, char **);
+int tenant_hold(const struct command *, int, char **);
 int trust_anchor_add(const struct command *, int, char **);
 int trust_anchor_list(const struct command *, int, char **);
 int trust_anchor_remove(const struct command *, int, char **);

@@ -18,6 +18,8 @@
 static const struct command commands[] = {
 	{"tenant", "add", tenant_add, "ID NAME", "make a tenant"},
 	{"tenant", "list", tenant_list, "[--json]", "all tenants"},
+	{"tenant", "hold", tenant_hold, "ID --reason TEXT|--release",
+	 "keep all of its devices from deletion and retention, or no longer"},
 	{"trust-anchor", "add", trust_anchor_add, "--tenant ID [--enrol admit|hold] [--name NAME] FILE",
 	 "let a maker's CA (PEM) vouch for devices of a tenant"},
 	{"trust-anchor", "list", trust_anchor_list, "[--tenant ID] [--json]", "all trust anchors"},

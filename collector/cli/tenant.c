@@ -30,6 +30,27 @@ tenant_add(const struct command *command, int argc, char **argv)
 }
 
 int
+tenant_hold(const struct command *command, int argc, char **argv)
+{
+	const char *reason = NULL;
+	bool release = false, found;
+	const struct cli_option options[] = {{"reason", &reason, NULL}, {"release", NULL, &release}};
+	PGresult *res;
+
+	cli_parse(command, argc, argv, options, 2, 1, 1);
+	if ((reason != NULL) == release)
+		cli_die(CLI_WRONG, "it takes either --reason or --release");
+	res = cli_query("SELECT tenant_change($1, jsonb_build_object('legal_hold', CASE WHEN $2::text IS NOT NULL "
+			"THEN jsonb_build_object('reason', $2::text) END), $3, NULL)",
+			3, (const char *const[]){argv[1], reason, cli_who()});
+	found = PQgetvalue(res, 0, 0)[0] == 't';
+	PQclear(res);
+	if (!found)
+		cli_die(CLI_NO, "there is no tenant %s", argv[1]);
+	return CLI_YES;
+}
+
+int
 tenant_list(const struct command *command, int argc, char **argv)
 {
 	bool json = false;
@@ -37,7 +58,8 @@ tenant_list(const struct command *command, int argc, char **argv)
 
 	cli_parse(command, argc, argv, options, 1, 0, 0);
 	cli_list("SELECT t.id, t.name, rfc3339(t.created_at) AS created_at, "
-		 "(SELECT coalesce(sum(n), 0)::int8 FROM fleet_count c WHERE c.tenant_id = t.tenant_id) AS devices "
+		 "(SELECT coalesce(sum(n), 0)::int8 FROM fleet_count c WHERE c.tenant_id = t.tenant_id) AS devices, "
+		 "t.hold_reason AS legal_hold "
 		 "FROM tenant t ORDER BY t.id",
 		 0, NULL, json);
 	return CLI_YES;

@@ -5,7 +5,7 @@ SET search_path = fleetstate, pg_catalog;
 ALTER TABLE device ADD hold_since timestamptz, ADD hold_reason text, ADD hold_by text;
 ALTER TABLE device ADD CHECK ((hold_since IS NULL) = (hold_reason IS NULL) AND (hold_since IS NULL) = (hold_by IS NULL));
 CREATE INDEX device_held ON device (device_id) WHERE hold_since IS NOT NULL;
-ALTER TABLE tenant ADD hold_since timestamptz, ADD hold_reason text, ADD hold_by text;
+ALTER TABLE tenant ADD hold_since timestamptz, ADD hold_reason text, ADD hold_by text, ADD revision bigint NOT NULL DEFAULT 1;
 ALTER TABLE tenant ADD CHECK ((hold_since IS NULL) = (hold_reason IS NULL) AND (hold_since IS NULL) = (hold_by IS NULL));
 
 -- Reports that are kept beyond their retention: taken out of a partition before it is dropped. `report` has them as all others.
@@ -79,6 +79,33 @@ BEGIN
 	INSERT INTO event (tenant_id, type, ueid, data) VALUES (d.tenant_id, 'device.hold', d.ueid,
 		jsonb_build_object('change', CASE WHEN why IS NULL THEN 'released' ELSE 'held' END, 'why', coalesce(why, d.hold_reason), 'by', left(by, 255)));
 END $$;
+-- Changes a tenant of the caller's: {"legal_hold": {"reason": "..."}}, or null. `expected` as in device_change. Whether there is one. Fails with FS400 and
+-- FS412.
+CREATE FUNCTION tenant_change(wanted text, changes jsonb, by text, expected bigint) RETURNS boolean LANGUAGE plpgsql SECURITY DEFINER
+	SET search_path = fleetstate, pg_catalog, pg_temp AS $$
+DECLARE
+	t tenant; why text;
+BEGIN
+	PERFORM refuse_others(changes, '{legal_hold}', 'tenant');
+	IF changes = '{}' THEN
+		PERFORM refuse('tenant: legal_hold is to change');
+	END IF;
+	why := read_hold(changes -> 'legal_hold');
+	SELECT * INTO t FROM tenant x WHERE x.id = wanted AND acts_on(x.tenant_id) FOR NO KEY UPDATE;
+	IF NOT FOUND THEN
+		RETURN false;
+	ELSIF expected <> t.revision THEN
+		RAISE EXCEPTION 'The tenant is at revision %, not %.', t.revision, expected USING ERRCODE = 'FS412';
+	ELSIF why IS NOT DISTINCT FROM t.hold_reason THEN
+		RETURN true;
+	END IF;
+	PERFORM lock_holds(false);
+	UPDATE tenant x SET hold_reason = why, hold_since = CASE WHEN why IS NOT NULL THEN now() END, hold_by = CASE WHEN why IS NOT NULL THEN left(by, 255) END,
+		revision = x.revision + 1 WHERE x.tenant_id = t.tenant_id;
+	INSERT INTO event (tenant_id, type, data) VALUES (t.tenant_id, 'tenant.hold',
+		jsonb_build_object('change', CASE WHEN why IS NULL THEN 'released' ELSE 'held' END, 'why', coalesce(why, t.hold_reason), 'by', left(by, 255)));
+	RETURN true;
+END $$;
 
 -- Deletion.
 
@@ -142,8 +169,8 @@ BEGIN
 		FROM device_epoch e WHERE e.device_id = d.device_id AND e.hi > 0;
 	RETURN true;
 END $$;
-REVOKE ALL ON FUNCTION device_hold, read_hold, held, lock_holds, device_delete FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION device_delete TO fleetstate_api;
+REVOKE ALL ON FUNCTION device_hold, read_hold, held, lock_holds, tenant_change, device_delete FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION tenant_change, device_delete TO fleetstate_api;
 
 -- Removes what is left of a device that was deleted: at most so many rows of each table. How many rows, and one for the device when it is done; 0: there
 -- is none, or another collector is at it.

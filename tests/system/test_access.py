@@ -21,13 +21,13 @@ LATER = time.strftime("%Y-%m-%dT00:00:00Z", time.gmtime(time.time() + 30 * 86400
 POLICY = {"title": "x", "severity": "low", "when": "strict $.a == 1"}
 SINK = {"name": "siem", "kind": "syslog", "target": "siem.example:6514"}
 CA = (ROOT / "tests/vectors/known-ca.pem").read_text()
-OF_NONE = ("/v1/tenants", "/v1/trust-anchors", "/v1/trust-anchors/{id}")  # an operator names no tenant there, and may
+OF_NONE = ("/v1/tenants", "/v1/tenants/{id}", "/v1/trust-anchors", "/v1/trust-anchors/{id}")  # an operator names no tenant there, and may
 BODIES = {
     ("POST", "/v1/policies/preview"): {"when": "strict $.a == 1"}, ("PUT", "/v1/policies/{id}"): POLICY,
     ("POST", "/v1/alerts/acknowledge"): {"ids": [1]}, ("POST", "/v1/alerts/silence"): {"ids": [1], "until": LATER},
     ("POST", "/v1/alerts/{id}/silence"): {"until": LATER}, ("POST", "/v1/alerts/{id}/comment"): {"comment": "x"},
     ("POST", "/v1/maintenance"): {"title": "x", "until": LATER}, ("POST", "/v1/sinks"): SINK, ("POST", "/v1/tokens"): {"role": "viewer", "name": "x"},
-    ("PATCH", "/v1/devices/{ueid}"): {"labels": {"site": "x"}}, ("POST", "/v1/devices"): {"ueid": "01" + "f" * 32},
+    ("PATCH", "/v1/devices/{ueid}"): {"labels": {"site": "x"}}, ("PATCH", "/v1/tenants/{id}"): {"legal_hold": None}, ("POST", "/v1/devices"): {"ueid": "01" + "f" * 32},
     ("POST", "/v1/tenants"): {"id": "acme", "name": "x"}, ("POST", "/v1/trust-anchors"): {"name": "x", "certificate": CA},
 }
 
@@ -68,7 +68,7 @@ def things(api, tenant):
     made(api, tenant, f"/v1/policies/of-{tenant}", POLICY, "PUT")
     return {"ueid": device, "epoch": EPOCH, "seq": "2", "/v1/components": component, "sha256": hashlib.sha256(f"{device}2".encode()).hexdigest(), "/v1/policies": f"of-{tenant}",
             "/v1/alerts": str(alert), "/v1/maintenance": made(api, tenant, "/v1/maintenance", {"title": tenant, "until": LATER}),
-            "/v1/trust-anchors": api.db.cli("trust-anchor", "add", "--tenant", tenant, ROOT / "tests/vectors/known-ca.pem"),
+            "/v1/tenants": tenant, "/v1/trust-anchors": api.db.cli("trust-anchor", "add", "--tenant", tenant, ROOT / "tests/vectors/known-ca.pem"),
             "/v1/sinks": made(api, tenant, "/v1/sinks", SINK), "/v1/tokens": made(api, tenant, "/v1/tokens", {"role": "viewer", "name": f"made by {tenant}"})}
 
 

@@ -242,6 +242,45 @@ def test_what_is_held_is_not_deleted(system):
     assert delete(system, device).status_code == 204
 
 
+def test_all_of_a_tenant_is_held(system):
+    device, other = system.device(), system.device()
+    for one in device, other:
+        heard(one, one.full(), one.quiet({"receipt": True}))
+    assert hold(system, other, "Case 22").status_code == 200
+
+    def change(value, token="acme", path="acme", query="", **headers):
+        return system.ask(f"/v1/tenants/{path}{query}", token, "PATCH", headers, json={"legal_hold": value})
+
+    first = system.ask("/v1/tenants/acme")
+    assert (first.json()["id"], first.json()["legal_hold"]) == ("acme", None)
+    for wrong in ("x", {}, {"reason": ""}, {"reason": "x", "by": "me"}):
+        assert change(wrong).status_code == 400, wrong
+    assert system.ask("/v1/tenants/acme", method="PATCH", json={"name": "x"}).status_code == system.ask("/v1/tenants/acme", method="PATCH", json={}).status_code == 400
+    for token, path, query in (("buyer", "acme", ""), ("acme", "buyer", ""), ("acme", "nobody", ""), ("operator", "nobody", ""), ("operator", "acme", "?tenant=buyer"), ("buyer", "acme", "?tenant=buyer")):
+        assert change({"reason": "x"}, token, path, query).status_code == system.ask(f"/v1/tenants/{path}{query}", token).status_code == 404, (token, path, query)
+    assert change({"reason": "x"}, **{"If-Match": '"99"'}).status_code == 412
+    assert system.get("/v1/tenants/acme")["legal_hold"] is None
+
+    held = change({"reason": "Case 23"}, **{"If-Match": first.headers["ETag"]})
+    assert (held.status_code, held.json()["legal_hold"]["reason"], held.json()["legal_hold"]["scope"]) == (200, "Case 23", "tenant")
+    assert change(None, **{"If-Match": first.headers["ETag"]}).status_code == 412
+    assert system.get("/v1/devices/" + name(device))["legal_hold"] == held.json()["legal_hold"]
+    assert system.get("/v1/devices/" + name(other))["legal_hold"]["reason"] == "Case 22"
+    refused = delete(system, device)
+    assert (refused.status_code, refused.json()["detail"]) == (409, f"The tenant is on legal hold since {held.json()['legal_hold']['since']}: Case 23")
+    # An operator ends it; what is held by itself stays so.
+    assert change(None, "operator").json()["legal_hold"] is None and system.get("/v1/devices/" + name(device))["legal_hold"] is None
+    assert delete(system, other).status_code == 409 and delete(system, device).status_code == 204
+    system.database.cli("tenant", "hold", "acme", "--reason", "Case 24")
+    assert "Case 24" in system.database.cli("tenant", "list") and system.get("/v1/tenants/acme", "operator")["legal_hold"]["reason"] == "Case 24"
+    system.database.cli("tenant", "hold", "acme", "--release")
+    system.database.cli("tenant", "hold", "nobody", "--release", status=1)
+    system.database.cli("tenant", "hold", "acme", status=2)
+    await_true(lambda: [e["data"]["why"] for e in system.events("acme") if e["type"] == "tenant.hold"] == ["Case 23"] * 2 + ["Case 24"] * 2, "the feed telling all of it")
+    assert [e for e in system.events("buyer") if e["type"] == "tenant.hold"] == []
+    assert system.patch(other, legal_hold=None).status_code == 200
+
+
 def test_what_is_held_outlasts_its_retention(system):
     device, other = system.device(), system.device()
     messages = [device.full(), *(device.quiet() for _ in range(3)), device.full(), device.quiet({"receipt": True})]
