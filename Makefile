@@ -396,15 +396,15 @@ FUZZ_PARSERS := $(EMITTER) $(SCHEMA) $(addprefix collector/,request.c body.c res
 $(FUZZ_OUT)/libparsers.a: $(patsubst %.c,$(FUZZ_OUT)/%.o,$(FUZZ_PARSERS))
 	@rm -f $@
 	ar rcs $@ $^
-$(FUZZ_OUT)/fuzz_%: $(FUZZ_OUT)/tests/fuzz/fuzz_%.o $(FUZZ_OUT)/libparsers.a
+$(FUZZ_OUT)/fuzz_%: $(FUZZ_OUT)/tests/fuzz/fuzz_%.o $(FUZZ_OUT)/tests/fuzz/processor_time.o $(FUZZ_OUT)/libparsers.a
 	$(FUZZ_CC) -fsanitize=fuzzer,address,undefined -o $@ $^ $(EMITTER_LIBS) -lcsv -lz -lzstd $(SCHEMA_LIBS)
 
 run-fuzz_%: $(FUZZ_OUT)/fuzz_%
 	@mkdir -p $(FUZZ_OUT)/corpus/$* $(FUZZ_OUT)/artifacts tests/fuzz/corpus/$*
-	$< -max_total_time=$(FUZZ_SECONDS) -timeout=10 -max_len=16384 -verbosity=0 -print_final_stats=1 \
+	FUZZ_SECONDS=$(FUZZ_SECONDS) $< -timeout=10 -max_len=16384 -verbosity=0 -print_final_stats=1 \
 		-artifact_prefix=$(FUZZ_OUT)/artifacts/$*- $(FUZZ_OUT)/corpus/$* tests/fuzz/corpus/$*
 
-## make fuzz     every fuzzer for FUZZ_SECONDS (60); what breaks one is kept in build/fuzz/artifacts
+## make fuzz     every fuzzer for FUZZ_SECONDS (60) of a processor; what breaks one is kept in build/fuzz/artifacts
 fuzz: $(addprefix run-,$(FUZZERS))
 
 ## make lint     each table against its documentation, formats, man pages
