@@ -145,7 +145,7 @@ read_fields(const struct request *request, struct response *response, char field
 	wanted = read_words(response, "fields", text, CSV_DEVICE);
 	if (wanted == NULL)
 		return -1;
-	for (const char *at = CSV_DEVICE + strspn(CSV_DEVICE, " "); *at != '\0'; at += strspn(at, " ")) {
+	for (const char *at = &CSV_DEVICE[strspn(CSV_DEVICE, " ")]; *at != '\0'; at += strspn(at, " ")) {
 		size_t n = strcspn(at, " ");
 
 		*left_out |= bit;

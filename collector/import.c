@@ -10,6 +10,8 @@
 /* As the names stand in the first line, and in the documents. */
 static const char *const columns[COLUMNS_MAX] = {"ueid", "serial", "model", "lifecycle", "labels"};
 
+#define MARK_LEN 3
+
 struct import {
 	struct csv_parser parser;
 	struct import_sink sink;
@@ -19,6 +21,7 @@ struct import {
 	size_t names_len, at; /* of the row, the next column */
 	json_t *document; /* of the row */
 	json_t *ueids; /* of the rows so far, as an object's names */
+	size_t mark; /* how much of the mark was read; MARK_LEN: there is none any more */
 	bool named, faulty, stopped; /* the first line is over; the row has a fault; nothing more is read */
 };
 
@@ -250,16 +253,33 @@ feed_line(struct import *i, const char *at, size_t len)
 		stop(i, "a cell is too long, or its quote is not closed");
 }
 
+/* U+FEFF, which some write before everything. How much of it is here; what only begins like it is no mark. */
+static size_t
+skip_mark(struct import *i, const char *at, size_t len)
+{
+	static const char mark[MARK_LEN + 1] = "\xef\xbb\xbf";
+	size_t n = 0, seen;
+
+	while (n < len && i->mark < MARK_LEN && at[n] == mark[i->mark]) {
+		n++;
+		i->mark++;
+	}
+	if (n == len || i->mark == MARK_LEN)
+		return n;
+	seen = i->mark;
+	i->mark = MARK_LEN;
+	if (seen > 0)
+		feed_line(i, mark, seen);
+	return n;
+}
+
 bool
 import_feed(struct import *i, const char *at, size_t len)
 {
-	static const char mark[] = "\xef\xbb\xbf"; /* U+FEFF, which some write before everything */
+	size_t skipped = skip_mark(i, at, len);
 
-	if (i->line == 1 && i->rows == 0 && !i->named && i->at == 0 && i->parser.entry_pos == 0 && len >= 3 &&
-	    memcmp(at, mark, 3) == 0) {
-		at += 3;
-		len -= 3;
-	}
+	at += skipped;
+	len -= skipped;
 	while (len > 0 && !i->stopped) {
 		const char *end = memchr(at, '\n', len);
 		size_t n = end == NULL ? len : (size_t)(end - at) + 1;

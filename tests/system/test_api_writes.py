@@ -143,7 +143,7 @@ def test_methods(api):
     assert allowed("/v1/policies", "DELETE") == allowed("/v1/alerts", "POST") == "GET, HEAD"
     assert allowed("/v1/maintenance", "PUT") == "GET, HEAD, POST"
     assert allowed("/v1/maintenance/1", "GET") == "DELETE"
-    assert allowed(f"/v1/devices/{A}", "PUT") == "GET, HEAD, PATCH"
+    assert allowed(f"/v1/devices/{A}", "PUT") == "GET, HEAD, PATCH, DELETE"
     for path in [*OPEN_ROUTES, "/v1/fleet", *(f"/v1/devices/{A}{r}" for r in DEVICE_ROUTES if r)]:
         for method in "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW":
             assert api.problem(405, "method-not-allowed", path, method=method).headers["Allow"] == "GET, HEAD"

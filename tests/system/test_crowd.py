@@ -76,4 +76,4 @@ def test_a_crowd_is_not_noticed(api, tmp_path, idle, tls):
     # Where the machine itself takes longer, by what it takes.
     assert among[0] < max(LIMIT_MS, 2 * alone[0])
     # Sanitizers add to each allocation.
-    assert (with_idle - before) / idle < 64 and (with_slow - with_idle) / 200 < 3000 and after <= with_slow
+    assert (with_idle - before) / idle < 64 and (with_slow - with_idle) / 200 < 3000 and after < 1.1 * with_slow

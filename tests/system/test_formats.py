@@ -113,7 +113,7 @@ class Feed:
     def sink(self, system, name, kind, target, form, **more):
         made = requests.post(self.url + "/v1/sinks", headers=self.headers, timeout=20,
                              json={"name": name, "kind": kind, "target": target, "format": form, "types": [f"{t}.*" for t in (
-                                 "device", "alert", "challenge", "policy", "maintenance", "ledger", "something")], **more})
+                                 "device", "alert", "challenge", "policy", "maintenance", "ledger", "tenant", "something")], **more})
         assert made.status_code == 201, made.text
 
     def get(self, path, **parameters):

@@ -168,14 +168,15 @@ def test_what_was_transferred_is_deleted_apart(system):
     assert findings(system, device) == []
 
 
+# And how many findings that makes.
 FORGERIES = [
-    ("UPDATE device SET lifecycle = 'deleted', deleted_at = now() WHERE ueid = %(ueid)s", [("deletion", 3, 3)]),
+    ("UPDATE device SET lifecycle = 'deleted', deleted_at = now() WHERE ueid = %(ueid)s", 1),
     ("DELETE FROM report_quiet r USING device d WHERE d.ueid = %(ueid)s AND r.device_id = d.device_id;"
      " INSERT INTO report_drop SELECT device_id, epoch, '[2,3]', d.tenant_id, 'deleted', (SELECT number FROM audit_head), h.head FROM device_hot h JOIN device d USING (device_id)"
-     " WHERE d.ueid = %(ueid)s", [("deletion", 3, 3)]),
-    ("UPDATE report_drop p SET sha256 = sha256('') FROM device d WHERE d.ueid = %(other)s AND p.device_id = d.device_id", [("deletion", 2, 2)]),
-    ("UPDATE report_drop p SET dropped = '[1,1]' FROM device d WHERE d.ueid = %(other)s AND p.device_id = d.device_id", [("deletion", 1, 1), ("deletion", 2, 2)]),
-    ("DELETE FROM report_drop p USING device d WHERE d.ueid = %(other)s AND p.device_id = d.device_id", [("deletion", 2, 2)]),
+     " WHERE d.ueid = %(ueid)s", 1),
+    ("UPDATE report_drop p SET sha256 = sha256('') FROM device d WHERE d.ueid = %(other)s AND p.device_id = d.device_id", 1),
+    ("UPDATE report_drop p SET dropped = '[1,1]' FROM device d WHERE d.ueid = %(other)s AND p.device_id = d.device_id", 2),
+    ("DELETE FROM report_drop p USING device d WHERE d.ueid = %(other)s AND p.device_id = d.device_id", 1),
 ]
 
 
@@ -197,7 +198,7 @@ def test_nobody_hides_a_loss_behind_a_deletion(system):
                       " AND (s.lifecycle, s.deleted_at) IS DISTINCT FROM (d.lifecycle, d.deleted_at); DROP TABLE public.device_saved")
             for table in tables[1:]:
                 c.execute(f"DELETE FROM {table}; INSERT INTO {table} SELECT * FROM public.{table}_saved; DROP TABLE public.{table}_saved")
-        assert found == expected, change
+        assert [f[0] for f in found] == ["deletion"] * expected, change
     assert findings(system) == []
 
 

@@ -104,7 +104,7 @@ def test_no_secret_is_logged(system):
 
     logs = [path for path in system.directory.rglob("*.log") if path.is_file()]
     text = "\n".join(path.read_text(errors="replace") for path in logs)
-    assert len(logs) >= 2 and text.count("\n") > 200 and "/v1/fleet" in text, "there is nothing to see in them"
+    assert len(logs) >= 2 and text.count("\n") > 100 and "/v1/fleet" in text, "there is nothing to see in them"
     assert {name for name, secret in secrets.items() if secret in text} == set()
     hidden = {name: secret for name, secret in secrets.items() if not re.search(r"^[A-Za-z ]*\.key|password of", name)}
     assert {name for name, secret in hidden.items() if base64.b64encode(secret.encode()).decode().strip("=") in text or secret.encode().hex() in text} == set()
