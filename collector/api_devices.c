@@ -73,28 +73,12 @@ api_device_patch(struct request *request, struct response *response)
 						{"lifecycle", MEMBER_TEXT, false, 15},
 						{"tenant", MEMBER_TEXT, false, 63}};
 	struct call calls[2] = {{.query = QUERY_DEVICE_CHANGE}, {.query = QUERY_DEVICE}};
-	PGresult *results[2];
-	uint64_t revision;
 	struct ueid ueid;
-	char *changes;
-	bool expects;
 
 	if (bind_ueid(request, response, &ueid, &calls[0]) < 0 || bind_ueid(request, response, &ueid, &calls[1]) < 0 ||
-	    request_expects(request, response, &expects, &revision) < 0 ||
 	    body_check(request->body.json, response, members, sizeof members / sizeof *members) < 0)
 		return;
-	changes = request->body.json == NULL ? strdup("{}") : json_dumps(request->body.json, JSON_COMPACT);
-	calls[0].params[calls[0].n++] = param_text(changes);
-	calls[0].params[calls[0].n++] = expects ? param_bytes(&revision, sizeof revision) : param_text(NULL);
-	if (query_run(request, response, calls, 2, results) == 0) {
-		/* Of what is not there nothing was changed, and nothing is to be told. */
-		if (PQntuples(results[1]) == 0)
-			query_undo(request, response);
-		query_answer_revised(response, results[1], "There is no such device.");
-		PQclear(results[0]);
-		PQclear(results[1]);
-	}
-	free(changes);
+	query_change(request, response, calls, "There is no such device.");
 }
 
 void

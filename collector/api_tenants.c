@@ -66,25 +66,10 @@ api_tenant_patch(struct request *request, struct response *response)
 	static const struct member members[] = {{"legal_hold", MEMBER_OBJECT_OR_NULL, false, 0}};
 	struct call calls[2] = {{QUERY_TENANT_CHANGE, {param_text(request->variables[0])}, 1},
 				{QUERY_TENANT_ITEM, {param_text(request->variables[0])}, 1}};
-	PGresult *results[2];
-	uint64_t revision;
-	char *changes;
-	bool expects;
 
-	if (request_expects(request, response, &expects, &revision) < 0 ||
-	    body_check(request->body.json, response, members, sizeof members / sizeof *members) < 0)
+	if (body_check(request->body.json, response, members, sizeof members / sizeof *members) < 0)
 		return;
-	changes = request->body.json == NULL ? strdup("{}") : json_dumps(request->body.json, JSON_COMPACT);
-	calls[0].params[calls[0].n++] = param_text(changes);
-	calls[0].params[calls[0].n++] = expects ? param_bytes(&revision, sizeof revision) : param_text(NULL);
-	if (query_run(request, response, calls, 2, results) == 0) {
-		if (PQntuples(results[1]) == 0)
-			query_undo(request, response);
-		query_answer_revised(response, results[1], "There is no such tenant.");
-		PQclear(results[0]);
-		PQclear(results[1]);
-	}
-	free(changes);
+	query_change(request, response, calls, "There is no such tenant.");
 }
 
 void

@@ -519,6 +519,30 @@ query_answer_revised(struct response *response, const PGresult *rows, const char
 	response_header(response, "ETag", "\"%" PRId64 ".%s\"", query_int8(rows, 0, 1), hex);
 }
 
+void
+query_change(struct request *request, struct response *response, struct call calls[2], const char *missing)
+{
+	PGresult *results[2];
+	uint64_t revision;
+	char *changes;
+	bool expects;
+
+	if (request_expects(request, response, &expects, &revision) < 0)
+		return;
+	changes = request->body.json == NULL ? strdup("{}") : json_dumps(request->body.json, JSON_COMPACT);
+	calls[0].params[calls[0].n++] = param_text(changes);
+	calls[0].params[calls[0].n++] = expects ? param_bytes(&revision, sizeof revision) : param_text(NULL);
+	if (query_run(request, response, calls, 2, results) == 0) {
+		/* Of what is not there nothing was changed, and nothing is to be told. */
+		if (PQntuples(results[1]) == 0)
+			query_undo(request, response);
+		query_answer_revised(response, results[1], missing);
+		PQclear(results[0]);
+		PQclear(results[1]);
+	}
+	free(changes);
+}
+
 int
 query_refuse_preview(struct response *response, const char *detail)
 {

@@ -42,6 +42,9 @@ int query_refuse_preview(struct response *, const char *detail); /* -1 */
 void query_undo(struct request *, struct response *);
 /* Answers a request without a body by a call whose one number says whether there was what it removes. `missing` is told where there was not. */
 void query_remove(struct request *, struct response *, const struct call *, const char *missing);
+/* Answers a request whose checked body is a change: the first call makes it, and takes the body and the revision that the caller expects behind its own
+   parameters; the second is the query of query_answer_revised of what it is then. */
+void query_change(struct request *, struct response *, struct call calls[2], const char *missing);
 /* Answers with the JSON of a row and, in the entity tag, the revision beside it: of what people decide about it; what is reported changes the rest.
    `missing` is told where there is no row. */
 void query_answer_revised(struct response *, const PGresult *, const char *missing);
