@@ -56,6 +56,15 @@ BEGIN
 	RETURN d;
 END $$;
 
+-- The same where no report may go by meanwhile, in the order of ingest: the ledger's row, the verdict, the device. One that was never heard gets its row
+-- now, else a collector that enrols it meanwhile would find nothing that was moved, and store its first report as if nothing had happened.
+CREATE FUNCTION lock_ledger(id bigint) RETURNS device LANGUAGE plpgsql SET search_path = fleetstate, pg_catalog, pg_temp AS $$
+BEGIN
+	INSERT INTO device_hot (device_id, tenant_id) SELECT x.device_id, x.tenant_id FROM device x WHERE x.device_id = id AND acts_on(x.tenant_id) ON CONFLICT DO NOTHING;
+	PERFORM FROM device_hot h WHERE h.device_id = id FOR UPDATE;
+	RETURN lock_device(id);
+END $$;
+
 -- What labels become by a change of them, sorted. Fails with FS400.
 CREATE FUNCTION merge_labels(labels text[], changes jsonb) RETURNS text[] LANGUAGE plpgsql SET search_path = fleetstate, pg_catalog, pg_temp AS $$
 DECLARE
@@ -175,12 +184,7 @@ BEGIN
 	IF changes ? 'tenant' AND changes <> jsonb_build_object('tenant', changes -> 'tenant') THEN
 		PERFORM refuse('tenant: a transfer stands by itself');
 	END IF;
-	-- In the order of ingest: the ledger's row, the verdict, the device. One that was never heard gets its row now, else a collector that enrols it
-	-- meanwhile would find nothing that was moved, and store its first report with the seller.
-	INSERT INTO device_hot (device_id, tenant_id) SELECT x.device_id, x.tenant_id FROM device x WHERE changes ? 'tenant' AND x.device_id = find_device(name)
-		ON CONFLICT DO NOTHING;
-	PERFORM FROM device_hot h WHERE changes ? 'tenant' AND h.device_id = find_device(name) FOR UPDATE;
-	d := lock_device(find_device(name));
+	d := CASE WHEN changes ? 'tenant' THEN lock_ledger(find_device(name)) ELSE lock_device(find_device(name)) END;
 	IF d.device_id IS NULL THEN
 		RETURN false;
 	END IF;
@@ -476,6 +480,6 @@ END $$;
 
 REVOKE ALL ON FUNCTION sign_in_operator, tenant_list, tenant_add, trust_anchor_list, trust_anchor_add, trust_anchor_remove FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION sign_in_operator, tenant_list, tenant_add, trust_anchor_list, trust_anchor_add, trust_anchor_remove TO fleetstate_api;
-REVOKE ALL ON FUNCTION find_device, lock_device, merge_labels, tell_lifecycle, check_becomes, device_transfer, device_change, devices_add, device_add,
+REVOKE ALL ON FUNCTION find_device, lock_device, lock_ledger, merge_labels, tell_lifecycle, check_becomes, device_transfer, device_change, devices_add, device_add,
 	devices_import FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION device_change, device_add, devices_import TO fleetstate_api;

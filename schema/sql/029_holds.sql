@@ -117,10 +117,7 @@ CREATE FUNCTION device_delete(name bytea, by text, expected bigint) RETURNS bool
 DECLARE
 	d device; hold jsonb; chain jsonb; entry bigint;
 BEGIN
-	-- In the order of ingest: the ledger's row, the verdict, the device. One that was never heard gets its row now, as for a transfer.
-	INSERT INTO device_hot (device_id, tenant_id) SELECT x.device_id, x.tenant_id FROM device x WHERE x.device_id = find_device(name) ON CONFLICT DO NOTHING;
-	PERFORM FROM device_hot h WHERE h.device_id = find_device(name) FOR UPDATE;
-	d := lock_device(find_device(name));
+	d := lock_ledger(find_device(name));
 	IF d.device_id IS NULL THEN
 		RETURN false;
 	END IF;
