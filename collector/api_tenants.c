@@ -63,7 +63,8 @@ api_tenant(struct request *request, struct response *response)
 void
 api_tenant_patch(struct request *request, struct response *response)
 {
-	static const struct member members[] = {{"legal_hold", MEMBER_OBJECT_OR_NULL, false, 0}};
+	static const struct member members[] = {{"legal_hold", MEMBER_OBJECT_OR_NULL, false, 0},
+						{"retention", MEMBER_OBJECT_OR_NULL, false, 0}};
 	struct call calls[2] = {{QUERY_TENANT_CHANGE, {param_text(request->variables[0])}, 1},
 				{QUERY_TENANT_ITEM, {param_text(request->variables[0])}, 1}};
 

@@ -19,7 +19,7 @@
 #define PIECE "10000" /* rows of a table removed in one transaction */
 
 /* clang-format off */
-enum { DUE, AUDIT, LEAVES, READ, NODES, KEEP, TELL, TRIM, EXPIRE, EXPIRE_AUDIT, EXPIRE_HISTORY, EXPIRE_REPEATS, PURGE, RELEASE };
+enum { DUE, AUDIT, LEAVES, READ, NODES, KEEP, TELL, TRIM, EXPIRE, EXPIRE_TENANTS, EXPIRE_AUDIT, EXPIRE_HISTORY, EXPIRE_REPEATS, PURGE, RELEASE };
 static const struct statement statements[] = {
 	/* The lock is this transaction's; whoever does not get it leaves the work to who did. */
 	[DUE] = {"checkpoint_due",
@@ -48,16 +48,18 @@ static const struct statement statements[] = {
 	/* The last 31 are kept, and of those before one in thirty for as long as there are reports that it speaks for: the way from any report to a leaf
 	   stays short. */
 	[TRIM] = {"checkpoint_trim",
-		"WITH o AS MATERIALIZED (SELECT array_agg(number) AS numbers FROM checkpoint WHERE number <= $1::bigint - 31"
-		"  AND CASE WHEN number % 30 = 0 THEN made_at < now() - make_interval(secs => $2::float8) AND NOT EXISTS (SELECT FROM device_kept) ELSE number > $1::bigint - 331 END),"
+		"WITH o AS MATERIALIZED (SELECT array_agg(number) AS numbers FROM checkpoint WHERE number <= $1::bigint - 31 AND CASE WHEN number % 30 = 0"
+		"  THEN made_at < least(now() - make_interval(secs => $2::float8), (SELECT min(since) FROM device_kept)) ELSE number > $1::bigint - 331 END),"
 		" n AS (DELETE FROM checkpoint_node WHERE number = ANY ((SELECT numbers FROM o)::bigint[]))"
 		" DELETE FROM checkpoint_leaf WHERE number = ANY ((SELECT numbers FROM o)::bigint[])", 2},
 	[EXPIRE] = {"expire", "SELECT partition, reports, busy FROM expire_reports($1::bool, make_interval(secs => $2::float8), $3::bool)", 3},
+	[EXPIRE_TENANTS] = {"expire_tenants",
+		"SELECT reports, more FROM expire_tenants(" PIECE ", make_interval(secs => $1::float8), make_interval(secs => $2::float8), $3::bool)", 3},
 	[EXPIRE_AUDIT] = {"expire_audit", "SELECT expire_audit(make_interval(secs => $1::float8), $2::bool)", 2},
-	[EXPIRE_HISTORY] = {"expire_history", "SELECT expire_history(make_interval(secs => $1::float8))", 1},
+	[EXPIRE_HISTORY] = {"expire_history", "SELECT expire_history(make_interval(secs => $1::float8), " PIECE ")", 1},
 	[EXPIRE_REPEATS] = {"expire_repeats", "SELECT expire_repeats()", 0},
 	[PURGE] = {"purge_devices", "SELECT purge_devices(" PIECE ")", 0},
-	[RELEASE] = {"release_reports", "SELECT release_reports(" PIECE ")", 0},
+	[RELEASE] = {"release_reports", "SELECT release_reports(" PIECE ", make_interval(secs => $1::float8), make_interval(secs => $2::float8))", 2},
 };
 /* clang-format on */
 
@@ -294,6 +296,12 @@ is_stopping(struct checkpointer *c)
 	return stop;
 }
 
+static bool
+goes_on(struct checkpointer *c, int64_t until)
+{
+	return clock_ms() < until && !is_stopping(c);
+}
+
 /* How many rows a statement says that it dropped. */
 static int64_t
 expire_rows(struct checkpointer *c, int statement, const struct param *params)
@@ -307,14 +315,32 @@ expire_rows(struct checkpointer *c, int statement, const struct param *params)
 	return n;
 }
 
+/* A piece of what is over sooner than others' by its tenant's own retention. False: there is no more to do for now. */
+static bool
+expire_tenants(struct checkpointer *c, const struct param *params)
+{
+	PGresult *res =
+		database_run(c->db, statements[EXPIRE_TENANTS].name, params, statements[EXPIRE_TENANTS].params, NULL);
+	int64_t n = res == NULL ? 0 : result_int(res, 0, 0);
+	bool more = res != NULL && result_bool(res, 0, 1);
+
+	PQclear(res);
+	if (n > 0) {
+		log_info("retention: %s rows=%lld dropped", statements[EXPIRE_TENANTS].name, (long long)n);
+		counter_add(COUNTER_EXPIRED, n);
+	}
+	return more;
+}
+
 static void
 expire(struct checkpointer *c)
 {
 	const struct settings *s = c->settings;
-	char audit[PARAM_NUMBER], sections[PARAM_NUMBER];
+	char audit[PARAM_NUMBER], quiet[PARAM_NUMBER], sections[PARAM_NUMBER];
 	const struct param audit_params[2] = {param_number(audit, s->audit_retention), flag(s->retention_uncovered)};
-	const struct param history_param = param_number(sections, s->sections_retention);
-	int64_t n;
+	const struct param usual[3] = {param_number(quiet, s->quiet_retention),
+				       param_number(sections, s->sections_retention), flag(s->retention_uncovered)};
+	int64_t n, until;
 
 	if (!clock_is_right() || clock_ms() / 1000 < c->busy_until)
 		return;
@@ -325,9 +351,14 @@ expire(struct checkpointer *c)
 	/* Some thousand at once. */
 	while ((n = expire_rows(c, EXPIRE_AUDIT, audit_params)) > 0)
 		counter_add(COUNTER_AUDIT_EXPIRED, n);
-	while (expire_rows(c, RELEASE, NULL) > 0 && !is_stopping(c))
+	/* Not for longer than it takes until a checkpoint may be due: the rest goes after that. */
+	until = clock_ms() + LOOK_SECONDS * 1000;
+	while (expire_tenants(c, usual) && goes_on(c, until))
 		;
-	(void)expire_rows(c, EXPIRE_HISTORY, &history_param);
+	while (expire_rows(c, RELEASE, usual) > 0 && goes_on(c, until))
+		;
+	while (expire_rows(c, EXPIRE_HISTORY, &usual[1]) > 0 && goes_on(c, until))
+		;
 	(void)run_statement(c, EXPIRE_REPEATS, NULL);
 }
 

@@ -325,7 +325,8 @@ const struct statement query_statements[QUERIES] = {
 	[QUERY_TENANT_ITEM] = {"tenant_item",
 		"SELECT json_build_object('id', t.id, 'name', t.name, 'created_at', rfc3339(t.created_at),"
 		" 'devices', (SELECT coalesce(sum(c.n), 0)::int8 FROM fleet_count c WHERE c.tenant_id = t.tenant_id),"
-		" 'legal_hold', hold_json('tenant', t.hold_since, t.hold_reason, t.hold_by))::text, t.revision FROM tenant t WHERE t." TENANT " AND t.id = $1::text", 1},
+		" 'legal_hold', hold_json('tenant', t.hold_since, t.hold_reason, t.hold_by),"
+		" 'retention', retention_json(t.quiet_s, t.sections_s, t.history_s))::text, t.revision FROM tenant t WHERE t." TENANT " AND t.id = $1::text", 1},
 	[QUERY_TENANT_CHANGE] = {"tenant_change",
 		"SELECT tenant_change($1::text, $2::text::jsonb, who_context(), $3::int8)::int::int8", 3},
 	[QUERY_TENANT_ADD] = {"tenant_add", "SELECT set_config('fleetstate.made', tenant_add($1::text, $2::text)::text, true)", 2},

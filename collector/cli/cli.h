@@ -63,6 +63,7 @@ void cli_act_for(const char *tenant);
 int tenant_add(const struct command *, int, char **);
 int tenant_list(const struct command *, int, char **);
 int tenant_hold(const struct command *, int, char **);
+int tenant_retention(const struct command *, int, char **);
 int trust_anchor_add(const struct command *, int, char **);
 int trust_anchor_list(const struct command *, int, char **);
 int trust_anchor_remove(const struct command *, int, char **);

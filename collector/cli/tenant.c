@@ -1,6 +1,9 @@
 #include "collector/cli/cli.h"
 
+#include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* As the table's own check has it. */
@@ -50,6 +53,56 @@ tenant_hold(const struct command *command, int argc, char **argv)
 	return CLI_YES;
 }
 
+/* As the settings have it: seconds, or with one of s m h d behind. It is the database's to say which are too few or too many. */
+static const char *
+read_retention(const char *text, char seconds[24])
+{
+	static const char units[] = "smhd";
+	static const int64_t factors[] = {1, 60, 3600, 86400};
+	const char *unit;
+	char *end;
+	int64_t n;
+
+	if (text == NULL || strcmp(text, "usual") == 0)
+		return text == NULL ? NULL : "null";
+	errno = 0;
+	n = strtoll(text, &end, 10);
+	unit = *end == '\0' ? units : strchr(units, *end);
+	if (errno != 0 || text[0] < '0' || text[0] > '9' || unit == NULL || (*end != '\0' && end[1] != '\0') ||
+	    __builtin_mul_overflow(n, factors[unit - units], &n))
+		cli_die(CLI_WRONG, "%s: a time is 90d, or with h, m or s, or usual: what the collector's settings say",
+			text);
+	snprintf(seconds, 24, "%" PRId64, n);
+	return seconds;
+}
+
+int
+tenant_retention(const struct command *command, int argc, char **argv)
+{
+	const char *quiet = NULL, *sections = NULL, *history = NULL;
+	const struct cli_option options[] = {
+		{"quiet", &quiet, NULL}, {"sections", &sections, NULL}, {"history", &history, NULL}};
+	char texts[3][24];
+	PGresult *res;
+	bool found;
+
+	cli_parse(command, argc, argv, options, 3, 1, 1);
+	if (quiet == NULL && sections == NULL && history == NULL)
+		cli_die(CLI_WRONG, "it takes --quiet, --sections or --history");
+	res = cli_query(
+		"SELECT tenant_change($1, jsonb_build_object('retention', "
+		"(SELECT jsonb_object_agg(k, v::jsonb) FROM (VALUES ('quiet_s', $2::text), ('sections_s', $3::text), "
+		"('history_s', $4::text)) x (k, v) WHERE v IS NOT NULL)), $5, NULL)",
+		5,
+		(const char *const[]){argv[1], read_retention(quiet, texts[0]), read_retention(sections, texts[1]),
+				      read_retention(history, texts[2]), cli_who()});
+	found = PQgetvalue(res, 0, 0)[0] == 't';
+	PQclear(res);
+	if (!found)
+		cli_die(CLI_NO, "there is no tenant %s", argv[1]);
+	return CLI_YES;
+}
+
 int
 tenant_list(const struct command *command, int argc, char **argv)
 {
@@ -59,7 +112,7 @@ tenant_list(const struct command *command, int argc, char **argv)
 	cli_parse(command, argc, argv, options, 1, 0, 0);
 	cli_list("SELECT t.id, t.name, rfc3339(t.created_at) AS created_at, "
 		 "(SELECT coalesce(sum(n), 0)::int8 FROM fleet_count c WHERE c.tenant_id = t.tenant_id) AS devices, "
-		 "t.hold_reason AS legal_hold "
+		 "t.hold_reason AS legal_hold, t.quiet_s, t.sections_s, t.history_s "
 		 "FROM tenant t ORDER BY t.id",
 		 0, NULL, json);
 	return CLI_YES;

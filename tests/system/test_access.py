@@ -120,6 +120,23 @@ def test_the_tables_answers(api, method, route, least, scope, how):
             assert (call(api, method, route, "scope-" + narrow, named)[0] in (403,)) == (not allowed), narrow
 
 
+def test_how_long_a_tenants_are_kept_is_the_operators_alone(api):
+    """Though the operation is an administrator's; and nobody else's is changed, nor seen."""
+    def ask(token, tenant="acme", query="", **retention):
+        return api.ask(f"/v1/tenants/{tenant}{query}", token, method="PATCH", json={"retention": retention or None}).status_code
+
+    usual = {"quiet_s": None, "sections_s": None, "history_s": None}
+    for token, expected in [(None, 401), ("expired", 401), ("revoked", 401), *((f"acme-{role}", 403) for role in ROLES[:3]),
+                            *((f"globex-{role}", 404) for role in ROLES[:3]), *(("scope-" + scope, 403) for scope in SCOPES)]:
+        assert ask(token, quiet_s=86400) == ask(token) == expected, token
+    assert ask("acme-admin", query="?tenant=globex", quiet_s=86400) == 404
+    assert [api.get("/v1/tenants/" + tenant, "operator")["retention"] for tenant in ("acme", "globex")] == [usual, usual]
+    assert ask("operator", quiet_s=86400) == 200
+    assert [api.get("/v1/tenants/" + tenant, tenant + "-admin")["retention"] for tenant in ("acme", "globex")] == [{**usual, "quiet_s": 86400}, usual]
+    assert api.ask("/v1/tenants/acme", "globex-admin").status_code == 404 and api.ask("/v1/tenants/acme", "acme-viewer").status_code == 403
+    assert ask("operator") == 200 and api.get("/v1/tenants/acme", "operator")["retention"] == usual
+
+
 def test_nothing_of_another_tenants_was_touched(api):
     for tenant in "acme", "globex":
         token, named = f"{tenant}-admin", api.things[tenant]

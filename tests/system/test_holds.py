@@ -332,7 +332,7 @@ def test_what_a_held_device_was_outlasts_its_retention(system):
     system.database.sql("UPDATE device_history h SET valid_from = valid_from - interval '7 years' FROM device d WHERE h.device_id = d.device_id AND d.ueid IN (%s, %s)",
                         (held.ueid, free.ueid))
     was = n(held)
-    system.database.sql("UPDATE device_history_begin SET at = now() - interval '8 years'")
+    system.database.sql("UPDATE device_history_usual SET at = now() - interval '8 years'")
     await_true(lambda: n(free) == 1, "what another took the place of gone")
     assert n(held) == was > 1
 

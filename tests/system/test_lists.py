@@ -208,7 +208,7 @@ def test_as_of(api, numbers):
 
 
 def test_no_history_is_no_empty_list(api):
-    api.db.sql("UPDATE device_history_begin SET at = '2026-01-01T00:00:00Z'", ())
+    api.db.sql("UPDATE device_history_usual SET at = '2026-01-01T00:00:00Z'", ())
     assert "2026-01-01T00:00:00" in api.problem(410, "gone", "/v1/devices?as_of=2025-12-31T00:00:00Z").json()["detail"]
     assert api.get("/v1/devices?as_of=2026-01-02T00:00:00Z")["items"] == []
 

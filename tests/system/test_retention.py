@@ -210,7 +210,7 @@ def test_what_a_device_was_goes_once_another_took_its_place(system):
         age(changed, label, years)
     age(unchanged, "a=1", 7)
     assert history(changed)[-4:] == ["a=1", "b=2", "c=3", "d=4"], "looked at once a day"
-    system.database.sql("UPDATE device_history_begin SET at = now() - interval '8 years'")
+    system.database.sql("UPDATE device_history_usual SET at = now() - interval '8 years'")
     await_true(lambda: history(changed) == ["b=2", "c=3", "d=4"], "those of before gone")
     assert history(unchanged) == ["a=1"]
-    assert system.database.one("SELECT now() - at BETWEEN interval '1825 days' AND interval '1826 days' FROM device_history_begin"), "before then nothing is known"
+    assert system.database.one("SELECT now() - at BETWEEN interval '1825 days' AND interval '1826 days' FROM device_history_usual"), "before then nothing is known"
