@@ -131,6 +131,9 @@ on_subscribed(void *context, MQTTAsync_successData5 *data)
 	struct client *c = context;
 
 	(void)data;
+	/* What a resumed session had for us may come before this answer, and make us hang up: of a connection that we end paho tells nobody. */
+	if (atomic_load(&c->link) != LINK_CONNECTING)
+		return;
 	atomic_store(&c->heard_since, clock_ms());
 	atomic_store(&c->down_since, 0);
 	send_canary(c);
@@ -143,6 +146,9 @@ on_not_subscribed(void *context, MQTTAsync_failureData5 *data)
 	struct client *c = context;
 	MQTTAsync_disconnectOptions options = MQTTAsync_disconnectOptions_initializer5;
 
+	/* A subscription that our own end of its connection left without an answer: paho may tell of it as late as when the handle goes. */
+	if (data != NULL && data->reasonCode == MQTTREASONCODE_SUCCESS)
+		return;
 	log_error("subscribe: %s: subscription refused: %s", c->name,
 		  data == NULL ? "" : MQTTReasonCode_toString(data->reasonCode));
 	atomic_store(&c->link, LINK_DOWN);

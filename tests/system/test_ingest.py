@@ -694,6 +694,36 @@ def test_a_wrong_clock_takes_nothing_in_and_refuses_nobody(system, device, tmp_p
     assert system.collector.log().count("seconds ahead of the database's: no report is taken in") == 2
 
 
+def device_in(system, shard):
+    ueid = next(ueid for ueid in iter(lambda: "01" + os.urandom(16).hex(), None) if wire.shard(bytes.fromhex(ueid)) == f"{shard:x}")
+    provision("device", system.broker.pki, "--ueid", ueid)
+    return system.device(ueid=ueid)
+
+
+def test_every_shard_is_heard_again_after_many_hang_ups(system, tmp_path):
+    """Each connection brings at once what waits at the broker, which makes a collector without the right time hang up before it has subscribed."""
+    with shifted_clock(system, tmp_path) as shift:
+        devices = [device_in(system, shard) for shard in range(16)]
+        kept = [{} for _ in devices]
+        for device in devices:
+            device.publish(device.full())
+            device.receipt_up_to(1)
+        for _ in range(4):
+            before = system.collector.log().count("no right time")
+            shift(20 * 3600)
+
+            def is_tired_of_it():
+                for device, messages in zip(devices, kept):
+                    message = messages[device.seq] = device.quiet({"receipt": True})
+                    device.publish(message)
+                return system.collector.log().count("no right time") >= before + 32
+            await_true(is_tired_of_it, "the collector having hung up often", 60, 0.5)
+            shift(0)
+            drain(list(zip(devices, kept)), 60)
+        for device in devices:
+            device.close()
+
+
 def test_a_clock_set_back_a_little_is_followed(system, device, tmp_path):
     with shifted_clock(system, tmp_path) as shift:
         shift(50)
