@@ -571,6 +571,9 @@ publisher_send(struct publisher *p, uint64_t first, uint64_t seq, unsigned repor
 	MQTTProperties_free(&packet.properties);
 	if (rc != MQTTASYNC_SUCCESS) {
 		flight->seq = 0;
+		/* Of a connection that was ended from here paho tells nobody. */
+		if (rc == MQTTASYNC_DISCONNECTED)
+			enqueue_kind(p, PUBLISH_LOST, 0, MQTTAsync_strerror(rc));
 		return -1;
 	}
 	p->in_flight++;
