@@ -216,14 +216,15 @@ answer_current(struct answer *a, const struct docket *d, struct receipt *r, unsi
 {
 	/* After the commit the device's own ledger is the one that counts. */
 	const struct ledger *l = &d->device->ledger;
+	bool later;
 
 	give_account(r, l);
 	r->ueid = d->device->ueid;
 	r->wants = d->device->lifecycle == LIFECYCLE_PENDING || d->stored == 0 ? 0 : wants_of(l);
 	r->pace_ms = pace_of(load);
-	gaps_note(a->gaps, r, seconds(CLOCK_MONOTONIC));
+	later = gaps_note(a->gaps, r, seconds(CLOCK_MONOTONIC));
 	r->wants |= wants_chain(d);
-	if (asks(d, l->epoch) || !told_too_early(r))
+	if (!later || asks(d, l->epoch) || !told_too_early(r))
 		enqueue(a, r);
 }
 

@@ -16,6 +16,8 @@ struct gap {
 
 struct gaps {
 	size_t n, max;
+	size_t told; /* of them, told at least once */
+	size_t hand; /* the bucket where the last one had to go */
 	struct gap *buckets[]; /* `max` of them */
 };
 
@@ -49,8 +51,9 @@ drop(struct gaps *g, struct gap **link)
 	struct gap *gap = *link;
 
 	*link = gap->next;
-	free(gap);
 	g->n--;
+	g->told -= gap->wait > WAIT_FIRST;
+	free(gap);
 }
 
 void
@@ -64,42 +67,46 @@ gaps_free(struct gaps *g)
 	free(g);
 }
 
-/* It knows by now, or does not listen. */
-static void
-drop_most_told(struct gaps *g)
+/* One that knows by now, or does not listen: each in its turn. False: there is none. */
+static bool
+drop_told(struct gaps *g)
 {
-	struct gap **most = NULL;
+	struct gap **link;
 
-	for (size_t i = 0; i < g->max; i++)
-		for (struct gap **link = &g->buckets[i]; *link != NULL; link = &(*link)->next)
-			if (most == NULL || (*link)->wait > (*most)->wait)
-				most = link;
-	drop(g, most);
+	if (g->told == 0)
+		return false;
+	for (;; g->hand = (g->hand + 1) % g->max)
+		for (link = &g->buckets[g->hand]; *link != NULL; link = &(*link)->next)
+			if ((*link)->wait > WAIT_FIRST) {
+				drop(g, link);
+				return true;
+			}
 }
 
-void
+bool
 gaps_note(struct gaps *g, const struct receipt *receipt, int64_t now)
 {
 	struct gap **link = find(g, &receipt->ueid), *gap;
 
 	if (*link != NULL && receipt->missing_len > 0) {
 		(*link)->receipt = *receipt;
-		return;
+		return true;
 	}
 	if (*link != NULL)
 		drop(g, link);
 	if (receipt->missing_len == 0)
-		return;
-	if (g->n == g->max)
-		drop_most_told(g);
+		return true;
+	if (g->n == g->max && !drop_told(g))
+		return false;
 	gap = calloc(1, sizeof *gap);
 	if (gap == NULL)
-		return;
+		return false;
 	gap->wait = WAIT_FIRST;
 	gap->due = now + WAIT_FIRST + 1;
 	gap->receipt = *receipt;
 	*find(g, &receipt->ueid) = gap;
 	g->n++;
+	return true;
 }
 
 void
@@ -121,6 +128,7 @@ gaps_tell(struct gaps *g, int64_t now, void (*tell)(void *context, const struct 
 			if (gap->due > now)
 				continue;
 			tell(context, &gap->receipt);
+			g->told += gap->wait == WAIT_FIRST;
 			gap->wait = gap->wait * 2 > WAIT_MAX ? WAIT_MAX : gap->wait * 2;
 			gap->due = now + gap->wait;
 		}

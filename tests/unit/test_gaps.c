@@ -51,7 +51,7 @@ note(struct gaps *g, uint8_t device, size_t missing, int64_t now)
 {
 	struct receipt r = account(device, missing);
 
-	gaps_note(g, &r, now);
+	assert_true(gaps_note(g, &r, now));
 }
 
 static void
@@ -96,7 +96,7 @@ test_a_shard_is_forgotten(void **unused)
 
 /* Many with an old gap do not keep out one with a new. */
 static void
-test_the_one_told_most_goes(void **unused)
+test_the_one_told_goes(void **unused)
 {
 	struct gaps *g = gaps_new(MAX);
 	bool first = false, last = false;
@@ -119,13 +119,44 @@ test_the_one_told_most_goes(void **unused)
 	gaps_free(g);
 }
 
+/* Nobody goes who was not told: who comes then is told at once. So each gap is told of, whatever there is room for. */
+static void
+test_whoever_goes_was_told(void **unused)
+{
+	enum { DEVICES = 20 * MAX };
+	struct gaps *g = gaps_new(MAX);
+	size_t at_once = 0, later = 0;
+
+	(void)unused;
+	for (uint8_t i = 1; i <= DEVICES; i++) {
+		struct receipt r = account(i, 1);
+
+		if (!gaps_note(g, &r, i / MAX))
+			at_once++;
+		if (i % MAX == 0)
+			later += tell_at(g, i / MAX);
+	}
+	assert_true(at_once > 0);
+	assert_true(later > 0);
+	/* Those that are left, each of which was told or will be. */
+	for (int64_t now = 21; now < 25; now++)
+		later += tell_at(g, now);
+	assert_true(at_once + later >= DEVICES);
+	/* One that is here already is no newcomer; one without a gap needs no room. */
+	note(g, 200, 1, 30);
+	note(g, 200, 1, 30);
+	note(g, 201, 0, 30);
+	gaps_free(g);
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_ever_more_rarely),
 		cmocka_unit_test(test_a_shard_is_forgotten),
-		cmocka_unit_test(test_the_one_told_most_goes),
+		cmocka_unit_test(test_the_one_told_goes),
+		cmocka_unit_test(test_whoever_goes_was_told),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
