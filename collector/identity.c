@@ -339,7 +339,7 @@ identity_leave(struct identity *identity, struct request *request)
 bool
 identity_settle(struct identity *identity, struct request *request, struct response *response)
 {
-	if (request->route->least == ROLE_NONE || request->malformed)
+	if (request->route->least == ROLE_NONE || request->malformed != NULL)
 		return true;
 	if ((request->jwt != NULL && !settle_bearer(identity, request, response)) ||
 	    (request->by_certificate && !settle_certificate(identity, request, response)))

@@ -75,7 +75,7 @@ struct request {
 	   piece. */
 	struct slice certificate;
 	char hint[HINT_SIZE];	/* how it begins; "-": not as ours do; "": nothing was shown */
-	bool malformed;		/* it was nothing that could be good */
+	const char *malformed;	/* why it was nothing that could be good; NULL: it may be */
 	const char *session;	/* the session's cookie; NULL: none. Lives as the headers do */
 	const char *tenant;	/* which one the caller wants, by parameter or in the body; NULL: its own */
 	uint32_t needs;		/* scopes, as bits */

@@ -214,6 +214,8 @@ routes_note_certificate(struct slice der, struct request *request)
 		note_digest("crt_", der, request);
 }
 
+#define WANTED "The request shows a token as \"Authorization: Bearer <token>\"."
+
 /* Keeps what the caller shows: a credential, else a session, else the connection's certificate. What can't be good is refused later, like what is not known: see routes_finish. */
 static enum problem
 judge_credential(const struct arrival *arrival, struct request *request)
@@ -238,9 +240,17 @@ judge_credential(const struct arrival *arrival, struct request *request)
 		return PROBLEM_NONE;
 	}
 	note_hint(request->by_session ? arrival->session : bearer(arrival->authorization), request->hint);
-	request->malformed = request->by_session ? !session_parse(arrival->session, request->token)
-						 : !token_parse(arrival->authorization, request->token);
-	return !request->malformed && is_forged(arrival, request) ? PROBLEM_FORGED : PROBLEM_NONE;
+	if (request->by_session)
+		request->malformed = session_parse(arrival->session, request->token)
+					     ? NULL
+					     : "The cookie has not the form of a session's.";
+	else if (bearer(arrival->authorization) == arrival->authorization)
+		request->malformed = "The word Bearer is missing. " WANTED;
+	else
+		request->malformed = token_parse(arrival->authorization, request->token)
+					     ? NULL
+					     : "What follows Bearer has not the form of a token.";
+	return request->malformed == NULL && is_forged(arrival, request) ? PROBLEM_FORGED : PROBLEM_NONE;
 }
 
 bool
@@ -261,8 +271,10 @@ routes_begin(const struct arrival *arrival, struct request *request, struct resp
 		return true;
 	}
 	problem = judge_credential(arrival, request);
-	if (problem != PROBLEM_NONE)
-		return refuse(response, problem, "");
+	if (problem != PROBLEM_NONE) {
+		response_problem(response, problem, "%s", problem == PROBLEM_UNAUTHORIZED ? WANTED : "");
+		return true;
+	}
 	request->accept_encoding = arrival->accept_encoding;
 	request->if_match = arrival->if_match;
 	request->if_none_match = arrival->if_none_match;
@@ -297,8 +309,8 @@ routes_begin(const struct arrival *arrival, struct request *request, struct resp
 static bool
 may_begin(struct request *request, struct response *response)
 {
-	if (request->malformed) {
-		response_problem(response, PROBLEM_UNAUTHORIZED, "It has not the form of one.");
+	if (request->malformed != NULL) {
+		response_problem(response, PROBLEM_UNAUTHORIZED, "%s", request->malformed);
 		return false;
 	}
 	return request->route->how != ROUTE_WRITES || query_may(request, response);

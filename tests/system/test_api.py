@@ -465,6 +465,16 @@ def test_tokens(api, path):
     assert requests.get(f"http://127.0.0.1:{api.port}{path}", headers=basic, timeout=10).status_code == 401
 
 
+@pytest.mark.parametrize("header, says", [
+    (None, "shows a token as"), ("", "Bearer is missing"), ("fst_" + "A" * 43, "Bearer is missing"), ("Bearer", "Bearer is missing"), ("Basic eDp4", "Bearer is missing"),
+    ("Bearer x", "form of a token"), ("Bearer fst_" + "A" * 42, "form of a token"), ("Bearer fst_" + "A" * 43, "not known")])
+def test_a_401_says_what_is_wanted(api, header, says):
+    answer = requests.get(f"http://127.0.0.1:{api.port}/v1/fleet", headers={} if header is None else {"Authorization": header}, timeout=10)
+    assert (answer.status_code, answer.json()["type"]) == (401, "urn:fleetstate:problem:unauthorized") and says in answer.json()["detail"]
+    assert "Bearer <token>" in answer.json()["detail"] or says not in ("shows a token as", "Bearer is missing")
+    assert header is None or len(header) < 12 or header[-12:] not in answer.text
+
+
 def test_tokens_end(api):
     revoked = api.db.cli("token", "add", "--tenant", "acme", "--role", "admin", "short")
     api.get("/v1/fleet", revoked)
