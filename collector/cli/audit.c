@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "collector/cli/cli.h"
+#include "collector/cli/show.h"
 #include "collector/database.h"
 
 #define PAGE 1000 /* devices read at once */
@@ -17,7 +18,7 @@
 #define PROGRESS_MS 500
 
 /* clang-format off */
-enum { DEVICES, COUNT, KEYS, EPOCHS, EXCUSED, EXPIRED, ROWS };
+enum { DEVICES, COUNT, KEYS, EPOCHS, EXCUSED, EXPIRED, ROWS, DELETED };
 static const struct statement statements[] = {
 	[DEVICES] = {"audit_devices",
 		"SELECT device_id, ueid FROM device JOIN tenant t USING (tenant_id) WHERE deleted_at IS NULL AND ($1::text IS NULL OR t.id = $1)"
@@ -42,6 +43,19 @@ static const struct statement statements[] = {
 	[ROWS] = {"audit_rows",
 		"SELECT epoch, seq, received_at, issued_at, sha256, flags, message FROM report WHERE device_id = $1::bigint"
 		" AND ($2::bigint IS NULL OR received_at >= to_timestamp($2)) ORDER BY epoch, seq, received_at", 2},
+	/* Of one that was deleted, who did it when, as far as the log still says so, and where its reports ended. */
+	[DELETED] = {"audit_deleted_device",
+		"SELECT t.id, rfc3339(d.deleted_at), l.entry, EXISTS (SELECT FROM device_purge p WHERE p.device_id = d.device_id), e.told,"
+		" json_build_object('deleted', json_build_object('ueid', $2::text, 'tenant', t.id, 'at', rfc3339(d.deleted_at), 'by', l.who, 'entry', l.number,"
+		"  'removing', EXISTS (SELECT FROM device_purge p WHERE p.device_id = d.device_id), 'epochs', coalesce(e.list, '[]')))::text"
+		" FROM device d JOIN tenant t USING (tenant_id) LEFT JOIN LATERAL (SELECT a.number, x.who, coalesce(' by ' || x.who, '') || ', entry '"
+		"   || a.number || ' of the audit log' AS entry FROM audit a, LATERAL (SELECT a.line::jsonb ->> 'who' AS who) x"
+		"   WHERE a.tenant_id = d.tenant_id AND a.time = d.deleted_at AND a.line::jsonb @> jsonb_build_object('method', 'ERASE', 'target', '/v1/devices/' || $2)"
+		"   ORDER BY a.number DESC LIMIT 1) l ON true,"
+		" LATERAL (SELECT string_agg(format('epoch %s seq %s', epoch_hex(e.epoch), e.hi), ', ' ORDER BY e.epoch) AS told,"
+		"   json_agg(json_build_object('epoch', epoch_hex(e.epoch), 'seq', e.hi) ORDER BY e.epoch) AS list FROM device_epoch e"
+		"   WHERE e.device_id = d.device_id AND e.hi > 0) e"
+		" WHERE d.deleted_at IS NOT NULL AND ($1::text IS NULL OR t.id = $1) AND d.ueid = decode($2, 'hex') ORDER BY d.device_id", 2},
 };
 /* clang-format on */
 #define STATEMENTS (sizeof statements / sizeof statements[0])
@@ -513,6 +527,37 @@ print_totals(const struct campaign *c)
 		       findings);
 }
 
+/* Whether the device that was asked for was deleted; then that is told, since no more is left of it. */
+static bool
+tell_deleted(struct campaign *c)
+{
+	PGresult *res;
+	int n;
+
+	if (c->ueid == NULL)
+		return false;
+	res = run_statement(c->db, DELETED, (const struct param[]){param_text(c->tenant), param_text(c->ueid)});
+	if (res == NULL)
+		cli_die(CLI_WRONG, "the database does not answer");
+	n = PQntuples(res);
+	for (int i = 0; i < n; i++) {
+		if (c->json) {
+			puts(PQgetvalue(res, i, 5));
+			continue;
+		}
+		printf("device %s of tenant %s was deleted at %s", c->ueid, PQgetvalue(res, i, 0),
+		       PQgetvalue(res, i, 1));
+		show_cell(stdout, PQgetvalue(res, i, 2), 0);
+		if (result_null(res, i, 4))
+			puts(": no report of it was here");
+		else
+			printf(": its reports are %s, and ended at %s\n",
+			       result_bool(res, i, 3) ? "being removed" : "gone", PQgetvalue(res, i, 4));
+	}
+	PQclear(res);
+	return n > 0;
+}
+
 int
 audit_evidence(const struct command *command, int argc, char **argv)
 {
@@ -555,8 +600,9 @@ audit_evidence(const struct command *command, int argc, char **argv)
 	}
 	if (prepare(&c) < 0)
 		cli_die(CLI_WRONG, "the database does not answer");
-	if (c.devices == 0 && (c.ueid != NULL || c.tenant != NULL))
-		cli_die(CLI_WRONG, "there is no such device");
+	if (!tell_deleted(&c) && c.devices == 0 && (c.ueid != NULL || c.tenant != NULL))
+		cli_die(CLI_WRONG,
+			c.ueid != NULL ? "there is no such device" : "there are no devices of such a tenant");
 	run_jobs(&c, (size_t)(n < JOBS_MAX ? n : JOBS_MAX));
 	if (!c.failed && look_at_checkpoints(&c, anchors, held) < 0)
 		c.failed = true;

@@ -97,6 +97,16 @@ def test_a_deleted_device_is_gone_and_the_audit_knows(system):
     [erased] = [e for e in entries if e["method"] == "ERASE"]
     assert (erased["who"], erased["chain"]) == ("acme's admin", [{"epoch": device.epoch.hex(), "seq": 4, "sha256": hashlib.sha256(messages[-1]).hexdigest()}])
     assert "ERASE" not in json.dumps(system.get("/v1/audit", "buyer"))
+    # Whoever asks for this one is told what became of it.
+    told_of, totals = map(json.loads, system.database.cli("audit", "--json", "--device", name(device)).splitlines())
+    [at] = system.database.sql("SELECT rfc3339(deleted_at) FROM device WHERE ueid = %s", (device.ueid,))
+    assert told_of == {"deleted": {"ueid": name(device), "tenant": "acme", "at": at[0], "by": "acme's admin", "entry": erased["number"], "removing": False,
+                                   "epochs": [{"epoch": device.epoch.hex(), "seq": 4}]}} and (totals["devices"], totals["findings"]) == (0, 0)
+    line = system.database.cli("audit", "--tenant", "acme", "--device", name(device)).splitlines()[0]
+    assert line == (f"device {name(device)} of tenant acme was deleted at {at[0]} by acme's admin, entry {erased['number']} of the audit log:"
+                    f" its reports are gone, and ended at epoch {device.epoch.hex()} seq 4")
+    for words in (["--device", name(device), "--tenant", "buyer"], ["--device", "01" + "9" * 32], ["--tenant", "nobody"]):
+        system.database.cli("audit", *words, status=2)
 
 
 def test_one_that_goes_on_reporting_is_refused_until_it_is_registered_again(system):
