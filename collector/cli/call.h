@@ -18,6 +18,7 @@ struct server {
 	const char *url;			/* without a slash at its end */
 	const char *token;			/* NULL: none */
 	const char *ca, *certificate, *key;	/* files in PEM; NULL: the system's, none */
+	bool or_database;			/* FLEETSTATE_URL named it, and the database could be asked the same */
 };
 
 struct asked {

@@ -138,7 +138,9 @@ print_usage(FILE *out)
 	}
 	fputs("\nThe database is --database, FLEETSTATE_DATABASE, or what PGHOST, PGDATABASE and the like say; as the "
 	      "role "
-	      "fleetstate_owner.\nThe exit status is 0 for yes, 1 for no, 2 for a wrong call, 3 for a collector that "
+	      "fleetstate_owner.\nWhat both could be asked is asked of what an option names, else of the collector if "
+	      "FLEETSTATE_URL names one.\nThe exit status is 0 for yes, 1 for no, 2 for a wrong call, 3 for a "
+	      "collector that "
 	      "does "
 	      "not answer.\n",
 	      out);
@@ -192,14 +194,30 @@ cli_parse(const struct command *command, int argc, char **argv, const struct cli
 	return operands;
 }
 
+static bool
+is_set(const char *name)
+{
+	const char *value = getenv(name);
+
+	return value != NULL && value[0] != '\0';
+}
+
 const char *
 cli_uri(void)
 {
-	const char *named = getenv("FLEETSTATE_DATABASE");
-
 	if (database != NULL)
 		return database;
-	return named != NULL ? named : "";
+	return is_set("FLEETSTATE_DATABASE") ? getenv("FLEETSTATE_DATABASE") : "";
+}
+
+/* The database with what named it. */
+static const char *
+database_named(void)
+{
+	if (database != NULL)
+		return "database of --database: ";
+	return is_set("FLEETSTATE_DATABASE") ? "database of FLEETSTATE_DATABASE: "
+					     : "database of PGHOST and the like: ";
 }
 
 static void
@@ -234,7 +252,7 @@ connect_database(void)
 		return connection;
 	connection = PQconnectdbParams(keys, values, 1);
 	if (PQstatus(connection) != CONNECTION_OK)
-		die_of_database("database: ", PQerrorMessage(connection));
+		die_of_database(database_named(), PQerrorMessage(connection));
 	PQsetNoticeProcessor(connection, on_notice, NULL);
 	if (whole_command != NULL)
 		PQclear(cli_query("BEGIN", 0, NULL));
@@ -438,29 +456,6 @@ find(int argc, char **argv)
 	return NULL;
 }
 
-static bool
-is_set(const char *name)
-{
-	const char *value = getenv(name);
-
-	return value != NULL && value[0] != '\0';
-}
-
-/* The row that asks a collector, if one is to be asked: what the call says counts more than the environment, and there a database counts more than a
-   collector for what both can do. */
-static const struct operation *
-find_remote(const struct command *command, int argc, char **argv)
-{
-	const struct operation *o = operation_find(argc, argv);
-
-	if (server.url != NULL || o == NULL)
-		return o;
-	if (!is_set("FLEETSTATE_URL") || database != NULL || is_set("FLEETSTATE_DATABASE") ||
-	    (command != NULL && (is_set("PGHOST") || is_set("PGDATABASE") || is_set("PGSERVICE"))))
-		return NULL;
-	return o;
-}
-
 /* Commands that need neither. */
 static bool
 is_local(const struct command *command)
@@ -520,12 +515,16 @@ static int
 run(int argc, char **argv, const char *token_file)
 {
 	const struct command *command = argc > 0 ? find(argc, argv) : NULL;
-	const struct operation *remote = find_remote(command, argc, argv);
+	const struct operation *remote = operation_find(argc, argv);
+	/* What the call says counts more than the environment, and there a collector more than a database for what both can do. */
+	bool named = server.url != NULL || (database == NULL && is_set("FLEETSTATE_URL"));
 	int words, status;
 
-	if (remote != NULL) {
+	if (remote != NULL && (named || (command == NULL && asks_help(argc, argv)))) {
 		words = remote->verb == NULL ? 1 : 2;
-		name_server(token_file);
+		server.or_database = server.url == NULL && command != NULL;
+		if (named)
+			name_server(token_file);
 		return remote_run(remote, &server, argc - words + 1, argv + words - 1);
 	}
 	if (server.url != NULL && command != NULL && !is_local(command))
@@ -535,6 +534,9 @@ run(int argc, char **argv, const char *token_file)
 		print_usage(stdout);
 		return CLI_YES;
 	}
+	if (command == NULL && remote != NULL)
+		cli_die(CLI_WRONG, "%s%s%s is asked of a collector: name it with --url or FLEETSTATE_URL", remote->noun,
+			remote->verb == NULL ? "" : " ", remote->verb == NULL ? "" : remote->verb);
 	if (command == NULL && argc > 0)
 		cli_die(CLI_WRONG, "no such command: %s%s%s (see fleetstate --help)", argv[0], argc > 1 ? " " : "",
 			argc > 1 ? argv[1] : "");
@@ -599,6 +601,8 @@ main(int argc, char **argv)
 			return CLI_WRONG;
 		}
 	}
+	if (server.url != NULL && database != NULL)
+		cli_die(CLI_WRONG, "--url asks a collector, --database the database: one of them");
 	status = run(argc - optind, argv + optind, token_file);
 	PQfinish(connection);
 	if (fflush(stdout) != 0 && status == CLI_YES)

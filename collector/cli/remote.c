@@ -152,9 +152,12 @@ print_help(const struct operation *o, FILE *out)
 }
 
 static _Noreturn void
-refuse(const struct operation *o)
+refuse(const struct wish *w)
 {
-	print_help(o, stderr);
+	print_help(w->operation, stderr);
+	if (w->server->or_database)
+		fputs("This asks the collector of FLEETSTATE_URL; --database asks the database, in its own words.\n",
+		      stderr);
 	exit(CLI_WRONG);
 }
 
@@ -196,13 +199,13 @@ parse(struct wish *w, int argc, char **argv)
 			exit(CLI_YES);
 		}
 		if (c < FIRST)
-			refuse(w->operation);
+			refuse(w);
 		w->options[c - FIRST].value = w->options[c - FIRST].takes ? optarg : "";
 	}
 	w->operands = argv + optind;
 	w->operands_n = argc - optind;
 	if (w->operands_n < operation_variables(w->operation))
-		refuse(w->operation);
+		refuse(w);
 }
 
 /* What is asked for. */
@@ -299,7 +302,7 @@ make_body(struct wish *w)
 		json_t *member;
 
 		if (value == NULL || value == text)
-			refuse(w->operation);
+			refuse(w);
 		*value++ = '\0';
 		if (is_json)
 			text[strlen(text) - 1] = '\0';
@@ -362,7 +365,7 @@ prepare(struct wish *w)
 	if (own_option(w, JSON) != NULL && own_option(w, CSV) != NULL)
 		cli_die(CLI_WRONG, "--json or --csv");
 	if (w->operands_n > operation_variables(w->operation) && (!writes || file != NULL))
-		refuse(w->operation);
+		refuse(w);
 	w->show = (struct show){.out = stdout,
 				.as = own_option(w, JSON) != NULL  ? SHOW_JSON
 				      : own_option(w, CSV) != NULL ? SHOW_CSV

@@ -188,10 +188,32 @@ def test_where_the_token_comes_from(api, tmp_path):
     env = {"FLEETSTATE_URL": f"http://127.0.0.1:{api.port}/", "FLEETSTATE_TOKEN": api.tokens["acme"], "PATH": os.environ["PATH"]}
     told = subprocess.run([BIN / "fleetstate", "device", "list", "--limit", "1", "--json"], env=env, capture_output=True, timeout=60, check=True).stdout
     assert len(json.loads(told)) == 1
-    # A database that is named counts more for what both can do.
-    done = subprocess.run([BIN / "fleetstate", "device", "list"], env={**env, "PGHOST": "/proc/nonexistent"}, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 1 and "database" in done.stderr
-    assert subprocess.run([BIN / "fleetstate", "fleet", "show"], env={**env, "PGHOST": "/proc/nonexistent"}, capture_output=True, timeout=60).returncode == 0
+
+
+def test_who_is_asked(api):
+    """An option counts more than the environment, and there a collector more than a database; the error says which it was."""
+    nowhere, away = {"PGHOST": "/proc/nonexistent"}, {"FLEETSTATE_URL": f"http://127.0.0.1:{free_port()}"}
+    here, other = {"FLEETSTATE_URL": f"http://127.0.0.1:{api.port}", "FLEETSTATE_TOKEN": api.tokens["acme"]}, {"FLEETSTATE_DATABASE": "host=/proc/other"}
+
+    def told(*words, status=0, **env):
+        done = subprocess.run([BIN / "fleetstate", *words], env={"PATH": os.environ["PATH"], **env}, capture_output=True, text=True, timeout=60)
+        assert done.returncode == status, (words, done.stderr)
+        return done.stdout if status == 0 else done.stderr
+
+    for env in nowhere, other, {**nowhere, **other}:
+        assert A in told("device", "show", A, **here, **env)
+        assert "device list" not in told("fleet", "show", **here, **env)
+    assert A in told("--url", here["FLEETSTATE_URL"], "device", "show", A, FLEETSTATE_TOKEN=api.tokens["acme"], **away, **nowhere)
+    assert "database of --database" in told("--database", "host=/proc/nonexistent", "device", "list", status=1, **here, **other)
+    assert "database of PGHOST" in told("device", "list", status=1, **nowhere)
+    assert "database of FLEETSTATE_DATABASE" in told("device", "list", status=1, **nowhere, **other)
+    assert away["FLEETSTATE_URL"] in told("device", "list", status=3, **away, **nowhere)
+    # What only the one or the other can do.
+    assert "database of PGHOST" in told("key", "list", A, status=1, **here, **nowhere)
+    assert "--url or FLEETSTATE_URL" in told("fleet", "show", status=2, **nowhere)
+    assert "--database asks the database" in told("token", "add", "--role", "viewer", "siem", status=2, **here, **other)
+    assert "GET /v1/fleet" in told("fleet", "show", "--help") and "usage:" in told("device", "list", "--help")
+    assert "one of them" in told("--url", here["FLEETSTATE_URL"], "--database", "host=/proc/nonexistent", "device", "list", status=2)
 
 
 def test_signed_bytes_and_files(api, tmp_path):
