@@ -132,6 +132,7 @@ api_device_add(struct request *request, struct response *response)
 	}
 	document = json_dumps(request->body.json, JSON_COMPACT);
 	calls[0].params[calls[0].n++] = param_text(document);
+	calls[0].params[calls[0].n++] = param_text(query_pool_registrations_max(request->pool));
 	calls[1].params[calls[1].n++] = param_bytes(ueid.bytes, sizeof ueid.bytes);
 	if (query_run(request, response, calls, 2, results) == 0) {
 		query_answer_revised(response, results[1], "There is no such device.");

@@ -19,6 +19,7 @@ struct list {
 	char *sent; /* the call's text */
 	size_t sent_n;
 	uint64_t devices;
+	int64_t left; /* how many may be registered */
 	bool dry, ended;
 };
 
@@ -106,10 +107,21 @@ took(struct list *list, const PGresult *rows)
 static int
 take_in(struct request *request, struct response *response, struct list *list)
 {
-	struct call call;
+	const char *most = query_pool_registrations_max(request->pool);
+	struct call call = {QUERY_REGISTRATIONS_LEFT, {param_text(most)}, 1};
 	PGresult *rows;
 
+	if (query_run(request, response, &call, 1, &rows) < 0)
+		return -1;
+	list->left = query_int8(rows, 0, 0);
+	PQclear(rows);
 	while (next(list, &call)) {
+		if ((int64_t)(list->devices + list->sent_n) > list->left) {
+			query_undo(request, response);
+			response_problem(response, PROBLEM_TOO_MANY_REGISTRATIONS, "At most %s, so %" PRId64 " more.",
+					 most, list->left > 0 ? list->left : 0);
+			return -1;
+		}
 		if (query_run(request, response, &call, 1, &rows) < 0)
 			return -1;
 		took(list, rows);

@@ -96,6 +96,7 @@ answer_error(struct request *request, struct response *response, enum query quer
 		{"FS403", PROBLEM_FORBIDDEN, NULL},
 		{"FS404", PROBLEM_NOT_FOUND, "There is no such tenant."},
 		{"FS409", PROBLEM_CONFLICT, NULL},
+		{"FS40R", PROBLEM_TOO_MANY_REGISTRATIONS, NULL},
 		{"FS412", PROBLEM_PRECONDITION_FAILED, NULL},
 		{"23505", PROBLEM_CONFLICT, "Somebody else made the same at the same time."},
 		{"22007", PROBLEM_BAD_PARAMETER, "There is no such time."},

@@ -31,14 +31,15 @@ struct query_pool {
 	struct connection *connections;
 	size_t n;
 	size_t previews, previews_max; /* that run */
-	char preview_ms[24];
+	char preview_ms[24], registrations_max[24];
 	int64_t query_ms;
 	bool has_secret;
 	uint8_t secret[QUERY_SECRET];
 };
 
 struct query_pool *
-query_pool_new(const char *uri, size_t n, size_t previews, int64_t preview_ms, int64_t query_ms)
+query_pool_new(const char *uri, size_t n, size_t previews, int64_t preview_ms, int64_t query_ms,
+	       int64_t registrations_max)
 {
 	struct query_pool *pool = calloc(1, sizeof *pool);
 
@@ -49,6 +50,7 @@ query_pool_new(const char *uri, size_t n, size_t previews, int64_t preview_ms, i
 	pool->previews_max = previews;
 	pool->query_ms = query_ms;
 	snprintf(pool->preview_ms, sizeof pool->preview_ms, "%" PRId64, preview_ms);
+	snprintf(pool->registrations_max, sizeof pool->registrations_max, "%" PRId64, registrations_max);
 	pool->connections = calloc(n, sizeof *pool->connections);
 	if (pool->connections == NULL)
 		goto fail;
@@ -89,6 +91,12 @@ const char *
 query_pool_preview_ms(const struct query_pool *pool)
 {
 	return pool->preview_ms;
+}
+
+const char *
+query_pool_registrations_max(const struct query_pool *pool)
+{
+	return pool->registrations_max;
 }
 
 static struct connection *

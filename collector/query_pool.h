@@ -19,9 +19,11 @@ struct connection;
 /* As many connections as threads will ask at once, and how many previews of policies may run at once, each for so long, and all else for `query_ms` a
    statement. NULL if memory ran out.
    Connects when first needed. */
-struct query_pool *query_pool_new(const char *uri, size_t connections, size_t previews, int64_t preview_ms, int64_t query_ms) WARN_UNUSED;
+struct query_pool *query_pool_new(const char *uri, size_t connections, size_t previews, int64_t preview_ms, int64_t query_ms,
+	int64_t registrations_max) WARN_UNUSED;
 void query_pool_free(struct query_pool *);
 int64_t query_pool_ms(const struct query_pool *) WARN_UNUSED;			/* of a statement */
+const char *query_pool_registrations_max(const struct query_pool *) WARN_UNUSED;	/* of one tenant, as text */
 const char *query_pool_preview_ms(const struct query_pool *) WARN_UNUSED;	/* of a preview, as text */
 
 /* Waits until one is free. */

@@ -159,7 +159,8 @@ const struct statement query_statements[QUERIES] = {
 		"SELECT device_change($1::bytea, $2::text::jsonb, who_context(), $3::int8)::int::int8", 3},
 	[QUERY_DEVICE_DELETE] = {"device_delete", "SELECT device_delete($1::bytea, who_context(), $2::int8)::int::int8", 2},
 	[QUERY_DEVICES_IMPORT] = {"devices_import", "SELECT place::int8, member, fault FROM devices_import($1::text::jsonb, who_context(), $2::text::bool)", 2},
-	[QUERY_DEVICE_ADD] = {"device_add", "SELECT device_add($1::text::jsonb, who_context())::text", 1},
+	[QUERY_DEVICE_ADD] = {"device_add", "SELECT device_add($1::text::jsonb, who_context(), $2::text::int8)::text", 2},
+	[QUERY_REGISTRATIONS_LEFT] = {"registrations_left", "SELECT registrations_left($1::text::int8)", 1},
 	/* clang-format on */
 	[QUERY_STATE] = {"state",
 			 "SELECT CASE WHEN s.device_id IS NOT NULL THEN json_build_object('ueid', encode(d.ueid, "

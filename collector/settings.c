@@ -60,6 +60,8 @@ static const struct option table[] = {
 		.help = "messages of one device that may be refused, with twenty seconds' worth at once; what it sends beyond is given up unread; 0: any number"},
 	{.name = "pending_max", .type = OPTION_NUMBER, .offset = AT(pending_max), .initial = "1000", .min = 0, .max = 1000000,
 		.help = "reports stored of a device that waits for approval"},
+	{.name = "registrations_max", .type = OPTION_NUMBER, .offset = AT(registrations_max), .initial = "200000", .min = 0, .max = 100000000,
+		.help = "devices of a tenant that were registered and never heard; who is no operator can register no more; 0: any number"},
 	{.name = "checkpoint_interval", .type = OPTION_SECONDS, .offset = AT(checkpoint_interval), .initial = "1d", .min = 1, .max = 2678400,
 		.help = "time between two signed checkpoints of all devices' reports"},
 	{.name = "challenge_timeout", .type = OPTION_SECONDS, .offset = AT(challenge_timeout), .initial = "60", .min = 1, .max = 86400,

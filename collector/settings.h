@@ -33,6 +33,7 @@ struct settings {
 	int64_t policy_ms;		/* for a tenant's own policy over 200 devices */
 	int64_t park_seconds, park_max;	/* reports without a known key */
 	int64_t refusals_per_second;	/* of one device; 0: any number */
+	int64_t registrations_max;	/* devices of a tenant that were registered and never heard; 0: any number */
 	int64_t pending_max;	/* reports stored of a device on hold */
 	int64_t checkpoint_interval;	/* seconds */
 	int64_t challenge_timeout;	/* seconds that a device which is heard may take to answer */

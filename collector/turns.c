@@ -394,8 +394,9 @@ turns_start(const struct settings *settings, const struct turns_switch *connecti
 	turns->lag_most_us = (settings->batch_window_ms + LAG_MS) * 1000;
 	turns->guesses = guesses_new(&limits);
 	/* One connection for each worker, and one each for the feed and the journal. */
-	turns->pool = query_pool_new(settings->database_api, threads + 2, threads > 1 ? threads - 1 : 1,
-				     settings->preview_ms, settings->http_query_time * 1000);
+	turns->pool =
+		query_pool_new(settings->database_api, threads + 2, threads > 1 ? threads - 1 : 1, settings->preview_ms,
+			       settings->http_query_time * 1000, settings->registrations_max);
 	if (turns->guesses == NULL || turns->pool == NULL)
 		goto fail;
 	turns->identity = identity_start(settings, turns->pool);

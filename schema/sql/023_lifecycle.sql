@@ -302,13 +302,24 @@ BEGIN
 		SELECT tenant, 'device.lifecycle', u.ueid, jsonb_build_object('lifecycle', u.lifecycle, 'by', left(by, 255))
 		FROM unnest(ueids, lives) WITH ORDINALITY u (ueid, lifecycle, n) ORDER BY u.n;
 END $$;
--- One, of the tenant that is signed in. Fails with FS400, and FS409 if its name is taken.
-CREATE FUNCTION device_add(document jsonb, by text) RETURNS void LANGUAGE plpgsql SECURITY DEFINER
+-- Devices of a tenant that nobody heard yet.
+CREATE INDEX device_unheard ON device (tenant_id) WHERE first_seen IS NULL AND deleted_at IS NULL;
+-- How many more the tenant that is signed in may register, if it may have `most` that nobody heard; 0: any number, and so may an operator.
+CREATE FUNCTION registrations_left(most bigint) RETURNS bigint LANGUAGE sql STABLE SECURITY DEFINER SET search_path = fleetstate, pg_catalog, pg_temp AS $$
+	SELECT CASE WHEN most = 0 OR role_context() = 'operator' THEN 9223372036854775807 ELSE
+		most - (SELECT count(*) FROM (SELECT FROM device d WHERE d.tenant_id = tenant_context() AND d.first_seen IS NULL AND d.deleted_at IS NULL LIMIT most) x) END
+$$;
+
+-- One, of the tenant that is signed in. Fails with FS400, FS409 if its name is taken, and FS40R if it would be one too many.
+CREATE FUNCTION device_add(document jsonb, by text, most bigint) RETURNS void LANGUAGE plpgsql SECURITY DEFINER
 	SET search_path = fleetstate, pg_catalog, pg_temp AS $$
 DECLARE
 	f record;
 BEGIN
 	PERFORM refuse_others(document, '{ueid,serial,model,labels,lifecycle,tenant}', 'device');
+	IF registrations_left(most) < 1 THEN
+		RAISE EXCEPTION 'At most %.', most USING ERRCODE = 'FS40R';
+	END IF;
 	SELECT * INTO f FROM devices_add(tenant_context(), jsonb_build_array(document), by, false);
 	IF FOUND THEN
 		RAISE EXCEPTION '%', f.fault USING ERRCODE = CASE WHEN f.fault ~ '(taken|removed)$' THEN 'FS409' ELSE 'FS400' END;
@@ -481,5 +492,5 @@ END $$;
 REVOKE ALL ON FUNCTION sign_in_operator, tenant_list, tenant_add, trust_anchor_list, trust_anchor_add, trust_anchor_remove FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION sign_in_operator, tenant_list, tenant_add, trust_anchor_list, trust_anchor_add, trust_anchor_remove TO fleetstate_api;
 REVOKE ALL ON FUNCTION find_device, lock_device, lock_ledger, merge_labels, tell_lifecycle, check_becomes, device_transfer, device_change, devices_add, device_add,
-	devices_import FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION device_change, device_add, devices_import TO fleetstate_api;
+	devices_import, registrations_left FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION device_change, device_add, devices_import, registrations_left TO fleetstate_api;

@@ -8,6 +8,7 @@ import time
 
 import psycopg2
 import pytest
+import requests
 
 from certificates import SERVER, Authority
 from parts import await_true
@@ -30,7 +31,8 @@ def small(api, tmp_path_factory):
     authority = Authority(directory, "ca")
     pair = authority.issue("here", (SERVER,), names=[HERE])
     settings = dict(http_request_time=1, http_idle=1, http_header_size="12K", http_target_size=256, http_body_size="1K", http_answer_size="64K",
-                    http_streams=1, http_query_time=1, http_connections=40, http_connections_per_address=30, http_read_rate="1M")
+                    http_streams=1, http_query_time=1, http_connections=40, http_connections_per_address=30, http_read_rate="1M",
+                    registrations_max=5)
     server = Server(api, directory / "log", **settings).await_up()
     tls = Server(api, directory / "tls.log", http_certificate=pair.crt, http_key=pair.key_file, **settings).await_up()
     server.tls, server.ca = tls, authority
@@ -235,3 +237,46 @@ def test_a_statement_that_takes_too_long(api, small):
         db.rollback()
     assert is_problem(answers[0], 503, "timeout")
     assert counted(small, problems("timeout")) >= 1
+
+
+def test_registrations(small, api):
+    for tenant in "registrar", "neighbour":
+        api.db.cli("tenant", "add", tenant, tenant)
+    tokens = {tenant: api.db.cli("token", "add", "--tenant", tenant, "--role", "admin", "registers") for tenant in ("registrar", "neighbour")}
+    tokens["operator"] = api.db.cli("token", "add", "--role", "operator", "registers too")
+    numbers = iter(range(1000))
+
+    def register(n=None, token="registrar", query="", status=201):
+        """One, or a list of so many."""
+        names = [f"01{next(numbers):032x}" for _ in range(n or 1)]
+        body = {"json": {"ueid": names[0]}} if n is None else {"data": "ueid\r\n" + "".join(f"{name}\r\n" for name in names)}
+        headers = {"Authorization": "Bearer " + tokens[token], **({} if n is None else {"Content-Type": "text/csv"})}
+        answer = requests.post(f"http://127.0.0.1:{small.port}/v1/devices{query}", headers=headers, timeout=30, **body)
+        assert answer.status_code == status, answer.text
+        if status == 409:
+            assert answer.json()["type"] == "urn:fleetstate:problem:too-many-registrations"
+        return names
+
+    def has(tenant):
+        return api.db.one("SELECT count(*) FROM device JOIN tenant t USING (tenant_id) WHERE t.id = %s", (tenant,))
+
+    first = [register()[0] for _ in range(3)]
+    for query in "", "?dry_run=true":
+        register(3, query=query, status=409)
+    assert has("registrar") == 3
+    register(2, query="?dry_run=true", status=200)
+    register(2)
+    register(status=409)
+    register(1, status=409)
+    # Who was heard, or is deleted, makes room; another tenant has its own.
+    api.db.sql("UPDATE device SET first_seen = now() WHERE ueid = decode(%s, 'hex')", (first[0],))
+    register()
+    assert requests.delete(f"http://127.0.0.1:{small.port}/v1/devices/{first[1]}", headers={"Authorization": "Bearer " + tokens["registrar"]}, timeout=30).status_code == 204
+    register(1)
+    register(status=409)
+    register(5, "neighbour")
+    register(token="neighbour", status=409)
+    # An operator may have reasons.
+    register(3, "operator", "?tenant=registrar")
+    register(None, "operator", "?tenant=registrar")
+    assert has("registrar") == 11
