@@ -1,9 +1,5 @@
 -- Lists of devices: in an order, narrowed by filters, a page at a time. What a page costs has a bound, whatever is asked for and however far it is read.
 
--- Text that contains another, by index.
-CREATE SCHEMA trgm;
-CREATE EXTENSION pg_trgm SCHEMA trgm;
-
 -- In the order of severity.
 CREATE FUNCTION posture_rank(posture text) RETURNS int LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
 	SELECT CASE posture WHEN 'untrusted' THEN 1 WHEN 'silent' THEN 2 WHEN 'degraded' THEN 3 WHEN 'unknown' THEN 4 ELSE 5 END
@@ -44,7 +40,6 @@ CREATE TABLE device_words (
 	words text NOT NULL
 );
 CREATE INDEX device_words_page ON device_words (tenant_id, device_id);
-CREATE INDEX device_words_parts ON device_words USING gin (words trgm.gin_trgm_ops);
 -- The labels, each also by its key alone.
 CREATE TABLE device_mark (
 	tenant_id int NOT NULL,
@@ -56,6 +51,12 @@ CREATE INDEX device_mark_device ON device_mark (device_id);
 CREATE FUNCTION words_of(ueid bytea, serial text, hwmodel text, swname text, swversion text, labels text[]) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
 	SELECT lower(concat_ws(E'\n', encode(ueid, 'hex'), serial, hwmodel, swname, swversion, array_to_string(labels, E'\n')))
 $$;
+-- What text that contains another has in common with it, by index: each three letters, with the tenant. An index of the letters alone would go through
+-- other tenants' devices too, and take the longer the more of them match.
+CREATE FUNCTION words_parts(tenant int, words text) RETURNS text[] LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+	SELECT ARRAY(SELECT DISTINCT tenant || ':' || substr(words, i, 3) FROM generate_series(1, length(words) - 2) i)
+$$;
+CREATE INDEX device_words_parts ON device_words USING gin (words_parts(tenant_id, words));
 CREATE FUNCTION marks_of(labels text[]) RETURNS SETOF text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
 	SELECT l FROM unnest(labels) l UNION SELECT split_part(l, '=', 1) FROM unnest(labels) l
 $$;
@@ -205,8 +206,8 @@ BEGIN
 		ARRAY(SELECT DISTINCT posture_rank(p) FROM jsonb_array_elements_text(f -> 'posture') p) AS ranks, regexp_replace(f ->> 'label', ':', '=') AS mark, (f ->> 'changed_since')::timestamptz AS since,
 		EXISTS (SELECT FROM policy p WHERE p.id = f ->> 'policy' AND p.deleted_at IS NULL AND p.slot IS NOT NULL AND (p.tenant_id IS NULL OR p.tenant_id = tenant)) AS judged)
 	SELECT x.passes, coalesce(x.ids, format('SELECT w.device_id FROM device w WHERE %s AND ', own) || x.along), x.along FROM g, LATERAL (VALUES
-		('q', format('strpos(x.words, %L) > 0', q), CASE WHEN length(q) > 2 THEN format('SELECT w.device_id FROM device_words w WHERE %s AND w.words LIKE %L', own,
-			'%' || regexp_replace(q, '([\\%_])', '\\\1', 'g') || '%') END, NULL),
+		('q', format('strpos(x.words, %L) > 0', q), CASE WHEN length(q) > 2 THEN format('SELECT w.device_id FROM device_words w WHERE %s AND words_parts(w.tenant_id, w.words) @> %L'
+			' AND w.words LIKE %L', own, words_parts(tenant, q), '%' || regexp_replace(q, '([\\%_])', '\\\1', 'g') || '%') END, NULL),
 		('label', CASE WHEN strpos(f ->> 'label', ':') > 0 THEN format('d.labels @> %L', ARRAY[mark])
 				ELSE format('EXISTS (SELECT FROM unnest(d.labels) l WHERE split_part(l, ''='', 1) = %L)', mark) END,
 			format('SELECT w.device_id FROM device_mark w WHERE %s AND w.mark = %L', own, mark),

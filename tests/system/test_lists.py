@@ -1,10 +1,12 @@
 """Lists of devices: filters, orders, members, and pages while the fleet changes. What a page should have is computed here, from the whole list."""
 
+import contextlib
 import csv
 import io
 import json
 import random
 
+import psycopg2
 import pytest
 
 from test_api import Api, ueid
@@ -295,3 +297,24 @@ def test_a_page_has_so_many_bytes(api):
             cursor = answer.json()["next"] and "&cursor=" + answer.json()["next"]
         assert max(sizes) < 65536 + 2048 and min(sizes[:-1]) > 60000 and len(sizes) > 2
         assert len(devices) == len(set(devices)) and set(devices) == {d["ueid"] for d in whole(api, "globex") if "posture" not in query or d["posture"] in ("silent", "degraded")}
+
+
+def test_a_search_reads_nothing_of_another_tenant(api):
+    """However many of another's devices match, the index leads to none of them: how long it takes tells nothing of them."""
+    def nodes(plan):
+        yield plan
+        for inner in plan.get("Plans", []):
+            yield from nodes(inner)
+
+    with contextlib.closing(psycopg2.connect(api.db.uri("fleetstate_owner"))) as db:
+        c = db.cursor()
+        c.execute("SET LOCAL search_path = fleetstate; SET LOCAL enable_seqscan = off; DROP INDEX device_words_page")
+        c.execute("INSERT INTO device (tenant_id, ueid, serial, lifecycle) SELECT t.tenant_id, decode('01' || md5(n::text), 'hex'), 'ZEBRA-' || n, 'active' FROM tenant t, generate_series(1, 500) n WHERE t.id = 'globex'")
+        found = {}
+        for tenant in "acme", "globex":
+            c.execute("SELECT ids FROM tenant t, list_filters(t.tenant_id, '{\"q\": \"Zebra-\"}', NULL, NULL) WHERE t.id = %s", (tenant,))
+            c.execute("EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) " + c.fetchone()[0])
+            [scan] = [n for n in nodes(c.fetchone()[0][0]["Plan"]) if n.get("Index Name") == "device_words_parts"]
+            found[tenant] = scan["Actual Rows"]
+        db.rollback()
+    assert found == {"acme": 0, "globex": 500}
