@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "emitter/monitor.h"
+
 static const struct {
 	const char *name, *version, *source, *source_version;
 } packages[] = {
@@ -235,7 +237,6 @@ hardware_facts(const struct model *m, struct facts *f)
 static void
 system_facts(const struct condition *c, const struct model *m, struct facts *f)
 {
-	char value[64];
 	facts_set_text(f, FACT_OS_ID, "debian");
 	facts_set_text(f, FACT_OS_NAME, "Debian GNU/Linux 12 (bookworm)");
 	facts_set_text(f, FACT_OS_VERSION, "12");
@@ -255,10 +256,6 @@ system_facts(const struct condition *c, const struct model *m, struct facts *f)
 	facts_set_text(f, FACT_PACKAGES_MANAGER, "dpkg");
 	facts_set_uint(f, FACT_PACKAGES_INSTALLED, m->packages);
 	facts_begin_list(f, FACT_PACKAGES_BROKEN);
-	snprintf(value, sizeof value, "%s", FLEETSTATE_VERSION);
-	facts_set_text(f, FACT_EMITTER_VERSION, value);
-	facts_set_text(f, FACT_EMITTER_PRIVILEGES, "full");
-	facts_set_text(f, FACT_EMITTER_SIGNING_KEY, "file");
 }
 
 static void
@@ -293,12 +290,54 @@ network_facts(const struct condition *c, const struct model *m, struct facts *f)
 		add_socket(f, "tcp", 443, "nginx");
 	if (strcmp(m->name, "PLC-7") == 0)
 		add_socket(f, "tcp", 502, "modbusd");
-	if (c->telnet)
+	facts_begin_list(f, FACT_INTERFACES_UNEXPECTED_SOCKETS);
+	if (c->telnet) {
 		add_socket(f, "tcp", 23, "telnetd");
+		facts_add_text(f, FACT_INTERFACES_UNEXPECTED_SOCKETS, "tcp 23 telnetd");
+	}
 	facts_set_bool(f, FACT_CLOCK_SYNCHRONISED, !c->unsynchronised);
 	facts_set_text(f, FACT_CLOCK_SOURCE, "systemd-timesyncd");
 	facts_set_number(f, FACT_CLOCK_OFFSET, c->unsynchronised ? 12.5 : 0.0005);
 	facts_set_number(f, FACT_CLOCK_MAX_ERROR, c->unsynchronised ? 16 : 0.03125);
+}
+
+/* What the maker's baseline watches; on the small models nothing in /etc can be written. */
+static void
+configuration_facts(const struct model *m, struct facts *f)
+{
+	bool writable = m->memory_mb >= 100;
+	struct fact_field row[5] = {
+		{.kind = FIELD_TEXT, .bytes = text("/etc/ssh/sshd_config")},
+		{.kind = FIELD_TEXT,
+		 .bytes = text("9a3f0c5d7be1468204c6f7a98d1b3e5f60728394a5b6c7d8e9f00112233445566")},
+		{.kind = FIELD_UINT},
+		{.kind = FIELD_UINT, .number = 0600},
+		{.kind = FIELD_TEXT, .bytes = text("none")},
+	};
+
+	facts_begin_list(f, FACT_CONFIGURATION_FILES);
+	if (writable)
+		facts_add_row(f, FACT_CONFIGURATION_FILES, row, 5);
+	facts_begin_list(f, FACT_CONFIGURATION_DRIFT);
+	facts_set_bool(f, FACT_CONFIGURATION_WRITABLE, writable);
+	facts_set_text(f, FACT_CONFIGURATION_RESTORE, "slots");
+}
+
+static void
+emitter_facts(const struct condition *c, struct facts *f)
+{
+	facts_set_text(f, FACT_EMITTER_VERSION, FLEETSTATE_VERSION);
+	facts_set_text(f, FACT_EMITTER_PRIVILEGES, "full");
+	facts_set_text(f, FACT_EMITTER_SIGNING_KEY, "file");
+	facts_set_uint(f, FACT_EMITTER_RECEIPTS_AHEAD, 0);
+	facts_set_text(f, FACT_EMITTER_USER, "own");
+	facts_set_bool(f, FACT_EMITTER_SECCOMP, true);
+	facts_set_uint(f, FACT_EMITTER_LISTENING, 0);
+	facts_set_bool(f, FACT_EMITTER_PRIVATE_FILES, true);
+	facts_set_uint(f, FACT_EMITTER_INTERVAL, c->interval);
+	facts_set_text(f, FACT_EMITTER_TRANSPORT, "mutual TLS");
+	facts_begin_list(f, FACT_EMITTER_LOG_FORWARDING);
+	facts_add_text(f, FACT_EMITTER_LOG_FORWARDING, "journal-upload tls");
 }
 
 /* What these devices do well; an older firmware waits for its updates, and the smallest model can't be wiped. */
@@ -306,17 +345,21 @@ static void
 care_facts(const struct condition *c, const struct model *m, struct facts *f)
 {
 	static const enum fact empty[] = {FACT_ACCESS_DEFAULT_PASSWORD,
+					  FACT_CONFIGURATION_ADMINISTRATORS,
+					  FACT_HEALTH_READ_ONLY,
+					  FACT_INTEGRITY_DEBUGGING,
+					  FACT_INTEGRITY_TAINT,
+					  FACT_INTERFACES_SERIAL_CONSOLES,
+					  FACT_INTERFACES_UNNECESSARY,
 					  FACT_ACCESS_EMPTY_PASSWORD,
 					  FACT_ACCESS_SECOND_ROOT,
 					  FACT_ACCESS_WEAK_PASSWORD_HASH,
 					  FACT_ACCESS_SSH_WEAK,
-					  FACT_CONFIGURATION_DRIFT,
 					  FACT_CONFIGURATION_LOOSE,
 					  FACT_HEALTH_FAILED_UNITS,
 					  FACT_HEALTH_FULL,
 					  FACT_INTEGRITY_PACKAGED_ALTERED,
 					  FACT_INTEGRITY_UNSIGNED_MODULES,
-					  FACT_INTERFACES_UNEXPECTED_SOCKETS,
 					  FACT_UPDATE_UNPRIVILEGED,
 					  FACT_UPDATE_UNSIGNED_SOURCES};
 
@@ -325,14 +368,15 @@ care_facts(const struct condition *c, const struct model *m, struct facts *f)
 	facts_set_bool(f, FACT_ACCESS_SSH, true);
 	facts_set_text(f, FACT_ACCESS_SSH_ROOT, "no");
 	facts_set_bool(f, FACT_ACCESS_SSH_PASSWORD, false);
-	facts_set_text(f, FACT_CONFIGURATION_RESTORE, "slots");
+	facts_set_bool(f, FACT_ACCESS_SSH_EMPTY_PASSWORD, false);
+	facts_set_uint(f, FACT_ACCESS_LOCKOUT_TRIES, 5);
+	facts_set_number(f, FACT_ACCESS_DELAY_S, 2);
 	facts_set_text(f, FACT_DATA_CRYPTO_LIBRARY, "OpenSSL 3.0.14");
 	facts_set_text(f, FACT_DATA_TLS_FLOOR, "1.2");
 	facts_set_text(f, FACT_DATA_WIPE, m->memory_mb < 100 ? "none" : "crypto-erase");
-	facts_set_bool(f, FACT_EMITTER_PRIVATE_FILES, true);
-	facts_begin_list(f, FACT_EMITTER_LOG_FORWARDING);
-	facts_add_text(f, FACT_EMITTER_LOG_FORWARDING, "journal-upload");
+	facts_set_text(f, FACT_INTERFACES_FIREWALL, "nftables");
 	facts_set_text(f, FACT_INTERFACES_FIREWALL_INPUT, "drop");
+	facts_set_text(f, FACT_INTERFACES_USB_STORAGE, "absent");
 	facts_begin_list(f, FACT_UPDATE_MECHANISMS);
 	facts_add_text(f, FACT_UPDATE_MECHANISMS, "rauc");
 	facts_set_bool(f, FACT_UPDATE_ENABLED, true);
@@ -353,7 +397,10 @@ world_facts(const struct condition *c, struct facts *f)
 	system_facts(c, m, f);
 	network_facts(c, m, f);
 	care_facts(c, m, f);
-	for (int i = 0; i < FACTS; i++)
+	configuration_facts(m, f);
+	emitter_facts(c, f);
+	for (int i = 0; i < FACT_ELEMENTS_DI_1; i++)
 		if (!facts_has(f, (enum fact)i))
 			facts_unknown(f, (enum fact)i, "this model has none");
+	monitor_judge(f, NULL);
 }

@@ -71,6 +71,17 @@ def test_simulated_devices_differ(run):
     assert fleet["posture"]["operational"] > 0 and fleet["posture"]["degraded"] > 0, "the pack judges them, and they differ"
 
 
+def test_simulated_devices_judge_themselves_by_their_facts(run):
+    states = [run.get(f"/v1/devices/{d['ueid']}/state")["state"] for d in run.items("/v1/devices") if d["ueid"] != run.env["SELF_UEID"] and d["last_seen"]]
+    assert states
+    for state in states:
+        status = {name: element["status"] for name, element in state["elements"].items()}
+        assert len(status) == 22 and set(status.values()) <= {"in-effect", "weak", "not-supported"}, status
+        weak = {"LA.1": bool(state["interfaces"]["unexpected_sockets"]), "SU.1": state["update"]["pending_security"] > 0, "SU.2": bool(state["boot"]["command_line_risks"])}
+        assert {name for name, word in status.items() if word == "weak"} == {name for name, is_weak in weak.items() if is_weak}
+        assert state["verdict"]["overall"] == ("degraded" if any(weak.values()) else "as-expected")
+
+
 def test_evidence_verifies_without_us(run):
     """The signed bytes, up to the maker's CA, by python3-cbor2 and python3-cryptography alone."""
     ca = (run.directory / "pki" / "maker-ca.crt").read_bytes()
