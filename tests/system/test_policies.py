@@ -2,7 +2,6 @@
 
 import json
 import re
-import time
 
 import psycopg2
 import pytest
@@ -198,7 +197,7 @@ def test_tenants_do_not_see_or_touch_each_others(db):
 
 FLEET = """
     INSERT INTO device (tenant_id, ueid, lifecycle) SELECT t.tenant_id, decode('01' || lpad(to_hex(i), 32, '0'), 'hex'), 'active'
-        FROM generate_series(1, 100000) i, tenant t WHERE t.id = 'globex';
+        FROM generate_series(1, 5000) i, tenant t WHERE t.id = 'globex';
     INSERT INTO device_state (device_id, tenant_id, epoch, seq, received_at, issued_at, state_digest, inventory_digest, state)
         SELECT device_id, tenant_id, 1, 1, now(), now(), '\\x00', '\\x00', jsonb_build_object('n', device_id %% 4, 'hardware', jsonb_build_object('cpu_count', 4),
             'filler', repeat(md5(device_id::text), 30)) || CASE WHEN device_id %% 10 = 0 THEN '{}' ELSE jsonb_build_object('boot',
@@ -209,19 +208,14 @@ FLEET = """
 """
 
 
-def test_trying_a_policy_on_a_hundred_thousand_devices(db):
+def test_trying_a_policy_on_a_fleet(db):
+    """How long it takes on 100,000 devices is measured by `make bench`."""
     for part in FLEET.split(";"):
         db.sql(part)
     total = db.one("SELECT count(*) FROM device")
-    ask = "SELECT policy_preview('strict $.boot.secure == false', NULL, 10)"
-    walls = []
-    for _ in range(3):
-        begun = time.monotonic()
-        answer = as_tenant(db, "globex", ask)[0][0]
-        walls.append(time.monotonic() - begun)
+    answer = as_tenant(db, "globex", "SELECT policy_preview('strict $.boot.secure == false', NULL, 10)")[0][0]
     assert answer["counts"] == {"met": total * 4 // 10, "not_met": total // 2, "unknown": total // 10} and len(answer["devices"]) == 10
-    assert min(walls) < 1, walls
-    assert as_tenant(db, "acme", ask)[0][0]["counts"] == {"met": 0, "not_met": 0, "unknown": 0}
+    assert as_tenant(db, "acme", "SELECT policy_preview('strict $.boot.secure == false', NULL, 10)")[0][0]["counts"] == {"met": 0, "not_met": 0, "unknown": 0}
     past = as_tenant(db, "globex", "SELECT policy_preview('strict $.boot.secure == false', now() - interval '1 hour')")[0][0]
     assert past["counts"] == {"met": 0, "not_met": total // 1000, "unknown": 0}
     with pytest.raises(psycopg2.Error) as refusal:
@@ -230,9 +224,10 @@ def test_trying_a_policy_on_a_hundred_thousand_devices(db):
     # A changed rule reaches all of them, and its progress can be seen.
     db.sql("SELECT policy_put('fleet', %s, 'test', true)", (policy("strict $.n == 3"),))
     assert db.one("SELECT total FROM judging WHERE tenant_id = 0") >= total
-    begun = time.monotonic()
-    while db.sql("SELECT judge_anew(1000)", role="fleetstate_ingest")[0][0] > 0 and time.monotonic() < begun + 5:
-        assert db.one("SELECT done > 0 AND done <= total AND ended_at IS NULL FROM judging WHERE tenant_id = 0")
-    done = db.one("SELECT done FROM judging WHERE tenant_id = 0")
-    assert db.one("SELECT count(*) FROM device WHERE posture = 'degraded' AND reasons = '{fleet}'") == pytest.approx(done / 4, abs=2)
-    assert db.one("SELECT count(*) FROM alert WHERE resolved_at IS NULL AND group_id IS NULL") == 1
+    for done in range(1000, total + 1, 1000):
+        assert db.sql("SELECT judge_anew(1000)", role="fleetstate_ingest") == [(1000,)]
+        assert db.sql("SELECT done, ended_at FROM judging WHERE tenant_id = 0") == [(done, None)]
+        assert db.one("SELECT count(*) FROM device WHERE posture = 'degraded' AND reasons = '{fleet}'") == done // 4
+        assert db.sql("SELECT device_id, devices FROM alert JOIN policy USING (policy_id) WHERE id = 'fleet' AND resolved_at IS NULL AND group_id IS NULL") == [(0, done // 4)]
+    assert db.sql("SELECT judge_anew(1000)", role="fleetstate_ingest") == [(0,)]
+    assert db.one("SELECT done >= total AND ended_at IS NOT NULL FROM judging WHERE tenant_id = 0")
