@@ -12,7 +12,7 @@ import time
 import pytest
 import requests
 
-from parts import ROOT
+from parts import PATIENCE, ROOT, await_true
 from test_api import B, EPOCH, ROUTES, A, Api, check, described, ueid  # noqa: F401
 
 ROLES = ["viewer", "analyst", "admin", "operator"]
@@ -160,14 +160,14 @@ ROUNDS = int(os.environ.get("FLEETSTATE_TIMED", 40))  # of each path; of one alo
 
 @pytest.mark.parametrize("paths", [[("GET", "/v1/devices/{ueid}")], OF_SOMEBODY], ids=["one", "all"])
 def test_a_foreign_id_takes_no_longer_than_an_absent_one(api, paths):
-    """Medians of 1,000 interleaved requests; of all paths, fewer of each, and each against its own."""
+    """Medians of 1,000 interleaved requests; of all paths, fewer of each, and each against its own. Others use this machine too: what differs is measured again."""
     connection, slowest = http.client.HTTPConnection("127.0.0.1", api.port), []
     token = "Bearer " + api.tokens["acme-admin"]
     for method, route in paths:
         body = json.dumps(BODIES[method, route]).encode() if (method, route) in BODIES else None
         query = "?a={}&b=" + ueid("acme", 1) if route == "/v1/diff" else ""
         targets = {who: filled(route, named) + query.format(named["ueid"]) for who, named in (("foreign", api.things["globex"]), ("absent", absent(api.things["globex"])))}
-        for _ in range(8):  # others use this machine too
+        for _ in range(8):
             times = {who: [] for who in targets}
             for i in range(1000 if len(paths) == 1 else ROUNDS):
                 for who in sorted(targets, reverse=i % 2 == 1):
@@ -406,18 +406,19 @@ def test_one_token_guessed_at_from_everywhere(guarded):
 
 def test_who_waits_holds_up_nobody_and_the_end(guarded):
     api = guarded
-    for token in guesses(6):
-        attempt(api, "198.51.100.1", token)
+    # They wait three times as long as anything else here may take.
+    api.settings.remove("--guess-delay=1")
+    api.settings.append("--guess-delay=60")
+    restart(api)
     sockets = []
     for token in guesses(40):
         s = socket.create_connection(("127.0.0.1", api.port), 10)
         s.sendall(f"GET /v1/fleet HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 198.51.100.1\r\nAuthorization: Bearer {token}\r\n\r\n".encode())
         sockets.append(s)
-    started = time.monotonic()
-    assert api.ask("/v1/fleet").status_code == 200 and time.monotonic() - started < 0.9
-    assert delayed(api) >= 3
+    await_true(lambda: delayed(api) > 30, "most of them waiting")
+    assert api.ask("/v1/fleet").status_code == 200
     api.process.terminate()
-    assert api.process.wait(0.9) == 0, "the end waits for nobody"
+    assert api.process.wait(PATIENCE) == 0, "the end waits for nobody"
     for s in sockets:
         s.close()
     api.start()

@@ -373,9 +373,9 @@ def test_the_server_stops_with_waiters_and_streams(api):
                               headers={"Authorization": "Bearer " + api.tokens["acme"]}, timeout=70)
         await_true(lambda: open_streams(api) == 1, "the stream")
         api.stop()
-        assert stream.next() == "end"
+        assert stream.next() in ("end", "broken")  # "broken" where its connection ended before the last word was on its way
         try:
             assert waiting.result(10).json()["items"] == []
         except requests.ConnectionError:
-            pass  # its connection ended before the answer was on its way
+            pass  # as above
     api.start()
