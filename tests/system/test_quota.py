@@ -44,8 +44,8 @@ def refused(api, answer):
 
 
 def hurry(api, n, rate, *callers):
-    """So many requests in one go, by each of those who share an account in turn: no more are answered than two seconds have at that rate, and the time that
-    they take. Their statuses."""
+    """So many requests in one go, by each of those who share an account in turn: no more are answered than two seconds have at that rate, and
+    the time that they take. Their statuses."""
     one = ["GET /v1/fleet HTTP/1.1\r\nHost: x\r\n" + caller + "\r\n" for caller in callers]
     all_of_them = "".join(itertools.islice(itertools.cycle(one), n - 1)) + one[0].replace("HTTP/1.1", "HTTP/1.0")
     began = time.monotonic()
