@@ -27,9 +27,12 @@ PATIENCE = 20
 sys.path.insert(0, str(ROOT / "tests"))  # for device.py, the second implementation of the device
 
 
-# Below what the kernel gives to those who do not care which, so that nobody takes one between its choice and its use; each of pytest's workers has its own.
-first = 10000 + int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % 10 * 2000
-candidates = itertools.cycle(random.sample(range(first, first + 2000), 2000))
+# Below what the kernel gives to those who do not care which, so that nobody takes one between its choice and its use; each of pytest's workers
+# has its own, and so have two runs at a time that are given different ones.
+lowest, highest = map(int, os.environ.get("FLEETSTATE_PORTS", "10000-29999").split("-"))
+share = (highest - lowest + 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
+first = lowest + share * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
+candidates = itertools.cycle(random.sample(range(first, first + share), share))
 choosing = threading.Lock()
 
 
