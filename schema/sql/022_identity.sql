@@ -121,8 +121,8 @@ BEGIN
 	END IF;
 	UPDATE api_token k SET revoked_at = coalesce(k.revoked_at, now()) FROM api_token x
 		WHERE x.token_id = id AND (k.token_id = id OR (k.kind = 'bearer' AND k.issuer = x.issuer AND k.subject = x.subject))
-			AND (c.tenant_id IS NULL OR k.tenant_id = c.tenant_id) AND (k.tenant_id = tenant_context() OR k.tenant_id IS NULL)
-			AND (c.tenant_id IS NULL OR x.tenant_id = c.tenant_id) AND (x.tenant_id = tenant_context() OR x.tenant_id IS NULL);
+			AND (c.tenant_id IS NULL OR k.tenant_id = c.tenant_id) AND (k.tenant_id = (SELECT tenant_context()) OR k.tenant_id IS NULL)
+			AND (c.tenant_id IS NULL OR x.tenant_id = c.tenant_id) AND (x.tenant_id = (SELECT tenant_context()) OR x.tenant_id IS NULL);
 	RETURN FOUND;
 END $$;
 REVOKE ALL ON FUNCTION add_token FROM PUBLIC;
@@ -150,3 +150,89 @@ BEGIN
 		SELECT mine, 'audit.change', (entry - '{address,token,session,certificate,issuer,subject}'::text[]) || jsonb_build_object('number', n) WHERE mine IS NOT NULL;
 	RETURN n;
 END $$;
+
+-- Who is signed in stands in settings of the transaction, which whoever has the API's role may write as well. So they are sealed, with the time at which
+-- the transaction began, by what only the owner's functions can read: sign_in seals what it found, and without that nobody is signed in, nor is he who was
+-- signed in a transaction ago. The owner's own sessions need no seal.
+CREATE TABLE context_secret (
+	one boolean PRIMARY KEY DEFAULT true CHECK (one),
+	secret bytea NOT NULL
+);
+INSERT INTO context_secret (secret) VALUES (sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())));
+ALTER TABLE context_secret ENABLE ROW LEVEL SECURITY;
+ALTER TABLE context_secret FORCE ROW LEVEL SECURITY;
+CREATE POLICY owner ON context_secret TO fleetstate_owner USING (true);
+-- In plpgsql, which plans it once.
+CREATE FUNCTION context_seal(tenant text, role text, who text) RETURNS text LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
+DECLARE
+	s bytea := (SELECT c.secret FROM context_secret c);
+BEGIN
+	RETURN encode(sha256(s || sha256(s || timestamptz_send(now()) || convert_to(concat_ws(E'\n', tenant, role, who), 'UTF8'))), 'hex');
+END $$;
+CREATE FUNCTION context_is_sealed() RETURNS boolean LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
+BEGIN
+	RETURN pg_has_role(session_user, 'fleetstate_owner', 'MEMBER') OR coalesce(current_setting('fleetstate.seal', true) = context_seal(
+		current_setting('fleetstate.tenant', true), current_setting('fleetstate.role', true), current_setting('fleetstate.who', true)), false);
+END $$;
+-- For this transaction.
+CREATE FUNCTION set_context(tenant int, role text, who text) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM set_config('fleetstate.tenant', coalesce(tenant::text, ''), true), set_config('fleetstate.role', role, true), set_config('fleetstate.who', who, true),
+		set_config('fleetstate.seal', context_seal(coalesce(tenant::text, ''), role, who), true);
+END $$;
+REVOKE ALL ON FUNCTION context_seal, context_is_sealed, set_context FROM PUBLIC;
+CREATE OR REPLACE FUNCTION tenant_context() RETURNS int LANGUAGE plpgsql STABLE PARALLEL SAFE SECURITY DEFINER
+	SET search_path = fleetstate, pg_catalog, pg_temp AS $$
+DECLARE
+	tenant text := nullif(current_setting('fleetstate.tenant', true), '');
+BEGIN
+	RETURN CASE WHEN tenant IS NOT NULL AND context_is_sealed() THEN tenant::int END;
+END $$;
+CREATE OR REPLACE FUNCTION role_context() RETURNS text LANGUAGE plpgsql STABLE PARALLEL SAFE SECURITY DEFINER
+	SET search_path = fleetstate, pg_catalog, pg_temp AS $$
+DECLARE
+	role text := nullif(current_setting('fleetstate.role', true), '');
+BEGIN
+	RETURN CASE WHEN role IS NOT NULL AND context_is_sealed() THEN role END;
+END $$;
+CREATE OR REPLACE FUNCTION who_context() RETURNS text LANGUAGE plpgsql STABLE PARALLEL SAFE SECURITY DEFINER
+	SET search_path = fleetstate, pg_catalog, pg_temp AS $$
+DECLARE
+	who text := nullif(current_setting('fleetstate.who', true), '');
+BEGIN
+	RETURN CASE WHEN who IS NOT NULL AND context_is_sealed() THEN who END;
+END $$;
+REVOKE ALL ON FUNCTION tenant_context, role_context, who_context FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION tenant_context, role_context, who_context TO fleetstate_api, fleetstate_ingest;
+-- As before, with the seal.
+CREATE OR REPLACE FUNCTION sign_in(token_hash bytea, wanted text, OUT tenant_id int, OUT tenant text, OUT role text, OUT scopes text)
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = fleetstate, pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+	who text;
+BEGIN
+	SELECT k.role, t.tenant_id, t.id, k.name, array_to_string(k.scopes, ' ')
+		INTO sign_in.role, sign_in.tenant_id, sign_in.tenant, who, sign_in.scopes FROM api_token k LEFT JOIN tenant t
+		ON t.tenant_id = coalesce(k.tenant_id, (SELECT w.tenant_id FROM tenant w WHERE w.id = wanted)) AND (wanted IS NULL OR t.id = wanted)
+		WHERE k.hash = token_hash AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now());
+	IF NOT FOUND THEN
+		SELECT k.role, t.tenant_id, t.id, k.name, array_to_string(k.scopes, ' ')
+			INTO sign_in.role, sign_in.tenant_id, sign_in.tenant, who, sign_in.scopes FROM credential(token_hash) k LEFT JOIN tenant t
+			ON t.tenant_id = coalesce(k.tenant_id, (SELECT w.tenant_id FROM tenant w WHERE w.id = wanted)) AND (wanted IS NULL OR t.id = wanted);
+		IF NOT FOUND THEN
+			RAISE EXCEPTION 'no such token' USING ERRCODE = 'FS401';
+		END IF;
+	END IF;
+	IF sign_in.tenant_id IS NULL AND wanted IS NULL THEN
+		RAISE EXCEPTION 'an operator names the tenant' USING ERRCODE = 'FS400';
+	END IF;
+	IF sign_in.tenant_id IS NULL THEN
+		RAISE EXCEPTION 'no such tenant' USING ERRCODE = 'FS404';
+	END IF;
+	PERFORM set_context(sign_in.tenant_id, sign_in.role, who);
+END $$;
+-- As before; whose tenant it is is looked up once.
+CREATE OR REPLACE FUNCTION session_item(token_hash bytea) RETURNS text LANGUAGE sql STABLE SECURITY DEFINER SET search_path = fleetstate, pg_catalog, pg_temp AS $$
+	SELECT json_build_object('role', k.role, 'tenant', t.id, 'tenant_name', t.name, 'name', k.name, 'scopes', k.scopes, 'expires_at', rfc3339(k.expires_at))::text
+		FROM credential(token_hash) k, tenant t WHERE t.tenant_id = (SELECT tenant_context())
+$$;

@@ -307,7 +307,7 @@ CREATE INDEX device_unheard ON device (tenant_id) WHERE first_seen IS NULL AND d
 -- How many more the tenant that is signed in may register, if it may have `most` that nobody heard; 0: any number, and so may an operator.
 CREATE FUNCTION registrations_left(most bigint) RETURNS bigint LANGUAGE sql STABLE SECURITY DEFINER SET search_path = fleetstate, pg_catalog, pg_temp AS $$
 	SELECT CASE WHEN most = 0 OR role_context() = 'operator' THEN 9223372036854775807 ELSE
-		most - (SELECT count(*) FROM (SELECT FROM device d WHERE d.tenant_id = tenant_context() AND d.first_seen IS NULL AND d.deleted_at IS NULL LIMIT most) x) END
+		most - (SELECT count(*) FROM (SELECT FROM device d WHERE d.tenant_id = (SELECT tenant_context()) AND d.first_seen IS NULL AND d.deleted_at IS NULL LIMIT most) x) END
 $$;
 
 -- One, of the tenant that is signed in. Fails with FS400, FS409 if its name is taken, and FS40R if it would be one too many.
@@ -421,7 +421,7 @@ DECLARE
 BEGIN
 	SELECT c.role, c.name, array_to_string(c.scopes, ' ') AS scopes INTO k FROM credential(token_hash) c WHERE c.role = 'operator' AND wanted IS NULL;
 	IF FOUND THEN
-		PERFORM set_config('fleetstate.tenant', '', true), set_config('fleetstate.role', k.role, true), set_config('fleetstate.who', k.name, true);
+		PERFORM set_context(NULL, k.role, k.name);
 		sign_in_operator.role := k.role;
 		sign_in_operator.scopes := k.scopes;
 	ELSE
@@ -435,7 +435,7 @@ CREATE FUNCTION tenant_list() RETURNS TABLE (item text, tenant_id int, id text) 
 	SET search_path = fleetstate, pg_catalog, pg_temp AS $$
 	SELECT json_build_object('id', t.id, 'name', t.name, 'created_at', rfc3339(t.created_at),
 			'devices', (SELECT coalesce(sum(c.n), 0)::int8 FROM fleet_count c WHERE c.tenant_id = t.tenant_id))::text, t.tenant_id, t.id
-		FROM tenant t WHERE is_operator() AND t.tenant_id = coalesce(tenant_context(), t.tenant_id)
+		FROM tenant t WHERE (SELECT is_operator()) AND t.tenant_id = coalesce((SELECT tenant_context()), t.tenant_id)
 $$;
 -- Fails with FS400 and FS409.
 CREATE FUNCTION tenant_add(id text, name text) RETURNS int LANGUAGE plpgsql SECURITY DEFINER SET search_path = fleetstate, pg_catalog, pg_temp AS $$
@@ -460,7 +460,7 @@ CREATE FUNCTION trust_anchor_list() RETURNS TABLE (item text, trust_anchor_id in
 	SET search_path = fleetstate, pg_catalog, pg_temp AS $$
 	SELECT json_build_object('id', a.trust_anchor_id, 'tenant', t.id, 'name', a.name, 'enrol', a.enrol, 'sha256', encode(sha256(a.certificate), 'hex'),
 			'created_at', rfc3339(a.created_at))::text, a.trust_anchor_id
-		FROM trust_anchor a JOIN tenant t ON t.tenant_id = a.tenant_id WHERE is_operator() AND a.tenant_id = coalesce(tenant_context(), a.tenant_id)
+		FROM trust_anchor a JOIN tenant t ON t.tenant_id = a.tenant_id WHERE (SELECT is_operator()) AND a.tenant_id = coalesce((SELECT tenant_context()), a.tenant_id)
 $$;
 -- The caller has judged the certificate. Collectors hear of it. Fails with FS403 and FS409.
 CREATE FUNCTION trust_anchor_add(certificate bytea, name text, enrol text) RETURNS int LANGUAGE plpgsql SECURITY DEFINER

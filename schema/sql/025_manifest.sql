@@ -19,8 +19,8 @@ GRANT SELECT ON export_manifest TO fleetstate_api;
 CREATE FUNCTION keep_manifest(digest bytea, message bytea) RETURNS void LANGUAGE sql SECURITY DEFINER SET search_path = fleetstate, pg_catalog, pg_temp AS $$
 	INSERT INTO export_manifest (tenant_id, sha256, message) VALUES (tenant_context(), digest, message)
 		ON CONFLICT (tenant_id, sha256) DO UPDATE SET made_at = EXCLUDED.made_at, message = EXCLUDED.message;
-	DELETE FROM export_manifest WHERE tenant_id = tenant_context()
-		AND made_at < (SELECT made_at FROM export_manifest WHERE tenant_id = tenant_context() ORDER BY made_at DESC OFFSET 999 LIMIT 1);
+	DELETE FROM export_manifest WHERE tenant_id = (SELECT tenant_context())
+		AND made_at < (SELECT made_at FROM export_manifest WHERE tenant_id = (SELECT tenant_context()) ORDER BY made_at DESC OFFSET 999 LIMIT 1);
 $$;
 REVOKE ALL ON FUNCTION keep_manifest FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION keep_manifest TO fleetstate_api;

@@ -324,7 +324,7 @@ BEGIN
 	FROM report r JOIN device d ON d.device_id = r.device_id AND d.deleted_at IS NULL
 		LEFT JOIN LATERAL (SELECT * FROM checkpoint_leaf c WHERE c.device_id = r.device_id AND c.tenant_id = r.tenant_id
 		AND c.epoch = r.epoch AND c.seq >= r.seq AND EXISTS (SELECT FROM checkpoint_node n WHERE n.number = c.number) ORDER BY c.number LIMIT 1) l ON true
-	WHERE r.sha256 = digest AND r.tenant_id = tenant_context() LIMIT 1;
+	WHERE r.sha256 = digest AND r.tenant_id = (SELECT tenant_context()) LIMIT 1;
 END $$;
 CREATE OR REPLACE FUNCTION proof_chain(digest bytea, most_bytes bigint, most_rows bigint) RETURNS TABLE (message bytea)
 	LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = fleetstate, pg_catalog, pg_temp
@@ -334,10 +334,10 @@ BEGIN
 	RETURN QUERY
 	WITH c AS MATERIALIZED (SELECT * FROM proof_cover(digest) WHERE number IS NOT NULL),
 	f AS MATERIALIZED (SELECT r.seq, r.message FROM c, (SELECT * FROM report_full UNION ALL SELECT * FROM report_full_kept) r WHERE r.device_id = c.device_id
-		AND r.epoch = c.epoch AND r.seq > c.seq AND r.seq <= c.top AND r.flags & 2 = 0 AND r.tenant_id = tenant_context() ORDER BY r.seq LIMIT most_rows),
+		AND r.epoch = c.epoch AND r.seq > c.seq AND r.seq <= c.top AND r.flags & 2 = 0 AND r.tenant_id = (SELECT tenant_context()) ORDER BY r.seq LIMIT most_rows),
 	q AS (SELECT r.seq, r.message FROM c, (SELECT * FROM report_quiet UNION ALL SELECT * FROM report_quiet_kept) r WHERE (c.sections = 0 OR NOT c.skips)
 		AND r.device_id = c.device_id AND r.epoch = c.epoch AND r.seq > c.seq AND r.seq <= c.top
-		AND (NOT c.skips OR r.seq < coalesce((SELECT min(f.seq) FROM f), c.top + 1)) AND r.flags & 2 = 0 AND r.tenant_id = tenant_context()
+		AND (NOT c.skips OR r.seq < coalesce((SELECT min(f.seq) FROM f), c.top + 1)) AND r.flags & 2 = 0 AND r.tenant_id = (SELECT tenant_context())
 		ORDER BY r.seq LIMIT most_rows)
 	SELECT x.message FROM (SELECT a.seq, a.message, sum(octet_length(a.message)) OVER (ORDER BY a.seq) - octet_length(a.message) AS before
 		FROM (SELECT * FROM q UNION ALL SELECT * FROM f) a) x WHERE x.before <= most_bytes ORDER BY x.seq LIMIT most_rows;

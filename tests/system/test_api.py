@@ -610,9 +610,6 @@ def test_metrics_in_both_spellings(api):
     assert names == {sample.name for family in families.values() for sample in family.samples}
 
 
-CONTEXT = "SELECT set_config('fleetstate.tenant', %s, true)"
-
-
 SHARED = {"policy", "policy_item", "judging", "alert", "alert_item", "alert_note"}  # the operator's and the system's own rows are everyone's
 
 
@@ -650,11 +647,11 @@ def test_rows_are_guarded_in_the_database_itself(api):
             whole = dict(api.db.sql(f"SELECT tenant_id, count(*) FROM {table} GROUP BY 1", role="fleetstate_owner"))
             if table not in ("device_key", "device_item"):
                 assert set(tenants.values()) <= set(whole), f"{table} has no rows to tell apart"
-            c.execute("SELECT set_config('fleetstate.tenant', '', true)")
+            c.execute("SET LOCAL fleetstate.tenant = ''")
             c.execute(f"SELECT count(*) FROM {table}")
             assert c.fetchone() == (0,), f"{table} without a tenant"
-            for tenant in tenants.values():
-                c.execute(CONTEXT, (str(tenant),))
+            for name, tenant in tenants.items():
+                c.execute("SELECT sign_in(sha256(%s), NULL)", (api.tokens[name].encode(),))
                 c.execute(f"SELECT tenant_id, count(*) FROM {table} GROUP BY 1")
                 assert dict(c.fetchall()) == {k: v for k, v in whole.items() if k == tenant or table in SHARED and not k}, table
         db.commit()

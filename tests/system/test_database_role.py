@@ -78,6 +78,27 @@ def test_a_context_that_is_nobodys(api, before):
     assert (readable == []) == ("row_security" in before)
 
 
+def test_a_context_that_nobody_signed_in(api):
+    """Anybody may write the settings; what stands in them counts as sign_in has written it, in that transaction."""
+    mine = f"BEGIN; SELECT tenant FROM sign_in({hash_of(api.tokens['acme'])}, NULL);"
+    made = "SET fleetstate.tenant = '1'; SET fleetstate.role = 'operator'; SET fleetstate.who = 'test';"
+    nothing_in(api, relations(api), made)
+    gifts = [f"SELECT device_change('\\x{ueid}', '{{\"tenant\": \"{to}\"}}', 'me', NULL);" for ueid, to in ((A, "globex"), (B, "acme"))]
+    asked = ["SELECT item FROM tenant_list();", "SELECT item FROM tenant_tokens();", "SELECT item FROM trust_anchor_list();", "SELECT who_context();", "SELECT role_context();",
+             *gifts]
+    for seal in "", "SET fleetstate.seal = '';", f"SET fleetstate.seal = '{'0' * 64}';":
+        for statement, (out, _) in zip(asked, each(api, [made + seal + text for text in asked]), strict=True):
+            assert out.strip() in ("", "f"), (statement, out)
+    counted = "SELECT count(*) FROM device;"
+    changed = ["SET LOCAL fleetstate.tenant = '2';", "SET LOCAL fleetstate.role = 'operator';", "SET LOCAL fleetstate.who = 'acme';"]
+    kept = "SELECT current_setting('fleetstate.seal') AS seal, current_setting('fleetstate.role') AS role, current_setting('fleetstate.who') AS who, tenant_context() AS mine \\gset\n"
+    again = "SET fleetstate.tenant = :'mine'; SET fleetstate.role = :'role'; SET fleetstate.who = :'who'; SET fleetstate.seal = :'seal';"
+    told = each(api, [mine + counted, *(mine + text + counted for text in changed), f"{mine}{kept} COMMIT; {again} {counted} BEGIN; {counted} COMMIT;",
+                      f"{mine}{kept} {again} {counted}"])
+    assert [out.split()[1:] for out, _ in told] == [["20"], ["0"], ["0"], ["0"], ["0", "0"], ["20"]], told
+    assert api.db.one("SELECT count(*) FROM device WHERE lifecycle = 'transferred'") == 0
+
+
 @pytest.mark.parametrize("end", ["COMMIT;", "ROLLBACK;", "SELECT 1 / 0; COMMIT;", "ROLLBACK TO SAVEPOINT s; COMMIT;", "SAVEPOINT t; RELEASE t; COMMIT;"])
 def test_a_stale_one(api, end):
     out, _ = psql(api, f"BEGIN; SAVEPOINT s; SELECT tenant FROM sign_in({hash_of(api.tokens['acme'])}, NULL); SELECT count(*) FROM device; {end} SELECT count(*) FROM device;")

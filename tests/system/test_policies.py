@@ -19,14 +19,14 @@ def db(tmp_path_factory):
     database = Database(tmp_path_factory.mktemp("policies"), "fsync=off")
     for tenant in "acme", "globex":
         database.cli("tenant", "add", tenant, tenant.title())
+        database.sql("INSERT INTO api_token (tenant_id, role, name, hash) SELECT tenant_id, 'admin', id, sha256(id::bytea) FROM tenant WHERE id = %s", (tenant,))
     yield database
     database.stop()
 
 
-def as_tenant(db, tenant, text, parameters=(), role="fleetstate_api"):
-    with psycopg2.connect(db.uri(role)) as c, c.cursor() as cursor:
-        number = db.one("SELECT tenant_id FROM tenant WHERE id = %s", (tenant,))
-        cursor.execute("SELECT set_config('fleetstate.tenant', %s, true)", (str(number),))
+def as_tenant(db, tenant, text, parameters=()):
+    with psycopg2.connect(db.uri("fleetstate_api")) as c, c.cursor() as cursor:
+        cursor.execute("SELECT sign_in(sha256(%s::bytea), NULL)", (tenant,))
         cursor.execute(text, parameters)
         return cursor.fetchall()
 
