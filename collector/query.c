@@ -308,7 +308,7 @@ repeat_keys(const struct request *request)
 
 /* Whether a request with a key is to be done. -1: the response is the answer that was given before, or why there is none. */
 static int
-check_claim(const struct request *request, struct response *response, const PGresult *res)
+check_claim(struct request *request, struct response *response, const PGresult *res)
 {
 	struct slice state = query_bytes(res, 0, 0);
 
@@ -320,6 +320,8 @@ check_claim(const struct request *request, struct response *response, const PGre
 		response_problem(response, PROBLEM_KEY_REUSED, "%s", "");
 	else if (repeat_open(request, query_bytes(res, 0, 1), response) < 0)
 		response_problem(response, PROBLEM_INTERNAL, "%s", "");
+	else
+		request->tries = true; /* who is told once more, a secret maybe, has read it */
 	return -1;
 }
 

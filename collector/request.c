@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "collector/auth.h"
 #include "collector/packer.h"
 
 int
@@ -140,6 +141,22 @@ note(const char *from, size_t len, char *to, size_t room)
 	return n;
 }
 
+/* Of what looks like a secret only the beginning stays: somebody may have put it into the wrong place. */
+static void
+hide_secrets(char *text)
+{
+	static const char *const prefixes[] = {TOKEN_PREFIX, SESSION_PREFIX, "eyJ"};
+	static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.";
+
+	for (size_t i = 0; i < sizeof prefixes / sizeof *prefixes; i++)
+		for (char *at = text; (at = strstr(at, prefixes[i])) != NULL; at += strlen(prefixes[i])) {
+			size_t len = strspn(at, digits);
+
+			if (len >= HINT_SIZE)
+				memmove(at + HINT_SIZE - 1, at + len, strlen(at + len) + 1);
+		}
+}
+
 void
 request_note(const char *target, char noted[NOTED_SIZE])
 {
@@ -158,6 +175,7 @@ request_note(const char *target, char noted[NOTED_SIZE])
 		at += n;
 	}
 	noted[len] = '\0';
+	hide_secrets(noted);
 }
 
 /* As far as the text is like the pattern, in which 0 stands for any digit: what is behind it. NULL: it is not like it. */

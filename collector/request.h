@@ -88,7 +88,8 @@ struct request {
 
 /* Takes a target ("/a/b?c=d") apart. Every text is UTF-8 without control characters afterwards. PROBLEM_NONE, or what is wrong. */
 enum problem request_parse(const char *target, struct request *) WARN_UNUSED;
-/* A target as the audit log has it: printable, of bounded length, and without where a reader stands in a list, since the list is one. */
+/* A target as the audit log has it: printable, of bounded length, and without where a reader stands in a list, since the list is one, nor
+   more than the beginning of a secret. */
 void request_note(const char *target, char noted[NOTED_SIZE]);
 /* Frees what it owns. */
 void request_free(struct request *);

@@ -121,6 +121,7 @@ on_target(void *context, const char *target, struct MHD_Connection *connection)
 	exchange->request.readiness = serve->readiness;
 	exchange->request.readiness_len = serve->readiness_len;
 	strcpy(exchange->target, target);
+	request_note(target, exchange->request.noted);
 	return exchange;
 }
 
@@ -254,16 +255,16 @@ answer(struct exchange *exchange, const char *method)
 {
 	const struct response *response = &exchange->response;
 	struct MHD_Response *made;
-	int path =
-		(int)strcspn(exchange->target, "?"); /* behind it may be what somebody took for the place of a token */
+	const char *target = exchange->request.noted;
+	int path = (int)strcspn(target, "?"); /* behind it may be whatever somebody took for the place of a secret */
 
 	turns_note(exchange);
 	if (response->problem != PROBLEM_NONE)
 		counter_problem(response->problem);
-	log_debug("serve: method=%s path=%.*s status=%u bytes=%zu", method, path, exchange->target, response->status,
+	log_debug("serve: method=%s path=%.*s status=%u bytes=%zu", method, path, target, response->status,
 		  response->fixed.at != NULL ? response->fixed.len : response->len);
 	if (response->status >= 500)
-		log_warning("serve: method=%s path=%.*s status=%u", method, path, exchange->target, response->status);
+		log_warning("serve: method=%s path=%.*s status=%u", method, path, target, response->status);
 	if (!exchange->streaming)
 		return send_response(exchange, &exchange->response);
 	made = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_BLOCK, read_stream, exchange, NULL);
@@ -327,7 +328,6 @@ begin(struct exchange *exchange, const char *method, bool has_body)
 	arrival.idempotency_key = find_header(exchange->connection, "Idempotency-Key");
 	find_source(exchange);
 	exchange->request.source = exchange->source;
-	request_note(exchange->target, exchange->request.noted);
 	exchange->accepted = true;
 	exchange->done = routes_begin(&arrival, &exchange->request, &exchange->response) || fault != NULL;
 	if (fault != NULL)

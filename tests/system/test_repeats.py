@@ -59,6 +59,10 @@ def test_a_secret_that_is_told_once_is_told_again_and_kept_by_nobody(api):
     rows = api.db.sql("SELECT credential, key, request, answer FROM repeatable")
     secret = first.json()["token"]
     assert len(rows) >= 2 and not any(secret.encode() in bytes(cell) or b"token" in bytes(cell) for row in rows for cell in row)
+    # That it was told again is in the audit log.
+    api.stop()
+    api.start()
+    assert api.db.sql("SELECT line::json ->> 'method', line::json ->> 'status' FROM audit WHERE line::json ->> 'kind' = 'read' AND line::json ->> 'target' = '/v1/tokens'") == [("POST", "201")]
     # It opens under the key of who asked only.
     api.db.sql("UPDATE repeatable SET answer = (SELECT answer FROM repeatable WHERE key <> r.key LIMIT 1) FROM (SELECT key FROM repeatable LIMIT 1) r"
                " WHERE repeatable.key = r.key")

@@ -75,6 +75,9 @@ def test_no_secret_is_logged(system):
         assert ask("GET", "/v1/fleet", headers={"Cookie": "__Host-fleetstate=" + secrets[name]}).status_code == 401
         # Where it does not belong.
         assert ask("GET", "/v1/fleet?access_token=" + secrets[name], admin).status_code == 400
+    for name in "a token of somebody else's", "an unknown token":
+        assert ask("GET", "/v1/devices/" + secrets[name], admin).status_code == 404
+        assert ask("GET", "/v1/devices?limit=1&q=" + secrets[name], admin).status_code == 200
     assert ask("GET", "/v1/fleet", "Basic " + secrets["of Basic"]).status_code == 401
 
     receiver = Webhook(answer=lambda request: 500 if len(receiver.requests) < 2 else 200)
@@ -102,8 +105,12 @@ def test_no_secret_is_logged(system):
     await_true(lambda: ask("GET", "/v1/fleet", admin).status_code == 200, "the database")
     receiver.close()
 
+    def audit():
+        return [line for (line,) in system.database.sql("SELECT line FROM audit")]
+
+    await_true(lambda: any("/v1/devices/fst_" in line for line in audit()), "the audit log")
     logs = [path for path in system.directory.rglob("*.log") if path.is_file()]
-    text = "\n".join(path.read_text(errors="replace") for path in logs)
+    text = "\n".join([*(path.read_text(errors="replace") for path in logs), *audit()])
     assert len(logs) >= 2 and text.count("\n") > 100 and "/v1/fleet" in text, "there is nothing to see in them"
     assert {name for name, secret in secrets.items() if secret in text} == set()
     hidden = {name: secret for name, secret in secrets.items() if not re.search(r"^[A-Za-z ]*\.key|password of", name)}

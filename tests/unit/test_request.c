@@ -102,6 +102,16 @@ what_the_audit_log_has(void **state)
 		"/????\"",
 		"",
 		"",
+		"/v1/devices/fst_AbCdEf-_gHiJkLmNoP/state",
+		"/v1/devices/fst_AbCdEf/state",
+		"/v1/fleet?q=fst_AbCdEf",
+		"/v1/fleet?q=fst_AbCdEf",
+		"/v1/fleet?token=fst_AbCdEfgh&q=fss_AbCdEfghi",
+		"/v1/fleet?token=fst_AbCdEf&q=fss_AbCdEf",
+		"/fst_fst_fst_fst_",
+		"/fst_fst_fs",
+		"/v1/fleet?jwt=eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJ4In0.c2ln&limit=1",
+		"/v1/fleet?jwt=eyJhbGciOi&limit=1",
 	};
 	char noted[NOTED_SIZE], longest[2 * NOTED_SIZE];
 
