@@ -3,6 +3,8 @@
 #include <string.h>
 #include <strings.h>
 
+#include "collector/auth.h"
+
 /* RFC 9110 5.6.2. One reader takes "Content-Length " for a length, and another not. */
 static bool
 is_token(const char *name)
@@ -41,6 +43,15 @@ count_once(struct framing *framing, const char *name)
 		}
 }
 
+/* Sites beside ours can't set it; but who sends two wants one reader to take the other. */
+static bool
+has_two_sessions(const char *cookies)
+{
+	const char *first = strstr(cookies, SESSION_COOKIE "=");
+
+	return first != NULL && strstr(first + 1, SESSION_COOKIE "=") != NULL;
+}
+
 void
 framing_add(struct framing *framing, const char *name, const char *value)
 {
@@ -49,6 +60,7 @@ framing_add(struct framing *framing, const char *name, const char *value)
 	framing->bad_name |= !is_token(name);
 	framing->bad_value |= !is_text(value);
 	count_once(framing, name);
+	framing->twice |= strcasecmp(name, "Cookie") == 0 && has_two_sessions(value);
 	if (strcasecmp(name, "Host") == 0)
 		framing->hosts++;
 	if (strcasecmp(name, "Content-Length") == 0) {

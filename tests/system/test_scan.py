@@ -149,6 +149,7 @@ SMUGGLING = {
     "a chunk without its end": CHUNKED + b"2\r\n{}GET\r\n0\r\n\r\n" + INNER,
     "two hosts": b"GET /healthz HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n" + INNER,
     "two credentials": b"GET /healthz HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer %s\r\nAuthorization: Bearer x\r\n\r\n" + INNER,
+    "two sessions": b"GET /healthz HTTP/1.1\r\nHost: a\r\nCookie: __Host-fleetstate=%s; __Host-fleetstate=x\r\n\r\n" + INNER,
     "no host": b"GET /healthz HTTP/1.1\r\n\r\n" + INNER,
     "a name with NUL": b"GET /healthz HTTP/1.1\r\nHost: x\r\nX\0: a\r\n\r\n" + INNER,
     "no colon": b"GET /healthz HTTP/1.1\r\nHost: x\r\nnonsense\r\n\r\n" + INNER,

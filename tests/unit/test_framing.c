@@ -69,6 +69,9 @@ twice(void **state)
 	BAD("HTTP/1.1", {"If-Match", "a"}, {"If-Match", "b"});
 	BAD("HTTP/1.1", {"If-None-Match", "a"}, {"If-None-Match", "b"});
 	BAD("HTTP/1.1", {"Last-Event-ID", "1"}, {"Last-Event-ID", "2"});
+	GOOD("HTTP/1.1", {"Cookie", "__Host-fleetstate=a; other=b; __Host-fleetstate2=c"});
+	BAD("HTTP/1.1", {"Cookie", "__Host-fleetstate=a; __Host-fleetstate=b"});
+	BAD("HTTP/1.1", {"cookie", "x=y; __Host-fleetstate=a;__Host-fleetstate=a"});
 }
 
 static void
