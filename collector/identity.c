@@ -348,3 +348,10 @@ identity_settle(struct identity *identity, struct request *request, struct respo
 	return request->quota_token == 0 ||
 	       (is_within_quota(identity, request, response) && has_room(identity, request, response));
 }
+
+/* Of tokens, sessions and mappings the database says so with each query; certificates are looked at by their connection. */
+bool
+identity_renew(struct identity *identity, struct request *request, struct response *response)
+{
+	return request->jwt == NULL || settle_bearer(identity, request, response);
+}

@@ -17,6 +17,8 @@ void identity_stop(struct identity *);
 
 /* Once for each request of a route that asks for a role, by a thread that may wait for the database. False: the response is the problem. */
 bool identity_settle(struct identity *, struct request *, struct response *) WARN_UNUSED;
+/* The same once more, before a later piece of its answer: whether he is still who he was. */
+bool identity_renew(struct identity *, struct request *, struct response *) WARN_UNUSED;
 
 /* So many bytes go out to the caller: for how many milliseconds no more of this answer should. */
 int64_t identity_spend(struct identity *, const struct request *, uint64_t bytes);

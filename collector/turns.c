@@ -246,6 +246,16 @@ pace(struct exchange *exchange, int64_t begun_ms)
 		exchange->kept_until_ms = now + (ms > more ? ms : more);
 }
 
+/* Finds out who asks, and whether he still may. */
+static bool
+settle(struct turns *turns, struct exchange *exchange)
+{
+	if (exchange->settled)
+		return identity_renew(turns->identity, &exchange->request, &exchange->response);
+	exchange->settled = true;
+	return identity_settle(turns->identity, &exchange->request, &exchange->response);
+}
+
 /* The next piece of a stream. A problem breaks the connection: what is on its way is no place to tell of it, and is not to look whole. */
 static void
 continue_stream(struct exchange *exchange)
@@ -253,10 +263,10 @@ continue_stream(struct exchange *exchange)
 	const char *fault = exchange_client(exchange);
 	int64_t begun = clock_ms();
 
-	if (fault == NULL)
-		routes_finish(&exchange->request, &exchange->response);
-	else
+	if (fault != NULL)
 		response_problem(&exchange->response, PROBLEM_BAD_CERTIFICATE, "%s.", fault);
+	else if (settle(exchange->turns, exchange))
+		routes_finish(&exchange->request, &exchange->response);
 	pace(exchange, begun);
 	peer_answer(link_peer(exchange->link));
 	if (exchange->response.streams)
@@ -280,16 +290,6 @@ keep_back(struct turns *turns, struct exchange *exchange)
 	counter_add(COUNTER_SIGN_INS_DELAYED, 1);
 	exchange->kept_until_ms = clock_ms() + ms;
 	return keep_waiting(turns, exchange);
-}
-
-/* Finds out who asks, once. */
-static bool
-settle(struct turns *turns, struct exchange *exchange)
-{
-	bool settled = exchange->settled || identity_settle(turns->identity, &exchange->request, &exchange->response);
-
-	exchange->settled = true;
-	return settled;
 }
 
 /* As begin_answer, before the body comes. */

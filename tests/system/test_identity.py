@@ -25,6 +25,7 @@ from certificates import SERVER, Authority, write
 from parts import await_true
 from test_access import BODIES, ROLES, SCOPES, filled, restart, things, written
 from test_api import ROUTES, A, Api, check, described, ueid  # noqa: F401
+from test_quota import happen
 from test_tls import Server, connect
 
 ISSUER, AUDIENCE = "https://login.example/realms/fleet", "fleetstate"
@@ -321,8 +322,15 @@ def test_a_key_is_exchanged(api):
         assert refusal(api, api.provider.token(kid=f"made up {i}")) == UNKNOWN
     # By two servers.
     assert len(api.provider.asked) - asked <= 2 * (time.monotonic() - started + 2)
+    stream = api.ask("/v1/events/stream", before, stream=True)
+    assert stream.status_code == 200
     api.provider.keys = [jwk(fresh, "three")]
     await_true(lambda: api.ask("/v1/fleet", api.provider.token(kid="nobody")).status_code == api.ask("/v1/fleet", before).status_code == 401, "the former key gone")
+    # What one that is gone had begun ends, though another one vouches for the same subject.
+    happen(api)
+    with pytest.raises(requests.exceptions.ChunkedEncodingError):
+        for line in stream.iter_lines():
+            assert line != b"event: test"
     assert api.ask("/v1/fleet", after).status_code == 200
     api.provider.keys = former
     await_true(lambda: api.ask("/v1/fleet", before).status_code == 200, "as it was")

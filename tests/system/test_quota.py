@@ -121,6 +121,16 @@ def test_an_export_is_paced_and_whole(api):
     assert took > 1 and counted(api, "quota_pieces_paced") > before
 
 
+def test_an_export_ends_with_its_token(api):
+    size = len(api.ask("/v1/assets?format=csv", token(api, "whole")).content)
+    with api.ask("/v1/assets?format=csv", token(api, "ended", bytes=size // 40), stream=True) as answer:
+        pieces = answer.iter_content(1024)
+        assert answer.status_code == 200 and next(pieces)
+        api.db.sql("UPDATE api_token SET revoked_at = now() WHERE name = 'ended'")
+        with pytest.raises(requests.exceptions.ChunkedEncodingError):
+            assert sum(map(len, pieces)) < size
+
+
 def happen(api):
     """An event of the tenant's, by which the server finds out who has gone."""
     api.db.sql("WITH e AS (INSERT INTO event (tenant_id, type, position) SELECT tenant_id, 'test', (SELECT top + 1 FROM event_head) FROM tenant WHERE id = 'acme'"
