@@ -19,9 +19,14 @@ FORMATS.checks("date-time")(lambda v: not isinstance(v, str) or re.fullmatch(r"\
 FORMATS.checks("date")(lambda v: not isinstance(v, str) or re.fullmatch(r"\d{4}-\d\d-\d\d", v) is not None)
 
 
+def openapi():
+    """The description as it is written: by libyaml, which takes an eighth of the time."""
+    return yaml.load((ROOT / "schema/openapi.yaml").read_text(), yaml.CSafeLoader)
+
+
 class Description:
     def __init__(self):
-        self.text = yaml.safe_load((ROOT / "schema/openapi.yaml").read_text())
+        self.text = openapi()
         self.operations = {(method.upper(), path): operation for path, operations in self.text["paths"].items() for method, operation in operations.items()}
         # What has fewer variables counts first: /openapi.yaml before /{file}.
         self.paths = [(re.compile(re.sub(r"\\\{\w+\\\}", "[^/]+", re.escape(path))), path) for path in sorted(self.text["paths"], key=lambda p: p.count("{"))]

@@ -14,10 +14,9 @@ import time
 import psycopg2
 import pytest
 import requests
-import yaml
 from prometheus_client.openmetrics import parser as openmetrics
 
-from described import Description
+from described import Description, openapi
 from parts import BIN, ROOT, Database, await_true, free_port, is_open
 
 DEVICES = 2500
@@ -141,7 +140,7 @@ def api(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def described():
-    return yaml.safe_load((ROOT / "schema/openapi.yaml").read_text())
+    return openapi()
 
 
 A, B = ueid("acme", 0), ueid("globex", 0)

@@ -16,8 +16,8 @@ import threading
 import time
 
 import pytest
-import yaml
 
+from described import openapi
 from parts import BIN, ROOT, await_true, free_port
 from test_api import DESCRIPTION, EPOCH, Api, ueid
 from test_api_writes import LATER
@@ -155,7 +155,7 @@ class Target:
 
 @pytest.fixture(scope="module")
 def described():
-    return yaml.safe_load((ROOT / "schema/openapi.yaml").read_text())
+    return openapi()
 
 
 @pytest.fixture(scope="module")
