@@ -140,7 +140,7 @@ def test_a_systemd_that_hangs_is_not_waited_for(device):
     try:
         begun = time.monotonic()
         assert why(as_root(device)) in ("systemd can't be reached", "systemd does not answer")
-        assert time.monotonic() - begun < 10
+        assert time.monotonic() - begun < 60
     finally:
         os.kill(device.pid, signal.SIGCONT)
 
