@@ -60,11 +60,14 @@ api_tenant(struct request *request, struct response *response)
 	PQclear(rows);
 }
 
+#define PERSONAL_MAX 4 /* bytes: keep, hash or omit, which is the database's to judge */
+
 void
 api_tenant_patch(struct request *request, struct response *response)
 {
 	static const struct member members[] = {{"legal_hold", MEMBER_OBJECT_OR_NULL, false, 0},
-						{"retention", MEMBER_OBJECT_OR_NULL, false, 0}};
+						{"retention", MEMBER_OBJECT_OR_NULL, false, 0},
+						{"personal", MEMBER_TEXT, false, PERSONAL_MAX}};
 	struct call calls[2] = {{QUERY_TENANT_CHANGE, {param_text(request->variables[0])}, 1},
 				{QUERY_TENANT_ITEM, {param_text(request->variables[0])}, 1}};
 

@@ -19,7 +19,7 @@
 #define PIECE "10000" /* rows of a table removed in one transaction */
 
 /* clang-format off */
-enum { DUE, AUDIT, LEAVES, READ, NODES, KEEP, TELL, TRIM, EXPIRE, EXPIRE_TENANTS, EXPIRE_AUDIT, EXPIRE_HISTORY, EXPIRE_REPEATS, PURGE, RELEASE };
+enum { DUE, AUDIT, LEAVES, READ, NODES, KEEP, TELL, TRIM, EXPIRE, EXPIRE_TENANTS, EXPIRE_AUDIT, EXPIRE_HISTORY, EXPIRE_REPEATS, PURGE, RELEASE, VEIL };
 static const struct statement statements[] = {
 	/* The lock is this transaction's; whoever does not get it leaves the work to who did. */
 	[DUE] = {"checkpoint_due",
@@ -60,6 +60,7 @@ static const struct statement statements[] = {
 	[EXPIRE_REPEATS] = {"expire_repeats", "SELECT expire_repeats()", 0},
 	[PURGE] = {"purge_devices", "SELECT purge_devices(" PIECE ")", 0},
 	[RELEASE] = {"release_reports", "SELECT release_reports(" PIECE ", make_interval(secs => $1::float8), make_interval(secs => $2::float8))", 2},
+	[VEIL] = {"veil_stored", "SELECT veil_stored(500)", 0},
 };
 /* clang-format on */
 
@@ -370,6 +371,24 @@ purge(struct checkpointer *c)
 		;
 }
 
+/* A little at once, as others wait for it: a state takes milliseconds. What a large fleet still lacks after a while comes with the next look, as a
+   checkpoint may be due. */
+static void
+veil(struct checkpointer *c)
+{
+	int64_t until = clock_ms() + LOOK_SECONDS * 1000, rows = 0, n;
+
+	do {
+		PGresult *res = database_run(c->db, statements[VEIL].name, NULL, 0, NULL);
+
+		n = res == NULL ? 0 : result_int(res, 0, 0);
+		rows += n;
+		PQclear(res);
+	} while (n > 0 && goes_on(c, until));
+	if (rows > 0)
+		log_info("personal: what is stored %s brought to its tenant's way", n > 0 ? "is being" : "was");
+}
+
 static void *
 run(void *argument)
 {
@@ -383,6 +402,7 @@ run(void *argument)
 		look(c);
 		expire(c);
 		purge(c);
+		veil(c);
 		clock_gettime(CLOCK_MONOTONIC, &until);
 		until.tv_sec += interval < LOOK_SECONDS ? interval : LOOK_SECONDS;
 		pthread_mutex_lock(&c->lock);

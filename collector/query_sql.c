@@ -4,6 +4,8 @@
 
 /* The tenant is named in every statement, for the index; row-level security says the same once more, for safety. */
 #define TENANT "tenant_id = (SELECT tenant_context())"
+/* A report's signed bytes. It is looked at once, and only where there are any: who may not have them learns no more than that. */
+#define EVIDENCE "CASE WHEN (SELECT evidence_allowed()) THEN message END"
 
 /* clang-format off */
 /* What a device's row has beside its key: whether it is there, and the columns. */
@@ -280,7 +282,7 @@ const struct statement query_statements[QUERIES] = {
 				 3},
 	[QUERY_REPORT_BY_SEQ] =
 		{"report_by_seq",
-		 "SELECT message, sha256, " REPORT_ITEM " FROM report WHERE " TENANT
+		 "SELECT " EVIDENCE ", sha256, " REPORT_ITEM " FROM report WHERE " TENANT
 		 " AND device_id = (SELECT device_id FROM device d WHERE d.ueid = $1::bytea AND d." TENANT
 		 ") AND epoch = $2::int8 AND seq = $3::int8 ORDER BY received_at LIMIT 16",
 		 3},
@@ -293,14 +295,14 @@ const struct statement query_statements[QUERIES] = {
 	/* clang-format on */
 	[QUERY_REPORT_BY_DIGEST] = {"report_by_digest",
 				    /* Nor of a device that was deleted, of which it may still be there. */
-				    "SELECT message FROM report r WHERE sha256 = $1::bytea AND " TENANT
+				    "SELECT " EVIDENCE " FROM report r WHERE sha256 = $1::bytea AND " TENANT
 				    " AND EXISTS (SELECT FROM device d WHERE d.device_id = r.device_id) LIMIT 1",
 				    1},
 	[QUERY_REFUSALS] = {"refusals",
 			    "SELECT json_build_object('received_at', rfc3339(received_at), 'ueid', encode(ueid, "
 			    "'hex'), 'reason', reason, 'size', "
-			    "size, 'sha256', encode(sha256, 'hex'), 'sample', translate(encode(sample, 'base64'), "
-			    "E'\\n', ''))::text, refusal_id "
+			    "size, 'sha256', encode(sha256, 'hex'), 'sample', CASE WHEN (SELECT sees_evidence()) "
+			    "THEN translate(encode(sample, 'base64'), E'\\n', '') END)::text, refusal_id "
 			    "FROM refusal WHERE " TENANT
 			    " AND ($1::text IS NULL OR reason = $1) AND ($2::bytea IS NULL OR ueid = $2) "
 			    "AND refusal_id > $4::int8 ORDER BY refusal_id LIMIT $3::int8",
@@ -308,7 +310,7 @@ const struct statement query_statements[QUERIES] = {
 	/* clang-format off */
 	[QUERY_PROOF_PARTS] = {"proof_parts",
 		"SELECT message, covered, ended, due_s, checkpoint, ueid, epoch, seq, head, sections_head, place, leaves, nodes FROM proof_parts($1::bytea)", 1},
-	[QUERY_PROOF_CHAIN] = {"proof_chain", "SELECT message FROM proof_chain($1::bytea, $2::int8, $3::int8)", 3},
+	[QUERY_PROOF_CHAIN] = {"proof_chain", "SELECT " EVIDENCE " FROM proof_chain($1::bytea, $2::int8, $3::int8)", 3},
 	[QUERY_CHALLENGE_ASK] = {"challenge_ask", "SELECT item::text, created::int::int8 FROM challenge_ask($1::bytea, $2::int8::int, who_context())", 2},
 	[QUERY_CHALLENGES_HEAD] = {"challenges_head",
 		"SELECT json_build_object('stray_nonces', coalesce((SELECT n FROM challenge_stray s WHERE s.device_id = d.device_id AND s." TENANT "), 0))::text"
@@ -326,7 +328,7 @@ const struct statement query_statements[QUERIES] = {
 	[QUERY_TENANT_ITEM] = {"tenant_item",
 		"SELECT json_build_object('id', t.id, 'name', t.name, 'created_at', rfc3339(t.created_at),"
 		" 'devices', (SELECT coalesce(sum(c.n), 0)::int8 FROM fleet_count c WHERE c.tenant_id = t.tenant_id),"
-		" 'legal_hold', hold_json('tenant', t.hold_since, t.hold_reason, t.hold_by),"
+		" 'legal_hold', hold_json('tenant', t.hold_since, t.hold_reason, t.hold_by), 'personal', t.personal,"
 		" 'retention', retention_json(t.quiet_s, t.sections_s, t.history_s))::text, t.revision FROM tenant t WHERE t." TENANT " AND t.id = $1::text", 1},
 	[QUERY_TENANT_CHANGE] = {"tenant_change",
 		"SELECT tenant_change($1::text, $2::text::jsonb, who_context(), $3::int8)::int::int8", 3},

@@ -286,6 +286,7 @@ add_states(struct transaction *t, const struct docket *d)
 		text = state_text(m);
 		if (text == NULL)
 			return -1;
+		row_int(transaction_row(t, LOCK_PERSONAL), m->device->tenant_id);
 		add_history(t, m, text);
 		if (m == d->current->state) {
 			add_state(t, m, text);
@@ -342,6 +343,7 @@ add_device_events(struct transaction *t, const struct message *m)
 
 	if (m->report.events.at == NULL || m->verdict > LEDGER_LATE || (m->flags & REPORT_PENDING) != 0)
 		return 0;
+	row_int(transaction_row(t, LOCK_PERSONAL), m->device->tenant_id);
 	cbor_reader_init(&reader, m->report.events);
 	n = cbor_read_array(&reader, LIMIT_EVENTS);
 	for (size_t i = 0; i < n; i++) {

@@ -6,6 +6,9 @@
  * and >= with ORDER BY asks for the one index that is in this order.
  */
 /* clang-format off */
+/* A state as its tenant will have it, and which way that is. */
+#define STATE_TOLD(of) "CASE WHEN t.personal = 'keep' THEN " of ".state ELSE veil_state(" of ".state, " of ".tenant_id, t.personal) END, t.personal"
+
 const struct store_statement store_writes[WRITES] = {
 	[ENROL_DEVICE] = {"enrol_device", "b4oz",
 		"INSERT INTO device (ueid, tenant_id, lifecycle, first_seen)"
@@ -58,6 +61,8 @@ const struct store_statement store_writes[WRITES] = {
 		" $9::timestamptz[], $10::int[], $11::bool[])"
 		" AS u (device_id, rev, epoch, hi, head, sections_head, facts, last_seen, last_iat, interval_s, gaps)"
 		" WHERE h.device_id = u.device_id AND h.rev = u.rev"},
+	/* Before any tenant's way with personal facts is read. */
+	[LOCK_PERSONAL] = {"lock_personal", "4", "SELECT lock_personal(false) WHERE $1::int[] IS NOT NULL"},
 	/* Those of all devices that are marked or judged below, before anything else that watch or evaluate may hold: in one order, theirs. */
 	[LOCK_VERDICT] = {"lock_verdict", "8", "SELECT lock_verdicts($1::bigint[])"},
 	[ADD_QUIET] = {"add_quiet", "888z4zb4b",
@@ -116,8 +121,9 @@ const struct store_statement store_writes[WRITES] = {
 		"  WHERE s.device_id IS NULL OR s.epoch <> u.epoch OR s.seq < u.seq"
 		"  WINDOW w AS (PARTITION BY u.device_id ORDER BY u.seq)),"
 		" c AS (SELECT * FROM u WHERE (state_digest, inventory_digest) IS DISTINCT FROM (state_before, inventory_before)),"
-		" h AS (INSERT INTO state_history (device_id, valid_from, epoch, seq, tenant_id, issued_at, state_digest, inventory_digest, state)"
-		"  SELECT device_id, valid_from, epoch, seq, tenant_id, issued_at, state_digest, inventory_digest, state FROM c)"
+		" h AS (INSERT INTO state_history (device_id, valid_from, epoch, seq, tenant_id, issued_at, state_digest, inventory_digest, state, personal)"
+		"  SELECT c.device_id, c.valid_from, c.epoch, c.seq, c.tenant_id, c.issued_at, c.state_digest, c.inventory_digest, " STATE_TOLD("c")
+		"  FROM c JOIN tenant t ON t.tenant_id = c.tenant_id)"
 		" INSERT INTO event (tenant_id, type, ueid, data)"
 		" SELECT c.tenant_id, e.type, d.ueid, jsonb_build_object('epoch', epoch_hex(c.epoch), 'seq', c.seq, 'digest', encode(e.digest, 'hex'),"
 		"  'previous', encode(e.previous, 'hex'))"
@@ -126,12 +132,15 @@ const struct store_statement store_writes[WRITES] = {
 		"  AS e (n, type, digest, previous)"
 		" WHERE e.digest IS DISTINCT FROM e.previous AND d.lifecycle <> 'pending' ORDER BY c.device_id, c.seq, e.n"},
 	[MOVE_STATE] = {"move_state", "8488zzbbj",
-		"INSERT INTO device_state AS s (device_id, tenant_id, epoch, seq, received_at, issued_at, state_digest, inventory_digest, state)"
-		" SELECT * FROM unnest($1::bigint[], $2::int[], $3::bigint[], $4::bigint[], $5::timestamptz[], $6::timestamptz[], $7::bytea[],"
+		"INSERT INTO device_state AS s (device_id, tenant_id, epoch, seq, received_at, issued_at, state_digest, inventory_digest, state, personal)"
+		" SELECT u.device_id, u.tenant_id, u.epoch, u.seq, u.received_at, u.issued_at, u.state_digest, u.inventory_digest, " STATE_TOLD("u")
+		" FROM unnest($1::bigint[], $2::int[], $3::bigint[], $4::bigint[], $5::timestamptz[], $6::timestamptz[], $7::bytea[],"
 		" $8::bytea[], $9::jsonb[])"
+		" AS u (device_id, tenant_id, epoch, seq, received_at, issued_at, state_digest, inventory_digest, state)"
+		" JOIN tenant t ON t.tenant_id = u.tenant_id"
 		" ON CONFLICT (device_id) DO UPDATE SET tenant_id = EXCLUDED.tenant_id, epoch = EXCLUDED.epoch, seq = EXCLUDED.seq,"
 		" received_at = EXCLUDED.received_at, issued_at = EXCLUDED.issued_at, state_digest = EXCLUDED.state_digest,"
-		" inventory_digest = EXCLUDED.inventory_digest, state = EXCLUDED.state"
+		" inventory_digest = EXCLUDED.inventory_digest, state = EXCLUDED.state, personal = EXCLUDED.personal"
 		" WHERE s.epoch <> EXCLUDED.epoch OR s.seq < EXCLUDED.seq"},
 	[SET_DEVICE] = {"set_device", "888tttttttt",
 		"UPDATE device d SET first_seen = coalesce(d.first_seen, s.received_at), serial = u.serial, vendor = u.vendor, hwmodel = u.hwmodel, hwversion = u.hwversion, oemid = u.oemid,"
@@ -152,7 +161,11 @@ const struct store_statement store_writes[WRITES] = {
 		" FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) WITH ORDINALITY AS u (device_id, epoch, seq, n)"
 		" JOIN device_state s ON s.device_id = u.device_id AND s.epoch = u.epoch AND s.seq = u.seq"},
 	[ADD_EVENT] = {"add_event", "4tbj",
-		"INSERT INTO event (tenant_id, type, ueid, data) SELECT * FROM unnest($1::int[], $2::text[], $3::bytea[], $4::jsonb[])"},
+		"INSERT INTO event (tenant_id, type, ueid, data)"
+		" SELECT u.tenant_id, u.type, u.ueid, CASE WHEN t.personal = 'keep' OR u.type NOT LIKE 'device.event.%' THEN u.data"
+		"  ELSE veil_event(u.data, u.tenant_id, t.personal, false) END"
+		" FROM unnest($1::int[], $2::text[], $3::bytea[], $4::jsonb[]) WITH ORDINALITY AS u (tenant_id, type, ueid, data, n)"
+		" JOIN tenant t ON t.tenant_id = u.tenant_id ORDER BY u.n"},
 	/* The first of a device and reason is told of at once; what follows is counted, and told by watch when the window is over. */
 	[COUNT_REFUSAL] = {"count_refusal", "8t4",
 		"WITH r AS (INSERT INTO refusal_count AS r (device_id, reason, tenant_id, n, told)"

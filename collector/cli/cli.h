@@ -64,6 +64,7 @@ int tenant_add(const struct command *, int, char **);
 int tenant_list(const struct command *, int, char **);
 int tenant_hold(const struct command *, int, char **);
 int tenant_retention(const struct command *, int, char **);
+int tenant_personal(const struct command *, int, char **);
 int trust_anchor_add(const struct command *, int, char **);
 int trust_anchor_list(const struct command *, int, char **);
 int trust_anchor_remove(const struct command *, int, char **);

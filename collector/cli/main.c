@@ -23,6 +23,7 @@ static const struct command commands[] = {
 	{"tenant", "retention", tenant_retention,
 	 "ID [--quiet TIME|usual] [--sections TIME|usual] [--history TIME|usual]",
 	 "keep its reports, and what its devices were, for longer or less long than others'"},
+	{"tenant", "personal", tenant_personal, "ID keep|hash|omit", "what is shown of its devices' personal facts"},
 	{"trust-anchor", "add", trust_anchor_add, "--tenant ID [--enrol admit|hold] [--name NAME] FILE",
 	 "let a maker's CA (PEM) vouch for devices of a tenant"},
 	{"trust-anchor", "list", trust_anchor_list, "[--tenant ID] [--json]", "all trust anchors"},

@@ -32,25 +32,46 @@ tenant_add(const struct command *command, int argc, char **argv)
 	return CLI_YES;
 }
 
+/* `changes` is an SQL expression of `n` values, from $3 on. */
+static int
+change(const char *id, const char *changes, const char *const *values, int n)
+{
+	const char *params[5] = {id, cli_who()};
+	char sql[512];
+	PGresult *res;
+	bool found;
+
+	memcpy(params + 2, values, (size_t)n * sizeof *values);
+	snprintf(sql, sizeof sql, "SELECT tenant_change($1, %s, $2, NULL)", changes);
+	res = cli_query(sql, n + 2, params);
+	found = PQgetvalue(res, 0, 0)[0] == 't';
+	PQclear(res);
+	if (!found)
+		cli_die(CLI_NO, "there is no tenant %s", id);
+	return CLI_YES;
+}
+
 int
 tenant_hold(const struct command *command, int argc, char **argv)
 {
 	const char *reason = NULL;
-	bool release = false, found;
+	bool release = false;
 	const struct cli_option options[] = {{"reason", &reason, NULL}, {"release", NULL, &release}};
-	PGresult *res;
 
 	cli_parse(command, argc, argv, options, 2, 1, 1);
 	if ((reason != NULL) == release)
 		cli_die(CLI_WRONG, "it takes either --reason or --release");
-	res = cli_query("SELECT tenant_change($1, jsonb_build_object('legal_hold', CASE WHEN $2::text IS NOT NULL "
-			"THEN jsonb_build_object('reason', $2::text) END), $3, NULL)",
-			3, (const char *const[]){argv[1], reason, cli_who()});
-	found = PQgetvalue(res, 0, 0)[0] == 't';
-	PQclear(res);
-	if (!found)
-		cli_die(CLI_NO, "there is no tenant %s", argv[1]);
-	return CLI_YES;
+	return change(argv[1],
+		      "jsonb_build_object('legal_hold', CASE WHEN $3::text IS NOT NULL "
+		      "THEN jsonb_build_object('reason', $3::text) END)",
+		      &reason, 1);
+}
+
+int
+tenant_personal(const struct command *command, int argc, char **argv)
+{
+	cli_parse(command, argc, argv, NULL, 0, 2, 2);
+	return change(argv[1], "jsonb_build_object('personal', $3::text)", (const char *const *)argv + 2, 1);
 }
 
 /* As the settings have it: seconds, or with one of s m h d behind. It is the database's to say which are too few or too many. */
@@ -83,24 +104,17 @@ tenant_retention(const struct command *command, int argc, char **argv)
 	const struct cli_option options[] = {
 		{"quiet", &quiet, NULL}, {"sections", &sections, NULL}, {"history", &history, NULL}};
 	char texts[3][24];
-	PGresult *res;
-	bool found;
 
 	cli_parse(command, argc, argv, options, 3, 1, 1);
 	if (quiet == NULL && sections == NULL && history == NULL)
 		cli_die(CLI_WRONG, "it takes --quiet, --sections or --history");
-	res = cli_query(
-		"SELECT tenant_change($1, jsonb_build_object('retention', "
-		"(SELECT jsonb_object_agg(k, v::jsonb) FROM (VALUES ('quiet_s', $2::text), ('sections_s', $3::text), "
-		"('history_s', $4::text)) x (k, v) WHERE v IS NOT NULL)), $5, NULL)",
-		5,
-		(const char *const[]){argv[1], read_retention(quiet, texts[0]), read_retention(sections, texts[1]),
-				      read_retention(history, texts[2]), cli_who()});
-	found = PQgetvalue(res, 0, 0)[0] == 't';
-	PQclear(res);
-	if (!found)
-		cli_die(CLI_NO, "there is no tenant %s", argv[1]);
-	return CLI_YES;
+	return change(argv[1],
+		      "jsonb_build_object('retention', (SELECT jsonb_object_agg(k, v::jsonb) FROM (VALUES ('quiet_s', "
+		      "$3::text), "
+		      "('sections_s', $4::text), ('history_s', $5::text)) x (k, v) WHERE v IS NOT NULL))",
+		      (const char *const[]){read_retention(quiet, texts[0]), read_retention(sections, texts[1]),
+					    read_retention(history, texts[2])},
+		      3);
 }
 
 int
@@ -112,7 +126,7 @@ tenant_list(const struct command *command, int argc, char **argv)
 	cli_parse(command, argc, argv, options, 1, 0, 0);
 	cli_list("SELECT t.id, t.name, rfc3339(t.created_at) AS created_at, "
 		 "(SELECT coalesce(sum(n), 0)::int8 FROM fleet_count c WHERE c.tenant_id = t.tenant_id) AS devices, "
-		 "t.hold_reason AS legal_hold, t.quiet_s, t.sections_s, t.history_s "
+		 "t.personal, t.hold_reason AS legal_hold, t.quiet_s, t.sections_s, t.history_s "
 		 "FROM tenant t ORDER BY t.id",
 		 0, NULL, json);
 	return CLI_YES;

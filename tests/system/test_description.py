@@ -88,7 +88,7 @@ GOOD_ONES = {
     "addTenant": [{"body": {"id": "third", "name": "Third"}, "status": 201}],
     "addTrustAnchor": [{"body": {**ANCHOR, "tenant": "acme"}, "status": 201}],
     "removeTrustAnchor": [{"path": {"id": lambda api: made(api, "/v1/trust-anchors", "operator", **ANCHOR, tenant="globex")}, "status": 204}],
-    "getTenant": [{"path": {"id": "acme"}}], "changeTenant": [{"path": {"id": "acme"}, "body": {"legal_hold": None}}],
+    "getTenant": [{"path": {"id": "acme"}}], "changeTenant": [{"path": {"id": "acme"}, "body": {"legal_hold": None}}, {"path": {"id": "acme"}, "body": {"personal": "keep"}}],
     "deleteDevice": [{"path": {"ueid": ueid("acme", 30)}, "status": 204}],
     "addToken": [{"body": {"role": "viewer", "name": "x", "scopes": ["fleet"]}, "status": 201}],
     "revokeToken": [{"path": {"id": lambda api: made(api, "/v1/tokens", role="viewer", name="y")}, "status": 204}],

@@ -35,6 +35,7 @@ EVENTS = [
     *[("device.hold", True, {"change": word, "why": "a dispute", "by": "Ann"}) for word in ("held", "released")],
     *[("tenant.hold", False, {"change": word, "why": "a dispute", "by": "Ann"}) for word in ("held", "released")],
     ("tenant.retention", False, {"quiet_s": 86400, "sections_s": None, "history_s": None, "by": "Ann"}),
+    *[("tenant.personal", False, {"personal": way, "previous": "keep", "by": "Ann"}) for way in ("hash", "omit")],
     ("device.labels", True, {"labels": {"site": "north"}, "by": "Ann"}),
     *[("device.posture", True, {"posture": word, "previous": "unknown", "reasons": ["fork", "secure-boot"]})
       for word in ("operational", "degraded", "silent", "unknown", "untrusted")],
