@@ -10,7 +10,7 @@ find_versions(struct request *request, struct response *response, const char *na
 {
 	uint64_t limit = htobe64(COMPONENT_VERSIONS_MAX + 1);
 	struct call call = {
-		.query = QUERY_COMPONENT_VERSIONS,
+		.query = name != NULL ? QUERY_COMPONENT_VERSIONS_NAME : QUERY_COMPONENT_VERSIONS_PURL,
 		.params = {param_text(name), param_text(purl), param_bytes(&limit, sizeof limit)},
 		.n = 3,
 	};

@@ -250,6 +250,82 @@ BEGIN
 	RETURN NULL;
 END $$;
 
+-- Up to most + 1 devices, in order, of a list in the order of enrolment that one filter makes, by statements whose plans are kept: to plan one costs as much
+-- as a page. NULL: they are not found so cheaply, or it is another list. sets: as of list_filters.
+CREATE FUNCTION list_near(mine int, f jsonb, sets bytea[], falling boolean, behind bigint, most int) RETURNS bigint[] LANGUAGE plpgsql STABLE AS $$
+DECLARE
+	few CONSTANT int := 500;	-- by an index that has them in no order
+	far CONSTANT int := 4000;	-- one by one
+	name text := array_to_string(ARRAY(SELECT jsonb_object_keys(f - 'component_version')), ' ');
+	place bigint := coalesce(behind, CASE WHEN falling THEN 9223372036854775807 ELSE 0 END);
+	q text := lower(f ->> 'q');
+	path jsonpath := CASE WHEN name = 'where' THEN f ->> 'where' END;
+	since timestamptz := coalesce(f ->> 'changed_since', f ->> 'as_of')::timestamptz;
+	part int := CASE name WHEN 'q' THEN 3 * most ELSE most * 9 / 8 + 2 END; looked int := 0;
+	reached bigint := place; found bigint[] := '{}'; whole boolean := false; piece bigint[];
+BEGIN
+	IF name = 'changed_since' THEN
+		found := ARRAY(SELECT w.device_id FROM device_history w WHERE w.tenant_id = mine AND w.valid_from >= since LIMIT few + 1)
+			|| ARRAY(SELECT w.device_id FROM state_history w WHERE w.tenant_id = mine AND w.valid_from >= since LIMIT few + 1);
+		whole := cardinality(found) <= few;
+		found := CASE WHEN whole THEN found END;
+	ELSIF name IN ('component', 'components') AND cardinality(sets) <= 100 THEN
+		-- Of each inventory, whose devices are in order, a little more than its share: all of them up to where the first is left.
+		part := 2 * most / cardinality(sets) + 6;
+		SELECT array_agg(x.device_id), coalesce(bool_and(x.n < part), true), CASE WHEN falling THEN max(x.device_id) FILTER (WHERE x.n = part) ELSE min(x.device_id) FILTER (WHERE x.n = part) END
+			INTO found, whole, reached
+			FROM unnest(sets) i (digest), LATERAL (SELECT w.device_id, row_number() OVER () AS n FROM (
+				(SELECT s.device_id FROM device_state s WHERE NOT falling AND s.tenant_id = mine AND s.inventory_digest = i.digest AND s.device_id > place
+					ORDER BY s.device_id LIMIT part)
+				UNION ALL (SELECT s.device_id FROM device_state s WHERE falling AND s.tenant_id = mine AND s.inventory_digest = i.digest AND s.device_id < place
+					ORDER BY s.device_id DESC LIMIT part)) w) x;
+		IF NOT whole THEN
+			found := ARRAY(SELECT i.id FROM unnest(found) i (id) WHERE CASE WHEN falling THEN i.id >= reached ELSE i.id <= reached END);
+		END IF;
+	ELSIF name IN ('q', 'where', 'as_of') OR (name IN ('component', 'components') AND sets IS NOT NULL) THEN
+		-- As far as it takes by what was found so far, unless that is too far.
+		WHILE NOT whole AND cardinality(found) <= most AND part <= far - looked LOOP
+			IF name = 'q' THEN
+				SELECT array_agg(x.device_id), found || array_agg(x.device_id) FILTER (WHERE strpos(x.words, q) > 0) INTO piece, found FROM (
+					(SELECT w.device_id, w.words FROM device_words w WHERE NOT falling AND w.tenant_id = mine AND w.device_id > reached
+						ORDER BY w.device_id LIMIT part)
+					UNION ALL (SELECT w.device_id, w.words FROM device_words w WHERE falling AND w.tenant_id = mine AND w.device_id < reached
+						ORDER BY w.device_id DESC LIMIT part)) x;
+			ELSE
+				piece := ARRAY((SELECT w.device_id FROM device w WHERE NOT falling AND w.tenant_id = mine AND w.deleted_at IS NULL AND w.device_id > reached
+						ORDER BY w.device_id LIMIT part)
+					UNION ALL (SELECT w.device_id FROM device w WHERE falling AND w.tenant_id = mine AND w.deleted_at IS NULL AND w.device_id < reached
+						ORDER BY w.device_id DESC LIMIT part));
+				found := found || CASE name
+					WHEN 'as_of' THEN ARRAY(SELECT i.id FROM unnest(piece) i (id) WHERE EXISTS
+						(SELECT FROM device_history h WHERE h.device_id = i.id AND h.tenant_id = mine AND h.valid_from <= since))
+					WHEN 'where' THEN ARRAY(SELECT s.device_id FROM unnest(piece) i (id) JOIN device_state s ON s.device_id = i.id
+						WHERE jsonb_path_match(s.state, path, '{}', true))
+					ELSE ARRAY(SELECT s.device_id FROM unnest(piece) i (id) JOIN device_state s ON s.device_id = i.id WHERE s.inventory_digest = ANY (sets)) END;
+			END IF;
+			whole := coalesce(cardinality(piece), 0) < part;
+			reached := piece[part];
+			looked := looked + part;
+			part := least((most + 2 - cardinality(found))::bigint * looked * 5 / 4 / greatest(cardinality(found), 1), far)::int;
+		END LOOP;
+		IF name = 'q' AND NOT whole AND cardinality(found) <= most AND length(q) > 2 THEN
+			-- The tenant is hidden from the planner, so that it takes the index of the words.
+			found := ARRAY(SELECT w.device_id FROM device_words w WHERE w.tenant_id IS NOT DISTINCT FROM mine
+				AND w.words LIKE '%' || regexp_replace(q, '([\\%_])', '\\\1', 'g') || '%' LIMIT few + 1);
+			whole := cardinality(found) <= few;
+			found := CASE WHEN whole THEN found END;
+		END IF;
+	ELSE
+		RETURN NULL;
+	END IF;
+	IF name IN ('q', 'changed_since') THEN
+		found := ARRAY(SELECT d.device_id FROM unnest(found) i (id) JOIN device d ON d.device_id = i.id WHERE d.deleted_at IS NULL);
+	END IF;
+	found := ARRAY(SELECT DISTINCT ON (x.key) x.id FROM (SELECT i.id, CASE WHEN falling THEN -i.id ELSE i.id END AS key FROM unnest(found) i (id)
+		WHERE CASE WHEN falling THEN i.id < place ELSE i.id > place END) x ORDER BY x.key LIMIT most + 1);
+	RETURN CASE WHEN whole OR cardinality(found) > most THEN found END;
+END $$;
+
 -- Up to `most` of the signed-in tenant's devices that pass all filters, in an order, behind the one that was told last; each with its place. If more may
 -- follow, the last row says where to go on and is no device (shown is false): where the search was ended by what a page may cost, fewer than `most` came
 -- before it, or none. What a device shows is the caller's to read, through its own eyes.
@@ -324,6 +400,17 @@ BEGIN
 			RETURN;
 		END IF;
 		sets := CASE WHEN cardinality(sets) <= 2000 THEN sets END;
+	END IF;
+	IF expression IS NULL THEN
+		ids := list_near(mine, filters, sets, falling, after_id, most);
+		IF ids IS NOT NULL THEN
+			RETURN QUERY SELECT i.id, NULL::text, true, device_list.since FROM unnest(ids[:most]) i (id);
+			IF cardinality(ids) > most THEN
+				device_id := ids[most]; shown := false;
+				RETURN NEXT;
+			END IF;
+			RETURN;
+		END IF;
 	END IF;
 	narrow := '';
 	by_index := '{}';
@@ -407,5 +494,5 @@ BEGIN
 		END IF;
 	END LOOP;
 END $$;
-REVOKE ALL ON FUNCTION device_list, list_filters, list_few, refuse_filter FROM PUBLIC;
+REVOKE ALL ON FUNCTION device_list, list_filters, list_near, list_few, refuse_filter FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION device_list TO fleetstate_api;

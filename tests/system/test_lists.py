@@ -90,6 +90,7 @@ FILTERS = [
     ("q=%25", lambda d, i: contains(d, "%")),
     ("q=S1", lambda d, i: contains(d, "s1")),
     ("q=owner%3Dx&posture=silent", lambda d, i: "owner=x" in d["labels"] and d["posture"] == "silent"),
+    ("q=model-1", lambda d, i: d["hwmodel"] == "model-1"),
     ("q=abc", lambda d, i: contains(d, "abc")),
     ("q=%5C", lambda d, i: False),
     ("label=site", lambda d, i: any(v.startswith("site=") for v in d["labels"])),
@@ -104,6 +105,7 @@ FILTERS = [
     ("component=none", lambda d, i: False),
     ("policy=none", lambda d, i: False),
     ("changed_since=2099-01-01T00:00:00Z", lambda d, i: False),
+    ("changed_since=2020-01-01T00:00:00Z", lambda d, i: True),
     ("changed_since=2020-01-01T00:00:00%2B02:00&posture=silent", lambda d, i: d["posture"] == "silent"),
 ]
 
@@ -111,7 +113,7 @@ FILTERS = [
 @pytest.mark.parametrize("query, keep", FILTERS, ids=[q for q, _ in FILTERS])
 def test_filters_in_every_order(api, listed, numbers, query, keep):
     kept = [d for d in listed if keep(d, numbers[d["ueid"]])]
-    for sort in "enrolled", random.choice(SORTS[1:]), "-" + random.choice(SORTS):
+    for sort in "enrolled", "-enrolled", random.choice(SORTS[1:]), "-" + random.choice(SORTS):
         expected = ordered(kept, sort)
         limit = random.choice([max(1, len(kept) // 4), max(1, len(kept)), 1000])
         assert api.pages(f"/v1/devices?{query}&sort={sort}&limit={limit}") == expected, (sort, limit)
