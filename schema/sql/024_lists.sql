@@ -256,6 +256,8 @@ CREATE FUNCTION list_near(mine int, f jsonb, sets bytea[], falling boolean, behi
 DECLARE
 	few CONSTANT int := 500;	-- by an index that has them in no order
 	far CONSTANT int := 4000;	-- one by one
+	patience CONSTANT interval := '50 ms';
+	start timestamptz := clock_timestamp();
 	name text := array_to_string(ARRAY(SELECT jsonb_object_keys(f - 'component_version')), ' ');
 	place bigint := coalesce(behind, CASE WHEN falling THEN 9223372036854775807 ELSE 0 END);
 	q text := lower(f ->> 'q');
@@ -283,8 +285,8 @@ BEGIN
 			found := ARRAY(SELECT i.id FROM unnest(found) i (id) WHERE CASE WHEN falling THEN i.id >= reached ELSE i.id <= reached END);
 		END IF;
 	ELSIF name IN ('q', 'where', 'as_of') OR (name IN ('component', 'components') AND sets IS NOT NULL) THEN
-		-- As far as it takes by what was found so far, unless that is too far.
-		WHILE NOT whole AND cardinality(found) <= most AND part <= far - looked LOOP
+		-- As far as it takes by what was found so far, unless that is too far, or one takes long to look at.
+		WHILE NOT whole AND cardinality(found) <= most AND part <= far - looked AND clock_timestamp() < start + patience LOOP
 			IF name = 'q' THEN
 				SELECT array_agg(x.device_id), found || array_agg(x.device_id) FILTER (WHERE strpos(x.words, q) > 0) INTO piece, found FROM (
 					(SELECT w.device_id, w.words FROM device_words w WHERE NOT falling AND w.tenant_id = mine AND w.device_id > reached
@@ -300,20 +302,22 @@ BEGIN
 					WHEN 'as_of' THEN ARRAY(SELECT i.id FROM unnest(piece) i (id) WHERE EXISTS
 						(SELECT FROM device_history h WHERE h.device_id = i.id AND h.tenant_id = mine AND h.valid_from <= since))
 					WHEN 'where' THEN ARRAY(SELECT s.device_id FROM unnest(piece) i (id) JOIN device_state s ON s.device_id = i.id
-						WHERE jsonb_path_match(s.state, path, '{}', true))
-					ELSE ARRAY(SELECT s.device_id FROM unnest(piece) i (id) JOIN device_state s ON s.device_id = i.id WHERE s.inventory_digest = ANY (sets)) END;
+						WHERE s.tenant_id = mine AND jsonb_path_match(s.state, path, '{}', true))
+					ELSE ARRAY(SELECT s.device_id FROM unnest(piece) i (id) JOIN device_state s ON s.device_id = i.id
+						WHERE s.tenant_id = mine AND s.inventory_digest = ANY (sets)) END;
 			END IF;
 			whole := coalesce(cardinality(piece), 0) < part;
 			reached := piece[part];
 			looked := looked + part;
-			part := least((most + 2 - cardinality(found))::bigint * looked * 5 / 4 / greatest(cardinality(found), 1), far)::int;
+			part := (most + 2 - cardinality(found)) * looked::bigint * 5 / 4 / greatest(cardinality(found), 1);
+			EXIT WHEN part > far - looked;
+			part := least(part, 4 * looked);
 		END LOOP;
 		IF name = 'q' AND NOT whole AND cardinality(found) <= most AND length(q) > 2 THEN
-			-- The tenant is hidden from the planner, so that it takes the index of the words.
-			found := ARRAY(SELECT w.device_id FROM device_words w WHERE w.tenant_id IS NOT DISTINCT FROM mine
-				AND w.words LIKE '%' || regexp_replace(q, '([\\%_])', '\\\1', 'g') || '%' LIMIT few + 1);
-			whole := cardinality(found) <= few;
-			found := CASE WHEN whole THEN found END;
+			-- Which index is the better one depends on the tenant and the word: this is planned each time.
+			found := list_few(ARRAY[format('SELECT w.device_id FROM device_words w WHERE w.tenant_id = %s AND w.words LIKE %L', mine,
+				'%' || regexp_replace(q, '([\\%_])', '\\\1', 'g') || '%')], few, NULL, NULL);
+			whole := found IS NOT NULL;
 		END IF;
 	ELSE
 		RETURN NULL;
