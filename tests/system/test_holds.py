@@ -42,7 +42,7 @@ def await_purged(system, device):
 def findings(system, device=None, status=0):
     lines = [json.loads(line) for line in system.database.cli("audit", "--json", *(["--device", name(device)] if device else []), status=status).splitlines()]
     lines.pop()
-    return [(line["finding"], line["first"], line["last"]) for line in lines]
+    return [(line["finding"], line["first"], line["last"]) for line in lines if "finding" in line]
 
 
 def counted(system, reason):
