@@ -249,6 +249,7 @@ COLLECTOR := \
 	collector/cursor.c \
 	collector/csv.c \
 	collector/format_device.c \
+	collector/export.c \
 	collector/page.c \
 	collector/api_fleet.c \
 	collector/api_devices.c \

@@ -5,25 +5,19 @@
 #include <string.h>
 #include <time.h>
 
+#include "collector/export.h"
 #include "collector/format_asset.h"
 #include "collector/page.h"
 #include "collector/routes.h"
 #include "collector/seal.h"
 #include "schema/manifest.h"
 
-/* Rows that are read at once. More are asked for while the piece has less than PIECE_BYTES; it takes none beyond PIECE_MOST, for devices may have filled
-   their texts to the brim. */
-#define ROWS 1000
-#define PIECE_BYTES (2 * 1024 * 1024)
-#define PIECE_MOST (4 * 1024 * 1024)
-
 /* What one call of the route's function reads and prints. */
-struct piece {
+struct reader {
 	struct request *request;
-	struct response *response;
 	const struct asset_format *format;
 	bool changes;
-	bool first; /* of the whole document: it has few rows, and comes soon */
+	int64_t asked;
 	uint64_t wire[3];
 };
 
@@ -70,96 +64,66 @@ begin(struct request *request, struct response *response, int64_t since)
 	return rc;
 }
 
-static struct call
-ask_after(struct piece *piece, int64_t after)
+static void
+ask(void *context, int64_t rows, struct call *call)
 {
-	struct call call = {.query = piece->changes ? QUERY_ASSET_CHANGES : QUERY_ASSETS, .n = piece->changes ? 3 : 2};
+	struct reader *reader = context;
 
-	piece->wire[0] = htobe64((uint64_t)after);
-	piece->wire[1] = htobe64((uint64_t)ROWS);
-	piece->wire[2] = htobe64((uint64_t)piece->request->reading.document.position);
-	for (int i = 0; i < call.n; i++)
-		call.params[i] = param_bytes(&piece->wire[i], sizeof piece->wire[i]);
-	return call;
+	*call = (struct call){.query = reader->changes ? QUERY_ASSET_CHANGES : QUERY_ASSETS,
+			      .n = reader->changes ? 3 : 2};
+	reader->asked = rows;
+	reader->wire[0] = htobe64((uint64_t)reader->request->reading.after);
+	reader->wire[1] = htobe64((uint64_t)rows);
+	reader->wire[2] = htobe64((uint64_t)reader->request->reading.document.position);
+	for (int i = 0; i < call->n; i++)
+		call->params[i] = param_bytes(&reader->wire[i], sizeof reader->wire[i]);
 }
 
 /* The columns of both statements, and what that of changes has behind them. */
 enum { AT_DEVICE, AT_CELLS, AT_POSITION = AT_CELLS + DEVICE_COLUMNS, AT_EVENTS, AT_UEID };
 
-/* Where to go on behind a row. */
-static int64_t
-key_of(const struct piece *piece, const PGresult *rows, int i)
-{
-	return query_int8(rows, i, piece->changes ? AT_POSITION : AT_DEVICE);
-}
-
-/* Fewer than were asked for: devices, or events about them. */
-static bool
-is_last(const struct piece *piece, const PGresult *rows)
-{
-	int n = PQntuples(rows);
-
-	return (piece->changes && n > 0 ? query_int8(rows, 0, AT_EVENTS) : n) < ROWS;
-}
-
-static bool
-follow(void *context, const PGresult *rows, struct call *call)
-{
-	struct piece *piece = context;
-
-	if (is_last(piece, rows) || piece->first || piece->response->len >= PIECE_BYTES)
-		return false;
-	*call = ask_after(piece, key_of(piece, rows, PQntuples(rows) - 1));
-	return true;
-}
-
 static void
-read_row(const PGresult *rows, int i, struct device_row *row)
+read_row(const PGresult *rows, struct device_row *row)
 {
-	row->gone = query_bytes(rows, i, AT_DEVICE).at == NULL;
+	row->gone = query_bytes(rows, 0, AT_DEVICE).at == NULL;
 	for (int k = 0; k < DEVICE_COLUMNS; k++)
-		row->cells[k] = query_bytes(rows, i, AT_CELLS + k);
+		row->cells[k] = query_bytes(rows, 0, AT_CELLS + k);
 	if (row->gone)
-		row->cells[DEVICE_UEID] = query_bytes(rows, i, AT_UEID);
+		row->cells[DEVICE_UEID] = query_bytes(rows, 0, AT_UEID);
 }
 
 static void
-begin_piece(const struct piece *piece)
+print_head(void *context, struct response *response)
 {
-	struct response *response = piece->response;
+	const struct reader *reader = context;
+	const struct asset_document *document = &reader->request->reading.document;
 
-	response_json(response, (struct slice){NULL, 0});
-	response->type = piece->format->type;
-	response->streams = true;
-	if (!piece->first)
-		return;
-	response_header(response, "Fleetstate-Position", "%" PRId64, piece->request->reading.document.position);
-	piece->format->head(response, &piece->request->reading.document);
+	response_header(response, "Fleetstate-Position", "%" PRId64, document->position);
+	reader->format->head(response, document);
 }
 
 static bool
-print_rows(void *context, const PGresult *rows)
+print_row(void *context, struct response *response, const PGresult *found)
 {
-	const struct piece *piece = context;
-	struct request *request = piece->request;
-	struct response *response = piece->response;
-	int n = PQntuples(rows), i;
+	const struct reader *reader = context;
+	struct request *request = reader->request;
 	struct device_row row = {.left_out = 0};
 
-	if (response->type == NULL)
-		begin_piece(piece);
-	for (i = 0; i < n && response->len < PIECE_MOST && !response->failed; i++) {
-		read_row(rows, i, &row);
-		response_text(response, request->reading.told == 0 ? "" : piece->format->between);
-		piece->format->row(response, &request->reading.document, &row);
-		request->reading.told++;
-	}
-	if (i > 0)
-		request->reading.after = key_of(piece, rows, i - 1);
-	request->reading.ended = i == n && is_last(piece, rows);
-	if (request->reading.ended)
-		piece->format->tail(response);
-	return i == n;
+	read_row(found, &row);
+	response_text(response, request->reading.told == 0 ? "" : reader->format->between);
+	reader->format->row(response, &request->reading.document, &row);
+	request->reading.told++;
+	request->reading.after = query_int8(found, 0, reader->changes ? AT_POSITION : AT_DEVICE);
+	/* Of so many events as were asked for, however few devices they are about. */
+	return reader->changes && query_int8(found, 0, AT_EVENTS) == reader->asked;
+}
+
+static void
+print_tail(void *context, struct response *response)
+{
+	const struct reader *reader = context;
+
+	reader->format->tail(response);
 }
 
 /* -1: the response is the problem. */
@@ -223,32 +187,29 @@ account(struct request *request, struct response *response, const char *format, 
 		PQclear(kept);
 }
 
-/* Called for each piece, as page_export is. */
+/* Called for each piece. */
 void
 api_assets(struct request *request, struct response *response)
 {
 	const char *name = request_parameter(request, "format");
-	struct piece piece = {.request = request,
-			      .response = response,
-			      .format = asset_format(name == NULL ? "ndjson" : name),
-			      .first = !request->reading.begun};
-	struct series series = {.follow = follow, .take = print_rows, .context = &piece};
+	struct reader reader = {.request = request, .format = asset_format(name == NULL ? "ndjson" : name)};
+	struct export_source source = {
+		.head = print_head, .ask = ask, .row = print_row, .tail = print_tail, .context = &reader};
+	bool first = !request->reading.begun;
 	int64_t since;
 
 	if (request->reading.ended)
 		return;
-	if (piece.format == NULL) {
+	if (reader.format == NULL) {
 		response_problem(response, PROBLEM_BAD_PARAMETER, "format is %s.", ASSET_FORMATS);
 		return;
 	}
-	if (read_since(request, response, &since) < 0 || (piece.first && begin(request, response, since) < 0) ||
-	    (piece.first && read_manifest(request, response) < 0))
+	if (read_since(request, response, &since) < 0 || (first && begin(request, response, since) < 0) ||
+	    (first && read_manifest(request, response) < 0))
 		return;
-	piece.changes = since >= 0;
-	series.call = ask_after(&piece, request->reading.after);
-	if (query_series(request, response, &series) < 0)
-		return;
-	request->reading.begun = true;
-	if (request->reading.tally != NULL && !response->failed)
-		account(request, response, piece.format->name, since);
+	reader.changes = since >= 0;
+	source.type = reader.format->type;
+	export_piece(request, response, &source);
+	if (response->streams && request->reading.tally != NULL && !response->failed)
+		account(request, response, reader.format->name, since);
 }

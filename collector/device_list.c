@@ -4,6 +4,8 @@
 #include <string.h>
 
 #include "collector/component_search.h"
+#include "collector/csv.h"
+#include "collector/export.h"
 #include "collector/format_device.h"
 #include "collector/page.h"
 #include "collector/routes.h"
@@ -218,18 +220,79 @@ answer_page(struct request *request, struct response *response, const struct que
 }
 
 /* All that match. */
+struct whole {
+	const struct question *question;
+	struct request *request;
+	const char *fields; /* as comma-separated values; NULL: as lines of JSON */
+	struct page page;
+};
+
+static void
+begin_whole(void *context, struct response *response)
+{
+	const struct whole *whole = context;
+
+	if (whole->fields != NULL)
+		csv_head(response, whole->fields);
+}
+
+static void
+ask_rows(void *context, int64_t rows, struct call *call)
+{
+	struct whole *whole = context;
+
+	/* A search looks at so many devices between two looks at the clock, and always says where to go on. */
+	if (!whole->question->along && rows > PAGE_MAX)
+		rows = PAGE_MAX;
+	whole->page = (struct page){
+		.limit = rows - 1, .after = whole->request->reading.begun, .cursor = whole->request->reading.place};
+	*call = whole->question->call;
+	page_bind_text(&whole->page, call, KEYS);
+}
+
+static bool
+take_row(void *context, struct response *response, const PGresult *row)
+{
+	const struct whole *whole = context;
+	bool told = !PQgetisnull(row, 0, 0);
+
+	page_place(row, 0, KEYS, &whole->request->reading.place);
+	if (told) {
+		print_row(response, row, 0, whole->fields != NULL, whole->question);
+		response_append(response, "\n", whole->fields == NULL);
+		whole->request->reading.told++;
+	}
+	/* Without an item it says where to go on, but along an index, where it has moved meanwhile. */
+	return !told && !whole->question->along;
+}
+
+static void
+end_whole(void *context, struct response *response)
+{
+	(void)context;
+	(void)response;
+}
+
 static void
 answer_whole(struct request *request, struct response *response, const struct question *question, const char *format,
 	     const char *fields)
 {
 	bool csv = strcmp(format, "csv") == 0;
+	struct whole whole = {.question = question, .request = request, .fields = csv ? fields : NULL};
+	const struct export_source source = {.type = csv ? CSV_TYPE : "application/x-ndjson",
+					     .limited = question->limited,
+					     .head = begin_whole,
+					     .ask = ask_rows,
+					     .row = take_row,
+					     .tail = end_whole,
+					     .context = &whole};
 
 	if (!csv && strcmp(format, "ndjson") != 0)
 		(void)refuse(response, "format", " is json, csv or ndjson.");
 	else if (request_parameter(request, "limit") != NULL || request_parameter(request, "cursor") != NULL)
 		(void)refuse(response, format, " is the whole list: limit and cursor go with json.");
 	else
-		page_export(request, response, ask, question, print_row, KEYS, csv ? fields : NULL);
+		export_piece(request, response, &source);
 }
 
 /* The lists that have statements of their own: of all devices in an order, and of one filter in the order of enrolment. */

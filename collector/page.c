@@ -9,8 +9,6 @@
 #include "collector/csv.h"
 #include "collector/routes.h"
 
-#define EXPORT_PIECE 1000 /* rows: at 700 bytes each far below what an answer may have */
-
 /* What a cursor is bound to: the route, its variables, and its filters in the route's order, each text ended by a NUL. */
 struct list {
 	uint8_t text[REQUEST_TARGET + 512];
@@ -149,8 +147,8 @@ page_link(const struct request *request, struct response *response, const char *
 	response_free(&target);
 }
 
-static void
-read_place(const PGresult *rows, int row, int keys, struct cursor *cursor)
+void
+page_place(const PGresult *rows, int row, int keys, struct cursor *cursor)
 {
 	struct slice text = PQnfields(rows) > 1 + keys ? query_bytes(rows, row, 1 + keys) : (struct slice){NULL, 0};
 
@@ -175,7 +173,7 @@ make_next(struct request *request, struct response *response, const PGresult *ro
 		response_problem(response, PROBLEM_UNAVAILABLE, "%s", "");
 		return -1;
 	}
-	read_place(rows, row, keys, &cursor);
+	page_place(rows, row, keys, &cursor);
 	cursor_print(&cursor, (struct slice){secret, sizeof secret}, list_name(request, &list), text);
 	page_link(request, response, text);
 	return 0;
@@ -282,45 +280,6 @@ page_csv(struct request *request, struct response *response, const struct page *
 	print_items(request, response, page, rows, &span, columns);
 	if (span.next >= 0)
 		(void)make_next(request, response, rows, span.next, keys, next);
-}
-
-void
-page_export(struct request *request, struct response *response, page_asker *ask, const void *context,
-	    page_printer *print, int keys, const char *columns)
-{
-	struct page page = {.limit = EXPORT_PIECE, .print = print, .context = context};
-	bool first = !request->reading.begun;
-	PGresult *rows;
-
-	/* A piece in which nothing was found is none. */
-	for (int told = 0; told == 0 && !request->reading.ended; first = false) {
-		struct span span;
-
-		page.after = request->reading.begun;
-		page.cursor = request->reading.place;
-		if (ask(request, response, &page, context, &rows) < 0)
-			return;
-		if (response->type == NULL) {
-			response_json(response, (struct slice){NULL, 0});
-			response->type = columns != NULL ? CSV_TYPE : "application/x-ndjson";
-			response->streams = true;
-		}
-		if (first && columns != NULL)
-			csv_head(response, columns);
-		span = find_items(rows, &page);
-		for (int i = 0; i < span.n; i++) {
-			if (PQgetisnull(rows, i, 0))
-				continue;
-			print_item(response, &page, rows, i, columns);
-			response_append(response, "\n", columns == NULL);
-			told++;
-		}
-		if (span.next >= 0)
-			read_place(rows, span.next, keys, &request->reading.place);
-		request->reading.begun = true;
-		request->reading.ended = span.next < 0;
-		PQclear(rows);
-	}
 }
 
 int

@@ -50,10 +50,8 @@ void page_of_device(struct request *, struct response *, struct page *, struct c
 /* page_query without any filter. */
 void page_list(struct request *, struct response *, enum query);
 
-/* Runs the statement of one piece, whose last parameters are page_bind_text's. -1: the response is the problem. */
-typedef int page_asker(struct request *, struct response *, struct page *, const void *context, PGresult **);
-/* The whole list instead of a page, in pieces of one transaction each. As lines of JSON, or with `columns` as page_csv. */
-void page_export(struct request *, struct response *, page_asker *, const void *context, page_printer *, int keys, const char *columns);
+/* The place that a row has behind its item. */
+void page_place(const PGresult *, int row, int keys, struct cursor *);
 
 /* page_answer as comma-separated values; `columns` as csv_head takes them. The next page is in the Link header only. */
 void page_csv(struct request *, struct response *, const struct page *, const PGresult *, int keys, const char *columns);

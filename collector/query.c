@@ -176,12 +176,11 @@ is_good(const PGresult *res)
 	return PQresultStatus(res) == PGRES_TUPLES_OK || PQresultStatus(res) == PGRES_COMMAND_OK;
 }
 
-/* Reads all that was sent, up to the sync. -1: the connection is of no use; 1: the response is a problem. */
+/* As receive_all, but for the sync. */
 static int
-receive_all(PGconn *conn, struct request *request, struct response *response, const struct call *calls, size_t n,
-	    PGresult **results)
+receive(PGconn *conn, struct request *request, struct response *response, const struct call *calls, size_t n,
+	PGresult **results, int64_t deadline)
 {
-	int64_t deadline = clock_ms() + query_pool_ms(request->pool) + GRACE_MS;
 	int outcome = 0;
 
 	for (size_t i = 0; i < n; i++) {
@@ -193,14 +192,28 @@ receive_all(PGconn *conn, struct request *request, struct response *response, co
 			outcome = 1;
 		}
 	}
-	PGresult *sync = next_result(conn, deadline);
+	return outcome;
+}
 
-	if (PQresultStatus(sync) != PGRES_PIPELINE_SYNC) {
-		PQclear(sync);
-		return -1;
-	}
+static int
+receive_sync(PGconn *conn, int64_t deadline)
+{
+	PGresult *sync = next_result(conn, deadline);
+	bool good = PQresultStatus(sync) == PGRES_PIPELINE_SYNC;
+
 	PQclear(sync);
-	return PQexitPipelineMode(conn) == 1 ? outcome : -1;
+	return good && PQexitPipelineMode(conn) == 1 ? 0 : -1;
+}
+
+/* Reads all that was sent, up to the sync. -1: the connection is of no use; 1: the response is a problem. */
+static int
+receive_all(PGconn *conn, struct request *request, struct response *response, const struct call *calls, size_t n,
+	    PGresult **results)
+{
+	int64_t deadline = clock_ms() + query_pool_ms(request->pool) + GRACE_MS;
+	int outcome = receive(conn, request, response, calls, n, results, deadline);
+
+	return outcome >= 0 && receive_sync(conn, deadline) < 0 ? -1 : outcome;
 }
 
 static void
@@ -255,27 +268,51 @@ read_as(PGconn *conn, struct request *request, struct response *response, const 
 	return outcome;
 }
 
-/* As read_as, again and again. What is under way and not wanted any more is read all the same: the connection is another's next. */
+/* Reads the last call's rows one by one. What is not wanted any more is read all the same: the connection is another's next. */
 static int
-read_series(PGconn *conn, struct request *request, struct response *response, const struct series *series)
+receive_rows(PGconn *conn, struct request *request, struct response *response, const struct call *call,
+	     query_taker *take, void *context, int64_t deadline)
 {
-	struct call all[2] = {sign_in(request), series->call};
-	PGresult *got[2] = {NULL};
-	bool more = true, wanted = true;
-	int outcome = send_all(conn, all, 2);
+	bool wanted = true;
+	int outcome = 0;
+	PGresult *res;
 
-	while (outcome == 0 && more) {
-		outcome = receive_all(conn, request, response, all, 2, got);
-		if (outcome == 0 && check_sign_in(request, response, got[0]) < 0)
+	if (PQsetSingleRowMode(conn) != 1)
+		return -1;
+	while (await(conn, deadline) == 0) {
+		res = PQgetResult(conn);
+		if (res == NULL)
+			return outcome;
+		if (PQresultStatus(res) == PGRES_SINGLE_TUPLE) {
+			wanted = wanted && take(context, res);
+		} else if (!is_good(res)) {
+			answer_error(request, response, call->query, res);
 			outcome = 1;
-		more = outcome == 0 && wanted && series->follow(series->context, got[1], &all[1]);
-		if (more && send_all(conn, all, 2) < 0)
-			outcome = -1;
-		if (outcome == 0 && wanted)
-			wanted = series->take(series->context, got[1]);
-		clear_all(got, 2);
+		}
+		PQclear(res);
 	}
-	return outcome;
+	return -1;
+}
+
+/* As read_as; of the last call the rows are taken. */
+static int
+read_rows(PGconn *conn, struct request *request, struct response *response, const struct call *calls, size_t n,
+	  query_taker *take, void *context)
+{
+	int64_t deadline = clock_ms() + query_pool_ms(request->pool) + GRACE_MS;
+	PGresult *got[1 + QUERY_CALLS] = {NULL};
+	int outcome = send_all(conn, calls, n);
+
+	if (outcome == 0)
+		outcome = receive(conn, request, response, calls, n - 1, got, deadline);
+	if (outcome == 0 && check_sign_in(request, response, got[0]) < 0)
+		outcome = 1;
+	if (outcome == 0)
+		outcome = receive_rows(conn, request, response, &calls[n - 1], take, context, deadline);
+	else if (outcome == 1 && (got[n - 1] = next_result(conn, deadline)) == NULL)
+		outcome = -1;
+	clear_all(got, n);
+	return outcome >= 0 && receive_sync(conn, deadline) < 0 ? -1 : outcome;
 }
 
 static struct call
@@ -470,19 +507,6 @@ query_run(struct request *request, struct response *response, const struct call 
 }
 
 int
-query_series(struct request *request, struct response *response, const struct series *series)
-{
-	struct connection *c = query_pool_take(request->pool);
-	PGconn *conn = connection_open(c, false);
-	int outcome = conn == NULL ? -1 : read_series(conn, request, response, series);
-
-	if (outcome < 0)
-		lose(request, response, c, conn);
-	query_pool_give_back(request->pool, c);
-	return outcome == 0 ? 0 : -1;
-}
-
-int
 query_write(struct request *request, struct response *response, const struct call *calls, size_t n, PGresult **results)
 {
 	return run(write_as, request, response, calls, n, results);
@@ -555,11 +579,17 @@ query_refuse_preview(struct response *response, const char *detail)
 	return -1;
 }
 
+static struct call
+limit(const struct query_pool *pool)
+{
+	return (struct call){QUERY_PREVIEW_LIMIT, {param_text(query_pool_preview_ms(pool))}, 1};
+}
+
 int
 query_limited(struct request *request, struct response *response, const struct call *call, PGresult **result)
 {
 	struct query_pool *pool = request->pool;
-	struct call calls[2] = {{.query = QUERY_PREVIEW_LIMIT, {param_text(query_pool_preview_ms(pool))}, 1}, *call};
+	struct call calls[2] = {limit(pool), *call};
 	PGresult *results[2];
 	int rc;
 
@@ -572,6 +602,33 @@ query_limited(struct request *request, struct response *response, const struct c
 	PQclear(results[0]);
 	*result = results[1];
 	return 0;
+}
+
+int
+query_rows(struct request *request, struct response *response, const struct call *call, bool limited, query_taker *take,
+	   void *context)
+{
+	struct query_pool *pool = request->pool;
+	struct call calls[1 + QUERY_CALLS] = {sign_in(request)};
+	struct connection *c;
+	size_t n = 1;
+	PGconn *conn;
+	int outcome;
+
+	if (limited && !query_pool_enter(pool))
+		return query_refuse_preview(response, "As many run as may at once.");
+	if (limited)
+		calls[n++] = limit(pool);
+	calls[n++] = *call;
+	c = query_pool_take(pool);
+	conn = connection_open(c, false);
+	outcome = conn == NULL ? -1 : read_rows(conn, request, response, calls, n, take, context);
+	if (outcome < 0)
+		lose(request, response, c, conn);
+	query_pool_give_back(pool, c);
+	if (limited)
+		query_pool_leave(pool);
+	return outcome == 0 ? 0 : -1;
 }
 
 bool

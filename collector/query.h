@@ -24,15 +24,10 @@ int query_run(struct request *, struct response *, const struct call *, size_t n
 /* What a route that writes did is committed once its answer is whole, with an entry in the audit log, and with the answer if the request may be repeated.
    If that fails nothing was done, and the response is the problem. */
 void query_end(struct request *, struct response *);
-/* Calls of one statement, each from where the one before it ended: while the rows of one are taken, the database works on the next. */
-struct series {
-	struct call call; /* the first one */
-	bool (*follow)(void *context, const PGresult *, struct call *);	/* makes the call that follows these rows. False: none does */
-	bool (*take)(void *context, const PGresult *);	/* False: it took not all of them; what was asked for since is forgotten */
-	void *context;
-};
-/* On a route that reads. Signs in for each call, as query_run does. */
-int query_series(struct request *, struct response *, const struct series *) WARN_UNUSED;
+/* On a route that reads: the rows of one call are taken one by one as they come, while the database makes the next ones. */
+typedef bool query_taker(void *context, const PGresult *row);	/* False: it takes no more of them */
+/* `limited`: as query_limited has it. Otherwise as query_run; what was taken before a problem is the caller's to forget. */
+int query_rows(struct request *, struct response *, const struct call *, bool limited, query_taker *, void *context) WARN_UNUSED;
 /* As query_run on a route that writes, for one that only reads, but leaves a trace. */
 int query_write(struct request *, struct response *, const struct call *, size_t n, PGresult **results) WARN_UNUSED;
 /* As query_run, for what looks into many states, as a preview does: within its limit of time, and only so many at once; refuses the rest. */

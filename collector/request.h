@@ -57,6 +57,7 @@ struct request {
 		struct tally *tally;	/* owned: of what goes out; NULL: nobody wants a manifest */
 		struct packer *packer;	/* owned: what compresses it; NULL: nothing does */
 		uint64_t told;		/* rows of it so far */
+		int64_t rows;		/* that its next piece is asked for; 0: it is the first */
 		char *components;	/* owned: those that a range of versions stands for */
 		int64_t after;		/* the position up to which it was told */
 		struct cursor place;	/* the same of a list of devices */

@@ -129,7 +129,7 @@ static const struct option table[] = {
 	{.name = "http_body_size", .type = OPTION_BYTES, .offset = AT(http_body_size), .initial = "64K", .min = 1024, .max = 16777216,
 		.help = "of what a request carries: more is answered content-too-large"},
 	{.name = "http_answer_size", .type = OPTION_BYTES, .offset = AT(http_answer_size), .initial = "16M", .min = 65536, .max = 1073741824,
-		.help = "of an answer, or of a piece of 1,000 rows of one that streams: more is answered answer-too-large; a report has up to 2M"},
+		.help = "of an answer, or of a piece of one that streams, about 2M: more is answered answer-too-large; a report has up to 2M"},
 	{.name = "http_streams", .type = OPTION_NUMBER, .offset = AT(http_streams), .initial = "256", .min = 0, .max = 100000,
 		.help = "streams of events and whole lists that are open at once; more are answered too-many-streams"},
 	{.name = "http_query_time", .type = OPTION_SECONDS, .offset = AT(http_query_time), .initial = "10", .min = 1, .max = 300,

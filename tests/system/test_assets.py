@@ -68,10 +68,11 @@ def test_hostile_texts_to_the_brim(api):
     """More than one answer may hold: it comes in more pieces, and whole."""
     api.db.sql("UPDATE device SET serial = s, vendor = s, hwmodel = s, hwversion = s, swname = s, kernel = s FROM (SELECT repeat(chr(1), 1024) AS s) x"
                " WHERE tenant_id = (SELECT tenant_id FROM tenant WHERE id = 'globex')")
-    answer = api.ask("/v1/assets", "globex")
-    lines = [json.loads(line) for line in answer.content.splitlines()]
-    assert [d["ueid"] for d in lines] == [ueid("globex", i) for i in range(DEVICES)] and len(answer.content) > 3 * 16 * 2**20
-    assert {d["kernel"] for d in lines} == {"\1" * 1024}
+    for path in ("/v1/assets", "/v1/devices?format=ndjson"):
+        answer = api.ask(path, "globex")
+        lines = [json.loads(line) for line in answer.content.splitlines()]
+        assert [d["ueid"] for d in lines] == [ueid("globex", i) for i in range(DEVICES)] and len(answer.content) > 3 * 16 * 2**20
+        assert {d["kernel"] for d in lines} == {"\1" * 1024}
 
 
 def test_cyclonedx(api):
