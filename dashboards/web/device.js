@@ -2,7 +2,7 @@
 
 import { download, get } from "./api.js";
 import { act, list, outcome } from "./alerts.js";
-import { address, ago, bar, bytes, clock, count, el, heard, nameOf, pages, reasons, since, span, standing, table } from "./dom.js";
+import { address, ago, bar, bytes, clock, count, el, heard, nameOf, overdue, pages, reasons, since, span, standing, table } from "./dom.js";
 
 const limit = 100;
 const shown = 5;	// open alerts above the tabs
@@ -22,13 +22,14 @@ export async function load(parameters, match, signal) {
 	const tab = tabs[tabOf(match)];
 	const base = `/v1/devices/${match[1]}`;
 	const device = await get(base, {}, signal);
-	const open = tab === tabs.alerts ? null : get(`${base}/alerts`, { state: "open,acknowledged,silenced", limit: shown }, signal);
-	const part = await get(`${base}/${tab.path}`, tab.list ? { limit, cursor: parameters.cursor } : {}, signal).catch((error) => {
-		if (error.status === 404)
-			return null;	// nothing of this kind has come yet
-		throw error;
-	});
-	return { device, part, open: await open };
+	const [part, open] = await Promise.all([
+		get(`${base}/${tab.path}`, tab.list ? { limit, cursor: parameters.cursor } : {}, signal).catch((error) => {
+			if (error.status === 404)
+				return null;	// nothing of this kind has come yet
+			throw error;
+		}),
+		tab === tabs.alerts ? null : get(`${base}/alerts`, { state: "open,acknowledged,silenced", limit: shown }, signal)]);
+	return { device, part, open };
 }
 
 function pairs(rows) {
@@ -109,17 +110,19 @@ const capabilities = [
 ];
 const grades = { "in-effect": ["✔", "operational"], declared: ["○", "soft"], "not-applicable": ["–", "soft"], off: ["▲", "degraded"], weak: ["▲", "degraded"],
 	"not-supported": ["▲", "degraded"] };
-function element(id, what, told) {
-	const [mark, tone] = grades[told?.status] ?? ["?", "unknown"];
+// What a device told that is no longer heard in time is not called good.
+function element(id, what, told, late) {
+	const [mark, tone] = late && told?.status === "in-effect" ? ["?", "unknown"] : grades[told?.status] ?? ["?", "unknown"];
+	const status = told?.status?.replaceAll("-", " ") ?? "not reported";
 	return el("li", { "data-key": `e-${id}` }, el("span.mono", {}, id), el("span", {}, what, told?.why && el("span.soft.under", {}, told.why)),
-		el(`span.posture.${tone}`, {}, el("span.mark", { "aria-hidden": "true" }, mark), told?.status?.replaceAll("-", " ") ?? "not reported"));
+		el(`span.posture.${tone}`, {}, el("span.mark", { "aria-hidden": "true" }, mark), tone === "unknown" && told?.status === "in-effect" ? `was ${status}` : status));
 }
 
 // In unknown: what the device could not tell, by "elements.DI.1".
-function elements(told, why) {
+function elements(told, why, late) {
 	const of = (id) => told?.[id] ?? (why[`elements.${id}`] ? { status: "unknown", why: why[`elements.${id}`] } : null);
 	return el("section.card", { "data-key": "elements" }, el("h2", {}, "Key elements of NISTIR 8259"), el("div.elements", {}, capabilities.map(([name, list]) =>
-		el("div", { "data-key": name }, el("h3", {}, name), el("ul", {}, Object.entries(list).map(([id, what]) => element(id, what, of(id))))))));
+		el("div", { "data-key": name }, el("h3", {}, name), el("ul", {}, Object.entries(list).map(([id, what]) => element(id, what, of(id), late)))))));
 }
 
 function alerts(answer, device, here, parameters) {
@@ -131,13 +134,13 @@ function openAlerts(open, device) {
 		open.next && el("p.pages", {}, el("a", { href: `#/devices/${device.ueid}/alerts` }, "All alerts of this device")))];
 }
 
-function facts(answer) {
+function facts(answer, device) {
 	if (!answer?.state)
 		return [el("p.empty", {}, "No state has been reported yet, so nothing can be said of this device's security.")];
 	const { unknown: why = {}, elements: judged, ...state } = answer.state;
 	const names = inOrder([...new Set([...Object.keys(state), ...Object.keys(why).map((k) => k.split(".")[0])])].filter((n) => n !== "elements"), topics);
 	return [el("p.soft", {}, `As report ${count(answer.seq)} said, issued `, since(answer.issued_at), ", received ", since(answer.received_at), "."),
-		elements(judged, why),
+		elements(judged, why, device.posture === "silent" || overdue(device)),
 		el("div.dense", {}, names.map((name) => topic(name, typeof state[name] === "object" && state[name] || {}, why)))];
 }
 
