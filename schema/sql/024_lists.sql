@@ -52,9 +52,10 @@ CREATE FUNCTION words_of(ueid bytea, serial text, hwmodel text, swname text, swv
 	SELECT lower(concat_ws(E'\n', encode(ueid, 'hex'), serial, hwmodel, swname, swversion, array_to_string(labels, E'\n')))
 $$;
 -- What text that contains another has in common with it, by index: each three letters, with the tenant. An index of the letters alone would go through
--- other tenants' devices too, and take the longer the more of them match.
+-- other tenants' devices too, and take the longer the more of them match. By their numbers they would take the square of the text's length to find.
 CREATE FUNCTION words_parts(tenant int, words text) RETURNS text[] LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-	SELECT ARRAY(SELECT DISTINCT tenant || ':' || substr(words, i, 3) FROM generate_series(1, length(words) - 2) i)
+	SELECT ARRAY(SELECT DISTINCT tenant || ':' || a || b || c FROM (SELECT a, lead(a) OVER w AS b, lead(a, 2) OVER w AS c
+		FROM string_to_table(words, NULL) WITH ORDINALITY letter (a, i) WINDOW w AS (ORDER BY i)) x WHERE c IS NOT NULL)
 $$;
 CREATE INDEX device_words_parts ON device_words USING gin (words_parts(tenant_id, words));
 CREATE FUNCTION marks_of(labels text[]) RETURNS SETOF text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
