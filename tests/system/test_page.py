@@ -66,8 +66,10 @@ def page(browser, run):
 
 
 def go(page, place, word):
-    page.execute_script("location.hash = arguments[0]", place)
-    until(page, lambda: word in text(page), what=f"{word} at {place}")
+    """What was shown before may have the word, too: it is looked for when the place's own view is there."""
+    page.execute_async_script("const [place, done] = arguments; if (new URL(place, location).hash === location.hash) return done();"
+                              "addEventListener('hashchange', () => setTimeout(done), { once: true }); location.hash = place", place)
+    until(page, lambda: not page.find_element(By.ID, "main").get_attribute("aria-busy") and word in text(page), what=f"{word} at {place}")
 
 
 def rows(page):
