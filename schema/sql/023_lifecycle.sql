@@ -42,10 +42,15 @@ FROM device d JOIN tenant t ON t.tenant_id = d.tenant_id
 	LEFT JOIN device_state s ON s.device_id = d.device_id;
 
 -- A caller's own device of that name; without a tenant, the one where its reports go. 0: there is none.
-CREATE FUNCTION find_device(name bytea) RETURNS bigint LANGUAGE sql STABLE SET search_path = fleetstate, pg_catalog, pg_temp AS $$
-	SELECT coalesce((SELECT d.device_id FROM device d WHERE d.ueid = name AND d.deleted_at IS NULL AND acts_on(d.tenant_id)
-		ORDER BY d.lifecycle = 'transferred', d.device_id DESC LIMIT 1), 0)
-$$;
+CREATE FUNCTION find_device(name bytea) RETURNS bigint LANGUAGE plpgsql STABLE SET search_path = fleetstate, pg_catalog, pg_temp AS $$
+DECLARE
+	-- Looked up whether there is such a device or not, so that another tenant's takes as long as one that is not there.
+	mine int := tenant_context();
+	everybodys boolean := mine IS NULL AND pg_has_role(session_user, 'fleetstate_owner', 'MEMBER');
+BEGIN
+	RETURN coalesce((SELECT d.device_id FROM device d WHERE d.ueid = name AND d.deleted_at IS NULL AND (everybodys OR d.tenant_id = mine)
+		ORDER BY d.lifecycle = 'transferred', d.device_id DESC LIMIT 1), 0);
+END $$;
 -- Locks it, with its verdict, which goes first. NULL: it is not there any more.
 CREATE FUNCTION lock_device(id bigint) RETURNS device LANGUAGE plpgsql SET search_path = fleetstate, pg_catalog, pg_temp AS $$
 DECLARE

@@ -317,6 +317,8 @@ CREATE OR REPLACE FUNCTION proof_cover(digest bytea, OUT device_id bigint, OUT e
 	OUT place bigint, OUT top bigint, OUT skips boolean, OUT ended boolean) RETURNS SETOF record
 	LANGUAGE plpgsql STABLE ROWS 1 SECURITY DEFINER SET search_path = fleetstate, pg_catalog, pg_temp SET enable_seqscan = off AS $$
 #variable_conflict use_column
+DECLARE
+	mine int := tenant_context();
 BEGIN
 	RETURN QUERY
 	SELECT r.device_id, r.epoch, r.seq, r.sections, r.message, l.number, l.place, l.seq, l.sections_head IS NOT NULL,
@@ -324,7 +326,7 @@ BEGIN
 	FROM report r JOIN device d ON d.device_id = r.device_id AND d.deleted_at IS NULL
 		LEFT JOIN LATERAL (SELECT * FROM checkpoint_leaf c WHERE c.device_id = r.device_id AND c.tenant_id = r.tenant_id
 		AND c.epoch = r.epoch AND c.seq >= r.seq AND EXISTS (SELECT FROM checkpoint_node n WHERE n.number = c.number) ORDER BY c.number LIMIT 1) l ON true
-	WHERE r.sha256 = digest AND r.tenant_id = (SELECT tenant_context()) LIMIT 1;
+	WHERE r.sha256 = digest AND r.tenant_id = mine LIMIT 1;
 END $$;
 CREATE OR REPLACE FUNCTION proof_chain(digest bytea, most_bytes bigint, most_rows bigint) RETURNS TABLE (message bytea)
 	LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = fleetstate, pg_catalog, pg_temp
