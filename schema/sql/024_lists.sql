@@ -171,23 +171,6 @@ CREATE POLICY tenant ON device_mark FOR SELECT TO fleetstate_api USING (tenant_i
 GRANT SELECT ON device_history, device_violation, device_mark TO fleetstate_api;
 REVOKE ALL ON FUNCTION note_described, note_devices, note_violations, violations_of FROM PUBLIC;
 
--- Drops what devices were no more by `keep` ago, once a day, and says how many rows. What was before that time is not known any more then.
-CREATE FUNCTION expire_history(keep interval) RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER SET search_path = fleetstate, pg_catalog, pg_temp AS $$
-DECLARE
-	until timestamptz := now() - keep; n bigint;
-BEGIN
-	UPDATE device_history_begin b SET at = until WHERE b.at < until - interval '1 day';
-	IF NOT FOUND THEN
-		RETURN 0;
-	END IF;
-	DELETE FROM device_history h WHERE h.valid_from < until AND EXISTS (SELECT FROM device_history x
-		WHERE x.device_id = h.device_id AND x.valid_from <= until AND (x.valid_from, x.history_id) > (h.valid_from, h.history_id));
-	GET DIAGNOSTICS n = ROW_COUNT;
-	RETURN n;
-END $$;
-REVOKE ALL ON FUNCTION expire_history FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION expire_history TO fleetstate_ingest;
-
 -- A filter that is wrong: how, and from which of its characters on.
 CREATE FUNCTION refuse_filter(what text, place int DEFAULT NULL) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN

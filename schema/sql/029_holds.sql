@@ -79,34 +79,6 @@ BEGIN
 	INSERT INTO event (tenant_id, type, ueid, data) VALUES (d.tenant_id, 'device.hold', d.ueid,
 		jsonb_build_object('change', CASE WHEN why IS NULL THEN 'released' ELSE 'held' END, 'why', coalesce(why, d.hold_reason), 'by', left(by, 255)));
 END $$;
--- Changes a tenant of the caller's: {"legal_hold": {"reason": "..."}}, or null. `expected` as in device_change. Whether there is one. Fails with FS400 and
--- FS412.
-CREATE FUNCTION tenant_change(wanted text, changes jsonb, by text, expected bigint) RETURNS boolean LANGUAGE plpgsql SECURITY DEFINER
-	SET search_path = fleetstate, pg_catalog, pg_temp AS $$
-DECLARE
-	t tenant; why text;
-BEGIN
-	PERFORM refuse_others(changes, '{legal_hold}', 'tenant');
-	IF changes = '{}' THEN
-		PERFORM refuse('tenant: legal_hold is to change');
-	END IF;
-	why := read_hold(changes -> 'legal_hold');
-	SELECT * INTO t FROM tenant x WHERE x.id = wanted AND acts_on(x.tenant_id) FOR NO KEY UPDATE;
-	IF NOT FOUND THEN
-		RETURN false;
-	ELSIF expected <> t.revision THEN
-		RAISE EXCEPTION 'The tenant is at revision %, not %.', t.revision, expected USING ERRCODE = 'FS412';
-	ELSIF why IS NOT DISTINCT FROM t.hold_reason THEN
-		RETURN true;
-	END IF;
-	PERFORM lock_holds(false);
-	UPDATE tenant x SET hold_reason = why, hold_since = CASE WHEN why IS NOT NULL THEN now() END, hold_by = CASE WHEN why IS NOT NULL THEN left(by, 255) END,
-		revision = x.revision + 1 WHERE x.tenant_id = t.tenant_id;
-	INSERT INTO event (tenant_id, type, data) VALUES (t.tenant_id, 'tenant.hold',
-		jsonb_build_object('change', CASE WHEN why IS NULL THEN 'released' ELSE 'held' END, 'why', coalesce(why, t.hold_reason), 'by', left(by, 255)));
-	RETURN true;
-END $$;
-
 -- Deletion.
 
 -- Deletes a device of the caller's: from here on nobody sees it, and its reports are refused. What is large is removed afterwards, in pieces. What stays is
@@ -166,8 +138,8 @@ BEGIN
 		FROM device_epoch e WHERE e.device_id = d.device_id AND e.hi > 0;
 	RETURN true;
 END $$;
-REVOKE ALL ON FUNCTION device_hold, read_hold, held, lock_holds, tenant_change, device_delete FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION tenant_change, device_delete TO fleetstate_api;
+REVOKE ALL ON FUNCTION device_hold, read_hold, held, lock_holds, device_delete FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION device_delete TO fleetstate_api;
 
 -- Removes what is left of a device that was deleted: at most so many rows of each table. How many rows, and one for the device when it is done; 0: there
 -- is none, or another collector is at it.
@@ -219,98 +191,8 @@ CREATE FUNCTION expired_sql(with_sections boolean, source text) RETURNS text LAN
 			sha256 = CASE WHEN EXCLUDED.seq > x.seq THEN EXCLUDED.sha256 ELSE x.sha256 END', with_sections, source)
 $$;
 
--- As before; what is held is kept.
-CREATE OR REPLACE FUNCTION expire_reports(with_sections boolean, keep interval, uncovered boolean, OUT partition text, OUT reports bigint, OUT busy boolean)
-	LANGUAGE plpgsql SECURITY DEFINER SET search_path = fleetstate, pg_catalog, pg_temp AS $$
-DECLARE
-	parent text := CASE WHEN with_sections THEN 'report_full' ELSE 'report_quiet' END;
-	begins timestamptz; ends timestamptz; whole text; goes text; h record; kept bigint;
-BEGIN
-	busy := false;
-	IF NOT pg_try_advisory_xact_lock(8259, 15) THEN
-		RETURN;
-	END IF;
-	SELECT p.name, p.bounds[1]::timestamptz, p.bounds[2]::timestamptz INTO partition, begins, ends FROM (
-		SELECT c.relname AS name, regexp_match(pg_get_expr(c.relpartbound, c.oid), 'FROM \(''([^'']+)''\) TO \(''([^'']+)''\)') AS bounds
-			FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = parent::regclass) p
-		WHERE p.bounds[2]::timestamptz < now() - keep
-			AND (uncovered OR p.bounds[2]::timestamptz <= (SELECT max(made_at) FROM checkpoint))
-		ORDER BY p.bounds[1]::timestamptz LIMIT 1;
-	IF NOT FOUND THEN
-		RETURN;
-	END IF;
-	-- Whoever waits for the table's lock has everybody else wait behind them: not for long. An audit or a dump may hold it for hours.
-	PERFORM set_config('lock_timeout', '1s', true);
-	-- The partition by itself shows nobody anything: its rows are read as the table's.
-	EXECUTE format('LOCK TABLE %I IN SHARE MODE', partition);
-	SELECT * INTO h FROM held();
-	whole := format('(SELECT * FROM %I WHERE received_at >= %L AND received_at < %L)', parent, begins, ends);
-	goes := format('(SELECT * FROM %s w WHERE w.device_id <> ALL (%L::bigint[]) AND w.tenant_id <> ALL (%L::int[]))', whole, h.devices, h.tenants);
-	EXECUTE format('WITH k AS (INSERT INTO %I SELECT * FROM %s w WHERE w.device_id = ANY (%L::bigint[]) OR w.tenant_id = ANY (%L::int[])'
-		' RETURNING device_id, tenant_id), d AS (INSERT INTO device_kept SELECT DISTINCT device_id, tenant_id FROM k ON CONFLICT DO NOTHING)'
-		' SELECT count(*) FROM k', parent || '_kept', whole, h.devices, h.tenants) INTO kept;
-	EXECUTE expired_sql(with_sections, goes);
-	EXECUTE format('SELECT count(*) FROM %s w', whole) INTO reports;
-	reports := reports - kept;
-	-- Whoever said so meanwhile holds it too: then all this is for nothing, and done again.
-	PERFORM lock_holds(true);
-	IF (SELECT (x.devices, x.tenants) IS DISTINCT FROM (h.devices, h.tenants) FROM held() x) THEN
-		RAISE lock_not_available;
-	END IF;
-	EXECUTE format('DROP TABLE %I', partition);
-EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
-	partition := NULL;
-	busy := true;
-END $$;
-
--- Reports that were kept for a hold that is over: at most so many of each table, of one device. As purge_devices.
-CREATE FUNCTION release_reports(most int) RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER SET search_path = fleetstate, pg_catalog, pg_temp
-	SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
-DECLARE
-	id bigint; with_sections boolean; n bigint; sum bigint := 0; more boolean := false;
-BEGIN
-	IF NOT pg_try_advisory_xact_lock(8259, 18) THEN
-		RETURN 0;
-	END IF;
-	PERFORM lock_holds(true);
-	SELECT k.device_id INTO id FROM device_kept k WHERE device_hold_json(k.device_id) IS NULL AND NOT EXISTS (SELECT FROM device_purge p WHERE p.device_id = k.device_id)
-		ORDER BY k.device_id LIMIT 1;
-	IF NOT FOUND THEN
-		RETURN 0;
-	END IF;
-	FOREACH with_sections IN ARRAY ARRAY[false, true] LOOP
-		EXECUTE format('WITH gone AS (DELETE FROM %1$I r USING (SELECT epoch, seq, received_at FROM %1$I WHERE device_id = $1 ORDER BY epoch, seq, received_at LIMIT $2) o'
-			' WHERE r.device_id = $1 AND r.epoch = o.epoch AND r.seq = o.seq AND r.received_at = o.received_at RETURNING r.*), told AS (%2$s)'
-			' SELECT count(*) FROM gone', CASE WHEN with_sections THEN 'report_full_kept' ELSE 'report_quiet_kept' END,
-			expired_sql(with_sections, 'gone')) USING id, most INTO n;
-		sum := sum + n;
-		more := more OR n = most;
-	END LOOP;
-	IF more THEN
-		RETURN sum;
-	END IF;
-	DELETE FROM device_kept k WHERE k.device_id = id;
-	RETURN sum + 1;
-END $$;
-
--- As before, but for what is held.
-CREATE OR REPLACE FUNCTION expire_history(keep interval) RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER SET search_path = fleetstate, pg_catalog, pg_temp AS $$
-DECLARE
-	until timestamptz := now() - keep; h record; n bigint;
-BEGIN
-	UPDATE device_history_begin b SET at = until WHERE b.at < until - interval '1 day';
-	IF NOT FOUND THEN
-		RETURN 0;
-	END IF;
-	PERFORM lock_holds(true);
-	SELECT * INTO h FROM held();
-	DELETE FROM device_history x WHERE x.valid_from < until AND x.device_id <> ALL (h.devices) AND x.tenant_id <> ALL (h.tenants)
-		AND EXISTS (SELECT FROM device_history y WHERE y.device_id = x.device_id AND y.valid_from <= until AND (y.valid_from, y.history_id) > (x.valid_from, x.history_id));
-	GET DIAGNOSTICS n = ROW_COUNT;
-	RETURN n;
-END $$;
-REVOKE ALL ON FUNCTION purge_devices, release_reports, expired_sql FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION purge_devices, release_reports TO fleetstate_ingest;
+REVOKE ALL ON FUNCTION purge_devices, expired_sql FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION purge_devices TO fleetstate_ingest;
 
 -- As before, but not of a device that was deleted; and with what is kept.
 CREATE OR REPLACE FUNCTION proof_cover(digest bytea, OUT device_id bigint, OUT epoch bigint, OUT seq bigint, OUT sections int, OUT message bytea, OUT number bigint,

@@ -58,59 +58,6 @@ END $$;
 CREATE FUNCTION retention_json(quiet_s bigint, sections_s bigint, history_s bigint) RETURNS jsonb LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
 	SELECT jsonb_build_object('quiet_s', quiet_s, 'sections_s', sections_s, 'history_s', history_s)
 $$;
--- Changes a tenant of the caller's: {"legal_hold": {"reason": "..."}, "retention": {"quiet_s": 86400, "sections_s": null, "history_s": null}}, or null; what
--- is not named stays. Retention is the operator's, who pays for the room. `expected` as in device_change. Whether there is one. Fails with FS400, FS403
--- and FS412.
-CREATE OR REPLACE FUNCTION tenant_change(wanted text, changes jsonb, by text, expected bigint) RETURNS boolean LANGUAGE plpgsql SECURITY DEFINER
-	SET search_path = fleetstate, pg_catalog, pg_temp AS $$
-DECLARE
-	t tenant; n tenant; r jsonb := changes -> 'retention';
-BEGIN
-	PERFORM refuse_others(changes, '{legal_hold,retention}', 'tenant');
-	IF changes = '{}' THEN
-		PERFORM refuse('tenant: legal_hold or retention is to change');
-	ELSIF changes ? 'retention' AND coalesce(role_context() <> 'operator', tenant_context() IS NOT NULL) THEN
-		RAISE EXCEPTION 'How long a tenant''s reports are kept is the operator''s to say.' USING ERRCODE = 'FS403';
-	ELSIF r = 'null' THEN
-		r := retention_json(NULL, NULL, NULL);
-	ELSIF changes ? 'retention' THEN
-		PERFORM refuse_others(r, '{quiet_s,sections_s,history_s}', 'retention');
-		IF r = '{}' THEN
-			PERFORM refuse('retention: quiet_s, sections_s or history_s is to change');
-		END IF;
-	END IF;
-	SELECT * INTO t FROM tenant x WHERE x.id = wanted AND acts_on(x.tenant_id) FOR NO KEY UPDATE;
-	n := t;
-	n.hold_reason := CASE WHEN changes ? 'legal_hold' THEN read_hold(changes -> 'legal_hold') ELSE t.hold_reason END;
-	n.quiet_s := read_seconds(r, 'quiet_s', t.quiet_s);
-	n.sections_s := read_seconds(r, 'sections_s', t.sections_s);
-	n.history_s := read_seconds(r, 'history_s', t.history_s);
-	IF t.tenant_id IS NULL THEN
-		RETURN false;
-	ELSIF expected <> t.revision THEN
-		RAISE EXCEPTION 'The tenant is at revision %, not %.', t.revision, expected USING ERRCODE = 'FS412';
-	ELSIF n IS NOT DISTINCT FROM t THEN
-		RETURN true;
-	END IF;
-	PERFORM lock_holds(false);
-	IF n.hold_reason IS DISTINCT FROM t.hold_reason THEN
-		n.hold_since := CASE WHEN n.hold_reason IS NOT NULL THEN now() END;
-		n.hold_by := CASE WHEN n.hold_reason IS NOT NULL THEN left(by, 255) END;
-		INSERT INTO event (tenant_id, type, data) VALUES (t.tenant_id, 'tenant.hold',
-			jsonb_build_object('change', CASE WHEN n.hold_reason IS NULL THEN 'released' ELSE 'held' END, 'why', coalesce(n.hold_reason, t.hold_reason), 'by', left(by, 255)));
-	END IF;
-	IF (n.quiet_s, n.sections_s, n.history_s) IS DISTINCT FROM (t.quiet_s, t.sections_s, t.history_s) THEN
-		-- What is past a time that became shorter is looked for from the first day on.
-		DELETE FROM tenant_expiry x WHERE x.tenant_id = t.tenant_id AND CASE WHEN x.sections THEN n.sections_s IS DISTINCT FROM t.sections_s ELSE n.quiet_s IS DISTINCT FROM t.quiet_s END;
-		-- What is not known any more stays so.
-		INSERT INTO tenant_history (tenant_id, at) VALUES (t.tenant_id, history_begin(t.tenant_id)) ON CONFLICT (tenant_id) DO UPDATE SET at = EXCLUDED.at;
-		INSERT INTO event (tenant_id, type, data) VALUES (t.tenant_id, 'tenant.retention', retention_json(n.quiet_s, n.sections_s, n.history_s) || jsonb_build_object('by', left(by, 255)));
-	END IF;
-	UPDATE tenant x SET hold_reason = n.hold_reason, hold_since = n.hold_since, hold_by = n.hold_by, quiet_s = n.quiet_s, sections_s = n.sections_s,
-		history_s = n.history_s, revision = x.revision + 1 WHERE x.tenant_id = t.tenant_id;
-	RETURN true;
-END $$;
-
 -- Applying it. All of it goes by whole days, as partitions do.
 
 CREATE FUNCTION day_of(at timestamptz) RETURNS timestamptz LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$ SELECT date_trunc('day', at, 'UTC') $$;
@@ -128,7 +75,7 @@ CREATE FUNCTION kept_sql(with_sections boolean, source text) RETURNS text LANGUA
 		CASE WHEN with_sections THEN 'report_full_kept' ELSE 'report_quiet_kept' END, source, with_sections)
 $$;
 
--- As before; what is a tenant's for longer is kept as what is held is.
+-- As before; what is held is kept, and what is a tenant's for longer.
 CREATE OR REPLACE FUNCTION expire_reports(with_sections boolean, keep interval, uncovered boolean, OUT partition text, OUT reports bigint, OUT busy boolean)
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = fleetstate, pg_catalog, pg_temp AS $$
 DECLARE
@@ -222,8 +169,7 @@ BEGIN
 	END IF;
 END $$;
 
--- As before, but what was kept may not be over yet, where its tenant's is kept for longer.
-DROP FUNCTION release_reports(int);
+-- Reports that were kept and are over, for a hold or because their tenant's are kept for longer: at most so many of one device. As purge_devices.
 CREATE FUNCTION release_reports(most int, quiet interval, with_sections interval) RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER SET search_path = fleetstate, pg_catalog, pg_temp
 	SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
@@ -252,8 +198,8 @@ BEGIN
 	RETURN n + 1;
 END $$;
 
--- As before, and of each tenant that has a time of its own by that, at most so many rows at once.
-DROP FUNCTION expire_history(interval);
+-- Drops what devices were no more by `keep` ago, once a day, but for what is held; and of each tenant that has a time of its own by that, at most so many
+-- rows at once. How many rows. What was before that time is not known any more then.
 CREATE FUNCTION expire_history(keep interval, most int) RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER SET search_path = fleetstate, pg_catalog, pg_temp AS $$
 DECLARE
 	until timestamptz := now() - keep; h record; own record; n bigint; sum bigint := 0; went bigint := 0;
@@ -286,6 +232,5 @@ BEGIN
 	END LOOP;
 	RETURN sum + went;
 END $$;
-REVOKE ALL ON FUNCTION history_begin, read_seconds, tenant_change, kept_from, kept_sql, expire_reports, expire_tenants, release_reports, expire_history FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION tenant_change TO fleetstate_api;
+REVOKE ALL ON FUNCTION history_begin, read_seconds, kept_from, kept_sql, expire_reports, expire_tenants, release_reports, expire_history FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION expire_reports, expire_tenants, release_reports, expire_history TO fleetstate_ingest;

@@ -133,8 +133,10 @@ BEGIN
 	INSERT INTO tenant_veiling (tenant_id, last_event) SELECT t.tenant_id, coalesce((SELECT max(e.event_id) FROM event e), 0) WHERE way <> 'keep';
 	INSERT INTO event (tenant_id, type, data) VALUES (t.tenant_id, 'tenant.personal', jsonb_build_object('personal', way, 'previous', t.personal, 'by', left(by, 255)));
 END $$;
--- As before, and {"personal": "keep"}, "hash" or "omit".
-CREATE OR REPLACE FUNCTION tenant_change(wanted text, changes jsonb, by text, expected bigint) RETURNS boolean LANGUAGE plpgsql SECURITY DEFINER
+-- Changes a tenant of the caller's: {"legal_hold": {"reason": "..."}, "retention": {"quiet_s": 86400, "sections_s": null, "history_s": null}, "personal":
+-- "keep", "hash" or "omit"}; the first two may be null; what is not named stays. Retention is the operator's, who pays for the room. `expected` as in
+-- device_change. Whether there is one. Fails with FS400, FS403 and FS412.
+CREATE FUNCTION tenant_change(wanted text, changes jsonb, by text, expected bigint) RETURNS boolean LANGUAGE plpgsql SECURITY DEFINER
 	SET search_path = fleetstate, pg_catalog, pg_temp AS $$
 DECLARE
 	t tenant; n tenant; r jsonb := changes -> 'retention';
@@ -177,7 +179,9 @@ BEGIN
 			jsonb_build_object('change', CASE WHEN n.hold_reason IS NULL THEN 'released' ELSE 'held' END, 'why', coalesce(n.hold_reason, t.hold_reason), 'by', left(by, 255)));
 	END IF;
 	IF (n.quiet_s, n.sections_s, n.history_s) IS DISTINCT FROM (t.quiet_s, t.sections_s, t.history_s) THEN
+		-- What is past a time that became shorter is looked for from the first day on.
 		DELETE FROM tenant_expiry x WHERE x.tenant_id = t.tenant_id AND CASE WHEN x.sections THEN n.sections_s IS DISTINCT FROM t.sections_s ELSE n.quiet_s IS DISTINCT FROM t.quiet_s END;
+		-- What is not known any more stays so.
 		INSERT INTO tenant_history (tenant_id, at) VALUES (t.tenant_id, history_begin(t.tenant_id)) ON CONFLICT (tenant_id) DO UPDATE SET at = EXCLUDED.at;
 		INSERT INTO event (tenant_id, type, data) VALUES (t.tenant_id, 'tenant.retention', retention_json(n.quiet_s, n.sections_s, n.history_s) || jsonb_build_object('by', left(by, 255)));
 	END IF;
