@@ -342,25 +342,59 @@ class Slow(http.server.BaseHTTPRequestHandler):
         pass
 
 
-def completed(line):
-    """What bash offers for the last word."""
-    script = subprocess.run([BIN / "fleetstate", "completion", "bash"], capture_output=True, text=True, check=True).stdout
-    words = line.split(" ")
-    ask = f'{script}\nCOMP_WORDS=({" ".join(repr(w) for w in words)}); COMP_CWORD={len(words) - 1}; _fleetstate; printf "%s\\n" "${{COMPREPLY[@]}}"'
-    done = subprocess.run(["bash", "-uc", ask], capture_output=True, text=True, timeout=20)
-    assert done.returncode == 0 and done.stderr == "", done.stderr
-    return set(done.stdout.split())
+@pytest.fixture
+def completed(tmp_path):
+    """What an interactive bash makes of a line when all that can stand there is to be put in."""
+    prompt = "ready> "
+    empty = tmp_path / "empty"  # else names of files could stand there
+    empty.mkdir()
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(empty)
+        os.execve("/bin/bash", ["bash", "--norc", "--noprofile", "-i"], {"PATH": f"{BIN}:/usr/bin:/bin", "PS1": prompt, "TERM": "dumb", "INPUTRC": "/dev/null", "HISTFILE": ""})
+
+    def until(text):
+        told = ""
+        while text not in told:
+            told += os.read(terminal, 65536).decode()
+        return told
+
+    def complete(line):
+        os.write(terminal, line.encode() + b"\x1b*\n")
+        return re.search(r"^\[(.*)\]\r?$", until("]\r\n" + prompt), re.M)[1].split("][")
+
+    until(prompt)
+    os.write(terminal, b"bind 'set bell-style none'; source <(fleetstate completion bash); fleetstate() { printf '\\n['; printf '%s][' \"$@\"; printf ']\\n'; }; echo sour''ced\n")
+    until("sourced\r\n" + prompt)
+    yield complete
+    os.close(terminal)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
 
 
-def test_shells_complete_both_tables():
-    nouns = completed("fleetstate ")
+def test_shells_complete_both_tables(completed):
+    def offered(line):
+        """In place of the line's last word."""
+        before = line.split(" ")[1:-1]
+        told = completed(line)
+        assert told[:len(before)] == before and told[-1] == ""
+        return set(told[len(before):-1])
+
+    nouns = offered("fleetstate ")
     assert {"device", "fleet", "migrate", "verify", "--url", "--token-file"} <= nouns and {o[0] for o in OPERATIONS} <= nouns
-    assert completed("fleetstate dev") == {"device"}
-    assert completed("fleetstate --url http://x device ") >= {"list", "show", "state", "approve", "challenge"}
-    assert completed("fleetstate device st") == {"state"}
-    assert {"--posture", "--component-version", "--json", "--csv", "--tenant", "--lifecycle"} <= completed("fleetstate device list --")
-    assert completed("fleetstate event list --fo") == {"--follow", "--format"}
-    assert "--operator-ca" in completed("fleetstate verify --")
-    assert completed("fleetstate nothing x") == set()
+    assert offered("fleetstate dev") == {"device"}
+    # bash's own words end at these signs too.
+    for where in "--url http://x", "--url http://127.0.0.1:8080/", "--url=https://[::1]:8080", "--database postgresql://u:p@h/d?a=b", "--token-file x --url http://x:1":
+        assert offered(f"fleetstate {where} device ") >= {"list", "show", "state", "approve", "challenge"}
+        assert offered(f"fleetstate {where} device st") == {"state"}
+    assert offered("fleetstate device st") == {"state"}
+    assert {"--posture", "--component-version", "--json", "--csv", "--tenant", "--lifecycle"} <= offered("fleetstate device list --")
+    assert offered("fleetstate device list --label site:a --pos") == {"--posture"}
+    assert offered("fleetstate event list --fo") == {"--follow", "--format"}
+    assert "--operator-ca" in offered("fleetstate verify --")
+    assert offered("fleetstate nothing x") == {"x"}
+
+
+def test_shells():
     assert subprocess.run([BIN / "fleetstate", "completion", "zsh"], capture_output=True, text=True, check=True).stdout.startswith("#compdef fleetstate\n")
     assert subprocess.run([BIN / "fleetstate", "completion", "fish"], capture_output=True).returncode == 2
