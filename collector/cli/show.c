@@ -7,7 +7,8 @@
 #include "collector/code_point.h"
 #include "collector/csv.h"
 
-#define WIDE 48 /* a column of a table is made no wider for one long text */
+#define WIDE 64 /* a column of a table is made no wider for one long text: a SHA-256 in hex */
+#define CELL_GAP 2 /* spaces between two cells, at least */
 
 int
 show_width(const char *text)
@@ -33,6 +34,9 @@ show_cell(FILE *out, const char *text, int room)
 		else
 			fwrite(text, 1, n, out);
 	}
+	/* What is longer than its column does not run into the next one. */
+	if (room > 0 && pad < CELL_GAP)
+		pad = CELL_GAP;
 	while (pad-- > 0)
 		fputc(' ', out);
 }
@@ -124,7 +128,7 @@ print_row(struct show *s, const json_t *item)
 		if (s->as == SHOW_CSV)
 			print_csv_cell(s->out, text, i == 0);
 		else
-			show_cell(s->out, text, ++i == n ? 0 : (int)json_integer_value(width) + 2);
+			show_cell(s->out, text, ++i == n ? 0 : (int)json_integer_value(width) + CELL_GAP);
 		i += s->as == SHOW_CSV;
 		free(text);
 	}
@@ -231,7 +235,7 @@ print_members(FILE *out, const json_t *object)
 	{
 		char *text = text_of(value);
 
-		show_cell(out, name, room + 2);
+		show_cell(out, name, room + CELL_GAP);
 		show_cell(out, text, 0);
 		fputc('\n', out);
 		free(text);

@@ -111,6 +111,17 @@ def test_hostile_text(api):
     assert "\x1b" not in call(api, "device", "show", ueid("acme", 3))
 
 
+def test_cells_stand_apart(api):
+    """However long what is in one of them is: a digest does not run into the next."""
+    head, row = call(api, "device", "list", "--limit", "1", "--fields", "state_digest,inventory_digest,ueid").splitlines()
+    first = api.get("/v1/devices?limit=1")["items"][0]
+    assert row.split() == [first["state_digest"], first["inventory_digest"], A] and head.index("ueid") == row.index(A)
+    long = "x" * 300
+    api.db.sql("UPDATE device SET vendor = %s WHERE ueid = decode(%s, 'hex')", (long, A))
+    assert call(api, "device", "list", "--limit", "1", "--fields", "vendor,ueid").splitlines()[1] == f"{long}  {A}"
+    api.db.sql("UPDATE device SET vendor = NULL WHERE ueid = decode(%s, 'hex')", (A,))
+
+
 def test_nested_values_are_json_in_cells(api):
     row = next(csv.DictReader(io.StringIO(call(api, "device", "show", A, "--csv"), newline="")))
     item = api.get(f"/v1/devices/{A}")
