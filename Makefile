@@ -248,7 +248,9 @@ COLLECTOR := \
 	collector/query_sql.c \
 	collector/cursor.c \
 	collector/csv.c \
+	collector/members.c \
 	collector/format_device.c \
+	collector/format_ocsf_device.c \
 	collector/export.c \
 	collector/page.c \
 	collector/api_fleet.c \

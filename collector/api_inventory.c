@@ -1,6 +1,5 @@
 /* What a device runs: a page of its components, or all of them as a document. */
 #include <string.h>
-#include <time.h>
 
 #include "collector/format_inventory.h"
 #include "collector/page.h"
@@ -31,14 +30,14 @@ answer_page(struct request *request, struct response *response, const struct uei
 	PQclear(results[1]);
 }
 
-/* The statement's columns: whether the set is here, the device's key, its columns. -1: the response is the problem, since a list of nothing would say
+/* The statement's columns: whether the set is here, when the state that names it was received, the device's key, its columns. -1: the response is the problem, since a list of nothing would say
    that the device runs nothing. */
 static int
 read_device(struct response *response, const PGresult *row, struct device_row *device)
 {
 	device->gone = false;
 	for (int i = 0; i < DEVICE_COLUMNS; i++)
-		device->cells[i] = query_bytes(row, 0, 2 + i);
+		device->cells[i] = query_bytes(row, 0, 3 + i);
 	if (PQntuples(row) == 0)
 		response_problem(response, PROBLEM_NOT_FOUND, "There is no such device.");
 	else if (device->cells[DEVICE_INVENTORY_DIGEST].at == NULL)
@@ -70,19 +69,21 @@ answer_whole(struct request *request, struct response *response, const struct in
 				{QUERY_INVENTORY_WHOLE, {param_bytes(ueid->bytes, UEID_SIZE)}, 1}};
 	struct inventory_row row;
 	struct device_row device = {.left_out = 0};
+	struct inventory_of of = {.device = &device};
 	PGresult *results[2];
 
 	if (query_run(request, response, calls, 2, results) < 0)
 		return;
+	of.told_ms = query_int8(results[0], 0, 1);
 	if (read_device(response, results[0], &device) == 0 && check_same(response, &device, results[1]) == 0) {
 		response_json(response, (struct slice){NULL, 0});
 		response->type = format->type;
-		format->head(response, &device, time(NULL));
+		format->head(response, &of);
 		for (int i = 0; i < PQntuples(results[1]); i++) {
 			for (int k = 0; k < INVENTORY_COLUMNS; k++)
 				row.cells[k] = query_bytes(results[1], i, k);
 			row.digest = query_bytes(results[1], i, INVENTORY_COLUMNS);
-			format->row(response, &row, i == 0);
+			format->row(response, &of, &row, i == 0);
 		}
 		format->tail(response);
 	}
@@ -99,7 +100,7 @@ api_inventory(struct request *request, struct response *response)
 	struct ueid ueid;
 
 	if (!page && format == NULL)
-		response_problem(response, PROBLEM_BAD_PARAMETER, "format is json, csv or cyclonedx.");
+		response_problem(response, PROBLEM_BAD_PARAMETER, "format is json, " INVENTORY_FORMATS ".");
 	else if (!page && (request_parameter(request, "limit") != NULL || request_parameter(request, "cursor") != NULL))
 		response_problem(response, PROBLEM_BAD_PARAMETER,
 				 "%s is the whole inventory: limit and cursor go with json.", name);

@@ -279,7 +279,7 @@ answer_whole(struct request *request, struct response *response, const struct qu
 {
 	bool csv = strcmp(format, "csv") == 0;
 	struct whole whole = {.question = question, .request = request, .fields = csv ? fields : NULL};
-	const struct export_source source = {.type = csv ? CSV_TYPE : "application/x-ndjson",
+	const struct export_source source = {.type = csv ? CSV_TYPE : NDJSON_TYPE,
 					     .limited = question->limited,
 					     .head = begin_whole,
 					     .ask = ask_rows,

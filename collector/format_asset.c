@@ -5,70 +5,9 @@
 #include <time.h>
 
 #include "collector/csv.h"
+#include "collector/format_ocsf_device.h"
+#include "collector/members.h"
 #include "collector/words.h"
-#include "schema/topics.h"
-
-#define NOTHING_KNOWN "unknown" /* where a system wants a text, and the device has not said it */
-
-/* ---- JSON: what goes in after a bracket, and after another member ---- */
-
-static void
-add_comma(struct response *out)
-{
-	if (!out->failed && out->len > 0 && strchr("{[", out->body[out->len - 1]) == NULL)
-		response_append(out, ",", 1);
-}
-
-static void
-add_name(struct response *out, const char *name)
-{
-	add_comma(out);
-	response_append(out, "\"", 1);
-	response_text(out, name);
-	response_append(out, "\":", 2);
-}
-
-/* Nothing of what is not known. */
-static void
-add_text(struct response *out, const char *name, struct slice text)
-{
-	if (text.at == NULL)
-		return;
-	add_name(out, name);
-	response_string(out, text);
-}
-
-static void
-add_number(struct response *out, const char *name, int64_t number)
-{
-	add_name(out, name);
-	response_printf(out, "%" PRId64, number);
-}
-
-static struct slice
-word(const char *text)
-{
-	return (struct slice){(const uint8_t *)text, strlen(text)};
-}
-
-static struct slice
-or_unknown(struct slice text)
-{
-	return text.len > 0 ? text : word(NOTHING_KNOWN);
-}
-
-static struct slice
-ueid_of(struct response *out, const struct device_row *row, char text[UEID_HEX])
-{
-	struct slice bytes = row->cells[DEVICE_UEID];
-
-	if (bytes.len != UEID_SIZE) {
-		out->failed = true;
-		return (struct slice){NULL, 0};
-	}
-	hex_print(bytes.at, bytes.len, text);
-	return (struct slice){(const uint8_t *)text, 2 * UEID_SIZE};
-}
 
 static void
 no_head(struct response *out, const struct asset_document *document)
@@ -145,17 +84,17 @@ static void
 netbox_add(struct response *out, const struct asset_document *document, const struct device_row *row)
 {
 	char hex[UEID_HEX];
-	const struct slice ueid = ueid_of(out, row, hex), serial = row->cells[DEVICE_SERIAL];
+	const struct slice ueid = device_ueid(out, row, hex), serial = row->cells[DEVICE_SERIAL];
 	const struct slice cells[] = {ueid,
-				      word("IoT device"),
+				      text_slice("IoT device"),
 				      or_unknown(row->cells[DEVICE_VENDOR]),
 				      or_unknown(row->cells[DEVICE_HWMODEL]),
-				      serial.len <= NETBOX_SERIAL ? serial : word(""),
+				      serial.len <= NETBOX_SERIAL ? serial : text_slice(""),
 				      ueid,
-				      word(netbox_status(row)),
-				      word(document->tenant),
+				      text_slice(netbox_status(row)),
+				      text_slice(document->tenant),
 				      row->cells[DEVICE_SWNAME],
-				      row->gone ? word("gone") : or_unknown(row->cells[DEVICE_POSTURE])};
+				      row->gone ? text_slice("gone") : or_unknown(row->cells[DEVICE_POSTURE])};
 
 	for (size_t i = 0; i < sizeof cells / sizeof *cells; i++) {
 		response_text(out, i == 0 ? "\"" : ",\"");
@@ -187,21 +126,21 @@ static void
 servicenow_add(struct response *out, const struct asset_document *document, const struct device_row *row)
 {
 	char hex[UEID_HEX];
-	const struct slice ueid = ueid_of(out, row, hex);
+	const struct slice ueid = device_ueid(out, row, hex);
 
 	(void)document;
 	response_text(out, "{\"className\":\"cmdb_ci_hardware\"");
-	add_text(out, "internal_id", ueid);
+	member_text(out, "internal_id", ueid);
 	response_text(out, ",\"values\":{");
-	add_text(out, "name", ueid);
-	add_text(out, "serial_number", row->cells[DEVICE_SERIAL]);
-	add_text(out, "manufacturer", row->cells[DEVICE_VENDOR]);
-	add_text(out, "model_id", row->cells[DEVICE_HWMODEL]);
-	add_text(out, "os", row->cells[DEVICE_SWNAME]);
-	add_text(out, "os_version", row->cells[DEVICE_SWVERSION]);
-	add_text(out, "install_status", word(servicenow_status(row)));
+	member_text(out, "name", ueid);
+	member_text(out, "serial_number", row->cells[DEVICE_SERIAL]);
+	member_text(out, "manufacturer", row->cells[DEVICE_VENDOR]);
+	member_text(out, "model_id", row->cells[DEVICE_HWMODEL]);
+	member_text(out, "os", row->cells[DEVICE_SWNAME]);
+	member_text(out, "os_version", row->cells[DEVICE_SWVERSION]);
+	member_text(out, "install_status", text_slice(servicenow_status(row)));
 	response_text(out, "},\"sys_object_source_info\":{\"source_name\":\"fleetstate\"");
-	add_text(out, "source_native_key", ueid);
+	member_text(out, "source_native_key", ueid);
 	response_text(out, "}}");
 }
 
@@ -211,71 +150,37 @@ servicenow_end(struct response *out)
 	response_text(out, "],\"relations\":[]}");
 }
 
-/* ---- OCSF 1.8.0: Device Inventory Info 5001; of what is gone, Entity Management 3004 ---- */
-
-/* What both classes begin with. */
-static void
-ocsf_begin(struct response *out, const struct asset_document *document, int class, int activity)
-{
-	response_printf(out,
-			"{\"class_uid\":%d,\"category_uid\":%d,\"activity_id\":%d,\"type_uid\":%d,\"severity_id\":1,"
-			"\"time\":%" PRId64
-			",\"metadata\":{\"version\":\"1.8.0\",\"product\":{\"name\":\"fleetstate\"}",
-			class, class / 1000, activity, class * 100 + activity, document->time_ms);
-	add_text(out, "tenant_uid", word(document->tenant));
-	response_text(out, "}");
-}
-
-/* The system's name is required where there is one. type_id: 200 Linux, 0 not known. */
-static void
-ocsf_os(struct response *out, const struct device_row *row)
-{
-	const struct slice name = row->cells[DEVICE_SWNAME], kernel = row->cells[DEVICE_KERNEL];
-
-	if (name.at == NULL && kernel.at == NULL)
-		return;
-	response_text(out, ",\"os\":{");
-	add_text(out, "name", or_unknown(name));
-	add_number(out, "type_id", kernel.at != NULL ? 200 : 0);
-	add_text(out, "version", row->cells[DEVICE_SWVERSION]);
-	add_text(out, "kernel_release", kernel);
-	response_text(out, "}");
-}
+/* ---- OCSF 1.8.0: Device Inventory Info 5001, and Software Inventory Info 5020 of the firmware; of what is gone, Entity Management 3004 ---- */
 
 static void
-ocsf_time(struct response *out, const char *name, const struct device_row *row, enum device_column column)
+ocsf_head(struct response *out, const struct asset_document *document, int class, int activity)
 {
-	int64_t ms;
-
-	if (device_time(out, row, column, &ms))
-		add_number(out, name, ms);
+	ocsf_begin(out, class, activity, document->time_ms, text_slice(document->tenant));
 }
 
 static void
 ocsf_add(struct response *out, const struct asset_document *document, const struct device_row *row)
 {
+	const struct ocsf_package firmware = {
+		.name = row->cells[DEVICE_SWNAME], .version = row->cells[DEVICE_SWVERSION], .is_system = true};
 	char hex[UEID_HEX];
 
 	if (row->gone) {
-		ocsf_begin(out, document, 3004, 4);
+		ocsf_head(out, document, OCSF_ENTITY_MANAGEMENT, OCSF_DELETE);
 		response_text(out, ",\"entity\":{");
-		add_text(out, "uid", ueid_of(out, row, hex));
+		member_text(out, "uid", device_ueid(out, row, hex));
 		response_text(out, ",\"type\":\"Device\"}}\n");
 		return;
 	}
-	ocsf_begin(out, document, 5001, 2);
-	response_text(out, ",\"device\":{\"type_id\":7");
-	add_text(out, "uid", ueid_of(out, row, hex));
-	add_text(out, "model", row->cells[DEVICE_HWMODEL]);
-	add_text(out, "vendor_name", row->cells[DEVICE_VENDOR]);
-	response_text(out, ",\"hw_info\":{");
-	add_text(out, "serial_number", row->cells[DEVICE_SERIAL]);
-	add_text(out, "vendor_name", row->cells[DEVICE_VENDOR]);
-	response_text(out, "}");
-	ocsf_os(out, row);
-	ocsf_time(out, "first_seen_time", row, DEVICE_FIRST_SEEN);
-	ocsf_time(out, "last_seen_time", row, DEVICE_LAST_SEEN);
-	response_text(out, "}}\n");
+	ocsf_head(out, document, OCSF_DEVICE_INVENTORY, OCSF_COLLECT);
+	ocsf_device(out, row, true);
+	response_text(out, "}\n");
+	if (firmware.name.at == NULL)
+		return;
+	ocsf_head(out, document, OCSF_SOFTWARE_INVENTORY, OCSF_COLLECT);
+	ocsf_device(out, row, false);
+	ocsf_package(out, &firmware);
+	response_text(out, "}\n");
 }
 
 /* ---- CycloneDX 1.6: one bill of materials, whose components are the devices ---- */
@@ -308,10 +213,10 @@ add_property(struct response *out, const char *name, struct slice value)
 {
 	if (value.at == NULL)
 		return;
-	add_comma(out);
+	member_comma(out);
 	response_text(out, "{");
-	add_text(out, "name", word(name));
-	add_text(out, "value", value);
+	member_text(out, "name", text_slice(name));
+	member_text(out, "value", value);
 	response_text(out, "}");
 }
 
@@ -322,12 +227,12 @@ cyclonedx_add(struct response *out, const struct asset_document *document, const
 
 	(void)document;
 	response_text(out, "{\"type\":\"device\"");
-	add_text(out, "bom-ref", ueid_of(out, row, hex));
-	add_text(out, "name", or_unknown(row->cells[DEVICE_HWMODEL]));
-	add_text(out, "version", row->cells[DEVICE_HWVERSION]);
+	member_text(out, "bom-ref", device_ueid(out, row, hex));
+	member_text(out, "name", or_unknown(row->cells[DEVICE_HWMODEL]));
+	member_text(out, "version", row->cells[DEVICE_HWVERSION]);
 	if (row->cells[DEVICE_VENDOR].at != NULL) {
 		response_text(out, ",\"manufacturer\":{");
-		add_text(out, "name", row->cells[DEVICE_VENDOR]);
+		member_text(out, "name", row->cells[DEVICE_VENDOR]);
 		response_text(out, "}");
 	}
 	response_text(out, ",\"properties\":[");
@@ -336,7 +241,7 @@ cyclonedx_add(struct response *out, const struct asset_document *document, const
 	add_property(out, "fleetstate:posture", row->cells[DEVICE_POSTURE]);
 	add_property(out, "fleetstate:firmware", row->cells[DEVICE_SWNAME]);
 	add_property(out, "fleetstate:firmware-version", row->cells[DEVICE_SWVERSION]);
-	add_property(out, "fleetstate:gone", row->gone ? word("true") : (struct slice){NULL, 0});
+	add_property(out, "fleetstate:gone", row->gone ? text_slice("true") : (struct slice){NULL, 0});
 	response_text(out, "]}");
 }
 
@@ -348,8 +253,8 @@ cyclonedx_end(struct response *out)
 
 static const struct asset_format formats[] = {
 	{"csv", CSV_TYPE, csv_begin, csv_add, "", no_tail},
-	{"ndjson", "application/x-ndjson", no_head, ndjson_add, "", no_tail},
-	{"ocsf", "application/x-ndjson", no_head, ocsf_add, "", no_tail},
+	{"ndjson", NDJSON_TYPE, no_head, ndjson_add, "", no_tail},
+	{"ocsf", NDJSON_TYPE, no_head, ocsf_add, "", no_tail},
 	{"cyclonedx", CYCLONEDX_TYPE, cyclonedx_begin, cyclonedx_add, ",", cyclonedx_end},
 	{"netbox", CSV_TYPE, netbox_begin, netbox_add, "", no_tail},
 	{"servicenow", "application/json", servicenow_begin, servicenow_add, ",", servicenow_end},

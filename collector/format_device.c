@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "collector/csv.h"
-#include "schema/topics.h"
 
 #define DAYS_TO_2000 730425 /* from 0000-03-01, where the calendar's own years begin */
 #define DAY_US INT64_C(86400000000)
@@ -146,6 +145,19 @@ put_when(struct response *out, enum kind kind, struct slice cell, char text[24])
 		return false;
 	}
 	return kind == TIME ? put_time(text, n) : put_date(text, n);
+}
+
+struct slice
+device_ueid(struct response *out, const struct device_row *row, char text[UEID_HEX])
+{
+	struct slice bytes = row->cells[DEVICE_UEID];
+
+	if (bytes.len != UEID_SIZE) {
+		out->failed = true;
+		return (struct slice){NULL, 0};
+	}
+	hex_print(bytes.at, bytes.len, text);
+	return (struct slice){(const uint8_t *)text, 2 * UEID_SIZE};
 }
 
 bool

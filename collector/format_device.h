@@ -5,6 +5,7 @@
 #define FLEETSTATE_COLLECTOR_FORMAT_DEVICE_H
 
 #include "collector/response.h"
+#include "schema/topics.h"
 
 /* A device as lists and exports have it (openapi.yaml, Device), in the order of its members and columns; only ever appended. A row is
    COLUMN(symbol, "name", kind of its value, "SQL" over device d, tenant t, device_hot h and device_state s). */
@@ -50,6 +51,8 @@ struct device_row {
 	bool gone; /* it is not the tenant's any more: only its ueid is known */
 };
 
+/* Its name in hex, in the text. One that is none fails the response. */
+struct slice device_ueid(struct response *, const struct device_row *, char text[UEID_HEX]);
 /* An object, as an item of /v1/devices; of one that is gone {"ueid": ..., "gone": true}. */
 void device_json(struct response *, const struct device_row *);
 /* The line of names, and one for each device. `gone`: with a last column of that name. */

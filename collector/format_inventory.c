@@ -4,6 +4,7 @@
 #include <time.h>
 
 #include "collector/csv.h"
+#include "collector/format_ocsf_device.h"
 #include "collector/words.h"
 #include "schema/key.h"
 #include "schema/topics.h"
@@ -14,10 +15,9 @@ static const char *const names[INVENTORY_COLUMNS] = {INVENTORY_TABLE(NAME)};
 /* ---- comma-separated values ---- */
 
 static void
-csv_begin(struct response *out, const struct device_row *device, int64_t time_s)
+csv_begin(struct response *out, const struct inventory_of *of)
 {
-	(void)device;
-	(void)time_s;
+	(void)of;
 	for (size_t i = 0; i < INVENTORY_COLUMNS; i++) {
 		response_append(out, ",", i > 0);
 		response_text(out, names[i]);
@@ -26,8 +26,9 @@ csv_begin(struct response *out, const struct device_row *device, int64_t time_s)
 }
 
 static void
-csv_add(struct response *out, const struct inventory_row *row, bool first)
+csv_add(struct response *out, const struct inventory_of *of, const struct inventory_row *row, bool first)
 {
+	(void)of;
 	(void)first;
 	for (size_t i = 0; i < INVENTORY_COLUMNS; i++) {
 		response_append(out, ",", i > 0);
@@ -41,7 +42,7 @@ csv_add(struct response *out, const struct inventory_row *row, bool first)
 }
 
 static void
-csv_end(struct response *out)
+no_end(struct response *out)
 {
 	(void)out;
 }
@@ -137,9 +138,10 @@ put_device(struct response *out, const struct device_row *device)
 }
 
 static void
-bom_begin(struct response *out, const struct device_row *device, int64_t time_s)
+bom_begin(struct response *out, const struct inventory_of *of)
 {
-	time_t seconds = (time_t)time_s;
+	const struct device_row *device = of->device;
+	time_t seconds = (time_t)(of->told_ms / 1000);
 	char when[32];
 	struct tm tm;
 
@@ -174,12 +176,13 @@ kind_of(struct slice type)
 
 /* Licences are not known, and so are not there. A purl that is none would break whoever reads the bill, and is told beside. */
 static void
-bom_add(struct response *out, const struct inventory_row *row, bool first)
+bom_add(struct response *out, const struct inventory_of *of, const struct inventory_row *row, bool first)
 {
 	const struct slice *cells = row->cells;
 	bool purl = cells[INVENTORY_PURL].len > 4 && memcmp(cells[INVENTORY_PURL].at, "pkg:", 4) == 0, begun = false;
 	char text[2 * 64 + 1];
 
+	(void)of;
 	response_printf(out, "%s{\"type\":\"%s\"", first ? "" : ",", kind_of(cells[INVENTORY_TYPE]));
 	put_member(out, "bom-ref", hex_of(row->digest, text));
 	response_text(out, ",\"name\":");
@@ -203,9 +206,37 @@ bom_end(struct response *out)
 	response_text(out, "]}");
 }
 
+/* ---- OCSF 1.8.0: Software Inventory Info 5020, an event a line for each component ---- */
+
+static void
+ocsf_head(struct response *out, const struct inventory_of *of)
+{
+	(void)out;
+	(void)of;
+}
+
+static void
+ocsf_add(struct response *out, const struct inventory_of *of, const struct inventory_row *row, bool first)
+{
+	const struct slice *cells = row->cells;
+	const struct ocsf_package package = {.name = cells[INVENTORY_NAME],
+					     .version = cells[INVENTORY_VERSION],
+					     .architecture = cells[INVENTORY_ARCHITECTURE],
+					     .purl = cells[INVENTORY_PURL],
+					     .type = cells[INVENTORY_TYPE],
+					     .is_system = word_is(cells[INVENTORY_TYPE], "image")};
+
+	(void)first;
+	ocsf_begin(out, OCSF_SOFTWARE_INVENTORY, OCSF_COLLECT, of->told_ms, of->device->cells[DEVICE_TENANT]);
+	ocsf_device(out, of->device, false);
+	ocsf_package(out, &package);
+	response_text(out, "}\n");
+}
+
 static const struct inventory_format formats[] = {
-	{"csv", CSV_TYPE, csv_begin, csv_add, csv_end},
+	{"csv", CSV_TYPE, csv_begin, csv_add, no_end},
 	{"cyclonedx", CYCLONEDX_TYPE, bom_begin, bom_add, bom_end},
+	{"ocsf", NDJSON_TYPE, ocsf_head, ocsf_add, no_end},
 };
 
 const struct inventory_format *

@@ -1,6 +1,6 @@
 /*
- * A device's software inventory as a bill of materials (CycloneDX 1.6) and as comma-separated values. Pure. The same inventory of the same device is the
- * same text, but for the metadata.
+ * A device's software inventory as a bill of materials (CycloneDX 1.6), as events of OCSF and as comma-separated values. Pure. The same inventory of the
+ * same device is the same text, but for the metadata.
  */
 #ifndef FLEETSTATE_COLLECTOR_FORMAT_INVENTORY_H
 #define FLEETSTATE_COLLECTOR_FORMAT_INVENTORY_H
@@ -25,13 +25,20 @@ struct inventory_row {
 	struct slice digest; /* SHA-256 of the component as the device encodes it */
 };
 
+/* Whose it is. */
+struct inventory_of {
+	const struct device_row *device; /* it has an inventory */
+	int64_t told_ms; /* since 1970: when it told the state that names it */
+};
+
 struct inventory_format {
 	const char *name, *type; /* "csv", "text/csv" */
-	/* `device` has an inventory. `time_s`: when this is made, since 1970. */
-	void (*head)(struct response *, const struct device_row *device, int64_t time_s);
-	void (*row)(struct response *, const struct inventory_row *, bool first);
+	void (*head)(struct response *, const struct inventory_of *);
+	void (*row)(struct response *, const struct inventory_of *, const struct inventory_row *, bool first);
 	void (*tail)(struct response *);
 };
+
+#define INVENTORY_FORMATS "csv, cyclonedx or ocsf"
 
 /* NULL: there is none of that name. */
 const struct inventory_format *inventory_format(const char *name) WARN_UNUSED;

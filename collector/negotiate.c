@@ -161,7 +161,7 @@ is_text(const char *type)
 	static const char *const types[] = {"text/",
 					    "application/json",
 					    "application/yaml",
-					    "application/x-ndjson",
+					    NDJSON_TYPE,
 					    "application/vnd.cyclonedx+json",
 					    "application/openmetrics-text"};
 

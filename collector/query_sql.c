@@ -201,8 +201,8 @@ const struct statement query_statements[QUERIES] = {
 		 3},
 	/* clang-format off */
 	[QUERY_INVENTORY_DEVICE] = {"inventory_device",
-		"SELECT (i.inventory_id IS NOT NULL)::int::int8, " DEVICE_CELLS DEVICE_JOIN("", "") " LEFT JOIN inventory i ON i.tenant_id = s.tenant_id"
-		" AND i.digest = s.inventory_digest WHERE d.ueid = $1::bytea AND d." TENANT, 1},
+		"SELECT (i.inventory_id IS NOT NULL)::int::int8, (extract(epoch FROM s.received_at) * 1000)::int8, " DEVICE_CELLS DEVICE_JOIN("", "")
+		" LEFT JOIN inventory i ON i.tenant_id = s.tenant_id AND i.digest = s.inventory_digest WHERE d.ueid = $1::bytea AND d." TENANT, 1},
 	/* In an order that has nothing to do with when a component was first heard of. */
 	[QUERY_INVENTORY_WHOLE] = {"inventory_whole",
 		"SELECT c.type, c.name, c.version, c.architecture, c.source, c.source_version, c.purl, c.digest, i.digest FROM device d"

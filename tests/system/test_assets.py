@@ -90,11 +90,18 @@ def test_cyclonedx(api):
 
 
 def test_ocsf(api):
+    """What a device is, 5001, and what firmware it says that it runs, 5020."""
     answer, _ = export(api, "?format=ocsf")
-    events = [json.loads(line) for line in answer.text.splitlines()]
-    validator = jsonschema.Draft202012Validator(schema("ocsf/jsonschema-1.8.0/5001_inventory_info.schema.json"))
-    for event in events:
-        validator.validate(event)
+    lines = [json.loads(line) for line in answer.text.splitlines()]
+    validators = {5001: jsonschema.Draft202012Validator(schema("ocsf/jsonschema-1.8.0/5001_inventory_info.schema.json")),
+                  5020: jsonschema.Draft202012Validator(schema("ocsf/jsonschema-1.8.0/5020_software_info.schema.json"))}
+    for event in lines:
+        validators[event["class_uid"]].validate(event)
+    events, software = ([e for e in lines if e["class_uid"] == of] for of in (5001, 5020))
+    validator = validators[5001]
+    assert [(e["device"]["uid"], e["package"]["name"], e["package"]["version"]) for e in software] == [
+        (d["ueid"], d["swname"], d["swversion"] or "unknown") for d in api.pages("/v1/devices?limit=1000") if d["swname"] is not None] and software
+    assert not validators[5020].is_valid({**software[0], "package": {"name": "x"}})
     assert {e["device"]["uid"] for e in events} == {ueid("acme", i) for i in range(DEVICES)} and {e["metadata"]["tenant_uid"] for e in events} == {"acme"}
     assert events[11]["device"]["hw_info"]["serial_number"] == "S-12" and events[11]["device"]["os"]["name"] == "os"
     assert not validator.is_valid({**events[0], "type_uid": 1}) and not validator.is_valid({k: v for k, v in events[0].items() if k != "device"})

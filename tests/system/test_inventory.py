@@ -98,26 +98,50 @@ def test_as_a_bill_of_materials(api):
         "kernel-module": "device-driver", "firmware": "firmware"}
 
 
-def test_the_same_inventory_is_the_same_bill(api):
-    def without_time(device):
-        text, n = re.subn(r'"timestamp":"[^"]*",', "", whole(api, device, "cyclonedx").text)
-        assert n == 1
-        return text
+def test_as_events(api):
+    """Of OCSF: what it runs, a Software Inventory Info for each component."""
+    answer = whole(api, 0, "ocsf")
+    validator = jsonschema.Draft202012Validator(schema("ocsf/jsonschema-1.8.0/5020_software_info.schema.json"))
+    events = [json.loads(line) for line in answer.content.decode().split("\n")[:-1]]
+    for event in events:
+        validator.validate(event)
+    assert not validator.is_valid({**events[0], "package": {"name": "x"}}) and answer.headers["Content-Type"] == "application/x-ndjson"
+    assert {(e["device"]["uid"], e["device"]["hw_info"]["serial_number"], e["metadata"]["tenant_uid"]) for e in events} == {(ueid("acme", 0), "S-1", "acme")}
 
-    first = without_time(0)
-    assert first == without_time(0)
-    bills = [json.loads(first), json.loads(without_time(1)), json.loads(without_time(3))]
+    def told(kind, name, version, architecture, source, source_version, purl):
+        kinds = {"package_manager": kind} if kind in ("dpkg", "apk", "opkg", "rpm") else {"type_id": 2} if kind == "image" else {"type_id": 99, "type": kind}
+        return {k: v for k, v in {"name": name, "version": version or "unknown", "architecture": architecture, "purl": purl, **kinds}.items() if v is not None}
+
+    def key(package):
+        return json.dumps(package, sort_keys=True)
+
+    assert sorted((e["package"] for e in events), key=key) == sorted((told(*c) for c in COMPONENTS), key=key)
+
+
+def test_the_same_inventory_is_the_same_bill(api):
+    def text(device):
+        return whole(api, device, "cyclonedx").text
+
+    api.db.sql("UPDATE device_state SET received_at = now() - interval '1 day'")
+    first = text(0)
+    told_at = api.db.one("SELECT to_char(received_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') FROM device_state JOIN device USING (device_id) WHERE ueid = decode(%s, 'hex')",
+                         (ueid("acme", 0),))
+    assert json.loads(first)["metadata"]["timestamp"] == told_at, "which is not when it is asked for: who has it is told so"
+    for shape in "cyclonedx", "ocsf", "csv":
+        tag = whole(api, 0, shape).headers["ETag"]
+        assert api.ask(f"/v1/devices/{ueid('acme', 0)}/inventory?format={shape}", headers={"If-None-Match": tag}).status_code == 304
+    bills = [json.loads(first), json.loads(text(1)), json.loads(text(3))]
     assert bills[0]["components"] == bills[1]["components"] and len({b["serialNumber"] for b in bills}) == 3
     # Heard of in another order, and so under other numbers.
     api.db.sql(SET, {"set": "again", "names": [array(c[:1] + (c[1] + "x",) + c[2:]) for c in reversed(COMPONENTS[:5])]})
     api.db.sql(HAS, ("again", ueid("acme", 5)))
-    names = [c["name"] for c in json.loads(without_time(5))["components"]]
+    names = [c["name"] for c in json.loads(text(5))["components"]]
     assert names == sorted(names) and len(names) == 5
     assert re.fullmatch("urn:uuid:[0-9a-f]{8}-[0-9a-f]{4}-8[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", bills[0]["serialNumber"])
 
 
 def test_what_is_not_there_is_no_empty_list(api):
-    for shape in "csv", "cyclonedx":
+    for shape in "csv", "cyclonedx", "ocsf":
         for device in 2, 9:
             api.problem(404, "not-found", f"/v1/devices/{ueid('acme', device)}/inventory?format={shape}")
         api.problem(404, "not-found", f"/v1/devices/{ueid('acme', 0)}/inventory?format={shape}", "globex")
