@@ -31,7 +31,11 @@ show_progress(void)
 		return;
 	progress.last = now;
 	progress.shown = true;
-	fprintf(stderr, "\r%lld items, %.1f MiB ", progress.items, (double)progress.bytes / (1 << 20));
+	fputc('\r', stderr);
+	/* What is written as it comes is not looked into. */
+	if (progress.items > 0)
+		fprintf(stderr, "%lld items, ", progress.items);
+	fprintf(stderr, "%.1f MiB ", (double)progress.bytes / (1 << 20));
 	fflush(stderr);
 }
 

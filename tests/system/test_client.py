@@ -321,12 +321,13 @@ def test_answers_that_are_none(flaky):
     assert "429" in flaky("fleet", "show", answers=[429] * 4, status=3)
 
 
-def test_progress_is_for_terminals(api, tmp_path):
+@pytest.mark.parametrize("words, says", [(("device", "list", "--json"), r"\r[1-9] items, 0\.\d MiB "), (("asset", "export"), r"\r0\.\d MiB ")])
+def test_progress_is_for_terminals(words, says):
     """On a terminal a long export says how far it is; the output stays what it is."""
-    server = http.server.HTTPServer(("127.0.0.1", 0), Slow)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Slow)
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     ours, theirs = pty.openpty()
-    process = subprocess.Popen([BIN / "fleetstate", "--url", f"http://127.0.0.1:{server.server_address[1]}", "device", "list", "--json"], stderr=theirs, stdout=subprocess.PIPE,
+    process = subprocess.Popen([BIN / "fleetstate", "--url", f"http://127.0.0.1:{server.server_address[1]}", *words], stderr=theirs, stdout=subprocess.PIPE,
                                env={"FLEETSTATE_TOKEN": "x"})
     out = process.communicate(timeout=60)[0]
     os.close(theirs)
@@ -334,20 +335,29 @@ def test_progress_is_for_terminals(api, tmp_path):
     os.close(ours)
     server.shutdown()
     server.server_close()
-    assert process.returncode == 0 and len(json.loads(out)) == 4
-    assert re.search(r"\r\d+ items, \d+\.\d MiB ", told) and told.endswith("\r\x1b[K")
+    assert process.returncode == 0 and (len(json.loads(out)) if "--json" in words else len(out.splitlines())) == 4
+    assert re.search(says, told) and told.endswith("\r\x1b[K")
+    assert ("items" in told) == ("--json" in words), "of a stream nobody counts"
 
 
 class Slow(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
     def do_GET(self):
         page = int((re.search(r"cursor=(\d)", self.path) or [0, 0])[1])
-        time.sleep(.7)  # a slow collector is what is tested
+        stream = self.path.startswith("/v1/assets")
+        time.sleep(.7 if not stream else 0)  # a slow collector is what is tested
         body = json.dumps({"items": [{"ueid": page}], "next": str(page + 1) if page < 3 else None}).encode()
         self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Content-Type", "application/x-ndjson" if stream else "application/json")
+        self.send_header("Content-Length", str(4 * len(b"{}\n") if stream else len(body)))
         self.end_headers()
-        self.wfile.write(body)
+        for _ in range(4 if stream else 0):
+            time.sleep(.7)
+            self.wfile.write(b"{}\n")
+            self.wfile.flush()
+        if not stream:
+            self.wfile.write(body)
 
     def log_message(self, *_):
         pass
