@@ -23,21 +23,14 @@ is_type(const char *text)
 	return false;
 }
 
-void
-api_components(struct request *request, struct response *response)
+static void
+find_components(struct request *request, struct response *response, const char *name, const char *purl)
 {
-	const char *name = request_parameter(request, "name"), *purl = request_parameter(request, "purl");
 	const char *type = request_parameter(request, "type"), *version = request_parameter(request, "version");
 	struct call call = {.query = QUERY_COMPONENTS};
 	bool is_range = version != NULL && version_range_is(version);
 	char *list = NULL;
 
-	if (!is_type(type))
-		response_problem(response, PROBLEM_BAD_PARAMETER, "type has no such value.");
-	else if (version != NULL && name == NULL && purl == NULL)
-		response_problem(response, PROBLEM_BAD_PARAMETER, "version goes with name or purl.");
-	if (response->status != 0)
-		return;
 	if (name != NULL)
 		call.query = QUERY_COMPONENTS_NAME;
 	else if (purl != NULL)
@@ -55,6 +48,26 @@ api_components(struct request *request, struct response *response)
 	call.params[call.n++] = param_text(list);
 	page_query(request, response, &call);
 	free(list);
+}
+
+void
+api_components(struct request *request, struct response *response)
+{
+	const char *name = request_parameter(request, "name"), *purl = request_parameter(request, "purl");
+	char *named;
+
+	if (!is_type(request_parameter(request, "type"))) {
+		response_problem(response, PROBLEM_BAD_PARAMETER, "type has no such value.");
+		return;
+	}
+	if (request_parameter(request, "version") != NULL && name == NULL && purl == NULL) {
+		response_problem(response, PROBLEM_BAD_PARAMETER, "version goes with name or purl.");
+		return;
+	}
+	/* Whole package URLs have an index; those of any version are found by their name. */
+	named = name == NULL && purl != NULL ? component_name_of(purl) : NULL;
+	find_components(request, response, named != NULL ? named : name, purl);
+	free(named);
 }
 
 void

@@ -69,10 +69,13 @@
 #define COMPONENT_DEVICES(most) \
 	"(SELECT count(*) FROM (SELECT FROM inventory_component ic JOIN inventory i ON i.inventory_id = ic.inventory_id" \
 	" JOIN device_state s ON s.tenant_id = i.tenant_id AND s.inventory_digest = i.digest WHERE ic.component_id = c.component_id" most ") x)"
+/* Just this package URL or, when it has no version, one with any. */
+#define COMPONENT_PURL \
+	"($2::text IS NULL OR c.purl = $2 OR (strpos($2, '@') = 0 AND split_part(split_part(c.purl, '?', 1), '@', 1) = $2))"
 /* Parameters: name, purl, type, version, list, limit, after. One statement a leading filter, so that each has the plan of its own index. */
 #define COMPONENTS(lead, devices) \
 	"SELECT json_strip_nulls(json_build_object(" COMPONENT_MEMBERS devices "))::text, c.component_id FROM component c" \
-	" WHERE c." TENANT " AND " lead " AND ($1::text IS NULL OR c.name = $1) AND ($2::text IS NULL OR c.purl = $2)" \
+	" WHERE c." TENANT " AND " lead " AND ($1::text IS NULL OR c.name = $1) AND " COMPONENT_PURL \
 	" AND ($3::text IS NULL OR c.type = $3) AND ($4::text IS NULL OR c.version = $4)" \
 	" AND ($5::text IS NULL OR c.component_id = ANY ($5::int8[])) AND c.component_id > $7::int8 ORDER BY c.component_id LIMIT $6::int8"
 #define COMPONENT_VERSIONS(lead) "SELECT component_id, type, version FROM component c WHERE c." TENANT " AND " lead " LIMIT $3::int8"
@@ -209,7 +212,7 @@ const struct statement query_statements[QUERIES] = {
 		" JOIN device_state s ON s.device_id = d.device_id JOIN inventory i ON i.tenant_id = s.tenant_id AND i.digest = s.inventory_digest"
 		" JOIN inventory_component ic ON ic.inventory_id = i.inventory_id JOIN component c ON c.component_id = ic.component_id"
 		" WHERE d.ueid = $1::bytea AND d." TENANT " ORDER BY c.name COLLATE \"C\", c.version COLLATE \"C\", c.digest", 1},
-	[QUERY_COMPONENT_VERSIONS_NAME] = {"component_versions_name", COMPONENT_VERSIONS("c.name = $1::text AND ($2::text IS NULL OR c.purl = $2)"), 3},
+	[QUERY_COMPONENT_VERSIONS_NAME] = {"component_versions_name", COMPONENT_VERSIONS("c.name = $1::text AND " COMPONENT_PURL), 3},
 	[QUERY_COMPONENT_VERSIONS_PURL] = {"component_versions_purl", COMPONENT_VERSIONS("$1::text IS NULL AND c.purl = $2::text"), 3},
 	[QUERY_COMPONENTS] = {"components", COMPONENTS("true", ""), 7},
 	[QUERY_COMPONENTS_NAME] = {"components_name", COMPONENTS("c.name = $1::text", COMPONENT_COUNTED), 7},

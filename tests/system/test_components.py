@@ -60,6 +60,28 @@ def test_components_by_name_and_purl(api, described):  # noqa: F811
     assert len(everything) == len(VERSIONS) + 2 and all("devices" not in c for c in everything)
 
 
+def test_a_purl_of_any_version(api):
+    """As advisories name a package; with qualifiers, and a name that package URLs write otherwise."""
+    more = [("libstdc++6", "12", "pkg:deb/debian/libstdc%2B%2B6@12?arch=amd64"), ("libstdc++6", "13", "pkg:deb/debian/libstdc%2B%2B6@13"), ("libstdc++6", "13", "pkg:deb/ubuntu/libstdc%2B%2B6@13"),
+            ("libstdc++6", "14", None)]
+    for i, component in enumerate(more):
+        api.db.sql("INSERT INTO component (tenant_id, digest, type, name, version, purl) SELECT tenant_id, sha256(%s), 'dpkg', %s, %s, %s FROM tenant WHERE id = 'acme'",
+                   (f"c{i}".encode(), *component))
+
+    def versions(query):
+        return [i["version"] for i in api.pages("/v1/components?limit=2&" + query)]
+
+    purl = "purl=pkg:deb/debian/libstdc%252B%252B6"
+    assert versions("purl=pkg:deb/debian/openssl") == VERSIONS and versions(purl) == ["12", "13"]
+    assert versions("purl=pkg:deb/debian/openssl&version=vers:deb/%3C3.0.10") == ["3.0.9-1"]
+    assert versions(purl + "&version=vers:deb/%3E12") == ["13"] and versions(purl + "&version=12") == ["12"] and versions(purl + "&name=other") == []
+    assert versions("purl=pkg:deb/debian/libstdc%252B%252B6%4012?arch=amd64") == ["12"]
+    for none in "pkg:deb/debian/libstdc%2B%2B6", "pkg:deb/debian/openss", "pkg:deb/openssl", "pkg:deb/debian/", "pkg:deb/debian/%25zz", "pkg:deb/debian/%25", "pkg:deb/debian/x%2500", \
+            "pkg:deb/debian/%25ff", "openssl", "pkg:", "/openssl", "pkg:deb/debian/openssl?arch=amd64", "pkg:deb/debian/openssl%40":
+        assert versions("purl=" + none) == [], none
+    api.db.sql("DELETE FROM component WHERE name = 'libstdc++6'", ())
+
+
 @pytest.mark.parametrize("bound", [*VERSIONS, "3.0.10", "0"])
 def test_a_range_is_in_dpkgs_own_order(api, bound):
     for sign, fits in ("%3C", lambda v: older(v, bound)), ("%3E%3D", lambda v: not older(v, bound)):
