@@ -51,7 +51,7 @@ class Webhook:
                 if record and request.status == 200:
                     record(request)
                 if answer == STALL:
-                    outer.stop_stalling.wait(30)
+                    outer.stop_stalling.wait(120)
                     self.close_connection = True
                 elif answer == HALF:
                     self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nhalf of")
