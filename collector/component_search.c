@@ -18,7 +18,7 @@ decode(const char *from, char *to)
 
 		if (*from == '%' && (low < 0 || (high == 0 && low == 0)))
 			return false;
-		*at++ = *from == '%' ? (char)(high << 4 | low) : *from;
+		*at++ = (char)(*from == '%' ? high << 4 | low : *from);
 		from += *from == '%' ? 2 : 0;
 	}
 	*at = '\0';
