@@ -83,11 +83,10 @@ ask(void *context, int64_t rows, struct call *call)
 enum { AT_DEVICE, AT_CELLS, AT_POSITION = AT_CELLS + DEVICE_COLUMNS, AT_EVENTS, AT_UEID };
 
 static void
-read_row(const PGresult *rows, struct device_row *row)
+read_row(const struct request *request, const PGresult *rows, struct device_row *row)
 {
 	row->gone = query_bytes(rows, 0, AT_DEVICE).at == NULL;
-	for (int k = 0; k < DEVICE_COLUMNS; k++)
-		row->cells[k] = query_bytes(rows, 0, AT_CELLS + k);
+	query_device(request, rows, 0, AT_CELLS, row);
 	if (row->gone)
 		row->cells[DEVICE_UEID] = query_bytes(rows, 0, AT_UEID);
 }
@@ -109,7 +108,7 @@ print_row(void *context, struct response *response, const PGresult *found)
 	struct request *request = reader->request;
 	struct device_row row = {.left_out = 0};
 
-	read_row(found, &row);
+	read_row(reader->request, found, &row);
 	response_text(response, request->reading.told == 0 ? "" : reader->format->between);
 	reader->format->row(response, &request->reading.document, &row);
 	request->reading.told++;

@@ -30,14 +30,13 @@ answer_page(struct request *request, struct response *response, const struct uei
 	PQclear(results[1]);
 }
 
-/* The statement's columns: whether the set is here, when the state that names it was received, the device's key, its columns. -1: the response is the problem, since a list of nothing would say
-   that the device runs nothing. */
+/* The statement's columns: whether the set is here, when the state that names it was received, the device's key, its columns. -1: the response is the
+   problem, since a list of nothing would say that the device runs nothing. */
 static int
-read_device(struct response *response, const PGresult *row, struct device_row *device)
+read_device(const struct request *request, struct response *response, const PGresult *row, struct device_row *device)
 {
 	device->gone = false;
-	for (int i = 0; i < DEVICE_COLUMNS; i++)
-		device->cells[i] = query_bytes(row, 0, 3 + i);
+	query_device(request, row, 0, 3, device);
 	if (PQntuples(row) == 0)
 		response_problem(response, PROBLEM_NOT_FOUND, "There is no such device.");
 	else if (device->cells[DEVICE_INVENTORY_DIGEST].at == NULL)
@@ -75,7 +74,8 @@ answer_whole(struct request *request, struct response *response, const struct in
 	if (query_run(request, response, calls, 2, results) < 0)
 		return;
 	of.told_ms = query_int8(results[0], 0, 1);
-	if (read_device(response, results[0], &device) == 0 && check_same(response, &device, results[1]) == 0) {
+	if (read_device(request, response, results[0], &device) == 0 &&
+	    check_same(response, &device, results[1]) == 0) {
 		response_json(response, (struct slice){NULL, 0});
 		response->type = format->type;
 		format->head(response, &of);

@@ -172,7 +172,9 @@ read_fields(const struct request *request, struct response *response, char field
 
 /* What the statement takes before the page's own parameters. */
 struct question {
+	const struct request *request;
 	struct call call;
+	struct call near; /* n is 0, or it is asked first, and has the page if that is full */
 	uint32_t left_out;
 	bool limited;
 	bool along; /* an index, to its end */
@@ -185,8 +187,7 @@ print_row(struct response *response, const PGresult *rows, int at, bool csv, con
 	const struct question *question = context;
 	struct device_row row = {.left_out = question->left_out};
 
-	for (int i = 0; i < DEVICE_COLUMNS; i++)
-		row.cells[i] = query_bytes(rows, at, PQnfields(rows) - DEVICE_COLUMNS + i);
+	query_device(question->request, rows, at, PQnfields(rows) - DEVICE_COLUMNS, &row);
 	if (csv)
 		device_csv(response, &row, false);
 	else
@@ -194,15 +195,28 @@ print_row(struct response *response, const PGresult *rows, int at, bool csv, con
 }
 
 static int
-ask(struct request *request, struct response *response, struct page *page, const void *context, PGresult **rows)
+ask_one(struct request *request, struct response *response, struct page *page, const struct question *question,
+	struct call call, PGresult **rows)
 {
-	const struct question *question = context;
-	struct call call = question->call;
-
-	page->searched = question->along;
 	page_bind_text(page, &call, KEYS);
 	return question->limited ? query_limited(request, response, &call, rows)
 				 : query_run(request, response, &call, 1, rows);
+}
+
+static int
+ask(struct request *request, struct response *response, struct page *page, const struct question *question,
+    PGresult **rows)
+{
+	if (question->near.n > 0) {
+		page->searched = true;
+		if (ask_one(request, response, page, question, question->near, rows) < 0)
+			return -1;
+		if (PQntuples(*rows) > page->limit)
+			return 0;
+		PQclear(*rows);
+	}
+	page->searched = question->along;
+	return ask_one(request, response, page, question, question->call, rows);
 }
 
 static void
@@ -303,9 +317,13 @@ static const struct {
 	{
 #define ORDER_ROW(symbol, name, key, type, least, last, moved, latest) {name, QUERY_DEVICES_BY_##symbol},
 		DEVICE_ORDERS(ORDER_ROW)},
-  narrows[] = {
+  narrows[] =
+	  {
 #define NARROW_ROW(symbol, name, from, in_order, condition, keys, values) {name, QUERY_DEVICES_OF_##symbol},
-	  DEVICE_NARROWS(NARROW_ROW)};
+		  DEVICE_NARROWS(NARROW_ROW)},
+  nears[] = {
+#define NEAR_ROW(symbol, name, from, in_order, condition) {name, QUERY_DEVICES_NEAR_##symbol},
+	  DEVICE_NEARS(NEAR_ROW, "", "", "", "", "", "")};
 
 static const char *
 one_value(json_t *filters, const char *name)
@@ -349,6 +367,27 @@ find_along(json_t *filters, const char *sort, struct call *call)
 	return true;
 }
 
+/* filters: of two only the one that the other goes with. */
+static void
+find_near(json_t *filters, const char *text, const char *sort, struct call *call)
+{
+	bool down = sort[0] == '-';
+	const char *value = NULL;
+	size_t n = json_object_size(filters);
+
+	if (strcmp(sort + down, ENROLLED) != 0 || n > 2)
+		return;
+	for (size_t i = 0; i < sizeof nears / sizeof *nears; i++) {
+		if ((n == 2) != (nears[i].up == QUERY_DEVICES_NEAR_VERSION))
+			continue;
+		value = one_value(filters, nears[i].name);
+		if (value == NULL || (n == 2 && json_object_get(filters, "component") == NULL))
+			continue;
+		*call = (struct call){nears[i].up + down, {param_text(n == 2 ? text : value)}, 1};
+		return;
+	}
+}
+
 static bool
 is_sort(const char *text)
 {
@@ -360,7 +399,7 @@ void
 device_list(struct request *request, struct response *response, json_t *filters)
 {
 	const char *sort = request_parameter(request, "sort"), *format = request_parameter(request, "format");
-	struct question question = {.limited = request_parameter(request, "where") != NULL};
+	struct question question = {.request = request, .limited = request_parameter(request, "where") != NULL};
 	char fields[sizeof CSV_DEVICE], *text;
 
 	if (sort == NULL)
@@ -377,6 +416,8 @@ device_list(struct request *request, struct response *response, json_t *filters)
 				      {param_text(text), param_text(sort)},
 				      2};
 	question.along = find_along(filters, sort, &question.call);
+	if (!question.along)
+		find_near(filters, text, sort, &question.near);
 	if (text == NULL)
 		response_problem(response, PROBLEM_INTERNAL, "%s", "");
 	else if (format != NULL && strcmp(format, "json") != 0)

@@ -80,6 +80,14 @@ send_all(PGconn *conn, const struct call *calls, size_t n)
 	return PQpipelineSync(conn) == 1 ? 0 : -1;
 }
 
+void
+query_device(const struct request *request, const PGresult *rows, int row, int column, struct device_row *device)
+{
+	for (int i = 0; i < DEVICE_COLUMNS; i++)
+		device->cells[i] = query_bytes(rows, row, column + i);
+	device->cells[DEVICE_TENANT] = (struct slice){(const uint8_t *)request->tenant_name, request->tenant_name_len};
+}
+
 /* What the database says when it will not. FS... are our own functions'. */
 static void
 answer_error(struct request *request, struct response *response, enum query query, const PGresult *res)
@@ -145,7 +153,7 @@ is_within(const struct request *request, uint32_t scopes)
 static int
 check_sign_in(struct request *request, struct response *response, const PGresult *res)
 {
-	struct slice name = query_bytes(res, 0, 1), scopes = query_bytes(res, 0, 2);
+	struct slice name = query_bytes(res, 0, 1), scopes = query_bytes(res, 0, 2), tenant_name;
 	char text[16] = "";
 	int32_t tenant;
 	enum role role;
@@ -154,6 +162,12 @@ check_sign_in(struct request *request, struct response *response, const PGresult
 		assert(PQgetlength(res, 0, 0) == 4);
 		memcpy(&tenant, PQgetvalue(res, 0, 0), 4);
 		request->tenant_id = (int32_t)be32toh((uint32_t)tenant);
+	}
+	if (PQnfields(res) > 3) {
+		tenant_name = query_bytes(res, 0, 3);
+		assert(tenant_name.len <= sizeof request->tenant_name); /* as tenant.id has it */
+		memcpy(request->tenant_name, tenant_name.at, tenant_name.len);
+		request->tenant_name_len = tenant_name.len;
 	}
 	if (name.len < sizeof text)
 		memcpy(text, name.at, name.len);

@@ -5,6 +5,7 @@
 #ifndef FLEETSTATE_COLLECTOR_QUERY_H
 #define FLEETSTATE_COLLECTOR_QUERY_H
 
+#include "collector/format_device.h"
 #include "collector/query_pool.h"
 #include "collector/query_sql.h"
 #include "collector/request.h"
@@ -51,6 +52,8 @@ int query_fleet_metrics(struct request *, struct response *, PGresult **result) 
 
 /* Reading binary results. */
 struct slice query_bytes(const PGresult *, int row, int column);	/* absent when NULL */
+/* A device's columns, from one on; its tenant is the one that is signed in. */
+void query_device(const struct request *, const PGresult *, int row, int column, struct device_row *);
 int64_t query_int8(const PGresult *, int row, int column);		/* also timestamptz; 0 when NULL */
 
 #endif

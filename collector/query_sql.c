@@ -14,32 +14,29 @@
 /* What a device's row has beside its key: whether it is there, and the columns. */
 #define DEVICE_CELL(symbol, name, kind, sql) ", " sql
 #define DEVICE_CELLS "d.device_id" DEVICE_TABLE(DEVICE_CELL)
-#define DEVICE_JOIN(hot, state) \
-	" FROM device d JOIN tenant t ON t.tenant_id = d.tenant_id LEFT JOIN device_hot h ON h.device_id = d.device_id" hot \
-	" LEFT JOIN device_state s ON s.device_id = d.device_id" state
+#define DEVICE_JOIN(hot) " FROM device d LEFT JOIN device_hot h ON h.device_id = d.device_id" hot
 #define DEVICES(of) \
 	"SELECT v.device_id, l.device_id, (extract(epoch FROM l.since) * 1000000)::int8, l.key, v.*" \
 	" FROM device_list($1::text::jsonb, $2::text, ($3::int8 - 1)::int, $6::text, CASE WHEN $5::int8 <> 0 THEN $4::int8 END," \
 	" CASE WHEN $5::int8 <> 0 THEN 'epoch'::timestamptz + $5::int8 * interval '1 us' END) l LEFT JOIN LATERAL (SELECT " DEVICE_CELLS of " OFFSET 0) v ON l.shown"
-/* The signed-in tenant, whose name is looked up once. */
-#define TENANT_NAMED "(SELECT (SELECT t.id FROM tenant t WHERE t." TENANT ") AS id) t"
-/* What a device was then, in the places of what it is. Where it stood in its reports is what its state came with. */
+/* Where a device stood in its reports then is what its state came with. */
+#define DEVICE_HOT_THEN(as_of) \
+	" LEFT JOIN LATERAL (SELECT b.valid_from AS last_seen, b.epoch, b.seq AS hi, 0 AS interval_s, b.state_digest, b.inventory_digest FROM state_history b" \
+	"  WHERE b.device_id = d.device_id AND b.tenant_id = d.tenant_id AND b.valid_from <= " as_of \
+	"  ORDER BY b.valid_from DESC, b.epoch DESC, b.seq DESC LIMIT 1) h ON true"
+/* What a device was then, in the places of what it is. */
 #define DEVICE_THEN \
 	" FROM (SELECT w.ueid, b.* FROM device w, LATERAL (SELECT * FROM device_history b WHERE b.device_id = w.device_id AND b.tenant_id = w.tenant_id" \
 	"  AND b.valid_from <= ($1::text::jsonb ->> 'as_of')::timestamptz ORDER BY b.valid_from DESC, b.history_id DESC LIMIT 1) b" \
-	"  WHERE w.device_id = l.device_id AND w." TENANT ") d CROSS JOIN " TENANT_NAMED \
-	" LEFT JOIN LATERAL (SELECT b.valid_from AS last_seen, b.epoch, b.seq AS hi, 0 AS interval_s, b.state_digest, b.inventory_digest FROM state_history b" \
-	"  WHERE b.device_id = d.device_id AND b.tenant_id = d.tenant_id AND b.valid_from <= ($1::text::jsonb ->> 'as_of')::timestamptz" \
-	"  ORDER BY b.valid_from DESC, b.epoch DESC, b.seq DESC LIMIT 1) s ON true CROSS JOIN LATERAL (SELECT s.last_seen, s.epoch, s.hi, s.interval_s) h"
+	"  WHERE w.device_id = l.device_id AND w." TENANT ") d" DEVICE_HOT_THEN("($1::text::jsonb ->> 'as_of')::timestamptz")
 
 /* Along an index. Parameters: the filter's value, limit + 1, and the place as above. A row without its first column is of a device that has moved since
    the first page, and is told no more. One look-up a device: OFFSET keeps the planner from walking the tables side by side,
    other tenants' rows and all. */
 #define DEVICES_ALONG(from, since, key, stays, where, place, order) \
 	"SELECT CASE WHEN " stays " THEN d.device_id END, d.device_id, " since ", " key DEVICE_TABLE(DEVICE_CELL) \
-	" FROM " from " CROSS JOIN " TENANT_NAMED \
+	" FROM " from \
 	" LEFT JOIN LATERAL (SELECT * FROM device_hot h WHERE h.device_id = d.device_id OFFSET 0) h ON true" \
-	" LEFT JOIN LATERAL (SELECT * FROM device_state s WHERE s.device_id = d.device_id OFFSET 0) s ON true" \
 	" WHERE d." TENANT " AND " where " AND " place " ORDER BY " order " LIMIT $2::int8"
 #define DEVICE_AT(edge) "CASE WHEN $4::int8 <> 0 THEN $3::int8 ELSE " edge " END"
 #define DEVICE_FIRST "0"
@@ -61,6 +58,14 @@
 #define NARROW_BOTH(symbol, name, from, in_order, condition, keys, values) \
 	NARROW_ONE(QUERY_DEVICES_OF_##symbol, "devices_of_" name, from, in_order, condition, keys, values, ">", DEVICE_FIRST, "") \
 	NARROW_ONE(QUERY_DEVICES_OF_##symbol##_DOWN, "devices_of_" name "_down", from, in_order, condition, keys, values, "<", DEVICE_LAST, " DESC")
+
+/* Near the place where the page begins, in the order of enrolment. Parameters and rows as above. */
+#define NEAR_ONE(query, name, from, in_order, condition, way) \
+	[query] = {name, "SELECT d.device_id, d.device_id, 1::int8, NULL::text" DEVICE_TABLE(DEVICE_CELL) " FROM " from \
+		" WHERE d." TENANT " AND $5::text IS NOT DISTINCT FROM $5 AND " condition " ORDER BY " in_order ".device_id" way " LIMIT $2::int8", 5},
+#define NEAR_UP(symbol, name, from, in_order, condition) NEAR_ONE(QUERY_DEVICES_NEAR_##symbol, "devices_near_" name, from, in_order, condition, "")
+#define NEAR_DOWN(symbol, name, from, in_order, condition) \
+	NEAR_ONE(QUERY_DEVICES_NEAR_##symbol##_DOWN, "devices_near_" name "_down", from, in_order, condition, " DESC")
 
 #define COMPONENT_MEMBERS \
 	"'id', c.component_id, 'type', c.type, 'name', c.name, 'version', c.version, 'architecture', c.architecture, 'source', c.source," \
@@ -109,7 +114,7 @@ const struct statement query_statements[QUERIES] = {
 	[QUERY_ROLLBACK] = {"rollback", "ROLLBACK", 0},
 	[QUERY_SIGN_IN_OPERATOR] = {"sign_in_operator",
 				    "SELECT tenant_id, role, scopes FROM sign_in_operator($1::bytea, $2::text)", 2},
-	[QUERY_SIGN_IN] = {"sign_in", "SELECT tenant_id, role, scopes FROM sign_in($1::bytea, $2::text)", 2},
+	[QUERY_SIGN_IN] = {"sign_in", "SELECT tenant_id, role, scopes, tenant FROM sign_in($1::bytea, $2::text)", 2},
 	[QUERY_REPEAT_CLAIM] = {"repeat_claim",
 				"SELECT state, answer FROM repeat_claim($1::bytea, $2::bytea, $3::bytea)", 3},
 	[QUERY_REPEAT_KEEP] = {"repeat_keep", "SELECT repeat_keep($1::bytea, $2::bytea, $3::bytea, $4::bytea)", 4},
@@ -140,8 +145,8 @@ const struct statement query_statements[QUERIES] = {
 	/* clang-format off */
 	/* Parameters: filters, sort, limit + 1, and the place: device, up to when the first page saw devices move (0: this is it), key. A row without its first
 	   column says where to go on. The device's columns come last. */
-	[QUERY_DEVICES] = {"devices", DEVICES(" FROM device d CROSS JOIN " TENANT_NAMED " LEFT JOIN device_hot h ON h.device_id = d.device_id"
-		" LEFT JOIN device_state s ON s.device_id = d.device_id WHERE d.device_id = l.device_id AND d." TENANT), 6},
+	[QUERY_DEVICES] = {"devices", DEVICES(" FROM device d LEFT JOIN device_hot h ON h.device_id = d.device_id"
+		" WHERE d.device_id = l.device_id AND d." TENANT), 6},
 	[QUERY_DEVICES_THEN] = {"devices_then", DEVICES(DEVICE_THEN), 6},
 	/* clang-format on */
 	[QUERY_DEVICE] =
@@ -204,8 +209,9 @@ const struct statement query_statements[QUERIES] = {
 		 3},
 	/* clang-format off */
 	[QUERY_INVENTORY_DEVICE] = {"inventory_device",
-		"SELECT (i.inventory_id IS NOT NULL)::int::int8, (extract(epoch FROM s.received_at) * 1000)::int8, " DEVICE_CELLS DEVICE_JOIN("", "")
-		" LEFT JOIN inventory i ON i.tenant_id = s.tenant_id AND i.digest = s.inventory_digest WHERE d.ueid = $1::bytea AND d." TENANT, 1},
+		"SELECT (i.inventory_id IS NOT NULL)::int::int8, (extract(epoch FROM s.received_at) * 1000)::int8, " DEVICE_CELLS DEVICE_JOIN("")
+		" LEFT JOIN device_state s ON s.device_id = d.device_id LEFT JOIN inventory i ON i.tenant_id = s.tenant_id AND i.digest = s.inventory_digest"
+		" WHERE d.ueid = $1::bytea AND d." TENANT, 1},
 	/* In an order that has nothing to do with when a component was first heard of. */
 	[QUERY_INVENTORY_WHOLE] = {"inventory_whole",
 		"SELECT c.type, c.name, c.version, c.architecture, c.source, c.source_version, c.purl, c.digest, i.digest FROM device d"
@@ -412,14 +418,14 @@ const struct statement query_statements[QUERIES] = {
 	/* Rows of the key to go on after, how many events were looked at, ueid, and the device. The joined tables are told where to begin too: then they are
 	   read side by side, and not from their beginning. */
 	[QUERY_ASSETS] = {"assets",
-		"SELECT " DEVICE_CELLS DEVICE_JOIN(" AND h.device_id > $1::int8", " AND s.device_id > $1::int8")
+		"SELECT " DEVICE_CELLS DEVICE_JOIN(" AND h.device_id > $1::int8")
 		" WHERE d." TENANT " AND d.device_id > $1::int8 ORDER BY d.device_id LIMIT $2::int8", 2},
 	/* So many events on, up to $3: the devices that they are about, as they are now. Of one that is gone there is only the ueid. */
 	[QUERY_ASSET_CHANGES] = {"asset_changes",
 		"WITH e AS MATERIALIZED (SELECT position, ueid FROM event WHERE " TENANT " AND position > $1::int8 AND position <= $3::int8"
 		" AND type LIKE 'device.%' AND type NOT LIKE 'device.event.%' AND type <> 'device.refused' AND ueid IS NOT NULL ORDER BY position LIMIT $2::int8),"
 		" u AS (SELECT ueid, max(position) AS last FROM e GROUP BY 1)"
-		" SELECT v.*, u.last, (SELECT count(*) FROM e), u.ueid FROM u LEFT JOIN LATERAL (SELECT " DEVICE_CELLS DEVICE_JOIN("", "")
+		" SELECT v.*, u.last, (SELECT count(*) FROM e), u.ueid FROM u LEFT JOIN LATERAL (SELECT " DEVICE_CELLS DEVICE_JOIN("")
 		" WHERE d.ueid = u.ueid AND d." TENANT " OFFSET 0) v ON true ORDER BY u.last", 3},
 	[QUERY_MANIFEST_KEEP] = {"manifest_keep", "SELECT keep_manifest($1::bytea, $2::bytea)", 2},
 	[QUERY_MANIFEST] = {"manifest", "SELECT message FROM export_manifest WHERE sha256 = $1::bytea AND " TENANT, 1},
@@ -440,5 +446,7 @@ const struct statement query_statements[QUERIES] = {
 	/* clang-format off */
 	DEVICE_ORDERS(ORDER_BOTH)
 	DEVICE_NARROWS(NARROW_BOTH)
+	DEVICE_NEARS(NEAR_UP, ">", DEVICE_FIRST, "", "<=", "min", DEVICE_LAST)
+	DEVICE_NEARS(NEAR_DOWN, "<", DEVICE_LAST, " DESC", ">=", "max", DEVICE_FIRST)
 	/* clang-format on */
 };

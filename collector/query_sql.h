@@ -10,6 +10,7 @@
 /* Up is QUERY_..., and the next one is the same list down. */
 #define QUERY_ORDER(symbol, name, key, type, least, last, moved, latest) QUERY_DEVICES_BY_##symbol, QUERY_DEVICES_BY_##symbol##_DOWN,
 #define QUERY_NARROW(symbol, name, from, in_order, condition, keys, values) QUERY_DEVICES_OF_##symbol, QUERY_DEVICES_OF_##symbol##_DOWN,
+#define QUERY_NEAR(symbol, name, from, in_order, condition) QUERY_DEVICES_NEAR_##symbol, QUERY_DEVICES_NEAR_##symbol##_DOWN,
 
 enum query {
 	QUERY_BEGIN, /* to write */
@@ -26,6 +27,7 @@ enum query {
 	QUERY_DEVICES,
 	QUERY_DEVICES_THEN,
 	DEVICE_ORDERS(QUERY_ORDER) DEVICE_NARROWS(QUERY_NARROW)
+	DEVICE_NEARS(QUERY_NEAR, "", "", "", "", "", "")
 	QUERY_DEVICE,
 	QUERY_DEVICE_CHANGE,
 	QUERY_DEVICE_DELETE,

@@ -21,6 +21,7 @@
 #define REQUEST_SEGMENTS 8	/* our longest path has 6 */
 #define REQUEST_PARAMETERS 24	/* more than any list has */
 #define NOTED_SIZE 256
+#define TENANT_NAME 63		/* bytes of tenant.id at most */
 #define HINT_SIZE 11	/* the prefix and six more, which is too little to be of use to anybody */
 #define TIME_MAX 40		/* bytes of an RFC 3339 time, with more digits than anybody needs */
 #define REQUEST_VARIABLES 4	/* the most is 3, and a NULL behind them */
@@ -83,8 +84,10 @@ struct request {
 	bool tries;		/* it changes nothing, though its route may */
 	int64_t quota_token;	/* which one its quota is counted for; 0: none */
 	bool exports;		/* it is counted as a long answer */
-	/* What the database says of the token, once a query ran. */
+	/* What the database says of the token, once a query ran: the tenant, and the id that people know it by, without a NUL. */
 	int32_t tenant_id;
+	char tenant_name[TENANT_NAME];
+	size_t tenant_name_len;
 };
 
 /* Takes a target ("/a/b?c=d") apart. Every text is UTF-8 without control characters afterwards. PROBLEM_NONE, or what is wrong. */

@@ -41,12 +41,12 @@ def seed(cursor, devices):
     indexes = cursor.fetchall()
     for name, _ in indexes:
         cursor.execute(f"DROP INDEX {name}")
-    cursor.execute("ALTER TABLE device DISABLE TRIGGER USER")
+    cursor.execute("ALTER TABLE device DISABLE TRIGGER USER; ALTER TABLE device_state DISABLE TRIGGER USER")
     for statement in filter(str.strip, text.split(";\n")):
         cursor.execute(statement)
     for _, definition in indexes:
         cursor.execute(definition)
-    cursor.execute("ALTER TABLE device ENABLE TRIGGER USER")
+    cursor.execute("ALTER TABLE device ENABLE TRIGGER USER; ALTER TABLE device_state ENABLE TRIGGER USER")
     cursor.execute("VACUUM ANALYZE")
 
 

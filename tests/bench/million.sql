@@ -11,7 +11,8 @@ SELECT (SELECT tenant_id FROM tenant WHERE id = 'acme'), '\x01'::bytea || substr
 FROM generate_series(1, {devices}::bigint) i;
 INSERT INTO device_verdict (device_id, tenant_id, outcomes) SELECT d.device_id, d.tenant_id, repeat('0', p.slot - 1) || CASE d.posture WHEN 'silent' THEN '1' ELSE '0' END || '0000000'
 	FROM device d, policy p WHERE p.id = 'silent';
-INSERT INTO device_hot (device_id, tenant_id, epoch, hi, last_seen, interval_s) SELECT device_id, tenant_id, 1, 9, now() - (device_id % 300) * interval '1 s', 300 FROM device;
+INSERT INTO device_hot (device_id, tenant_id, epoch, hi, last_seen, interval_s, state_digest, inventory_digest)
+	SELECT device_id, tenant_id, 1, 9, now() - (device_id % 300) * interval '1 s', 300, sha256('s'), sha256(('i' || device_id % 200)::bytea) FROM device;
 INSERT INTO inventory (tenant_id, digest, components) SELECT tenant_id, sha256(('i' || i)::bytea), 300 FROM tenant, generate_series(0, 199) i WHERE id = 'acme';
 INSERT INTO component (tenant_id, digest, type, name, version, architecture) SELECT tenant_id, sha256(('c' || n || '.' || v)::bytea), 'dpkg', 'package-' || n, '1.' || v || '-1', 'arm64'
 	FROM tenant, generate_series(0, 299) n, generate_series(0, 19) v WHERE id = 'acme';

@@ -23,9 +23,14 @@ UPDATE device SET serial = CASE WHEN device_id %% 6 > 0 THEN (ARRAY['Z-', 'a-', 
 	first_seen = CASE WHEN device_id %% 6 > 0 THEN '2025-01-01T00:00:00Z'::timestamptz + (device_id * 7919 %% 1000) * interval '1 hour' END,
 	lifecycle = CASE WHEN device_id %% 50 = 1 THEN 'retired' ELSE lifecycle END, described_at = NULL;
 UPDATE device_hot SET last_seen = CASE WHEN device_id %% 6 > 0 THEN '2026-02-01T00:00:00Z'::timestamptz + (device_id * 104729 %% 300) * interval '1 s' END;
-INSERT INTO device_state SELECT device_id, tenant_id, 1, 1, now(), now(), sha256(device_id::text::bytea), sha256('i'),
+INSERT INTO device_state SELECT device_id, tenant_id, 1, 1, now(), now(), sha256(device_id::text::bytea), sha256(('i' || device_id %% 3)::bytea),
 	jsonb_build_object('boot', CASE WHEN device_id %% 4 = 0 THEN '{}' ELSE jsonb_build_object('secure', device_id %% 4 = 1) END, 'n', device_id) FROM device
 	WHERE device_id %% 6 > 0;
+WITH c AS (INSERT INTO component (tenant_id, digest, type, name, version) SELECT t.tenant_id, sha256((n || v)::bytea), 'dpkg', n, v
+	FROM tenant t, (VALUES ('all', '1'), ('all', '2'), ('some', '1'), ('some', '2')) x (n, v) WHERE t.id = 'acme' RETURNING *),
+i AS (INSERT INTO inventory (tenant_id, digest, components) SELECT tenant_id, sha256(('i' || n)::bytea), 3 FROM tenant, generate_series(0, 2) n WHERE id = 'acme' RETURNING *)
+INSERT INTO inventory_component SELECT i.inventory_id, c.component_id, i.tenant_id FROM i, c
+	WHERE c.name = 'all' OR (c.version = '1' AND i.digest = sha256('i0')) OR (c.version = '2' AND i.digest = sha256('i1'));
 """
 
 
@@ -103,6 +108,12 @@ FILTERS = [
     ("where=strict%20!($.boot.secure%20%3D%3D%20true)&q=model-1&lifecycle=active", lambda d, i: i % 6 > 0 and i % 4 in (2, 3) and d["hwmodel"] == "model-1"
      and d["lifecycle"] == "active"),
     ("component=none", lambda d, i: False),
+    ("component=all", lambda d, i: i % 6 > 0),
+    ("component=some", lambda d, i: i % 6 > 0 and i % 3 < 2),
+    ("component=some&component_version=2", lambda d, i: i % 6 > 0 and i % 3 == 1),
+    ("component=all&component_version=vers:deb/%3E1", lambda d, i: i % 6 > 0),
+    ("component=some&component_version=vers:deb/%3C2", lambda d, i: i % 6 > 0 and i % 3 == 0),
+    ("component=all&component_version=3", lambda d, i: False),
     ("policy=none", lambda d, i: False),
     ("changed_since=2099-01-01T00:00:00Z", lambda d, i: False),
     ("changed_since=2020-01-01T00:00:00Z", lambda d, i: True),
@@ -198,8 +209,8 @@ def test_as_of(api, numbers):
     def plain(devices):
         return [{k: v for k, v in d.items() if k not in standing} for d in devices]
 
-    for sort in "enrolled", "-ueid":
-        assert plain(api.pages(f"/v1/devices?as_of={then}&sort={sort}&limit=150")) == plain(ordered(was, sort))
+    for sort in "enrolled", "-enrolled", "-ueid":
+        assert plain(api.pages(f"/v1/devices?as_of={then}&sort={sort}&limit=50")) == plain(ordered(was, sort))
     assert plain(api.pages(f"/v1/devices?as_of={then}&posture=silent")) == plain([d for d in was if d["posture"] == "silent"])
     assert plain(api.pages(f"/v1/devices?as_of={then}&q=later")) == [] and api.pages("/v1/devices?q=later") != []
     assert api.pages(f"/v1/devices?as_of={then}&label=then") == [] and api.pages(f"/v1/devices?as_of={then}&where=strict%20exists($.then)") == []
@@ -299,6 +310,43 @@ def test_a_page_has_so_many_bytes(api):
             cursor = answer.json()["next"] and "&cursor=" + answer.json()["next"]
         assert max(sizes) < 65536 + 2048 and min(sizes[:-1]) > 60000 and len(sizes) > 2
         assert len(devices) == len(set(devices)) and set(devices) == {d["ueid"] for d in whole(api, "globex") if "posture" not in query or d["posture"] in ("silent", "degraded")}
+
+
+def test_a_text_that_no_device_has_is_looked_up(api):
+    """Not searched for in each of them, once they are more than a page can look at: by the index of the letters, which has the tenant too."""
+    with contextlib.closing(psycopg2.connect(api.db.uri("fleetstate_owner"))) as db:
+        c = db.cursor()
+        c.execute("SET LOCAL search_path = fleetstate")
+        c.execute("INSERT INTO device (tenant_id, ueid, serial, lifecycle) SELECT t.tenant_id, decode('01' || md5('i' || n), 'hex'), md5(n::text), 'active' FROM tenant t,"
+                  " generate_series(1, 8000) n WHERE t.id = 'globex'")
+        c.execute("ANALYZE device, device_words")
+        for q in "nowhere-at-all", "".join(reversed("nowhere-at-all"))[:4], "01%_\\x":
+            c.execute("SELECT set_context(tenant_id, 'viewer', 'x') FROM tenant WHERE id = 'globex'")
+            c.execute("SELECT pg_stat_get_xact_numscans('device_words_parts'::regclass), pg_stat_get_xact_tuples_fetched('device_words_page'::regclass)")
+            [(scans, fetched)] = c.fetchall()
+            c.execute("SELECT count(*) FROM device_list(%s, 'enrolled', 100, NULL, NULL, NULL)", (json.dumps({"q": q}),))
+            assert c.fetchone() == (0,)
+            c.execute("SELECT pg_stat_get_xact_numscans('device_words_parts'::regclass), pg_stat_get_xact_tuples_fetched('device_words_page'::regclass)")
+            [(now, looked)] = c.fetchall()
+            assert now > scans and looked - fetched <= 4000, (q, now - scans, looked - fetched)
+        db.rollback()
+
+
+def test_digests_stand_beside_where_a_device_stands(api):
+    """Whatever changes a state changes what lists show of it."""
+    with contextlib.closing(psycopg2.connect(api.db.uri("fleetstate_owner"))) as db:
+        c = db.cursor()
+        c.execute("SET LOCAL search_path = fleetstate")
+        for change in (None, "UPDATE device_state SET state_digest = sha256('other') WHERE device_id % 2 = 0",
+                       "INSERT INTO device_state SELECT device_id, tenant_id, 1, 1, now(), now(), sha256('new'), sha256('new'), '{}' FROM device WHERE device_id % 6 = 0"
+                       " ON CONFLICT (device_id) DO UPDATE SET inventory_digest = sha256('again')", "DELETE FROM device_state WHERE device_id % 5 = 0"):
+            if change:
+                c.execute(change)
+                assert c.rowcount > 10
+            c.execute("SELECT count(*), count(s.device_id) FROM device_hot h LEFT JOIN device_state s USING (device_id) WHERE (h.state_digest, h.inventory_digest)"
+                      " IS DISTINCT FROM (s.state_digest, s.inventory_digest)")
+            assert c.fetchone() == (0, 0), change
+        db.rollback()
 
 
 def test_a_search_reads_nothing_of_another_tenant(api):
