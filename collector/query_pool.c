@@ -12,11 +12,12 @@
 #define SETTINGS_SIZE 512
 
 /* Every list is read in its index's order. Plans made without the parameters take a page for all there is, and would rather sort: not here. Nor is a table
-   that is small when a plan is made small as long as the plan is kept. Nor is a page worth another process, whose start takes longer than the page. */
+   that is small when a plan is made small as long as the plan is kept; nor is a device of a page looked up twice. Nor is a page worth another process,
+   whose start takes longer than the page. */
 #define SETTINGS                                                                                                       \
 	"SET statement_timeout = %" PRId64 "; SET default_transaction_read_only = on; "                                \
-	"SET plan_cache_mode = force_generic_plan; SET enable_sort = off; SET enable_bitmapscan = off; "  \
-	"SET enable_seqscan = off; SET enable_memoize = off; "               \
+	"SET plan_cache_mode = force_generic_plan; SET enable_sort = off; SET enable_bitmapscan = off; "               \
+	"SET enable_seqscan = off; SET enable_memoize = off; "                                                         \
 	"SET max_parallel_workers_per_gather = 0"
 
 struct connection {
