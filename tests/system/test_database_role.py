@@ -11,6 +11,7 @@ from parts import ROOT
 from test_api import B, JUDGED, ROUTES, A, Api
 
 MARKS = [A, B, "acme", "globex", "Acme", "S-1", "model-1", "openssl", "roll-out", "bad-signature", "test"]  # of one of the tenants or both
+PREPARED = {"ORDER": "by", "NARROW": "of", "NEAR": "near"}  # what lists of devices are called
 
 
 @pytest.fixture(scope="module")
@@ -161,8 +162,8 @@ def test_only_the_listed_statements_are_run(api):
     """As the server's own log has it, with every route asked: what the collector runs is prepared under a name of the one table."""
     listed = set(re.findall(r'\[QUERY_\w+\] =\s*\{"(\w+)"', (ROOT / "collector/query_sql.c").read_text()))
     assert len(listed) == (ROOT / "collector/query_sql.h").read_text().count("\tQUERY_") and "sign_in" in listed
-    for kind, name in re.findall(r'\t(ORDER|NARROW)\(\w+, "(\w+)"', (ROOT / "collector/device_order.h").read_text()):
-        listed |= {f"devices_{'by' if kind == 'ORDER' else 'of'}_{name}{way}" for way in ("", "_down")}
+    for kind, name in re.findall(r'\t(ORDER|NARROW|NEAR)\(\w+, "(\w+)"', (ROOT / "collector/device_order.h").read_text()):
+        listed |= {f"devices_{PREPARED[kind]}_{name}{way}" for way in ("", "_down")}
     with psycopg2.connect(api.db.uri("postgres")) as db, db.cursor() as c:
         c.execute("ALTER ROLE fleetstate_api SET log_statement = 'all'")
     db = psycopg2.connect(api.db.uri("postgres"))
