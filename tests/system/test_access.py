@@ -159,8 +159,6 @@ def absent(named):
 
 # Whatever names something of a tenant's. A tenant's policies have names of its own, so that a PUT makes one.
 OF_SOMEBODY = [(m, p) for m, p, least, _, _, _ in ROUTES if "{" in p and least not in ("NONE", "OPERATOR") and m != "PUT"] + [("GET", "/v1/diff")]
-# Two of which look up whose they are when there is such a thing.
-ALIKE = [each for each in OF_SOMEBODY if each not in (("DELETE", "/v1/sinks/{id}"), ("DELETE", "/v1/maintenance/{id}"))]
 ROUNDS = int(os.environ.get("FLEETSTATE_TIMED", 5))  # of each path; of one alone 100
 
 
@@ -204,14 +202,14 @@ def test_a_foreign_id_is_looked_up_by_the_same_functions_as_an_absent_one(api):
         before = called(api)
         api.start()
         with contextlib.closing(http.client.HTTPConnection("127.0.0.1", api.port)) as connection:
-            for method, route in ALIKE:
+            for method, route in OF_SOMEBODY:
                 Asking(api, connection, method, route).ask(who, times)
         api.stop()
         calls[who] = called(api)
         calls[who].subtract(before)
         api.start()
     api.db.sql("ALTER DATABASE fleetstate RESET track_functions", role="postgres")
-    assert calls["absent"]["tenant_context"] >= times * len(ALIKE)
+    assert calls["absent"]["tenant_context"] >= times * len(OF_SOMEBODY)
     # A function more a request is `times` more; fewer are a plan made anew, or the clock's.
     unlike = {name: (n, calls["absent"][name]) for name, n in calls["foreign"].items() if abs(n - calls["absent"][name]) >= times}
     assert not unlike, f"foreign and absent: {unlike}"
@@ -222,7 +220,7 @@ def used(pids):
     return sum(int(path.read_text().split()[0]) for pid in pids for path in pathlib.Path(f"/proc/{pid}/task").glob("*/schedstat"))
 
 
-@pytest.mark.parametrize("paths", [[("GET", "/v1/devices/{ueid}")], ALIKE], ids=["one", "all"])
+@pytest.mark.parametrize("paths", [[("GET", "/v1/devices/{ueid}")], OF_SOMEBODY], ids=["one", "all"])
 def test_a_foreign_id_takes_no_longer_than_an_absent_one(api, paths):
     """Not the time that passes, which is others' too, but what the server and its sessions use of a processor. A few requests for either are compared
     with those beside them, since how fast a processor is changes; the median of such ratios counts, and what seems to differ is asked for more often."""
