@@ -36,7 +36,7 @@ struct client {
 	struct subscribe *subscribe;
 	unsigned shard;
 	char name[NAME_SIZE], topic[LIMIT_TOPIC], canary[LIMIT_TOPIC];
-	MQTTAsync handle; /* NULL: not held */
+	_Atomic(MQTTAsync) handle; /* NULL: not held */
 	atomic_int link;
 	atomic_bool full; /* gave up because the queue was: stay away for a moment */
 	_Atomic int64_t canary_sent, canary_back;
@@ -53,7 +53,7 @@ struct subscribe {
 	struct queue *queue;
 	struct budget *budget;
 	struct client clients[SHARDS + 1]; /* one a shard, and the one beside them */
-	pthread_mutex_t lock; /* over the clients' handles */
+	pthread_mutex_t lock; /* over the clients' handles; what paho's own thread reads there is one, or NULL */
 	pthread_t thread;
 	atomic_bool stop;
 	int64_t last_us; /* the last message's */
@@ -330,18 +330,20 @@ static int
 create(struct client *c)
 {
 	MQTTAsync_createOptions options = MQTTAsync_createOptions_initializer5;
+	MQTTAsync handle = NULL;
 	int rc;
 
 	options.maxBufferedMessages = OUTGOING_MAX;
-	rc = MQTTAsync_createWithOptions(&c->handle, c->subscribe->settings->broker, c->name,
-					 MQTTCLIENT_PERSISTENCE_NONE, NULL, &options);
+	rc = MQTTAsync_createWithOptions(&handle, c->subscribe->settings->broker, c->name, MQTTCLIENT_PERSISTENCE_NONE,
+					 NULL, &options);
 	if (rc == MQTTASYNC_SUCCESS)
-		rc = MQTTAsync_setCallbacks(c->handle, c, on_lost, on_message, NULL);
-	if (rc == MQTTASYNC_SUCCESS)
+		rc = MQTTAsync_setCallbacks(handle, c, on_lost, on_message, NULL);
+	if (rc == MQTTASYNC_SUCCESS) {
+		c->handle = handle;
 		return 0;
+	}
 	log_error("subscribe: %s: %s", c->name, MQTTAsync_strerror(rc));
-	MQTTAsync_destroy(&c->handle);
-	c->handle = NULL;
+	MQTTAsync_destroy(&handle);
 	return -1;
 }
 
@@ -361,10 +363,8 @@ replace(struct client *c)
 {
 	MQTTAsync handle = c->handle;
 
-	if (create(c) != 0) {
-		c->handle = handle;
+	if (create(c) != 0)
 		return -1;
-	}
 	destroy(c, handle);
 	counter_add(COUNTER_CLIENTS_REPLACED, 1);
 	return 0;
