@@ -2,30 +2,8 @@
 
 #include <endian.h>
 #include <inttypes.h>
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* As the package URLs' own rules write it: what is no letter, digit or one of .-_~ is a percent sign and two digits. */
-static bool
-decode(const char *from, char *to)
-{
-	json_t *json;
-	char *at = to;
-
-	for (; *from != '\0'; from++) {
-		int high = *from == '%' ? hex_digit(from[1]) : -1, low = high < 0 ? -1 : hex_digit(from[2]);
-
-		if (*from == '%' && (low < 0 || (high == 0 && low == 0)))
-			return false;
-		*at++ = (char)(*from == '%' ? high << 4 | low : *from);
-		from += *from == '%' ? 2 : 0;
-	}
-	*at = '\0';
-	json = json_string(to); /* NULL unless it is UTF-8 */
-	json_decref(json);
-	return json != NULL;
-}
 
 char *
 component_name_of(const char *purl)
@@ -35,8 +13,8 @@ component_name_of(const char *purl)
 
 	if (strncmp(purl, "pkg:", 4) != 0 || strpbrk(purl, "@?#") != NULL || slash == NULL || slash[1] == '\0')
 		return NULL;
-	name = malloc(strlen(slash));
-	if (name == NULL || decode(slash + 1, name))
+	name = strdup(slash + 1);
+	if (name == NULL || percent_decode(name, false))
 		return name;
 	free(name);
 	return NULL;

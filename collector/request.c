@@ -31,9 +31,8 @@ is_text(const char *text, size_t len)
 	return json != NULL;
 }
 
-/* RFC 3986 2.1, in place. `plus`: a plus sign is a space, as forms write it. */
-static bool
-decode(char *text, bool plus)
+bool
+percent_decode(char *text, bool plus)
 {
 	char *to = text;
 
@@ -63,7 +62,7 @@ parse_path(char *path, struct request *request)
 		slash = strchr(at, '/');
 		if (slash != NULL)
 			*slash = '\0';
-		if (!decode(at, false))
+		if (!percent_decode(at, false))
 			return PROBLEM_BAD_TARGET;
 		request->segments[request->segments_len++] = at;
 		if (slash == NULL)
@@ -79,7 +78,7 @@ parse_parameter(char *text, struct request *request)
 	if (value == NULL)
 		return PROBLEM_BAD_TARGET;
 	*value++ = '\0';
-	if (!decode(text, true) || !decode(value, true))
+	if (!percent_decode(text, true) || !percent_decode(value, true))
 		return PROBLEM_BAD_TARGET;
 	/* Twice the same name: which one counts is anybody's guess. */
 	if (request->parameters_len == REQUEST_PARAMETERS || request_parameter(request, text) != NULL)

@@ -112,6 +112,8 @@ uint64_t request_number(const struct request *) WARN_UNUSED;
 int request_expects(const struct request *, struct response *, bool *expects, uint64_t *revision) WARN_UNUSED;
 /* 0 to 15; -1: it is no hexadecimal digit. */
 int hex_digit(char) WARN_UNUSED;
+/* RFC 3986 2.1, in place. `plus`: a plus sign is a space, as forms write it. False: it is not so written, or no UTF-8, or has control characters. */
+bool percent_decode(char *, bool plus) WARN_UNUSED;
 /* NULL if it was not given. */
 const char *request_parameter(const struct request *, const char *name);
 
