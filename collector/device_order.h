@@ -41,13 +41,12 @@
 		"device_mark m JOIN LATERAL (SELECT * FROM device d WHERE d.device_id = m.device_id AND d.tenant_id = m.tenant_id OFFSET 0) d ON true", "m", \
 		"m." TENANT " AND m.mark = (SELECT regexp_replace($1::text, ':', '='))", "m.mark, ", "(SELECT regexp_replace($1::text, ':', '=')), ")
 
-/* NEAR(symbol, "filter", "where it looks", "what is in order", "condition"): behind a place it looks at some times as many devices as a page has, or at some of each
-   inventory; what it finds are the first that match, or too few for the page. */
+/* NEAR(symbol, "filter", "where it looks", "what is in order", "condition"): behind a place it looks at some times as many devices as a page has, or at some of
+   each inventory; what it finds are the first that match, or too few for the page. */
 #define NEAR_DEVICES(sign, edge, way) "(SELECT * FROM device d WHERE " NEAR_PLACE("d", sign, edge) " ORDER BY d.device_id" way " LIMIT 4 * $2::int8) "
 /* By the index that begins with the tenant: by that of the devices alone it would go through other tenants' too. */
 #define NEAR_PLACE(of, sign, edge) of "." TENANT " AND (" of ".tenant_id, " of ".device_id) " sign " ((SELECT tenant_context()), " DEVICE_AT(edge) ")"
 #define NEAR_DEVICE(of) " JOIN LATERAL (SELECT * FROM device d WHERE d.device_id = " of ".device_id OFFSET 0) d ON true"
-#define NEAR_HOT " LEFT JOIN LATERAL (SELECT * FROM device_hot h WHERE h.device_id = d.device_id OFFSET 0) h ON true"
 /* The inventories that have one of these components, some of them more than once. If there are more than these they are too many to be looked through. */
 #define NEAR_MOST "1000"
 #define NEAR_INVENTORIES(components) \
@@ -62,17 +61,17 @@
 	"  WHERE s." TENANT " AND s.inventory_digest = i.digest AND s.device_id " sign " " DEVICE_AT(edge) " ORDER BY s.device_id" way " LIMIT (SELECT part FROM p)) y) w" \
 	"  WHERE (SELECT count(*) FROM r) <= " NEAR_MOST " AND (SELECT n FROM p) <= 100)" \
 	" SELECT x.device_id FROM x WHERE x.device_id " within " coalesce((SELECT " first "(x.device_id) FROM x WHERE x.n = (SELECT part FROM p)), " last ")" \
-	" ORDER BY x.device_id" way " LIMIT $2::int8) w" NEAR_DEVICE("w") NEAR_HOT
+	" ORDER BY x.device_id" way " LIMIT $2::int8) w" NEAR_DEVICE("w") DEVICE_HOT
 #define DEVICE_NEARS(NEAR, sign, edge, way, within, first, last) \
-	NEAR(WHERE, "where", NEAR_DEVICES(sign, edge, way) "d" NEAR_HOT \
+	NEAR(WHERE, "where", NEAR_DEVICES(sign, edge, way) "d" DEVICE_HOT \
 		" JOIN LATERAL (SELECT s.state FROM device_state s WHERE s.device_id = d.device_id OFFSET 0) s ON true", "d", \
 		"jsonb_path_match(s.state, (SELECT CASE WHEN f.fault IS NULL THEN $1::text::jsonpath END FROM predicate_fault($1::text) f), '{}', true)") \
 	NEAR(AS_OF, "as_of", NEAR_DEVICES(sign, edge, way) "w JOIN LATERAL (SELECT w.ueid, b.* FROM device_history b WHERE b.device_id = w.device_id" \
 		" AND b.tenant_id = w.tenant_id AND b.valid_from <= $1::text::timestamptz ORDER BY b.valid_from DESC, b.history_id DESC LIMIT 1) d ON true" \
 		DEVICE_HOT_THEN("$1::text::timestamptz"), "w", "(SELECT history_reaches($1::text::timestamptz))") \
 	NEAR(Q, "q", "(SELECT w.device_id FROM (SELECT * FROM device_words w WHERE " NEAR_PLACE("w", sign, edge) " ORDER BY w.device_id" way " LIMIT 16 * $2::int8) w" \
-		" WHERE strpos(w.words, lower($1::text)) > 0) w" NEAR_DEVICE("w") NEAR_HOT, "w", "true") \
-	NEAR(COMPONENT, "component", NEAR_DEVICES(sign, edge, way) "d" NEAR_HOT, "d", \
+		" WHERE strpos(w.words, lower($1::text)) > 0) w" NEAR_DEVICE("w") DEVICE_HOT, "w", "true") \
+	NEAR(COMPONENT, "component", NEAR_DEVICES(sign, edge, way) "d" DEVICE_HOT, "d", \
 		"h.inventory_digest = ANY ((SELECT CASE WHEN count(*) <= " NEAR_MOST " THEN array_agg(digest) END FROM (" NEAR_INVENTORIES(NEAR_NAMED("$1::text")) ") i)::bytea[])") \
 	NEAR(VERSION, "component_version", NEAR_SHARES(NEAR_NAMED("$1::text::jsonb ->> 'component' AND c.version = $1::text::jsonb ->> 'component_version'"), sign, edge, way, \
 		within, first, last), "w", "true") \

@@ -19,6 +19,8 @@
 	"SELECT v.device_id, l.device_id, (extract(epoch FROM l.since) * 1000000)::int8, l.key, v.*" \
 	" FROM device_list($1::text::jsonb, $2::text, ($3::int8 - 1)::int, $6::text, CASE WHEN $5::int8 <> 0 THEN $4::int8 END," \
 	" CASE WHEN $5::int8 <> 0 THEN 'epoch'::timestamptz + $5::int8 * interval '1 us' END) l LEFT JOIN LATERAL (SELECT " DEVICE_CELLS of " OFFSET 0) v ON l.shown"
+/* Where a device stands in its reports: one look-up a device. OFFSET keeps the planner from walking the tables side by side, other tenants' rows and all. */
+#define DEVICE_HOT " LEFT JOIN LATERAL (SELECT * FROM device_hot h WHERE h.device_id = d.device_id OFFSET 0) h ON true"
 /* Where a device stood in its reports then is what its state came with. */
 #define DEVICE_HOT_THEN(as_of) \
 	" LEFT JOIN LATERAL (SELECT b.valid_from AS last_seen, b.epoch, b.seq AS hi, 0 AS interval_s, b.state_digest, b.inventory_digest FROM state_history b" \
@@ -31,12 +33,11 @@
 	"  WHERE w.device_id = l.device_id AND w." TENANT ") d" DEVICE_HOT_THEN("($1::text::jsonb ->> 'as_of')::timestamptz")
 
 /* Along an index. Parameters: the filter's value, limit + 1, and the place as above. A row without its first column is of a device that has moved since
-   the first page, and is told no more. One look-up a device: OFFSET keeps the planner from walking the tables side by side,
-   other tenants' rows and all. */
+   the first page, and is told no more. */
 #define DEVICES_ALONG(from, since, key, stays, where, place, order) \
 	"SELECT CASE WHEN " stays " THEN d.device_id END, d.device_id, " since ", " key DEVICE_TABLE(DEVICE_CELL) \
 	" FROM " from \
-	" LEFT JOIN LATERAL (SELECT * FROM device_hot h WHERE h.device_id = d.device_id OFFSET 0) h ON true" \
+	DEVICE_HOT \
 	" WHERE d." TENANT " AND " where " AND " place " ORDER BY " order " LIMIT $2::int8"
 #define DEVICE_AT(edge) "CASE WHEN $4::int8 <> 0 THEN $3::int8 ELSE " edge " END"
 #define DEVICE_FIRST "0"
