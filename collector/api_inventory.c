@@ -33,13 +33,17 @@ answer_page(struct request *request, struct response *response, const struct uei
 /* The statement's columns: whether the set is here, when the state that names it was received, the device's key, its columns. -1: the response is the
    problem, since a list of nothing would say that the device runs nothing. */
 static int
-read_device(const struct request *request, struct response *response, const PGresult *row, struct device_row *device)
+read_device(const struct request *request, struct response *response, const PGresult *row, struct device_row *device,
+	    int64_t *told_ms)
 {
-	device->gone = false;
-	query_device(request, row, 0, 3, device);
-	if (PQntuples(row) == 0)
+	if (PQntuples(row) == 0) {
 		response_problem(response, PROBLEM_NOT_FOUND, "There is no such device.");
-	else if (device->cells[DEVICE_INVENTORY_DIGEST].at == NULL)
+		return -1;
+	}
+	device->gone = false;
+	*told_ms = query_int8(row, 0, 1);
+	query_device(request, row, 0, 3, device);
+	if (device->cells[DEVICE_INVENTORY_DIGEST].at == NULL)
 		response_problem(response, PROBLEM_NOT_FOUND, "The device has not reported its inventory yet.");
 	else if (query_int8(row, 0, 0) == 0)
 		response_problem(response, PROBLEM_NOT_FOUND, "The device's inventory is still on its way.");
@@ -73,8 +77,7 @@ answer_whole(struct request *request, struct response *response, const struct in
 
 	if (query_run(request, response, calls, 2, results) < 0)
 		return;
-	of.told_ms = query_int8(results[0], 0, 1);
-	if (read_device(request, response, results[0], &device) == 0 &&
+	if (read_device(request, response, results[0], &device, &of.told_ms) == 0 &&
 	    check_same(response, &device, results[1]) == 0) {
 		response_json(response, (struct slice){NULL, 0});
 		response->type = format->type;
