@@ -1,5 +1,4 @@
 -- Who asks is looked up before what is asked for, whether there is such a thing or not, so that another tenant's takes as long as one that is not there.
-SET search_path = fleetstate, pg_catalog;
 
 -- A policy that the caller's devices are judged by, of that name. NULL: there is none.
 CREATE FUNCTION find_policy(name text) RETURNS int LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = fleetstate, pg_catalog, pg_temp AS $$
