@@ -348,6 +348,13 @@ $(OUT)/openapi.html: schema/openapi.yaml dashboards/reference
 	@mkdir -p $(@D)
 	dashboards/reference $< >$@
 
+# What it says of lists, for the command line.
+$(OUT)/collector/cli/described.def: schema/openapi.yaml collector/cli/described
+	@mkdir -p $(@D)
+	collector/cli/described $< >$@
+$(OUT)/collector/cli/operation.o: $(OUT)/collector/cli/described.def
+$(OUT)/collector/cli/operation.o: CPPFLAGS += -I$(OUT)/collector/cli
+
 # Unit tests: one program a module, each linked with what it needs from the archives.
 UNIT := $(patsubst tests/unit/%.c,$(OUT)/unit/%,$(wildcard tests/unit/test_*.c))
 $(OUT)/unit/%: $(OUT)/tests/unit/%.o $(OUT)/libcollector.a $(OUT)/libemitter.a $(OUT)/libschema.a

@@ -20,6 +20,15 @@ static const struct {
 #undef ROUTE
 };
 
+/* Made from schema/openapi.yaml. */
+static const struct {
+	const char *method, *path, *members;
+} lists[] = {
+#define ITEMS(method, path, members) {method, path, members},
+#include "described.def"
+#undef ITEMS
+};
+
 const struct operation *
 operation_find(int argc, char **argv)
 {
@@ -39,6 +48,15 @@ operation_parameters(const struct operation *o)
 		if (strcmp(routes[i].method, o->method) == 0 && strcmp(routes[i].path, o->path) == 0)
 			return routes[i].parameters;
 	abort(); /* an operation without a route: tests/lint/tables compares them */
+}
+
+const char *
+operation_items(const struct operation *o)
+{
+	for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
+		if (strcmp(lists[i].method, o->method) == 0 && strcmp(lists[i].path, o->path) == 0)
+			return lists[i].members;
+	return NULL;
 }
 
 bool

@@ -1,5 +1,6 @@
 /*
- * The table of what can be asked of a collector over HTTP: operations.def, with the parameters that routes.def gives each route.
+ * The table of what can be asked of a collector over HTTP: operations.def, with the parameters that routes.def gives each route, and what openapi.yaml
+ * says of its answer.
  */
 #ifndef FLEETSTATE_COLLECTOR_CLI_OPERATION_H
 #define FLEETSTATE_COLLECTOR_CLI_OPERATION_H
@@ -20,6 +21,8 @@ extern const size_t operations_n;
 const struct operation *operation_find(int argc, char **argv);
 /* Names of its parameters, with spaces between, beside the tenant's. */
 const char *operation_parameters(const struct operation *);
+/* Names of what the items of its answer have, likewise; NULL: it is no list. */
+const char *operation_items(const struct operation *);
 bool operation_takes(const struct operation *, const char *parameter);
 /* How many variables its path has. */
 int operation_variables(const struct operation *);

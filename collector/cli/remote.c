@@ -360,6 +360,7 @@ prepare(struct wish *w)
 {
 	const char *file = own_option(w, BODY), *output = own_option(w, OUTPUT), *format = option(w, "format");
 	bool writes = strcmp(w->operation->method, "GET") != 0 && strcmp(w->operation->method, "DELETE") != 0;
+	bool usual = format == NULL || strcmp(format, "json") == 0 || strcmp(format, "native") == 0;
 	bool binary = strstr(w->operation->path, "/reports/{") != NULL;
 
 	if (own_option(w, JSON) != NULL && own_option(w, CSV) != NULL)
@@ -371,9 +372,10 @@ prepare(struct wish *w)
 				      : own_option(w, CSV) != NULL ? SHOW_CSV
 								   : SHOW_TABLE,
 				.fields = option(w, "fields"), /* ours, or the route's */
+				.members = usual ? operation_items(w->operation) : NULL,
 				.lines = own_option(w, FOLLOW) != NULL};
 	/* Of events a format is what an item is, else what the whole answer is. */
-	w->raw = format != NULL && strcmp(format, "json") != 0 && !operation_takes(w->operation, "after");
+	w->raw = !usual && !operation_takes(w->operation, "after");
 	if (binary && output == NULL && isatty(STDOUT_FILENO))
 		cli_die(CLI_WRONG, "signed bytes are not for a terminal: --output FILE");
 	if (output != NULL) {

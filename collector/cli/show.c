@@ -76,19 +76,27 @@ add_column(struct show *s, const char *name, const json_t *items)
 	}
 }
 
-/* Once, from the first page: whoever reads the rows wants the same columns in all of them. */
+static void
+add_columns(struct show *s, const char *list, const char *between, const json_t *items)
+{
+	char *names = strdup(list), *rest = NULL;
+
+	for (char *name = strtok_r(names, between, &rest); name != NULL; name = strtok_r(NULL, between, &rest))
+		add_column(s, name, items);
+	free(names);
+}
+
+/* Once, from the first page: whoever reads the rows wants the same columns in all of them. A script wants them whatever matches, too. */
 static void
 make_columns(struct show *s, const json_t *items)
 {
 	s->columns = json_object();
 	if (s->fields != NULL) {
-		char *names = strdup(s->fields), *rest = NULL;
-
-		for (char *name = strtok_r(names, ",", &rest); name != NULL; name = strtok_r(NULL, ",", &rest))
-			add_column(s, name, items);
-		free(names);
+		add_columns(s, s->fields, ",", items);
 		return;
 	}
+	if (s->as == SHOW_CSV && s->members != NULL)
+		add_columns(s, s->members, " ", items);
 	for (size_t i = 0; i < json_array_size(items); i++) {
 		json_t *item = json_array_get(items, i), *value;
 		const char *name;
@@ -198,6 +206,10 @@ show_end(struct show *s)
 {
 	if (s->as == SHOW_JSON && !s->lines)
 		fputs(s->items == 0 ? "[]\n" : "\n]\n", s->out);
+	if (s->as == SHOW_CSV && s->items == 0 && (s->fields != NULL || s->members != NULL)) {
+		make_columns(s, NULL);
+		print_row(s, NULL);
+	}
 }
 
 /* The members of objects in objects, by their path: "boot.secure". */

@@ -14,7 +14,8 @@ enum show_as { SHOW_TABLE, SHOW_JSON, SHOW_CSV };
 struct show {
 	FILE *out;
 	enum show_as as;
-	const char *fields; /* those members only, with commas between; NULL: all of the first page */
+	const char *fields; /* those members only, with commas between; NULL: all */
+	const char *members; /* what items are known to have, with spaces between; NULL: that is seen from the first page alone */
 	bool lines; /* JSON: one item a line, of a list without an end */
 	/* What it keeps. */
 	json_t *columns; /* names, and how wide each is */

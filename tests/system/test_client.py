@@ -17,7 +17,7 @@ import time
 import pytest
 
 from parts import BIN, ROOT, free_port
-from test_api import A, B, EPOCH, Api, ueid
+from test_api import A, B, DESCRIPTION, EPOCH, Api, ueid
 from test_api_writes import GOOD, LATER
 from test_inventory import HAS, SET, array
 
@@ -103,6 +103,31 @@ def test_pages_are_followed(api):
     assert json.loads(call(api, "device", "list", "--json", "--fields", "ueid", "--limit", "2")) == [{"ueid": d["ueid"]} for d in everything[:2]]
 
 
+# Of lists what matches nothing; of the others either nothing is there at all, or always something.
+NOTHING = {("device", "list"): ["--model", "none"], ("device", "reports"): ["--epoch", "0" * 16], ("component", "list"): ["--name", "none"],
+           ("refusal", "list"): ["--reason", "malformed"], ("alert", "list"): ["--policy", "none"], ("event", "list"): ["--type", "none"],
+           ("audit", "list"): ["--until", "2020-01-01T00:00:00Z"]}
+LISTS = [o for o in OPERATIONS if {"$ref": "#/components/parameters/limit"} in DESCRIPTION.operations[o[2], o[3]].get("parameters", [])]
+
+
+@pytest.mark.parametrize("noun, verb, method, path", LISTS)
+def test_rows_have_a_head_whatever_matches(api, noun, verb, method, path):
+    """The same one: whoever reads them finds the columns, also when there is nothing in them or when what they are of comes later."""
+    words = [noun, *[verb] * bool(verb), *[A if n == "ueid" else "1" for n in re.findall(r"\{(\w+)\}", path)]]
+    token = "operator" if noun in ("tenant", "trust-anchor") else "admin"
+
+    def rows(*options):
+        return list(csv.reader(io.StringIO(call(api, *words, *options, "--csv", token=token), newline="")))
+
+    items = json.loads(call(api, *words, "--json", token=token))
+    head, *told = rows()
+    assert len(told) == len(items) and set().union(*items) <= set(head) and len(set(head)) == len(head)
+    if (noun, verb) in NOTHING:
+        assert rows(*NOTHING[noun, verb]) == [head]
+        assert rows(*NOTHING[noun, verb], "--fields", f"{head[1]},{head[0]}") == [[head[1], head[0]]]
+        assert call(api, *words, *NOTHING[noun, verb], token=token) == "", "a table for people has none"
+
+
 def test_hostile_text(api):
     line = call(api, "device", "list", "--fields", "ueid,serial", "--limit", "4").split("\n")[4]
     assert line.split(None, 1)[1] == "=1+1?[31m?\"quoted\"??next,\u00e4"
@@ -146,6 +171,8 @@ def test_a_difference_is_a_table_too(api):
     assert table.splitlines()[0].split()[:2] == ["type", "name"] and len(table.splitlines()) == len(told["items"]) + 1
     rows = list(csv.DictReader(io.StringIO(call(api, *words, "--csv"), newline="")))
     assert [r["name"] for r in rows] == [i["name"] for i in told["items"]] and json.loads(next(r["b"] for r in rows if r["name"] == "nano")) == ["7"]
+    api.db.sql(HAS, ("other", ueid("acme", 2)))
+    assert call(api, "diff", "--a", other, "--b", ueid("acme", 2), "--csv") == ",".join(f'"{name}"' for name in rows[0]) + "\r\n"
 
 
 def test_writing(api):
