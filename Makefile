@@ -348,7 +348,7 @@ $(OUT)/openapi.html: schema/openapi.yaml dashboards/reference
 	@mkdir -p $(@D)
 	dashboards/reference $< >$@
 
-# What it says of lists, for the command line.
+# What it says of lists and parameters, for the command line.
 $(OUT)/collector/cli/described.def: schema/openapi.yaml collector/cli/described
 	@mkdir -p $(@D)
 	collector/cli/described $< >$@

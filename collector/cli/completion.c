@@ -1,4 +1,4 @@
-/* What a shell completes: the words of both tables. */
+/* What a shell completes: the words of both tables, and what can stand behind an option. */
 #include <stdio.h>
 #include <string.h>
 
@@ -9,7 +9,7 @@
 static const char head[] =
 	"# bash completion of fleetstate: made by `fleetstate completion bash`.\n"
 	"_fleetstate() {\n"
-	"\tlocal all=() words=() verbs= options= part joins= n i\n"
+	"\tlocal all=() words=() verbs= options= one= some= part joins= n i\n"
 	"\tfor ((i = 0; i <= COMP_CWORD; i++)); do\n"
 	"\t\tpart=${COMP_WORDS[i]}\n"
 	"\t\tif ((i > 0)) && [[ -n $part && (-n $joins || -z ${part//[:=@]/}) ]]; then\n"
@@ -22,6 +22,7 @@ static const char head[] =
 	"\tdone\n"
 	"\tn=$((${#all[@]} - 1))\n"
 	"\tlocal cur=${all[n]} prev=${all[n-1]}\n"
+	"\t[[ $cur == --*=* ]] && prev=${cur%%=*} cur=${cur#*=}\n"
 	"\tfor ((i = 1; i < n; i++)); do\n"
 	"\t\tcase ${all[i]} in\n"
 	"\t\t--database | --url | --token | --token-file | --ca | --certificate | --key) ((i++)) ;;\n"
@@ -30,18 +31,25 @@ static const char head[] =
 	"\t\tesac\n"
 	"\tdone\n"
 	"\tlocal noun=${words[0]-} verb=${words[1]-}\n";
-static const char tail[] = "\tCOMPREPLY=()\n"
-			   "\tif ((${#words[@]} == 0)); then\n"
-			   "\t\tcase $prev in --token-file | --ca | --certificate | --key) return ;; esac\n"
-			   "\t\tCOMPREPLY=($(compgen -W \"$nouns --database --url --token --token-file --ca "
-			   "--certificate --key --help --version\" -- \"$cur\"))\n"
-			   "\telif ((${#words[@]} == 1)) && [[ -n $verbs && $cur != -* ]]; then\n"
-			   "\t\tCOMPREPLY=($(compgen -W \"$verbs\" -- \"$cur\"))\n"
-			   "\telif [[ $cur == -* ]]; then\n"
-			   "\t\tCOMPREPLY=($(compgen -W \"$options --help\" -- \"$cur\"))\n"
-			   "\tfi\n"
-			   "}\n"
-			   "complete -o default -F _fleetstate fleetstate\n";
+static const char tail[] =
+	"\tCOMPREPLY=()\n"
+	"\tif ((${#words[@]} == 0)); then\n"
+	"\t\tcase $prev in --database | --url | --token | --token-file | --ca | --certificate | --key) "
+	"return ;; esac\n"
+	"\t\tCOMPREPLY=($(compgen -W \"$nouns --database --url --token --token-file --ca "
+	"--certificate --key --help --version\" -- \"$cur\"))\n"
+	"\telif [[ -n $one ]]; then\n"
+	"\t\tCOMPREPLY=($(compgen -W \"$one\" -- \"$cur\"))\n"
+	"\telif [[ -n $some ]]; then\n"
+	"\t\t[[ $cur == *,* ]] && part=${cur%,*}, || part=\n"
+	"\t\tCOMPREPLY=($(compgen -P \"$part\" -W \"$some\" -- \"${cur##*,}\"))\n"
+	"\telif ((${#words[@]} == 1)) && [[ -n $verbs && $cur != -* ]]; then\n"
+	"\t\tCOMPREPLY=($(compgen -W \"$verbs\" -- \"$cur\"))\n"
+	"\telif [[ $cur == -* ]]; then\n"
+	"\t\tCOMPREPLY=($(compgen -W \"$options --help\" -- \"$cur\"))\n"
+	"\tfi\n"
+	"}\n"
+	"complete -o default -F _fleetstate fleetstate\n";
 /* zsh takes bash's. */
 static const char zsh[] = "#compdef fleetstate\n"
 			  "autoload -U +X bashcompinit && bashcompinit\n"
@@ -81,24 +89,51 @@ verb_at(size_t i)
 	return i < n ? commands[i].verb : operations[i - n].verb;
 }
 
-/* What begins with two hyphens in the command's own help. */
 static void
-print_words(const char *arguments)
+print_option(const char *name, const char *values, bool several)
 {
-	for (const char *at = strstr(arguments, "--"); at != NULL; at = strstr(at + 2, "--"))
-		printf(" --%.*s", (int)strspn(at + 2, "abcdefghijklmnopqrstuvwxyz-"), at + 2);
+	(void)values;
+	(void)several;
+	printf(" --%s", name);
 }
 
 static void
-print_options(size_t i)
+print_values(const char *name, const char *values, bool several)
+{
+	if (values != NULL)
+		printf("\t\t--%s) %s=\"%s\" ;;\n", name, several ? "some" : "one", values);
+}
+
+/* What begins with two hyphens in the command's own help; its values are words with bars between, in lower case. */
+static void
+list_options(const char *arguments, void (*tell)(const char *name, const char *values, bool several))
+{
+	static const char letters[] = "abcdefghijklmnopqrstuvwxyz-";
+
+	for (const char *at = strstr(arguments, "--"); at != NULL; at = strstr(at, "--")) {
+		int len = (int)strspn(at += 2, letters);
+		char name[32], values[128];
+		const char *first = at + len + (at[len] == ' ');
+		size_t n = strspn(first, "abcdefghijklmnopqrstuvwxyz|");
+
+		snprintf(name, sizeof name, "%.*s", len, at);
+		snprintf(values, sizeof values, "%.*s", (int)n, first);
+		for (char *bar = values; (bar = strchr(bar, '|')) != NULL;)
+			*bar = ' ';
+		tell(name, strchr(values, ' ') != NULL ? values : NULL, false);
+	}
+}
+
+static void
+tell_options(size_t i, void (*tell)(const char *name, const char *values, bool several))
 {
 	size_t n;
 	const struct command *commands = cli_commands(&n);
 
 	if (i < n)
-		print_words(commands[i].arguments);
+		list_options(commands[i].arguments, tell);
 	else
-		remote_print_options(&operations[i - n], stdout);
+		remote_list_options(&operations[i - n], tell);
 }
 
 static void
@@ -121,12 +156,14 @@ print_bash(size_t rows)
 	}
 	fputs("\tesac\n", stdout);
 	for (size_t i = 0; i < rows; i++) {
-		printf("\t[[ $noun == %s", noun_at(i));
+		printf("\tif [[ $noun == %s", noun_at(i));
 		if (verb_at(i) != NULL)
 			printf(" && $verb == %s", verb_at(i));
-		fputs(" ]] && options+=\"", stdout);
-		print_options(i);
-		fputs("\"\n", stdout);
+		fputs(" ]]; then\n\t\toptions+=\"", stdout);
+		tell_options(i, print_option);
+		fputs("\"\n\t\tcase $prev in\n", stdout);
+		tell_options(i, print_values);
+		fputs("\t\tesac\n\tfi\n", stdout);
 	}
 	fputs(tail, stdout);
 }

@@ -25,8 +25,20 @@ static const struct {
 	const char *method, *path, *members;
 } lists[] = {
 #define ITEMS(method, path, members) {method, path, members},
+#define VALUES(method, path, parameter, values, several)
 #include "described.def"
 #undef ITEMS
+#undef VALUES
+};
+static const struct {
+	const char *method, *path, *parameter, *values;
+	bool several;
+} choices[] = {
+#define ITEMS(method, path, members)
+#define VALUES(method, path, parameter, values, several) {method, path, parameter, values, several},
+#include "described.def"
+#undef ITEMS
+#undef VALUES
 };
 
 const struct operation *
@@ -56,6 +68,21 @@ operation_items(const struct operation *o)
 	for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
 		if (strcmp(lists[i].method, o->method) == 0 && strcmp(lists[i].path, o->path) == 0)
 			return lists[i].members;
+	return NULL;
+}
+
+const char *
+operation_values(const struct operation *o, const char *parameter, bool *several)
+{
+	*several = strcmp(parameter, "fields") == 0;
+	if (*several)
+		return operation_items(o);
+	for (size_t i = 0; i < sizeof choices / sizeof *choices; i++)
+		if (strcmp(choices[i].method, o->method) == 0 && strcmp(choices[i].path, o->path) == 0 &&
+		    strcmp(choices[i].parameter, parameter) == 0) {
+			*several = choices[i].several;
+			return choices[i].values;
+		}
 	return NULL;
 }
 

@@ -1,6 +1,6 @@
 /*
  * The table of what can be asked of a collector over HTTP: operations.def, with the parameters that routes.def gives each route, and what openapi.yaml
- * says of its answer.
+ * says of both.
  */
 #ifndef FLEETSTATE_COLLECTOR_CLI_OPERATION_H
 #define FLEETSTATE_COLLECTOR_CLI_OPERATION_H
@@ -23,6 +23,8 @@ const struct operation *operation_find(int argc, char **argv);
 const char *operation_parameters(const struct operation *);
 /* Names of what the items of its answer have, likewise; NULL: it is no list. */
 const char *operation_items(const struct operation *);
+/* What a parameter can be, likewise, and whether several of it may be given at once, with commas between; NULL: much. */
+const char *operation_values(const struct operation *, const char *parameter, bool *several);
 bool operation_takes(const struct operation *, const char *parameter);
 /* How many variables its path has. */
 int operation_variables(const struct operation *);

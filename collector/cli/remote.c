@@ -132,22 +132,31 @@ remote_print_name(const struct operation *o, FILE *out)
 }
 
 void
-remote_print_options(const struct operation *o, FILE *out)
+remote_list_options(const struct operation *o, void (*tell)(const char *name, const char *values, bool several))
 {
 	struct wish w = {.operation = o};
 
 	list_options(&w);
-	for (size_t i = 0; i < w.n; i++)
-		fprintf(out, " --%s", w.options[i].name);
+	for (size_t i = 0; i < w.n; i++) {
+		const struct chosen *c = &w.options[i];
+		bool several;
+		const char *values = operation_values(o, c->parameter[0] != '\0' ? c->parameter : c->name, &several);
+
+		tell(c->name, c->takes ? values : NULL, several);
+	}
 }
 
 static void
 print_help(const struct operation *o, FILE *out)
 {
+	struct wish w = {.operation = o};
+
 	fputs("usage: fleetstate --url URL ", out);
 	remote_print_name(o, out);
 	fprintf(out, "\n%s: %s %s\n      ", o->help, o->method, o->path);
-	remote_print_options(o, out);
+	list_options(&w);
+	for (size_t i = 0; i < w.n; i++)
+		fprintf(out, " --%s", w.options[i].name);
 	fputc('\n', out);
 }
 

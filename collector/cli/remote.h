@@ -13,7 +13,7 @@
 int remote_run(const struct operation *, const struct server *, int argc, char **argv);
 /* "device show UEID": name and operands, in one line without its end. */
 void remote_print_name(const struct operation *, FILE *);
-/* Its options, "--limit" and so on, each with a space before it. */
-void remote_print_options(const struct operation *, FILE *);
+/* Tells of each of its options: "limit", and what can stand there, with spaces between, and whether several may, with commas; NULL: much, or nothing. */
+void remote_list_options(const struct operation *, void (*tell)(const char *name, const char *values, bool several));
 
 #endif

@@ -278,7 +278,8 @@ class Fuzz:
             elif name == "wait":
                 value = quoted(r.choice(["0", "x", "-1", "61", "1e1", ""]))
             elif r.random() < .5:
-                value = quoted(str(self.good(parameter.get("schema", {}))))
+                value = self.good(parameter.get("schema", {}))
+                value = quoted(",".join(value) if isinstance(value, list) else str(value))
             else:
                 value = self.raw()
             if where == "header":

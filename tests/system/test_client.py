@@ -445,6 +445,21 @@ def test_shells_complete_both_tables(completed):
     assert offered("fleetstate device list --label site:a --pos") == {"--posture"}
     assert offered("fleetstate event list --fo") == {"--follow", "--format"}
     assert "--operator-ca" in offered("fleetstate verify --")
+    # What can stand behind an option: one of some, or several with commas.
+    postures = {"untrusted", "silent", "degraded", "unknown", "operational"}
+    assert offered("fleetstate device list --posture ") == postures and offered("fleetstate device list --json --posture un") == {"untrusted", "unknown"}
+    assert offered("fleetstate device list --posture silent,deg") == {"silent,degraded"}
+    assert offered("fleetstate --url http://x:1 device list --posture silent,degraded,") == {f"silent,degraded,{posture}" for posture in postures}
+    assert offered("fleetstate device list --lifecycle act") == {"active"} and offered("fleetstate alert list --severity high,cr") == {"high,critical"}
+    assert offered("fleetstate device list --sort -last") == {"-last_seen"} and offered("fleetstate device list --sort last") == {"last_seen"}
+    assert offered("fleetstate device list --format ") == {"json", "csv", "ndjson"} and offered("fleetstate event list --format ") >= {"cef", "ocsf"}
+    assert offered("fleetstate device list --fields ueid,hw") == {"ueid,hwmodel", "ueid,hwversion"} and offered("fleetstate token list --fields last") == {"last_used_at"}
+    assert offered("fleetstate device add --dry-run t") == {"true"} and offered("fleetstate sink add --kind ") == {"webhook", "syslog"}
+    assert offered("fleetstate audit list --kind ref") == {"refused"} and offered("fleetstate audit --kind x") == {"x"}
+    # Behind a sign of equality bash puts in the part that follows.
+    for line, whole in (("--posture=deg", "--posture=degraded"), ("--sort=-last", "--sort=-last_seen"), ("--posture=silent,deg", "--posture=silent,degraded")):
+        assert completed(f"fleetstate device list {line}") == ["device", "list", whole, ""]
+    assert offered("fleetstate device list --model un") == {"un"} and offered("fleetstate device list --posture nothing") == {"nothing"}
     assert offered("fleetstate nothing x") == {"x"}
 
 

@@ -165,7 +165,7 @@ def test_what_is_refused(api, method, path, operation):
         refused(404, "not-found", {**call, "path": {"ueid": B}})
     for parameter in map(DESCRIPTION.resolve, operation.get("parameters", [])):
         schema = DESCRIPTION.resolve(parameter["schema"])
-        if parameter["in"] == "query" and ("enum" in schema or schema.get("type") in ("integer", "boolean") or schema.get("format") == "date-time"):
+        if parameter["in"] == "query" and ("enum" in schema or schema.get("type") in ("integer", "boolean", "array") or schema.get("format") == "date-time"):
             refused(400, "bad-parameter", {**call, "query": f"?{parameter['name']}=~" + call.get("query", "").replace("?", "&")
                                           if parameter["name"] + "=" not in call.get("query", "") else f"?{parameter['name']}=~"})
     if "requestBody" in operation:
