@@ -5,11 +5,9 @@ import json
 import os
 import time
 
-import requests
-
 from ingest import Load
 from ingesting import System
-from parts import ROOT, await_true, provision
+from parts import ROOT, Session, await_true, provision
 from receiver import Webhook
 import device as wire  # found through ingesting
 
@@ -91,7 +89,7 @@ class Api:
 
     def __init__(self, system):
         token = system.database.cli("token", "add", "--tenant", "acme", "--role", "viewer", "bench")
-        self.url, self.session = f"http://127.0.0.1:{system.collector.http}", requests.Session()
+        self.url, self.session = f"http://127.0.0.1:{system.collector.http}", Session()
         self.session.headers["Authorization"] = "Bearer " + token
 
     def get(self, path):

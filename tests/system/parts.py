@@ -1,4 +1,4 @@
-"""What tests stand on: the programs of a build, a private PostgreSQL, a private mosquitto, free ports, and waiting for a condition."""
+"""What tests stand on: the programs of a build, a private PostgreSQL, a private mosquitto, free ports, a client of HTTP, and waiting for a condition."""
 
 import contextlib
 import copy
@@ -17,6 +17,7 @@ import threading
 import time
 
 import psycopg2
+import requests
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BIN = pathlib.Path(os.environ.get("FLEETSTATE_BIN", ROOT / "build")).resolve()  # where the programs are
@@ -69,6 +70,22 @@ def is_open(port):
         return True
     except OSError:
         return False
+
+
+class Session(requests.Session):
+    """As a client should be: what was idle for some time is not used again. The collector closes it when http_idle is over, and that may be just as a request
+    is on its way (RFC 9112 9.5): on a busy machine even one that came in time is then not read any more. Nothing is tried a second time, which would hide that
+    a request was not answered."""
+    IDLE = 10  # seconds: a third of http_idle
+    last = 0
+
+    def request(self, *words, **more):
+        if time.monotonic() - self.last > self.IDLE:
+            self.close()
+        try:
+            return super().request(*words, **more)
+        finally:
+            self.last = time.monotonic()
 
 
 def provision(*words):

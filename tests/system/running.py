@@ -9,9 +9,8 @@ from pathlib import Path
 
 import psycopg2
 import pytest
-import requests
 
-from parts import BIN, ROOT, free_ports
+from parts import BIN, ROOT, Session, free_ports
 
 
 class Run:
@@ -26,7 +25,7 @@ class Run:
         self.settings.update({k: str(v) for k, v in settings.items()})
         self.process = None
         self.env = {}
-        self.session = requests.Session()
+        self.session = Session()
 
     def start(self, seconds=240):
         env_file = self.directory / "env"

@@ -17,7 +17,7 @@ import requests
 from prometheus_client.openmetrics import parser as openmetrics
 
 from described import Description, openapi
-from parts import BIN, ROOT, Database, await_true, free_port, is_open
+from parts import BIN, ROOT, Database, Session, await_true, free_port, is_open
 
 DEVICES = 2500
 DESCRIPTION = Description()  # whatever Api is answered is held against it
@@ -82,7 +82,7 @@ class Api:
         self.port = free_port()
         self.process = subprocess.Popen([BIN / "serve-alone", self.db.uri("fleetstate_api"), str(self.port), *self.settings])
         await_true(self.is_up, "the server")
-        self.session = requests.Session()
+        self.session = Session()
 
     def stop(self):
         self.process.terminate()

@@ -16,7 +16,7 @@ import pytest
 import requests
 
 from ingesting import System, await_true
-from parts import provision
+from parts import Session, provision
 
 
 class Tenants(System):
@@ -27,7 +27,7 @@ class Tenants(System):
         self.database.cli("tenant", "add", "buyer", "Buyer")
         self.tokens = {t: self.database.cli("token", "add", "--role", "admin", "--tenant", t, f"{t}'s admin") for t in ("acme", "buyer")}
         self.tokens["operator"] = self.database.cli("token", "add", "--role", "operator", "the operator")
-        self.session = requests.Session()
+        self.session = Session()
 
     def ask(self, path, token="acme", method="GET", headers=None, **more):
         return self.session.request(method, f"http://127.0.0.1:{self.collector.http}{path}", timeout=20,
