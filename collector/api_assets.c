@@ -80,13 +80,13 @@ ask(void *context, int64_t rows, struct call *call)
 }
 
 /* The columns of both statements, and what that of changes has behind them. */
-enum { AT_DEVICE, AT_CELLS, AT_POSITION = AT_CELLS + DEVICE_COLUMNS, AT_EVENTS, AT_UEID };
+enum { AT_DEVICE, AT_CELLS, AT_POSITION = AT_CELLS + DEVICE_WIDTH, AT_EVENTS, AT_UEID };
 
 static void
-read_row(const struct request *request, const PGresult *rows, struct device_row *row)
+read_row(const struct request *request, struct response *response, const PGresult *rows, struct device_row *row)
 {
 	row->gone = query_bytes(rows, 0, AT_DEVICE).at == NULL;
-	query_device(request, rows, 0, AT_CELLS, row);
+	query_device(request, response, rows, 0, AT_CELLS, row);
 	if (row->gone)
 		row->cells[DEVICE_UEID] = query_bytes(rows, 0, AT_UEID);
 }
@@ -108,7 +108,7 @@ print_row(void *context, struct response *response, const PGresult *found)
 	struct request *request = reader->request;
 	struct device_row row = {.left_out = 0};
 
-	read_row(reader->request, found, &row);
+	read_row(reader->request, response, found, &row);
 	response_text(response, request->reading.told == 0 ? "" : reader->format->between);
 	reader->format->row(response, &request->reading.document, &row);
 	request->reading.told++;

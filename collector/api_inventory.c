@@ -42,7 +42,7 @@ read_device(const struct request *request, struct response *response, const PGre
 	}
 	device->gone = false;
 	*told_ms = query_int8(row, 0, 1);
-	query_device(request, row, 0, 3, device);
+	query_device(request, response, row, 0, 3, device);
 	if (device->cells[DEVICE_INVENTORY_DIGEST].at == NULL)
 		response_problem(response, PROBLEM_NOT_FOUND, "The device has not reported its inventory yet.");
 	else if (query_int8(row, 0, 0) == 0)

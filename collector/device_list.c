@@ -187,7 +187,7 @@ print_row(struct response *response, const PGresult *rows, int at, bool csv, con
 	const struct question *question = context;
 	struct device_row row = {.left_out = question->left_out};
 
-	query_device(question->request, rows, at, PQnfields(rows) - DEVICE_COLUMNS, &row);
+	query_device(question->request, response, rows, at, PQnfields(rows) - DEVICE_WIDTH, &row);
 	if (csv)
 		device_csv(response, &row, false);
 	else
@@ -319,7 +319,7 @@ static const struct {
 		DEVICE_ORDERS(ORDER_ROW)},
   narrows[] =
 	  {
-#define NARROW_ROW(symbol, name, from, in_order, condition, keys, values) {name, QUERY_DEVICES_OF_##symbol},
+#define NARROW_ROW(symbol, name, from, in_order, condition) {name, QUERY_DEVICES_OF_##symbol},
 		  DEVICE_NARROWS(NARROW_ROW)},
   nears[] = {
 #define NEAR_ROW(symbol, name, from, in_order, condition) {name, QUERY_DEVICES_NEAR_##symbol},

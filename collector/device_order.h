@@ -25,28 +25,28 @@
 /* No text of a device is behind it: there is no greater character, and more of them than a text has bytes. */
 #define DEVICE_TEXT_LAST "repeat(chr(1114111), 1025)"
 
-/* NARROW(symbol, "name", "from", "what is in order", "condition on $1", "what the index has before the device", "and its value"): in the order of enrolment.
-   ALL is of no filter. */
+/* What a list's statement takes of a device before it shows it. */
+#define DEVICE_OWN "d.device_id, d.tenant_id, d.ueid, d.card"
+
+/* NARROW(symbol, "name", "from", "what is in order", "condition on $1"): in the order of enrolment. ALL is of no filter. */
 #define DEVICE_NARROWS(NARROW) \
-	NARROW(ALL, "all", "device d", "d", "$1::text IS NULL", "", "") \
-	NARROW(POSTURE, "posture", "device d", "d", "posture_rank(d.posture) = posture_rank($1::text)", "posture_rank(d.posture), ", "posture_rank($1::text), ") \
-	NARROW(LIFECYCLE, "lifecycle", "device d", "d", "d.lifecycle = $1::text AND d.lifecycle <> 'active'", "d.lifecycle, ", "$1::text, ") \
-	NARROW(MODEL, "model", "device d", "d", "list_key(d.hwmodel) COLLATE \"C\" = $1::text", "list_key(d.hwmodel) COLLATE \"C\", ", "$1::text, ") \
-	NARROW(FIRMWARE, "firmware", "device d", "d", "list_key(d.swversion) COLLATE \"C\" = $1::text", "list_key(d.swversion) COLLATE \"C\", ", "$1::text, ") \
+	NARROW(ALL, "all", "device d", "d", "$1::text IS NULL") \
+	NARROW(POSTURE, "posture", "device d", "d", "posture_rank(d.posture) = posture_rank($1::text)") \
+	NARROW(LIFECYCLE, "lifecycle", "device d", "d", "d.lifecycle = $1::text AND d.lifecycle <> 'active'") \
+	NARROW(MODEL, "model", "device d", "d", "list_key(d.hwmodel) COLLATE \"C\" = $1::text") \
+	NARROW(FIRMWARE, "firmware", "device d", "d", "list_key(d.swversion) COLLATE \"C\" = $1::text") \
 	NARROW(POLICY, "policy", \
-		"device_violation v JOIN LATERAL (SELECT * FROM device d WHERE d.device_id = v.device_id AND d.tenant_id = v.tenant_id OFFSET 0) d ON true", "v", \
-		"v." TENANT " AND v.policy = $1::text AND EXISTS (SELECT FROM policy p WHERE p.id = $1::text AND p.deleted_at IS NULL AND p.slot IS NOT NULL)", \
-		"v.policy, ", "$1::text, ") \
+		"device_violation v JOIN LATERAL (SELECT " DEVICE_OWN " FROM device d WHERE d.device_id = v.device_id AND d.tenant_id = v.tenant_id OFFSET 0) d ON true", "v", \
+		"v." TENANT " AND v.policy = $1::text AND EXISTS (SELECT FROM policy p WHERE p.id = $1::text AND p.deleted_at IS NULL AND p.slot IS NOT NULL)") \
 	NARROW(LABEL, "label", \
-		"device_mark m JOIN LATERAL (SELECT * FROM device d WHERE d.device_id = m.device_id AND d.tenant_id = m.tenant_id OFFSET 0) d ON true", "m", \
-		"m." TENANT " AND m.mark = (SELECT regexp_replace($1::text, ':', '='))", "m.mark, ", "(SELECT regexp_replace($1::text, ':', '=')), ")
+		"device_mark m JOIN LATERAL (SELECT " DEVICE_OWN " FROM device d WHERE d.device_id = m.device_id AND d.tenant_id = m.tenant_id OFFSET 0) d ON true", "m", \
+		"m." TENANT " AND m.mark = (SELECT regexp_replace($1::text, ':', '='))")
 
 /* NEAR(symbol, "filter", "where it looks", "what is in order", "condition"): behind a place it looks at some times as many devices as a page has, or at some of
    each inventory; what it finds are the first that match, or too few for the page. */
-#define NEAR_DEVICES(sign, edge, way) "(SELECT * FROM device d WHERE " NEAR_PLACE("d", sign, edge) " ORDER BY d.device_id" way " LIMIT 4 * $2::int8) "
-/* By the index that begins with the tenant: by that of the devices alone it would go through other tenants' too. */
-#define NEAR_PLACE(of, sign, edge) of "." TENANT " AND (" of ".tenant_id, " of ".device_id) " sign " ((SELECT tenant_context()), " DEVICE_AT(edge) ")"
-#define NEAR_DEVICE(of) " JOIN LATERAL (SELECT * FROM device d WHERE d.device_id = " of ".device_id OFFSET 0) d ON true"
+#define NEAR_DEVICES(sign, edge, way) "(SELECT " DEVICE_OWN " FROM device d WHERE " NEAR_PLACE("d", sign, edge) " ORDER BY d.device_id" way " LIMIT 4 * $2::int8) "
+#define NEAR_PLACE(of, sign, edge) of "." TENANT " AND " of ".device_id " sign " " DEVICE_AT(edge)
+#define NEAR_DEVICE(of) " JOIN LATERAL (SELECT " DEVICE_OWN " FROM device d WHERE d.device_id = " of ".device_id OFFSET 0) d ON true"
 /* The inventories that have one of these components, some of them more than once. If there are more than these they are too many to be looked through. */
 #define NEAR_MOST "1000"
 #define NEAR_INVENTORIES(components) \
@@ -66,13 +66,14 @@
 	NEAR(WHERE, "where", NEAR_DEVICES(sign, edge, way) "d" DEVICE_HOT \
 		" JOIN LATERAL (SELECT s.state FROM device_state s WHERE s.device_id = d.device_id OFFSET 0) s ON true", "d", \
 		"jsonb_path_match(s.state, (SELECT CASE WHEN f.fault IS NULL THEN $1::text::jsonpath END FROM predicate_fault($1::text) f), '{}', true)") \
-	NEAR(AS_OF, "as_of", NEAR_DEVICES(sign, edge, way) "w JOIN LATERAL (SELECT w.ueid, b.* FROM device_history b WHERE b.device_id = w.device_id" \
-		" AND b.tenant_id = w.tenant_id AND b.valid_from <= $1::text::timestamptz ORDER BY b.valid_from DESC, b.history_id DESC LIMIT 1) d ON true" \
-		DEVICE_HOT_THEN("$1::text::timestamptz"), "w", "(SELECT history_reaches($1::text::timestamptz))") \
-	NEAR(Q, "q", "(SELECT w.device_id FROM (SELECT * FROM device_words w WHERE " NEAR_PLACE("w", sign, edge) " ORDER BY w.device_id" way " LIMIT 16 * $2::int8) w" \
-		" WHERE strpos(w.words, lower($1::text)) > 0) w" NEAR_DEVICE("w") DEVICE_HOT, "w", "true") \
+	NEAR(AS_OF, "as_of", NEAR_DEVICES(sign, edge, way) "w JOIN LATERAL (SELECT w.ueid, b.device_id, b.tenant_id, b.card FROM device_history b WHERE b.device_id = w.device_id" \
+		" AND b.tenant_id = w.tenant_id AND b.valid_from <= (SELECT $1::text::timestamptz) ORDER BY b.valid_from DESC, b.history_id DESC LIMIT 1) d ON true" \
+		DEVICE_HOT_THEN("(SELECT $1::text::timestamptz)"), "w", "(SELECT history_reaches($1::text::timestamptz))") \
+	NEAR(Q, "q", "(SELECT w.device_id FROM (SELECT w.device_id, w.words FROM device_words w WHERE " NEAR_PLACE("w", sign, edge) " ORDER BY w.device_id" way " LIMIT 16 * $2::int8) w" \
+		" WHERE strpos(w.words, (SELECT lower($1::text))) > 0) w" NEAR_DEVICE("w") DEVICE_HOT, "w", "true") \
 	NEAR(COMPONENT, "component", NEAR_DEVICES(sign, edge, way) "d" DEVICE_HOT, "d", \
-		"h.inventory_digest = ANY ((SELECT CASE WHEN count(*) <= " NEAR_MOST " THEN array_agg(digest) END FROM (" NEAR_INVENTORIES(NEAR_NAMED("$1::text")) ") i)::bytea[])") \
+		"(h.inventory_digest IN (WITH i AS MATERIALIZED (" NEAR_INVENTORIES(NEAR_NAMED("$1::text")) ")" \
+		" SELECT digest FROM i WHERE (SELECT count(*) FROM i) <= " NEAR_MOST ")) IS TRUE") \
 	NEAR(VERSION, "component_version", NEAR_SHARES(NEAR_NAMED("$1::text::jsonb ->> 'component' AND c.version = $1::text::jsonb ->> 'component_version'"), sign, edge, way, \
 		within, first, last), "w", "true") \
 	NEAR(COMPONENTS, "components", NEAR_SHARES("SELECT unnest($1::text::int8[]) AS component_id", sign, edge, way, within, first, last), "w", "true")

@@ -10,15 +10,21 @@
 #define MS_TO_2000 INT64_C(946684800000) /* from 1970 */
 #define ARRAY_HEAD 20 /* dimensions, whether there are NULLs, type, length, lower bound: four bytes each */
 
+#define CARD_HEAD                                                                                                      \
+	4 /* how many fields: then each one's type and length, four bytes each, and its bytes (PostgreSQL's record_send) */
+#define FIELD_HEAD 8
+
 enum kind { HEX, TEXT, TEXTS, TIME, DATE, NUMBER };
+enum from { OWN, CARD, CALLER };
 
 static const struct {
 	const char *name;
 	struct slice member; /* with the comma before it */
 	enum kind kind;
+	enum from from;
 } columns[DEVICE_COLUMNS] = {
-#define COLUMN(symbol, name, kind, sql)                                                                                \
-	[DEVICE_##symbol] = {name, {(const uint8_t *)",\"" name "\":", sizeof ",\"" name "\":" - 1}, kind},
+#define COLUMN(symbol, name, kind, from)                                                                               \
+	[DEVICE_##symbol] = {name, {(const uint8_t *)",\"" name "\":", sizeof ",\"" name "\":" - 1}, kind, from},
 	DEVICE_TABLE(COLUMN)};
 
 /* ---- values ---- */
@@ -41,6 +47,60 @@ read_int(struct slice s, int64_t *n)
 
 	*n = s.len == 4 ? (int32_t)v : (int64_t)v;
 	return s.len == 4 || s.len == 8;
+}
+
+/* The card's next field; without a card it is absent. */
+static bool
+next_field(struct slice *card, struct slice *field)
+{
+	uint32_t len;
+
+	*field = (struct slice){NULL, 0};
+	if (card->at == NULL)
+		return true;
+	if (card->len < FIELD_HEAD)
+		return false;
+	len = (uint32_t)read_be(card->at + 4, 4);
+	card->at += FIELD_HEAD;
+	card->len -= FIELD_HEAD;
+	if (len == UINT32_MAX)
+		return true;
+	if (len > card->len)
+		return false;
+	*field = (struct slice){card->at, len};
+	card->at += len;
+	card->len -= len;
+	return true;
+}
+
+/* A device that has not reported stands nowhere. */
+static void
+forget_zeros(struct slice cells[DEVICE_COLUMNS])
+{
+	int64_t n;
+
+	if (cells[DEVICE_LAST_SEEN].at == NULL || !read_int(cells[DEVICE_SEQ], &n) || n <= 0)
+		cells[DEVICE_EPOCH] = cells[DEVICE_SEQ] = (struct slice){NULL, 0};
+	if (read_int(cells[DEVICE_INTERVAL_S], &n) && n == 0)
+		cells[DEVICE_INTERVAL_S] = (struct slice){NULL, 0};
+}
+
+bool
+device_read(const struct slice own[DEVICE_WIDTH], struct device_row *row)
+{
+	struct slice card = own[DEVICE_WIDTH - 1];
+
+	if (card.at != NULL && card.len < CARD_HEAD)
+		return false;
+	if (card.at != NULL)
+		card = (struct slice){card.at + CARD_HEAD, card.len - CARD_HEAD};
+	for (size_t i = 0; i < DEVICE_COLUMNS; i++)
+		if (columns[i].from == OWN)
+			row->cells[i] = *own++;
+		else if (columns[i].from == CARD && !next_field(&card, &row->cells[i]))
+			return false;
+	forget_zeros(row->cells);
+	return card.len == 0;
 }
 
 /* At least so many digits. */
@@ -177,24 +237,35 @@ device_time(struct response *out, const struct device_row *row, enum device_colu
 
 /* What one shape has otherwise than the other. */
 struct shape {
-	const char *absent; /* what is not known */
-	const char *quote; /* around bytes, times and days: nothing in them needs one */
-	const char *text_quote; /* around a text that `text` prints */
+	struct slice absent; /* what is not known */
+	struct slice quote; /* around bytes, times and days: nothing in them needs one */
+	struct slice text_quote; /* around a text that `text` prints */
 	void (*text)(struct response *, struct slice);
-	const char *begin, *between, *end; /* of a list of such texts */
+	struct slice begin, between, end; /* of a list of such texts */
 };
+#define LITERAL(text)                                                                                                  \
+	{                                                                                                              \
+		(const uint8_t *)(text), sizeof(text) - 1                                                              \
+	}
+
+static inline void
+put(struct response *out, struct slice s)
+{
+	response_append(out, s.at, s.len);
+}
 
 static void
 print_texts(struct response *out, const struct shape *shape, struct slice array)
 {
 	struct slice rest = elements(array), text;
 
-	response_text(out, shape->begin);
+	put(out, shape->begin);
 	for (bool first = true; next_text(out, &rest, &text); first = false) {
-		response_text(out, first ? "" : shape->between);
+		if (!first)
+			put(out, shape->between);
 		shape->text(out, text);
 	}
-	response_text(out, shape->end);
+	put(out, shape->end);
 }
 
 /* The characters of what has a few only, at most SHORT_SIZE. 0: there is nothing to show, or the response failed. */
@@ -212,22 +283,23 @@ put_short(struct response *out, enum kind kind, struct slice cell, char text[SHO
 	return 2 * cell.len;
 }
 
-static void
+/* Inline: each shape has its own. */
+static inline void
 print_cell(struct response *out, const struct shape *shape, enum kind kind, struct slice cell)
 {
-	size_t quote = strlen(shape->quote), len;
+	size_t quote = shape->quote.len, len;
 	char text[SHORT_SIZE + 2];
 	int64_t n;
 
 	if (cell.at == NULL) {
-		response_text(out, shape->absent);
+		put(out, shape->absent);
 		return;
 	}
 	switch (kind) {
 	case TEXT:
-		response_text(out, shape->text_quote);
+		put(out, shape->text_quote);
 		shape->text(out, cell);
-		response_text(out, shape->text_quote);
+		put(out, shape->text_quote);
 		return;
 	case TEXTS:
 		print_texts(out, shape, cell);
@@ -237,11 +309,11 @@ print_cell(struct response *out, const struct shape *shape, enum kind kind, stru
 	case DATE:
 		len = put_short(out, kind, cell, text + quote);
 		if (len == 0 && kind != HEX) {
-			response_text(out, shape->absent);
+			put(out, shape->absent);
 			return;
 		}
-		memcpy(text, shape->quote, quote);
-		memcpy(text + quote + len, shape->quote, quote);
+		memcpy(text, shape->quote.at, quote);
+		memcpy(text + quote + len, shape->quote.at, quote);
 		response_append(out, text, len + 2 * quote);
 		return;
 	case NUMBER:
@@ -260,7 +332,8 @@ is_left_out(const struct device_row *row, size_t column)
 
 /* ---- JSON ---- */
 
-static const struct shape as_json = {"null", "\"", "", response_string, "[", ",", "]"};
+static const struct shape as_json = {LITERAL("null"), LITERAL("\""), LITERAL(""), response_string,
+				     LITERAL("["),    LITERAL(","),  LITERAL("]")};
 
 void
 device_json(struct response *out, const struct device_row *row)
@@ -281,7 +354,8 @@ device_json(struct response *out, const struct device_row *row)
 /* ---- comma-separated values ---- */
 
 /* What can't hold a comma, a quote or a formula goes without quotes; what is not known is empty, without quotes too. */
-static const struct shape as_csv = {"", "", "\"", csv_text, "\"", " ", "\""};
+static const struct shape as_csv = {LITERAL(""),   LITERAL(""),  LITERAL("\""), csv_text,
+				    LITERAL("\""), LITERAL(" "), LITERAL("\"")};
 
 void
 device_csv_head(struct response *out, bool gone)

@@ -8,41 +8,45 @@
 #include "schema/topics.h"
 
 /* A device as lists and exports have it (openapi.yaml, Device), in the order of its members and columns; only ever appended. A row is
-   COLUMN(symbol, "name", kind of its value, "SQL" over device d and device_hot h); the tenant is known by who is signed in (query_device). */
+   COLUMN(symbol, "name", kind of its value, where it comes from): a statement's own column, in the order of DEVICE_SQL; the device's card, which has them in
+   this order (035_cards.sql); or who is signed in. */
 /* clang-format off */
 #define DEVICE_TABLE(COLUMN) \
-	COLUMN(UEID, "ueid", HEX, "d.ueid") \
-	COLUMN(TENANT, "tenant", TEXT, "NULL::text") \
-	COLUMN(SERIAL, "serial", TEXT, "d.serial") \
-	COLUMN(VENDOR, "vendor", TEXT, "d.vendor") \
-	COLUMN(HWMODEL, "hwmodel", TEXT, "d.hwmodel") \
-	COLUMN(HWVERSION, "hwversion", TEXT, "d.hwversion") \
-	COLUMN(OEMID, "oemid", TEXT, "d.oemid") \
-	COLUMN(SWNAME, "swname", TEXT, "d.swname") \
-	COLUMN(SWVERSION, "swversion", TEXT, "d.swversion") \
-	COLUMN(KERNEL, "kernel", TEXT, "d.kernel") \
-	COLUMN(LIFECYCLE, "lifecycle", TEXT, "d.lifecycle") \
-	COLUMN(POSTURE, "posture", TEXT, "d.posture") \
-	COLUMN(REASONS, "reasons", TEXTS, "d.reasons") \
-	COLUMN(POSTURE_SINCE, "posture_since", TIME, "d.posture_since") \
-	COLUMN(FIRST_SEEN, "first_seen", TIME, "d.first_seen") \
-	COLUMN(LAST_SEEN, "last_seen", TIME, "h.last_seen") \
-	COLUMN(EPOCH, "epoch", HEX, "CASE WHEN h.hi > 0 AND h.last_seen IS NOT NULL THEN h.epoch END") \
-	COLUMN(SEQ, "seq", NUMBER, "CASE WHEN h.last_seen IS NOT NULL THEN nullif(h.hi, 0) END") \
-	COLUMN(INTERVAL_S, "interval_s", NUMBER, "nullif(h.interval_s, 0)") \
-	COLUMN(SUPPORT_UNTIL, "support_until", DATE, "d.support_until") \
-	COLUMN(END_OF_LIFE, "end_of_life", DATE, "d.end_of_life") \
-	COLUMN(STATE_DIGEST, "state_digest", HEX, "h.state_digest") \
-	COLUMN(INVENTORY_DIGEST, "inventory_digest", HEX, "h.inventory_digest") \
-	COLUMN(UNKNOWNS, "unknowns", NUMBER, "d.unknowns") \
-	COLUMN(LABELS, "labels", TEXTS, "d.labels")
+	COLUMN(UEID, "ueid", HEX, OWN) \
+	COLUMN(TENANT, "tenant", TEXT, CALLER) \
+	COLUMN(SERIAL, "serial", TEXT, CARD) \
+	COLUMN(VENDOR, "vendor", TEXT, CARD) \
+	COLUMN(HWMODEL, "hwmodel", TEXT, CARD) \
+	COLUMN(HWVERSION, "hwversion", TEXT, CARD) \
+	COLUMN(OEMID, "oemid", TEXT, CARD) \
+	COLUMN(SWNAME, "swname", TEXT, CARD) \
+	COLUMN(SWVERSION, "swversion", TEXT, CARD) \
+	COLUMN(KERNEL, "kernel", TEXT, CARD) \
+	COLUMN(LIFECYCLE, "lifecycle", TEXT, CARD) \
+	COLUMN(POSTURE, "posture", TEXT, CARD) \
+	COLUMN(REASONS, "reasons", TEXTS, CARD) \
+	COLUMN(POSTURE_SINCE, "posture_since", TIME, CARD) \
+	COLUMN(FIRST_SEEN, "first_seen", TIME, CARD) \
+	COLUMN(LAST_SEEN, "last_seen", TIME, OWN) \
+	COLUMN(EPOCH, "epoch", HEX, OWN) \
+	COLUMN(SEQ, "seq", NUMBER, OWN) \
+	COLUMN(INTERVAL_S, "interval_s", NUMBER, OWN) \
+	COLUMN(SUPPORT_UNTIL, "support_until", DATE, CARD) \
+	COLUMN(END_OF_LIFE, "end_of_life", DATE, CARD) \
+	COLUMN(STATE_DIGEST, "state_digest", HEX, OWN) \
+	COLUMN(INVENTORY_DIGEST, "inventory_digest", HEX, OWN) \
+	COLUMN(UNKNOWNS, "unknowns", NUMBER, CARD) \
+	COLUMN(LABELS, "labels", TEXTS, CARD)
+/* Of device d and device_hot h. */
+#define DEVICE_SQL "d.ueid, h.last_seen, h.epoch, h.hi, h.interval_s, h.state_digest, h.inventory_digest, d.card"
+#define DEVICE_WIDTH 8
 /* clang-format on */
 
-#define DEVICE_SYMBOL(symbol, name, kind, sql) DEVICE_##symbol,
+#define DEVICE_SYMBOL(symbol, name, kind, from) DEVICE_##symbol,
 enum device_column { DEVICE_TABLE(DEVICE_SYMBOL) DEVICE_COLUMNS };
 
 /* The names, with spaces between, as csv_row takes them. */
-#define DEVICE_NAME(symbol, name, kind, sql) " " name
+#define DEVICE_NAME(symbol, name, kind, from) " " name
 #define CSV_DEVICE DEVICE_TABLE(DEVICE_NAME)
 
 struct device_row {
@@ -51,6 +55,8 @@ struct device_row {
 	bool gone; /* it is not the tenant's any more: only its ueid is known */
 };
 
+/* Of the columns of DEVICE_SQL; the tenant is left to the caller. False: the card is none. */
+bool device_read(const struct slice columns[DEVICE_WIDTH], struct device_row *) WARN_UNUSED;
 /* Its name in hex, in the text. One that is none fails the response. */
 struct slice device_ueid(struct response *, const struct device_row *, char text[UEID_HEX]);
 /* An object, as an item of /v1/devices; of one that is gone {"ueid": ..., "gone": true}. */

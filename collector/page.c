@@ -2,12 +2,16 @@
 
 #include <assert.h>
 #include <endian.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "collector/csv.h"
 #include "collector/routes.h"
+
+#define SECONDS_TO_2000 946684800 /* from 1970 */
 
 /* What a cursor is bound to: the route, its variables, and its filters in the route's order, each text ended by a NUL. */
 struct list {
@@ -147,17 +151,62 @@ page_link(const struct request *request, struct response *response, const char *
 	response_free(&target);
 }
 
+/* Microseconds since 2000, as a text that the database reads. */
+static void
+print_when(int64_t us, char *text, size_t size)
+{
+	time_t seconds = (time_t)(us / 1000000 - (us % 1000000 < 0));
+	struct tm day;
+	size_t len;
+
+	if (us == INT64_MAX || us == INT64_MIN) {
+		snprintf(text, size, "%sinfinity", us < 0 ? "-" : "");
+		return;
+	}
+	seconds += SECONDS_TO_2000;
+	len = strftime(text, size, "%Y-%m-%d %H:%M:%S", gmtime_r(&seconds, &day));
+	snprintf(text + len, size - len, ".%06dZ", (int)(us % 1000000 + (us % 1000000 < 0) * 1000000));
+}
+
+/* The place's key as a text that the database reads: whatever type it has. */
+static void
+print_key(const PGresult *rows, int row, int column, char text[CURSOR_TEXT + 1])
+{
+	enum { BYTEA = 17, INT4 = 23, TIMESTAMPTZ = 1184 }; /* pg_type.oid */
+	struct slice key = query_bytes(rows, row, column);
+	uint32_t number;
+
+	switch (PQftype(rows, column)) {
+	case BYTEA:
+		assert(2 * key.len + 2 <= CURSOR_TEXT);
+		strcpy(text, "\\x");
+		hex_print(key.at, key.len, text + 2);
+		return;
+	case INT4:
+		assert(key.len == sizeof number);
+		memcpy(&number, key.at, sizeof number);
+		snprintf(text, CURSOR_TEXT + 1, "%" PRId32, (int32_t)be32toh(number));
+		return;
+	case TIMESTAMPTZ:
+		print_when(query_int8(rows, row, column), text, CURSOR_TEXT + 1);
+		return;
+	default:
+		assert(key.len <= CURSOR_TEXT); /* LIMIT_TEXT */
+		if (key.len > 0)
+			memcpy(text, key.at, key.len);
+		text[key.len] = '\0';
+	}
+}
+
 void
 page_place(const PGresult *rows, int row, int keys, struct cursor *cursor)
 {
-	struct slice text = PQnfields(rows) > 1 + keys ? query_bytes(rows, row, 1 + keys) : (struct slice){NULL, 0};
-
 	for (int i = 0; i < keys; i++)
 		cursor->keys[i] = query_int8(rows, row, 1 + i);
-	assert(text.len <= CURSOR_TEXT); /* LIMIT_TEXT */
-	if (text.len > 0)
-		memcpy(cursor->text, text.at, text.len);
-	cursor->text[text.len] = '\0';
+	if (PQnfields(rows) > 1 + keys)
+		print_key(rows, row, 1 + keys, cursor->text);
+	else
+		cursor->text[0] = '\0';
 }
 
 /* The cursor of the page behind that row, and its Link header. -1: the response is the problem. */

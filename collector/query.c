@@ -81,10 +81,15 @@ send_all(PGconn *conn, const struct call *calls, size_t n)
 }
 
 void
-query_device(const struct request *request, const PGresult *rows, int row, int column, struct device_row *device)
+query_device(const struct request *request, struct response *response, const PGresult *rows, int row, int column,
+	     struct device_row *device)
 {
-	for (int i = 0; i < DEVICE_COLUMNS; i++)
-		device->cells[i] = query_bytes(rows, row, column + i);
+	struct slice own[DEVICE_WIDTH];
+
+	for (int i = 0; i < DEVICE_WIDTH; i++)
+		own[i] = query_bytes(rows, row, column + i);
+	if (!device_read(own, device))
+		response->failed = true;
 	device->cells[DEVICE_TENANT] = (struct slice){(const uint8_t *)request->tenant_name, request->tenant_name_len};
 }
 

@@ -52,8 +52,8 @@ int query_fleet_metrics(struct request *, struct response *, PGresult **result) 
 
 /* Reading binary results. */
 struct slice query_bytes(const PGresult *, int row, int column);	/* absent when NULL */
-/* A device's columns, from one on; its tenant is the one that is signed in. */
-void query_device(const struct request *, const PGresult *, int row, int column, struct device_row *);
+/* A device's columns, from one on; its tenant is the one that is signed in. Columns that are none fail the response. */
+void query_device(const struct request *, struct response *, const PGresult *, int row, int column, struct device_row *);
 int64_t query_int8(const PGresult *, int row, int column);		/* also timestamptz; 0 when NULL */
 
 #endif

@@ -12,15 +12,16 @@
 
 /* clang-format off */
 /* What a device's row has beside its key: whether it is there, and the columns. */
-#define DEVICE_CELL(symbol, name, kind, sql) ", " sql
-#define DEVICE_CELLS "d.device_id" DEVICE_TABLE(DEVICE_CELL)
+#define DEVICE_CELLS "d.device_id, " DEVICE_SQL
 #define DEVICE_JOIN(hot) " FROM device d LEFT JOIN device_hot h ON h.device_id = d.device_id" hot
 #define DEVICES(of) \
 	"SELECT v.device_id, l.device_id, (extract(epoch FROM l.since) * 1000000)::int8, l.key, v.*" \
 	" FROM device_list($1::text::jsonb, $2::text, ($3::int8 - 1)::int, $6::text, CASE WHEN $5::int8 <> 0 THEN $4::int8 END," \
 	" CASE WHEN $5::int8 <> 0 THEN 'epoch'::timestamptz + $5::int8 * interval '1 us' END) l LEFT JOIN LATERAL (SELECT " DEVICE_CELLS of " OFFSET 0) v ON l.shown"
 /* Where a device stands in its reports: one look-up a device. OFFSET keeps the planner from walking the tables side by side, other tenants' rows and all. */
-#define DEVICE_HOT " LEFT JOIN LATERAL (SELECT * FROM device_hot h WHERE h.device_id = d.device_id OFFSET 0) h ON true"
+#define DEVICE_HOT \
+	" LEFT JOIN LATERAL (SELECT h.last_seen, h.epoch, h.hi, h.interval_s, h.state_digest, h.inventory_digest FROM device_hot h" \
+	" WHERE h.device_id = d.device_id OFFSET 0) h ON true"
 /* Where a device stood in its reports then is what its state came with. */
 #define DEVICE_HOT_THEN(as_of) \
 	" LEFT JOIN LATERAL (SELECT b.valid_from AS last_seen, b.epoch, b.seq AS hi, 0 AS interval_s, b.state_digest, b.inventory_digest FROM state_history b" \
@@ -29,13 +30,13 @@
 /* What a device was then, in the places of what it is. */
 #define DEVICE_THEN \
 	" FROM (SELECT w.ueid, b.* FROM device w, LATERAL (SELECT * FROM device_history b WHERE b.device_id = w.device_id AND b.tenant_id = w.tenant_id" \
-	"  AND b.valid_from <= ($1::text::jsonb ->> 'as_of')::timestamptz ORDER BY b.valid_from DESC, b.history_id DESC LIMIT 1) b" \
-	"  WHERE w.device_id = l.device_id AND w." TENANT ") d" DEVICE_HOT_THEN("($1::text::jsonb ->> 'as_of')::timestamptz")
+	"  AND b.valid_from <= (SELECT ($1::text::jsonb ->> 'as_of')::timestamptz) ORDER BY b.valid_from DESC, b.history_id DESC LIMIT 1) b" \
+	"  WHERE w.device_id = l.device_id AND w." TENANT ") d" DEVICE_HOT_THEN("(SELECT ($1::text::jsonb ->> 'as_of')::timestamptz)")
 
 /* Along an index. Parameters: the filter's value, limit + 1, and the place as above. A row without its first column is of a device that has moved since
    the first page, and is told no more. */
 #define DEVICES_ALONG(from, since, key, stays, where, place, order) \
-	"SELECT CASE WHEN " stays " THEN d.device_id END, d.device_id, " since ", " key DEVICE_TABLE(DEVICE_CELL) \
+	"SELECT CASE WHEN " stays " THEN d.device_id END, d.device_id, " since ", " key ", " DEVICE_SQL \
 	" FROM " from \
 	DEVICE_HOT \
 	" WHERE d." TENANT " AND " where " AND " place " ORDER BY " order " LIMIT $2::int8"
@@ -44,25 +45,23 @@
 #define DEVICE_LAST "9223372036854775807"
 #define SINCE(latest) \
 	"(SELECT CASE WHEN $4::int8 <> 0 THEN $4::int8 ELSE greatest((extract(epoch FROM " latest ") * 1000000)::int8, 1) END)"
-#define STAYS(moved) "($4::int8 = 0 OR coalesce(" moved ", '-infinity') <= 'epoch'::timestamptz + $4::int8 * interval '1 us')"
+#define STAYS(moved) "($4::int8 = 0 OR coalesce(" moved ", '-infinity') <= (SELECT 'epoch'::timestamptz + $4::int8 * interval '1 us'))"
 #define ORDER_ONE(query, name, key, type, moved, latest, sign, edge, edge_id, way) \
-	[query] = {name, DEVICES_ALONG("device d", SINCE(latest), "(" key ")::text", STAYS(moved), "$1::text IS NULL", \
+	[query] = {name, DEVICES_ALONG("device d", SINCE(latest), key, STAYS(moved), "$1::text IS NULL", \
 		"(" key ", d.device_id) " sign " ((SELECT coalesce($5::text::" type ", " edge ")), " DEVICE_AT(edge_id) ")", key way ", d.device_id" way), 5},
 #define ORDER_BOTH(symbol, name, key, type, least, last, moved, latest) \
 	ORDER_ONE(QUERY_DEVICES_BY_##symbol, "devices_by_" name, key, type, moved, latest, ">", least, DEVICE_FIRST, "") \
 	ORDER_ONE(QUERY_DEVICES_BY_##symbol##_DOWN, "devices_by_" name "_down", key, type, moved, latest, "<", last, DEVICE_LAST, " DESC")
-/* The place is told of all columns of the index at once too: then the planner takes no other, whatever it knows of their values. */
-#define NARROW_ONE(query, name, from, in_order, condition, keys, values, sign, edge_id, way) \
+#define NARROW_ONE(query, name, from, in_order, condition, sign, edge_id, way) \
 	[query] = {name, DEVICES_ALONG(from, "1::int8", "NULL::text", "true", condition " AND $5::text IS NOT DISTINCT FROM $5", \
-		in_order ".device_id " sign " " DEVICE_AT(edge_id) " AND (" in_order ".tenant_id, " keys in_order ".device_id) " sign \
-		" ((SELECT tenant_context()), " values DEVICE_AT(edge_id) ")", in_order ".device_id" way), 5},
-#define NARROW_BOTH(symbol, name, from, in_order, condition, keys, values) \
-	NARROW_ONE(QUERY_DEVICES_OF_##symbol, "devices_of_" name, from, in_order, condition, keys, values, ">", DEVICE_FIRST, "") \
-	NARROW_ONE(QUERY_DEVICES_OF_##symbol##_DOWN, "devices_of_" name "_down", from, in_order, condition, keys, values, "<", DEVICE_LAST, " DESC")
+		in_order ".device_id " sign " " DEVICE_AT(edge_id), in_order ".device_id" way), 5},
+#define NARROW_BOTH(symbol, name, from, in_order, condition) \
+	NARROW_ONE(QUERY_DEVICES_OF_##symbol, "devices_of_" name, from, in_order, condition, ">", DEVICE_FIRST, "") \
+	NARROW_ONE(QUERY_DEVICES_OF_##symbol##_DOWN, "devices_of_" name "_down", from, in_order, condition, "<", DEVICE_LAST, " DESC")
 
 /* Near the place where the page begins, in the order of enrolment. Parameters and rows as above. */
 #define NEAR_ONE(query, name, from, in_order, condition, way) \
-	[query] = {name, "SELECT d.device_id, d.device_id, 1::int8, NULL::text" DEVICE_TABLE(DEVICE_CELL) " FROM " from \
+	[query] = {name, "SELECT d.device_id, d.device_id, 1::int8, NULL::text, " DEVICE_SQL " FROM " from \
 		" WHERE d." TENANT " AND $5::text IS NOT DISTINCT FROM $5 AND " condition " ORDER BY " in_order ".device_id" way " LIMIT $2::int8", 5},
 #define NEAR_UP(symbol, name, from, in_order, condition) NEAR_ONE(QUERY_DEVICES_NEAR_##symbol, "devices_near_" name, from, in_order, condition, "")
 #define NEAR_DOWN(symbol, name, from, in_order, condition) \

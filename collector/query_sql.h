@@ -9,7 +9,7 @@
 
 /* Up is QUERY_..., and the next one is the same list down. */
 #define QUERY_ORDER(symbol, name, key, type, least, last, moved, latest) QUERY_DEVICES_BY_##symbol, QUERY_DEVICES_BY_##symbol##_DOWN,
-#define QUERY_NARROW(symbol, name, from, in_order, condition, keys, values) QUERY_DEVICES_OF_##symbol, QUERY_DEVICES_OF_##symbol##_DOWN,
+#define QUERY_NARROW(symbol, name, from, in_order, condition) QUERY_DEVICES_OF_##symbol, QUERY_DEVICES_OF_##symbol##_DOWN,
 #define QUERY_NEAR(symbol, name, from, in_order, condition) QUERY_DEVICES_NEAR_##symbol, QUERY_DEVICES_NEAR_##symbol##_DOWN,
 
 enum query {

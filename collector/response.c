@@ -25,47 +25,28 @@ problem_name(enum problem problem)
 	return problems[problem].name;
 }
 
-static int
-grow(struct response *r, size_t more)
+int
+response_grow(struct response *r, size_t more)
 {
-	size_t size = r->size == 0 ? 4096 : r->size;
+	size_t most = r->most > 0 ? r->most : RESPONSE_MAX, size = r->size == 0 ? 4096 : r->size;
 	uint8_t *body;
 
 	if (r->failed)
 		return -1;
-	if (more > (r->most > 0 ? r->most : RESPONSE_MAX) - r->len) {
-		r->too_large = true;
+	r->failed = true;
+	r->too_large = more > most - r->len;
+	if (r->too_large)
 		return -1;
-	}
 	while (size - r->len < more)
 		size *= 2;
-	if (size == r->size)
-		return 0;
+	size = size < most ? size : most; /* what is appended within it is not looked at again */
 	body = realloc(r->body, size);
 	if (body == NULL)
 		return -1;
+	r->failed = false;
 	r->body = body;
 	r->size = size;
 	return 0;
-}
-
-void
-response_append(struct response *r, const void *at, size_t len)
-{
-	if (len == 0)
-		return;
-	if (grow(r, len) < 0) {
-		r->failed = true;
-		return;
-	}
-	memcpy(r->body + r->len, at, len);
-	r->len += len;
-}
-
-void
-response_text(struct response *r, const char *text)
-{
-	response_append(r, text, strlen(text));
 }
 
 void

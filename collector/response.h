@@ -9,10 +9,13 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "schema/slice.h"
 
-#define RESPONSE_MAX (16 * 1024 * 1024) /* unless http_answer_size says so: 1,000 reports or components are far below; two reports of 2 MiB fit */
+#define RESPONSE_MAX                                                                                                   \
+	(16 * 1024 *                                                                                                   \
+	 1024) /* unless http_answer_size says so: 1,000 reports or components are far below; two reports of 2 MiB fit */
 #define RESPONSE_HEADERS 8
 #define NDJSON_TYPE "application/x-ndjson"
 #define CYCLONEDX_TYPE "application/vnd.cyclonedx+json; version=1.6"
@@ -44,11 +47,23 @@ struct response {
 	bool too_large;
 };
 
-const char *problem_name(enum problem);	/* "not-found"; not of PROBLEM_NONE */
+const char *problem_name(enum problem); /* "not-found"; not of PROBLEM_NONE */
 
 /* A zeroed struct is an empty answer. */
-void response_append(struct response *, const void *, size_t);
-void response_text(struct response *, const char *);
+int response_grow(struct response *, size_t more); /* room for so many bytes more; -1: it fails */
+static inline void
+response_append(struct response *r, const void *at, size_t len)
+{
+	if (len == 0 || (len > r->size - r->len && response_grow(r, len) < 0))
+		return;
+	memcpy(r->body + r->len, at, len);
+	r->len += len;
+}
+static inline void
+response_text(struct response *r, const char *text)
+{
+	response_append(r, text, strlen(text));
+}
 /* A text as JSON has it, in its quotes. */
 void response_string(struct response *, struct slice);
 void response_printf(struct response *, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -9,6 +9,7 @@ import random
 import psycopg2
 import pytest
 
+from parts import await_true
 from test_api import Api, ueid
 
 DEVICES = 400
@@ -368,3 +369,34 @@ def test_a_search_reads_nothing_of_another_tenant(api):
             found[tenant] = scan["Actual Rows"]
         db.rollback()
     assert found == {"acme": 0, "globex": 500}
+
+
+def test_deep_in_a_list_no_more_is_looked_at(api):
+    """A page is found from its place on, not from the list's beginning."""
+    def told():
+        """By sessions that have ended: a living one tells later what it read."""
+        api.stop()
+        await_true(lambda: api.db.one("SELECT count(*) FROM pg_stat_activity WHERE usename = 'fleetstate_api'") == 0, "the end of its sessions")
+        return api.db.one("SELECT sum(idx_tup_read)::int8 FROM pg_stat_user_indexes WHERE indexrelname IN ('device_page', 'device_pkey', 'device_words_page', 'device_words_pkey')")
+
+    deep = []
+    for query in "sort=enrolled", f"as_of={moment(api)}", "q=0":
+        cursor = ""
+        for _ in range(6):
+            cursor = "&cursor=" + api.get(f"/v1/devices?{query}&limit=1000{cursor}", "globex")["next"]
+        deep.append(f"/v1/devices?{query}&limit=100{cursor}")
+    before = told()
+    api.start()
+    for path in deep:
+        assert api.get(path, "globex")["items"]
+    assert 100 <= told() - before < 4000
+    api.start()
+
+
+def test_an_item_is_what_its_device_says(api):
+    """Whatever is known of it: its own answer is made of the columns, a list's of the card."""
+    api.db.sql("UPDATE device SET vendor = E'v\u00e4\u00f1\U0001f600\"', hwversion = 'h' || device_id, oemid = 'o', swname = '', kernel = 'k,k', support_until = '2031-02-28', end_of_life = '2032-02-29',"
+               " unknowns = 3, reasons = '{a,\"b c\"}' WHERE device_id %% 3 = 0", ())
+    for item in api.pages("/v1/devices?limit=1000")[:60]:
+        own = api.get(f"/v1/devices/{item['ueid']}")
+        assert set(item) <= set(own) and item == {name: own[name] for name in item}

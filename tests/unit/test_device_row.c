@@ -342,10 +342,110 @@ foreign_shapes_refuse_what_is_not_as_it_should_be(void **state)
 	response_free(&out);
 }
 
+/* As PostgreSQL's record_send has it: of 17 fields some have this, the others are NULL. */
+static size_t
+put_card(uint8_t card[256], size_t has, const char *value)
+{
+	uint8_t *at = card;
+
+	memcpy(at, "\0\0\0\x11", 4);
+	at += 4;
+	for (size_t i = 0; i < 17; i++) {
+		memcpy(at, "\0\0\0\x19\xff\xff\xff\xff", 8);
+		at += 8;
+		if (i != has)
+			continue;
+		at[-4] = at[-3] = at[-2] = 0;
+		at[-1] = (uint8_t)strlen(value);
+		memcpy(at, value, strlen(value));
+		at += strlen(value);
+	}
+	return (size_t)(at - card);
+}
+
+static void
+cards(void **state)
+{
+	static const enum device_column of[] = {DEVICE_SERIAL,     DEVICE_VENDOR,        DEVICE_LIFECYCLE,
+						DEVICE_FIRST_SEEN, DEVICE_SUPPORT_UNTIL, DEVICE_UNKNOWNS,
+						DEVICE_LABELS};
+	static const size_t places[] = {0, 1, 8, 12, 13, 15, 16};
+	struct device_row row = {.left_out = 0};
+	uint8_t card[256];
+	size_t len;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof of / sizeof *of; i++) {
+		struct slice own[DEVICE_WIDTH] = {text("u"), [DEVICE_WIDTH - 1] = {card, 0}};
+
+		len = own[DEVICE_WIDTH - 1].len = put_card(card, places[i], "some");
+		assert_true(device_read(own, &row));
+		for (int k = DEVICE_SERIAL; k < DEVICE_COLUMNS; k++)
+			assert_int_equal(row.cells[k].at != NULL, k == (int)of[i]);
+		assert_int_equal(row.cells[of[i]].len, 4);
+		assert_memory_equal(row.cells[of[i]].at, "some", 4);
+		assert_int_equal(row.cells[DEVICE_UEID].len, 1);
+		/* Cut anywhere, or with something behind it; its own copy lets AddressSanitizer see what is read beyond. */
+		for (size_t cut = 0; cut < len; cut++) {
+			uint8_t *part = malloc(cut + 1);
+
+			memcpy(part, card, cut);
+			own[DEVICE_WIDTH - 1] = (struct slice){part, cut};
+			assert_false(device_read(own, &row));
+			free(part);
+		}
+		own[DEVICE_WIDTH - 1] = (struct slice){card, len + 1};
+		assert_false(device_read(own, &row));
+	}
+	/* Lengths that are none. */
+	len = put_card(card, 0, "some");
+	for (unsigned first = 1; first < 256; first++) {
+		struct slice own[DEVICE_WIDTH] = {text("u"), [DEVICE_WIDTH - 1] = {card, len}};
+
+		card[8] = (uint8_t)first;
+		assert_false(device_read(own, &row));
+	}
+	/* Of one that is gone nothing is known. */
+	struct slice none[DEVICE_WIDTH] = {{NULL, 0}};
+
+	assert_true(device_read(none, &row));
+	for (int k = DEVICE_SERIAL; k < DEVICE_COLUMNS; k++)
+		assert_null(row.cells[k].at);
+}
+
+static void
+where_it_stands(void **state)
+{
+	static const uint8_t zero[8] = {0}, nine[8] = {0, 0, 0, 0, 0, 0, 0, 9};
+	const struct slice heard = {nine, 8}, never = {NULL, 0}, none = {zero, 8}, some = {nine, 8};
+	struct {
+		struct slice last_seen, hi, interval;
+		bool stands, has_interval;
+	} rows[] = {
+		{heard, some, some, true, true},     {heard, some, none, true, false},
+		{heard, none, some, false, true},    {never, some, some, false, true},
+		{never, never, never, false, false}, {never, none, none, false, false},
+	};
+	struct device_row row = {.left_out = 0};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+		const struct slice own[DEVICE_WIDTH] = {text("u"), rows[i].last_seen, some, rows[i].hi,
+							rows[i].interval};
+
+		assert_true(device_read(own, &row));
+		assert_int_equal(row.cells[DEVICE_EPOCH].at != NULL, rows[i].stands);
+		assert_int_equal(row.cells[DEVICE_SEQ].at != NULL, rows[i].stands);
+		assert_int_equal(row.cells[DEVICE_INTERVAL_S].at != NULL, rows[i].has_interval);
+	}
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(cards),
+		cmocka_unit_test(where_it_stands),
 		cmocka_unit_test(texts_of_any_kind),
 		cmocka_unit_test(times_and_days),
 		cmocka_unit_test(numbers),
