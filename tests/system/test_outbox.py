@@ -196,8 +196,9 @@ def test_every_change_is_an_event(system, device):
     told_of = data(system, device, "device.lifecycle")
     assert [event["lifecycle"] for event in told_of] == ["retired"] and told_of[0]["by"].endswith(" (command line)")
     await_true(lambda: all_numbered(system), "positions")
-    order = system.database.sql("SELECT type FROM event WHERE ueid = %s ORDER BY position", (device.ueid,))
-    assert [kind for kind, in order] == events(system, device), "positions are in the order of the changes"
+    # In one look: others may follow.
+    places = [place for place, in system.database.sql("SELECT position FROM event WHERE ueid = %s AND position IS NOT NULL ORDER BY event_id", (device.ueid,))]
+    assert len(places) > 5 and places == sorted(places), "positions are in the order of the changes"
 
 
 def test_a_burst_of_refusals_is_two_events(system, device):
