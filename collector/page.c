@@ -6,12 +6,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "collector/csv.h"
+#include "collector/event.h"
 #include "collector/routes.h"
 
-#define SECONDS_TO_2000 946684800 /* from 1970 */
+#define US_TO_2000 INT64_C(946684800000000) /* from 1970 */
 
 /* What a cursor is bound to: the route, its variables, and its filters in the route's order, each text ended by a NUL. */
 struct list {
@@ -153,19 +153,12 @@ page_link(const struct request *request, struct response *response, const char *
 
 /* Microseconds since 2000, as a text that the database reads. */
 static void
-print_when(int64_t us, char *text, size_t size)
+print_when(int64_t us, char text[EVENT_TIME_SIZE])
 {
-	time_t seconds = (time_t)(us / 1000000 - (us % 1000000 < 0));
-	struct tm day;
-	size_t len;
-
-	if (us == INT64_MAX || us == INT64_MIN) {
-		snprintf(text, size, "%sinfinity", us < 0 ? "-" : "");
-		return;
-	}
-	seconds += SECONDS_TO_2000;
-	len = strftime(text, size, "%Y-%m-%d %H:%M:%S", gmtime_r(&seconds, &day));
-	snprintf(text + len, size - len, ".%06dZ", (int)(us % 1000000 + (us % 1000000 < 0) * 1000000));
+	if (us == INT64_MAX || us == INT64_MIN)
+		strcpy(text, us < 0 ? "-infinity" : "infinity");
+	else
+		event_time(us + US_TO_2000, text);
 }
 
 /* The place's key as a text that the database reads: whatever type it has. */
@@ -188,7 +181,7 @@ print_key(const PGresult *rows, int row, int column, char text[CURSOR_TEXT + 1])
 		snprintf(text, CURSOR_TEXT + 1, "%" PRId32, (int32_t)be32toh(number));
 		return;
 	case TIMESTAMPTZ:
-		print_when(query_int8(rows, row, column), text, CURSOR_TEXT + 1);
+		print_when(query_int8(rows, row, column), text);
 		return;
 	default:
 		assert(key.len <= CURSOR_TEXT); /* LIMIT_TEXT */
