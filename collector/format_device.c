@@ -10,8 +10,8 @@
 #define MS_TO_2000 INT64_C(946684800000) /* from 1970 */
 #define ARRAY_HEAD 20 /* dimensions, whether there are NULLs, type, length, lower bound: four bytes each */
 
-#define CARD_HEAD                                                                                                      \
-	4 /* how many fields: then each one's type and length, four bytes each, and its bytes (PostgreSQL's record_send) */
+/* A card, as PostgreSQL's record_send has it: how many fields, then each one's type and length, four bytes each, and its bytes. */
+#define CARD_HEAD 4
 #define FIELD_HEAD 8
 
 enum kind { HEX, TEXT, TEXTS, TIME, DATE, NUMBER };

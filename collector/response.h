@@ -13,9 +13,8 @@
 
 #include "schema/slice.h"
 
-#define RESPONSE_MAX                                                                                                   \
-	(16 * 1024 *                                                                                                   \
-	 1024) /* unless http_answer_size says so: 1,000 reports or components are far below; two reports of 2 MiB fit */
+/* Bytes of a body, unless http_answer_size says so: 1,000 reports or components are far below; two reports of 2 MiB fit. */
+#define RESPONSE_MAX (16 * 1024 * 1024)
 #define RESPONSE_HEADERS 8
 #define NDJSON_TYPE "application/x-ndjson"
 #define CYCLONEDX_TYPE "application/vnd.cyclonedx+json; version=1.6"
