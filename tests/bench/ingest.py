@@ -10,10 +10,14 @@ from ingesting import System, processor_seconds
 
 
 def family(pid):
-    """A process and its children, living or waited for."""
+    """A process and its children, living or waited for. One that ends meanwhile has become one waited for, or soon will."""
     children = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    try:
+        living = sum(processor_seconds(int(child)) for child in children)
+    except (FileNotFoundError, ProcessLookupError):
+        return family(pid)
     fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return processor_seconds(pid) + (int(fields[13]) + int(fields[14])) / 100 + sum(processor_seconds(int(child)) for child in children)
+    return processor_seconds(pid) + (int(fields[13]) + int(fields[14])) / 100 + living
 
 
 class Load:
