@@ -77,8 +77,9 @@ class Run:
             parameters["cursor"] = page["next"]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def run(tmp_path_factory):
+    """For one file: kept until the end of all tests, it would take the processor from others for nothing."""
     system = Run(tmp_path_factory.mktemp("run") / "run", DEVICES=25, INTERVAL=2)
     system.start()
     yield system
