@@ -229,14 +229,14 @@ on_notice(void *unused, const char *message)
 }
 
 /* libpq ends its messages with a line's end. */
-static _Noreturn void
-die_of_database(const char *prefix, const char *message)
+static void
+tell_of_database(const char *prefix, const char *message)
 {
 	int len = (int)strlen(message);
 
 	while (len > 0 && message[len - 1] == '\n')
 		len--;
-	cli_die(CLI_NO, "%s%.*s", prefix, len, message);
+	fprintf(stderr, "fleetstate: %s%.*s\n", prefix, len, message);
 }
 
 /* A command that changes something is one transaction, with its entry in the audit log. */
@@ -252,8 +252,10 @@ connect_database(void)
 	if (connection != NULL)
 		return connection;
 	connection = PQconnectdbParams(keys, values, 1);
-	if (PQstatus(connection) != CONNECTION_OK)
-		die_of_database(database_named(), PQerrorMessage(connection));
+	if (PQstatus(connection) != CONNECTION_OK) {
+		tell_of_database(database_named(), PQerrorMessage(connection));
+		exit(CLI_NO);
+	}
 	PQsetNoticeProcessor(connection, on_notice, NULL);
 	if (whole_command != NULL)
 		PQclear(cli_query("BEGIN", 0, NULL));
@@ -269,7 +271,9 @@ cli_query(const char *sql, int n, const char *const *params)
 	if (PQresultStatus(res) == PGRES_TUPLES_OK || PQresultStatus(res) == PGRES_COMMAND_OK)
 		return res;
 	message = PQresultErrorField(res, PG_DIAG_MESSAGE_PRIMARY);
-	die_of_database("", message == NULL ? PQerrorMessage(connection) : message);
+	tell_of_database("", message == NULL ? PQerrorMessage(connection) : message);
+	PQclear(res);
+	exit(CLI_NO);
 }
 
 static void
