@@ -129,7 +129,7 @@ times_and_days(void **state)
 	for (size_t i = 0; i < sizeof times / sizeof *times; i++) {
 		uint64_t wire = htobe64((uint64_t)times[i].us);
 		uint32_t day = htobe32((uint32_t)(times[i].us / DAY_US));
-		char json[16] = "\"", csv[16] = "";
+		char json[16] = "\"", csv[sizeof json - 2] = "";
 
 		check(DEVICE_LAST_SEEN, (struct slice){(const uint8_t *)&wire, sizeof wire}, times[i].json,
 		      times[i].csv);

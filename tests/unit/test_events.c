@@ -115,7 +115,7 @@ many(size_t n, size_t len)
 				      .first = 1,
 				      .last = 1,
 				      .count = 1};
-		char number[8];
+		char number[24];
 
 		snprintf(number, sizeof number, "%05zu", i);
 		memcpy(path, number, 5);
