@@ -15,6 +15,8 @@
 #define FILTER_TEXT 1024 /* bytes of what is looked for: what a device says of itself has no more */
 #define QUERY_TEXT 128 /* bytes of q: longer than any serial number */
 #define WHERE_TEXT 2048 /* as a policy's */
+#define RARE_TEXT 8 /* bytes of q: no name of a model has often more */
+#define QUICK 2 /* statements before the one that always has the page */
 
 #define POSTURES "untrusted silent degraded unknown operational"
 #define LIFECYCLES "pending active retired revoked transferred"
@@ -174,7 +176,7 @@ read_fields(const struct request *request, struct response *response, char field
 struct question {
 	const struct request *request;
 	struct call call;
-	struct call near; /* n is 0, or it is asked first, and has the page if that is full */
+	struct call quick[QUICK]; /* those whose n is not 0 are asked first, in this order, until one has the page */
 	uint32_t left_out;
 	bool limited;
 	bool along; /* an index, to its end */
@@ -203,15 +205,28 @@ ask_one(struct request *request, struct response *response, struct page *page, c
 				 : query_run(request, response, &call, 1, rows);
 }
 
+/* Near its place a page may have been left short; of what few devices say one row without a place says that it is not known. */
+static bool
+has_page(const struct page *page, const struct call *call, const PGresult *rows)
+{
+	int n = PQntuples(rows);
+
+	if (call->query == QUERY_DEVICES_RARE || call->query == QUERY_DEVICES_RARE_DOWN)
+		return n != 1 || !PQgetisnull(rows, 0, 1);
+	return n > page->limit;
+}
+
 static int
 ask(struct request *request, struct response *response, struct page *page, const struct question *question,
     PGresult **rows)
 {
-	if (question->near.n > 0) {
-		page->searched = true;
-		if (ask_one(request, response, page, question, question->near, rows) < 0)
+	page->searched = true;
+	for (size_t i = 0; i < QUICK; i++) {
+		if (question->quick[i].n == 0)
+			continue;
+		if (ask_one(request, response, page, question, question->quick[i], rows) < 0)
 			return -1;
-		if (PQntuples(*rows) > page->limit)
+		if (has_page(page, &question->quick[i], *rows))
 			return 0;
 		PQclear(*rows);
 	}
@@ -369,7 +384,7 @@ find_along(json_t *filters, const char *sort, struct call *call)
 
 /* filters: of two only the one that the other goes with. */
 static void
-find_near(json_t *filters, const char *text, const char *sort, struct call *call)
+find_quick(json_t *filters, const char *text, const char *sort, struct call quick[QUICK])
 {
 	bool down = sort[0] == '-';
 	const char *value = NULL;
@@ -383,7 +398,13 @@ find_near(json_t *filters, const char *text, const char *sort, struct call *call
 		value = one_value(filters, nears[i].name);
 		if (value == NULL || (n == 2 && json_object_get(filters, "component") == NULL))
 			continue;
-		*call = (struct call){nears[i].up + down, {param_text(n == 2 ? text : value)}, 1};
+		quick[0] = (struct call){nears[i].up + down, {param_text(n == 2 ? text : value)}, 1};
+		if (nears[i].up != QUERY_DEVICES_NEAR_Q)
+			return;
+		/* A long text is of few, most likely. */
+		if (strlen(value) >= RARE_TEXT)
+			quick[1] = quick[0];
+		quick[strlen(value) < RARE_TEXT] = (struct call){QUERY_DEVICES_RARE + down, {param_text(value)}, 1};
 		return;
 	}
 }
@@ -417,7 +438,7 @@ device_list(struct request *request, struct response *response, json_t *filters)
 				      2};
 	question.along = find_along(filters, sort, &question.call);
 	if (!question.along)
-		find_near(filters, text, sort, &question.near);
+		find_quick(filters, text, sort, question.quick);
 	if (text == NULL)
 		response_problem(response, PROBLEM_INTERNAL, "%s", "");
 	else if (format != NULL && strcmp(format, "json") != 0)

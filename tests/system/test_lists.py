@@ -2,9 +2,11 @@
 
 import contextlib
 import csv
+import hashlib
 import io
 import json
 import random
+import urllib.parse
 
 import psycopg2
 import pytest
@@ -313,24 +315,57 @@ def test_a_page_has_so_many_bytes(api):
         assert len(devices) == len(set(devices)) and set(devices) == {d["ueid"] for d in whole(api, "globex") if "posture" not in query or d["posture"] in ("silent", "degraded")}
 
 
-def test_a_text_that_no_device_has_is_looked_up(api):
+def test_a_text_that_few_devices_have_is_looked_up(api):
     """Not searched for in each of them, once they are more than a page can look at: by the index of the letters, which has the tenant too."""
     with contextlib.closing(psycopg2.connect(api.db.uri("fleetstate_owner"))) as db:
         c = db.cursor()
         c.execute("SET LOCAL search_path = fleetstate")
-        c.execute("INSERT INTO device (tenant_id, ueid, serial, lifecycle) SELECT t.tenant_id, decode('01' || md5('i' || n), 'hex'), md5(n::text), 'active' FROM tenant t,"
-                  " generate_series(1, 8000) n WHERE t.id = 'globex'")
+        c.execute("INSERT INTO device (tenant_id, ueid, serial, swname, lifecycle) SELECT t.tenant_id, decode('01' || md5('i' || n), 'hex'), 'Sensor-' || md5(n::text),"
+                  " CASE WHEN n %% 4000 = 0 THEN '100%%_\\\u00c4B' || n WHEN n <= 800 THEN 'of eight hundred' END, 'active' FROM tenant t, generate_series(1, 8000) n WHERE t.id = 'globex'", ())
         c.execute("ANALYZE device, device_words")
-        for q in "nowhere-at-all", "".join(reversed("nowhere-at-all"))[:4], "01%_\\x":
+        one = hashlib.md5(b"777").hexdigest()
+        for q, n in (("nowhere-at-all", 0), ("lla-", 0), ("01%_\\x", 0), (one, 1), (one[20:], 1), (one.upper()[3:21], 1), ("sensor-" + one[:6], 1), ("00%_\\\u00c4b4", 1),
+                     ("%_\\\u00c4B", 2), ("\nsensor-" + one, 1), ("sensor-" + one[1:], 0), ("sensor-", None), ("ensor", None), ("%_", None), ("of eight hundred", None), ("0", None)):
             c.execute("SELECT set_context(tenant_id, 'viewer', 'x') FROM tenant WHERE id = 'globex'")
-            c.execute("SELECT pg_stat_get_xact_numscans('device_words_parts'::regclass), pg_stat_get_xact_tuples_fetched('device_words_page'::regclass)")
+            counts = "SELECT pg_stat_get_xact_numscans('device_words_parts'::regclass), pg_stat_get_xact_tuples_fetched('device_words_page'::regclass)"
+            c.execute(counts)
             [(scans, fetched)] = c.fetchall()
-            c.execute("SELECT count(*) FROM device_list(%s, 'enrolled', 100, NULL, NULL, NULL)", (json.dumps({"q": q}),))
-            assert c.fetchone() == (0,)
-            c.execute("SELECT pg_stat_get_xact_numscans('device_words_parts'::regclass), pg_stat_get_xact_tuples_fetched('device_words_page'::regclass)")
+            c.execute("SELECT array_agg(x) FROM device_rare(%s, false, 0, 101) x", (q,))
+            [(told,)] = c.fetchall()
+            c.execute("SELECT array_agg(x) FROM device_rare(%s, true, 9223372036854775807, 101) x", (q,))
+            assert c.fetchone() == (told and told[::-1],)
+            c.execute(counts)
             [(now, looked)] = c.fetchall()
-            assert now > scans and looked - fetched <= 4000, (q, now - scans, looked - fetched)
+            if n is None:
+                assert told == [None], q
+                continue
+            assert now > scans and looked - fetched <= 50, (q, now - scans, looked - fetched)
+            c.execute("SELECT array_agg(d.device_id ORDER BY d.device_id) FROM device d JOIN device_words w USING (device_id) WHERE d.deleted_at IS NULL AND d.tenant_id = tenant_context()"
+                      " AND strpos(w.words, lower(%s)) > 0", (q,))
+            assert c.fetchone() == (told,) and len(told or []) == n, q
+            c.execute("SELECT array_agg(device_id) FROM device_list(%s, 'enrolled', 100, NULL, NULL, NULL)", (json.dumps({"q": q}),))
+            assert c.fetchone() == (told,), q
+            c.execute("SELECT count(*) FROM device_rare(%s, false, %s, 101)", (q, (told or [0])[0]))
+            assert c.fetchone() == (max(n - 1, 0),), q
+            c.execute("SELECT set_context(tenant_id, 'viewer', 'x') FROM tenant WHERE id = 'acme'")
+            c.execute("SELECT count(*) FROM device_rare(%s, false, 0, 101)", (q,))
+            assert c.fetchone() == (0,), q
         db.rollback()
+
+
+@pytest.mark.parametrize("sort", ["enrolled", "-enrolled"])
+def test_a_search_is_whole(api, sort):
+    """Of few and of many, of short texts and long ones, which are asked for in another order."""
+    listed = whole(api)
+    d, e = listed[0], listed[-1]
+    texts = [d["ueid"], e["ueid"], d["ueid"][2:12].upper(), e["ueid"][4:7], d["serial"], e["serial"] + "x", "odel-1", "model-1", "MODEL-1", d["swversion"], "\u00e4" * 8, "%" * 8, "_" * 9,
+             "model-1" + d["swversion"], d["ueid"] + d["serial"], "nowhere-at-all", "site=s2", "site=s2x", "s2"]
+    found = 0
+    for q in texts:
+        want = [x["ueid"] for x in ordered(listed, sort) if contains(x, q.lower())]
+        assert [x["ueid"] for x in api.pages(f"/v1/devices?q={urllib.parse.quote(q)}&limit=7&sort={sort}")] == want, q
+        found += len(want) > 0
+    assert 8 < found < len(texts) - 5
 
 
 def test_digests_stand_beside_where_a_device_stands(api):
