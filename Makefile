@@ -27,6 +27,12 @@ FLAGS    := $(filter-out -D_FORTIFY_SOURCE=2,$(FLAGS))
 endif
 LDFLAGS  += -pie -Wl,-z,relro,-z,now $(SANFLAGS)
 
+# What only tests run is linked by a quicker linker, where there is one. Both archives have settings.o, of which lld would take both, and gold has much
+# to say of clang's sanitizers.
+link_by   = $(if $(shell command -v ld.$(1)),-fuse-ld=$(1))
+UNIT_LD  := $(call link_by,gold)
+FUZZ_LD  := $(call link_by,lld)
+
 # A time that is over wherever this runs; the same for the same sources if SOURCE_DATE_EPOCH says so.
 BUILT    := $(or $(SOURCE_DATE_EPOCH),$(shell stat -c %Y Makefile))
 
@@ -359,7 +365,7 @@ $(OUT)/collector/cli/operation.o: CPPFLAGS += -I$(OUT)/collector/cli
 UNIT := $(patsubst tests/unit/%.c,$(OUT)/unit/%,$(wildcard tests/unit/test_*.c))
 $(OUT)/unit/%: $(OUT)/tests/unit/%.o $(OUT)/libcollector.a $(OUT)/libemitter.a $(OUT)/libschema.a
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) -o $@ $^ -lcmocka -Wl,--as-needed $(EMITTER_LIBS) $(COLLECTOR_LIBS) $(SCHEMA_LIBS)
+	$(CC) $(LDFLAGS) $(UNIT_LD) -o $@ $^ -lcmocka -Wl,--as-needed $(EMITTER_LIBS) $(COLLECTOR_LIBS) $(SCHEMA_LIBS)
 
 # Its disk notes what was asked for and what is certain.
 $(OUT)/unit/test_power_cut: LDFLAGS += $(addprefix -Wl$(comma)--wrap=,openat close pwrite ftruncate renameat unlinkat mkdirat fsync fdatasync)
@@ -409,7 +415,7 @@ $(FUZZ_OUT)/libparsers.a: $(patsubst %.c,$(FUZZ_OUT)/%.o,$(FUZZ_PARSERS))
 	@rm -f $@
 	ar rcs $@ $^
 $(FUZZ_OUT)/fuzz_%: $(FUZZ_OUT)/tests/fuzz/fuzz_%.o $(FUZZ_OUT)/tests/fuzz/processor_time.o $(FUZZ_OUT)/libparsers.a
-	$(FUZZ_CC) -fsanitize=fuzzer,address,undefined -o $@ $^ $(EMITTER_LIBS) -lcsv -lz -lzstd $(SCHEMA_LIBS)
+	$(FUZZ_CC) -fsanitize=fuzzer,address,undefined $(FUZZ_LD) -o $@ $^ $(EMITTER_LIBS) -lcsv -lz -lzstd $(SCHEMA_LIBS)
 
 run-fuzz_%: $(FUZZ_OUT)/fuzz_%
 	@mkdir -p $(FUZZ_OUT)/corpus/$* $(FUZZ_OUT)/artifacts tests/fuzz/corpus/$*
