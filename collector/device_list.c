@@ -382,6 +382,16 @@ find_along(json_t *filters, const char *sort, struct call *call)
 	return true;
 }
 
+/* A long text is of few devices, most likely. */
+static void
+add_rare(const char *q, bool down, struct call quick[QUICK])
+{
+	bool is_long = strlen(q) >= RARE_TEXT;
+
+	quick[is_long] = quick[0];
+	quick[!is_long] = (struct call){QUERY_DEVICES_RARE + down, {param_text(q)}, 1};
+}
+
 /* filters: of two only the one that the other goes with. */
 static void
 find_quick(json_t *filters, const char *text, const char *sort, struct call quick[QUICK])
@@ -399,12 +409,10 @@ find_quick(json_t *filters, const char *text, const char *sort, struct call quic
 		if (value == NULL || (n == 2 && json_object_get(filters, "component") == NULL))
 			continue;
 		quick[0] = (struct call){nears[i].up + down, {param_text(n == 2 ? text : value)}, 1};
-		if (nears[i].up != QUERY_DEVICES_NEAR_Q)
-			return;
-		/* A long text is of few, most likely. */
-		if (strlen(value) >= RARE_TEXT)
-			quick[1] = quick[0];
-		quick[strlen(value) < RARE_TEXT] = (struct call){QUERY_DEVICES_RARE + down, {param_text(value)}, 1};
+		if (nears[i].up == QUERY_DEVICES_NEAR_COMPONENTS)
+			quick[1] = (struct call){QUERY_DEVICES_NEAR_COMPONENTS_SHARED + down, {param_text(value)}, 1};
+		if (nears[i].up == QUERY_DEVICES_NEAR_Q)
+			add_rare(value, down, quick);
 		return;
 	}
 }

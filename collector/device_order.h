@@ -43,9 +43,13 @@
 		"m." TENANT " AND m.mark = (SELECT regexp_replace($1::text, ':', '='))")
 
 /* NEAR(symbol, "filter", "where it looks", "what is in order", "condition"): behind a place it looks at some times as many devices as a page has, or at some of
-   each inventory; what it finds are the first that match, or too few for the page. */
+   each inventory; what it finds are the first that match, or too few for the page. What is named as no filter is asked next. */
 #define NEAR_DEVICES(sign, edge, way) "(SELECT " DEVICE_OWN " FROM device d WHERE " NEAR_PLACE("d", sign, edge) " ORDER BY d.device_id" way " LIMIT 4 * $2::int8) "
 #define NEAR_PLACE(of, sign, edge) of "." TENANT " AND " of ".device_id " sign " " DEVICE_AT(edge)
+/* Where devices stand in their reports, for what that says of them: more of them, as they are small. */
+#define NEAR_HOT(sign, edge, way) \
+	"(SELECT h.device_id, h.last_seen, h.epoch, h.hi, h.interval_s, h.state_digest, h.inventory_digest FROM device_hot h WHERE " NEAR_PLACE("h", sign, edge) \
+	" ORDER BY h.device_id" way " LIMIT 24 * $2::int8) h" NEAR_DEVICE("h")
 #define NEAR_DEVICE(of) " JOIN LATERAL (SELECT " DEVICE_OWN " FROM device d WHERE d.device_id = " of ".device_id OFFSET 0) d ON true"
 /* The inventories that have one of these components, some of them more than once. If there are more than these they are too many to be looked through. */
 #define NEAR_MOST "1000"
@@ -53,6 +57,9 @@
 	"SELECT i.digest FROM (" components ") c, LATERAL (SELECT ic.inventory_id FROM inventory_component ic WHERE ic.component_id = c.component_id OFFSET 0) ic," \
 	" LATERAL (SELECT i.digest FROM inventory i WHERE i.inventory_id = ic.inventory_id OFFSET 0) i LIMIT " NEAR_MOST " + 1"
 #define NEAR_NAMED(version) "SELECT c.component_id FROM component c WHERE c." TENANT " AND c.name = " version
+#define NEAR_LISTED "SELECT unnest($1::text::int8[]) AS component_id"
+#define NEAR_HAS(components) \
+	"(h.inventory_digest IN (WITH i AS MATERIALIZED (" NEAR_INVENTORIES(components) ") SELECT digest FROM i WHERE (SELECT count(*) FROM i) <= " NEAR_MOST ")) IS TRUE"
 /* Of each inventory, whose devices are in order, a little more than its share: they are whole up to where the first of them is left. */
 #define NEAR_SHARES(components, sign, edge, way, within, first, last) \
 	"(WITH r AS MATERIALIZED (" NEAR_INVENTORIES(components) "), i AS MATERIALIZED (SELECT DISTINCT digest FROM r)," \
@@ -71,12 +78,11 @@
 		DEVICE_HOT_THEN("(SELECT $1::text::timestamptz)"), "w", "(SELECT history_reaches($1::text::timestamptz))") \
 	NEAR(Q, "q", "(SELECT w.device_id FROM (SELECT w.device_id, w.words FROM device_words w WHERE " NEAR_PLACE("w", sign, edge) " ORDER BY w.device_id" way " LIMIT 8 * $2::int8) w" \
 		" WHERE strpos(w.words, (SELECT lower($1::text))) > 0) w" NEAR_DEVICE("w") DEVICE_HOT, "w", "true") \
-	NEAR(COMPONENT, "component", NEAR_DEVICES(sign, edge, way) "d" DEVICE_HOT, "d", \
-		"(h.inventory_digest IN (WITH i AS MATERIALIZED (" NEAR_INVENTORIES(NEAR_NAMED("$1::text")) ")" \
-		" SELECT digest FROM i WHERE (SELECT count(*) FROM i) <= " NEAR_MOST ")) IS TRUE") \
+	NEAR(COMPONENT, "component", NEAR_HOT(sign, edge, way), "h", NEAR_HAS(NEAR_NAMED("$1::text"))) \
 	NEAR(VERSION, "component_version", NEAR_SHARES(NEAR_NAMED("$1::text::jsonb ->> 'component' AND c.version = $1::text::jsonb ->> 'component_version'"), sign, edge, way, \
 		within, first, last), "w", "true") \
-	NEAR(COMPONENTS, "components", NEAR_SHARES("SELECT unnest($1::text::int8[]) AS component_id", sign, edge, way, within, first, last), "w", "true")
+	NEAR(COMPONENTS, "components", NEAR_HOT(sign, edge, way), "h", NEAR_HAS(NEAR_LISTED)) \
+	NEAR(COMPONENTS_SHARED, "components_shared", NEAR_SHARES(NEAR_LISTED, sign, edge, way, within, first, last), "w", "true")
 /* clang-format on */
 
 #endif

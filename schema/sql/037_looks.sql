@@ -3,6 +3,8 @@
 -- Each device of a page is looked up in device_hot by its number alone, in most orders each on another page of index and table. A hash index has two pages for
 -- each where a tree has four. It is written when a device is added, and not with its reports.
 CREATE INDEX device_hot_look ON device_hot USING hash (device_id);
+-- And for what is asked of where devices stand, in the order of enrolment.
+CREATE INDEX device_hot_page ON device_hot (tenant_id, device_id);
 
 -- What a text has in common with few of the tenant's devices: some of each three of its letters, from the end on, which have all of it. A look at one letter
 -- triple takes as long as there are devices that have it, so a few devices, from the first to the last, say what is not rare. NULL: nothing is.
