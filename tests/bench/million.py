@@ -1,5 +1,6 @@
 """Lists of a million devices: the first page and page 10,000 by every order, and the first page by every simple filter, each over a read of one row by its
-primary key in the same run, and over what a client pays for one device. Processor time of PostgreSQL and of the server: what others do on the machine is left out."""
+primary key in the same run, and over what a client pays for one device. Two costs: how long a client waits; and processor time, of PostgreSQL alone for the row,
+of PostgreSQL and of the server for a page: that leaves out what a client does, and what others do on the machine."""
 
 import base64
 import hashlib
@@ -12,6 +13,7 @@ import statistics
 import struct
 import subprocess
 import sys
+import time
 
 import psycopg2
 
@@ -96,10 +98,11 @@ def used(pids):
 
 
 def cost(pids, function, times):
-    before = used(pids)
+    """Microseconds of processor time, and of waiting."""
+    before, begin = used(pids), time.perf_counter()
     for _ in range(times):
         function()
-    return (used(pids) - before) / times / 1000
+    return (used(pids) - before) / times / 1000, (time.perf_counter() - begin) / times * 1e6
 
 
 def play(cursor, client, server, devices):
@@ -123,10 +126,15 @@ def play(cursor, client, server, devices):
         took["row"].append(cost([own], lambda: (cursor.execute(f"EXECUTE one ({next(numbers)})"), cursor.fetchall()), 50))
         for name, path in questions.items():
             took[name].append(cost(pids, lambda: client.ask(path), 2))
-    medians = {name: statistics.median(times) for name, times in took.items()}
-    ratios = {name: round(medians[name] / medians["row"], 1) for name in questions}
-    pages = {sort: round(medians["deep " + sort] / medians["first " + sort], 2) for sort in orders}
-    for name, ratio in ratios.items():
-        print(f"  {ratio:7.1f} x a row  {medians[name] / medians['one device']:5.2f} x one device   {name}", file=sys.stderr)
-    return {"devices": devices, "row_us": round(medians["row"], 1), "device_ratio": ratios["one device"], "order_worst": max(ratios[f"first {s}"] for s in orders),
-            "filter_worst": max(ratios[name] for name in FILTERS), "range_ratio": ratios["range"], "deep_worst": max(pages.values()), "ratios": ratios, "pages": pages}
+    spent, waited = ({name: statistics.median(both[which] for both in times) for name, times in took.items()} for which in (0, 1))
+    ratios, waits = ({name: round(of[name] / of["row"], 1) for name in questions} for of in (spent, waited))
+    pages, page_waits = ({sort: round(of["deep " + sort] / of["first " + sort], 2) for sort in orders} for of in (spent, waited))
+    for name in questions:
+        print(f"  {waits[name]:7.1f} x a row in time {ratios[name]:7.1f} in processor time {spent[name] / spent['one device']:5.2f} x one device   {name}", file=sys.stderr)
+    return {"devices": devices, "row_us": round(spent["row"], 1), "row_wait_us": round(waited["row"], 1), "device_ratio": ratios["one device"],
+            **worst("wait_", waits, page_waits, orders), **worst("", ratios, pages, orders), "ratios": ratios, "waits": waits, "pages": pages, "page_waits": page_waits}
+
+
+def worst(kind, ratios, pages, orders):
+    return {f"order_{kind}worst": max(ratios[f"first {s}"] for s in orders), f"filter_{kind}worst": max(ratios[name] for name in FILTERS), f"range_{kind}ratio": ratios["range"],
+            f"deep_{kind}worst": max(pages.values())}
