@@ -646,7 +646,7 @@ def test_rows_are_guarded_in_the_database_itself(api):
             whole = dict(api.db.sql(f"SELECT tenant_id, count(*) FROM {table} GROUP BY 1", role="fleetstate_owner"))
             if table not in ("device_key", "device_item"):
                 assert set(tenants.values()) <= set(whole), f"{table} has no rows to tell apart"
-            c.execute("SET LOCAL fleetstate.tenant = ''")
+            c.execute("SET LOCAL fleetstate.context = ''")
             c.execute(f"SELECT count(*) FROM {table}")
             assert c.fetchone() == (0,), f"{table} without a tenant"
             for name, tenant in tenants.items():

@@ -72,32 +72,76 @@ def test_no_context(api):
 
 
 @pytest.mark.parametrize("before", [
-    "SET fleetstate.tenant = '';", "SET fleetstate.tenant = '0'; ", "SET fleetstate.tenant = '999999';", "SET fleetstate.role = 'operator';",
-    "SET fleetstate.who = 'acme';", "SET row_security = off; SET fleetstate.role = 'operator';"])
+    *(f"SET fleetstate.{name} = '{value}';" for name, value in {"tenant": "", "role": "operator", "who": "acme", "seal": "0" * 64}.items()),
+    *(f"SET fleetstate.context = E'{text}';" for text in ("", "\\n", "\\n\\n\\n", "0" * 32, "0" * 32 + "\\n1\\noperator\\nx", "\\n1\\noperator\\nx", "\\n999999\\n\\n")),
+    "SET row_security = off; SET fleetstate.context = E'\\n1\\noperator\\nx';"])
 def test_a_context_that_is_nobodys(api, before):
     readable = nothing_in(api, ["device", "report", "event", "device_state", "tenant", "audit"], before)
     assert (readable == []) == ("row_security" in before)
 
 
+WHO = "SELECT tenant_context(), role_context(), who_context(), (SELECT count(*) FROM device);\n"
+KEPT = "SELECT current_setting('fleetstate.context') AS kept, left(current_setting('fleetstate.context'), 32) AS seal, tenant_context() AS mine, role_context() AS role," \
+    " who_context() AS who, 3 - tenant_context() AS other \\gset\n"  # the tenants are 1 and 2
+NEW = " SELECT set_config('fleetstate.context', {}, true) \\g /dev/null\n"
+
+
 def test_a_context_that_nobody_signed_in(api):
-    """Anybody may write the settings; what stands in them counts as sign_in has written it, in that transaction."""
-    mine = f"BEGIN; SELECT tenant FROM sign_in({hash_of(api.tokens['acme'])}, NULL);"
-    made = "SET fleetstate.tenant = '1'; SET fleetstate.role = 'operator'; SET fleetstate.who = 'test';"
+    """Anybody may write the setting; what stands in it counts as sign_in has written it, in that transaction."""
+    mine = f"BEGIN; SELECT tenant FROM sign_in({hash_of(api.tokens['acme'])}, NULL) \\g /dev/null\n{KEPT}"
+    sealed = "E'\\n' || :'mine' || E'\\n' || :'role' || E'\\n' || :'who'"
+    made = "SET fleetstate.context = E'" + "0" * 32 + "\\n1\\noperator\\ntest';" + "".join(
+        f"SET fleetstate.{name} = '{value}';" for name, value in {"tenant": "1", "role": "operator", "who": "test"}.items())
     nothing_in(api, relations(api), made)
     gifts = [f"SELECT device_change('\\x{ueid}', '{{\"tenant\": \"{to}\"}}', 'me', NULL);" for ueid, to in ((A, "globex"), (B, "acme"))]
     asked = ["SELECT item FROM tenant_list();", "SELECT item FROM tenant_tokens();", "SELECT item FROM trust_anchor_list();", "SELECT who_context();", "SELECT role_context();",
              *gifts]
-    for seal in "", "SET fleetstate.seal = '';", f"SET fleetstate.seal = '{'0' * 64}';":
-        for statement, (out, _) in zip(asked, each(api, [made + seal + text for text in asked]), strict=True):
-            assert out.strip() in ("", "f"), (statement, out)
-    counted = "SELECT count(*) FROM device;"
-    changed = ["SET LOCAL fleetstate.tenant = '2';", "SET LOCAL fleetstate.role = 'operator';", "SET LOCAL fleetstate.who = 'acme';"]
-    kept = "SELECT current_setting('fleetstate.seal') AS seal, current_setting('fleetstate.role') AS role, current_setting('fleetstate.who') AS who, tenant_context() AS mine \\gset\n"
-    again = "SET fleetstate.tenant = :'mine'; SET fleetstate.role = :'role'; SET fleetstate.who = :'who'; SET fleetstate.seal = :'seal';"
-    told = each(api, [mine + counted, *(mine + text + counted for text in changed), f"{mine}{kept} COMMIT; {again} {counted} BEGIN; {counted} COMMIT;",
-                      f"{mine}{kept} {again} {counted}"])
-    assert [out.split()[1:] for out, _ in told] == [["20"], ["0"], ["0"], ["0"], ["0", "0"], ["20"]], told
+    for statement, (out, _) in zip(asked, each(api, [made + text for text in asked]), strict=True):
+        assert out.strip() in ("", "f"), (statement, out)
+    changed = [
+        # Each of what is sealed, under the seal of what it was.
+        ":'seal' || E'\\n' || :'other' || E'\\n' || :'role' || E'\\n' || :'who'", ":'seal' || E'\\n\\n' || :'role' || E'\\n' || :'who'",
+        ":'seal' || E'\\n' || :'mine' || E'\\noperator\\n' || :'who'", ":'seal' || E'\\n' || :'mine' || E'\\n\\n' || :'who'",
+        ":'seal' || E'\\n' || :'mine' || E'\\n' || :'role' || E'\\nx'", ":'seal' || E'\\n' || :'mine' || E'\\n' || :'role' || E'\\n'",
+        # Longer, shorter, and with the lines elsewhere.
+        ":'kept' || 'x'", ":'kept' || E'\\n'", "'0' || :'kept'", "' ' || :'kept'", "left(:'kept', -1)", "substr(:'kept', 2)", "replace(:'kept', E'\\n', '')",
+        ":'seal' || E'\\n' || :'role' || E'\\n' || :'mine' || E'\\n' || :'who'", f":'seal' || :'seal' || {sealed}", f":'seal' || {sealed} || {sealed}",
+        # Another seal, or not all of it.
+        "''", ":'seal'", sealed, f"left(:'seal', 31) || {sealed}", f"left(:'seal', 31) || 'g' || {sealed}", f"repeat('0', 32) || {sealed}", f"upper(:'seal') || {sealed}",
+        f"reverse(:'seal') || {sealed}", f"left(encode(sha256(convert_to({sealed}, 'UTF8')), 'hex'), 32) || {sealed}",
+        f"left(encode(sha256(timestamptz_send(now()) || convert_to({sealed}, 'UTF8')), 'hex'), 32) || {sealed}"]
+    old = "SET LOCAL fleetstate.tenant = :'other'; SET LOCAL fleetstate.role = 'operator'; SET LOCAL fleetstate.who = 'x';"
+    told = each(api, [*(mine + NEW.format(text) + WHO for text in changed), f"{mine} COMMIT; SET fleetstate.context = :'kept'; {WHO} BEGIN; {WHO} COMMIT;",
+                      f"{mine} COMMIT; BEGIN; {NEW.format(':' + repr('kept'))} {WHO}", f"{mine} COMMIT; {old} BEGIN; {old} {WHO}"])
+    assert [out.split() for out, _ in told] == [["|||0"]] * len(changed) + [["|||0", "|||0"], ["|||0"], ["|||0"]], told
+    # As it was, and with what counts no more beside it.
+    tenant = api.db.one("SELECT tenant_id FROM tenant WHERE id = 'acme'")
+    told = each(api, [mine + WHO, mine + NEW.format(":'kept'") + WHO, mine + NEW.format("''") + NEW.format(f":'seal' || {sealed}") + WHO, mine + old + WHO])
+    assert [out.strip() for out, _ in told] == [f"{tenant}|viewer|test|20"] * 4, told
     assert api.db.one("SELECT count(*) FROM device WHERE lifecycle = 'transferred'") == 0
+
+
+@pytest.mark.parametrize("name", ["x\n2\noperator\nx", "\n\n\n", "\n", "x\n", "2", "\N{SNOWMAN}\n\N{GRINNING FACE}", "\\n2\\noperator"])
+def test_a_name_that_holds_anything(api, name):
+    """It is all the rest: no line of it is taken for the tenant or the role."""
+    api.db.sql("INSERT INTO api_token (tenant_id, role, name, hash) SELECT tenant_id, 'viewer', %s, sha256(convert_to(%s, 'UTF8')) FROM tenant WHERE id = 'acme'", (name, name))
+    with psycopg2.connect(api.db.uri("fleetstate_api")) as db, db.cursor() as c:
+        c.execute("SELECT tenant FROM sign_in(sha256(convert_to(%s, 'UTF8')), NULL)", (name,))
+        c.execute("SELECT t.id, role_context(), who_context() FROM tenant t")
+        assert c.fetchall() == [("acme", "viewer", name)]
+
+
+@pytest.mark.parametrize("call", ["SELECT tenant FROM sign_in({hash}, NULL);", "SELECT tenant_context();", "SELECT role_context();", "SELECT who_context();",
+                                  "SELECT count(*) FROM device;"])
+def test_the_secret_is_in_no_printed_plan(api, call):
+    """Whoever runs SQL may have its plans printed for him, also those of the functions that it calls."""
+    secret = bytes(api.db.one("SELECT secret FROM context_secret"))
+    shown = "".join(str(b - 256 if b > 127 else b) for b in secret)
+    seen = ""
+    for before in "", "SET fleetstate.tenant = '1';", f"SET fleetstate.context = '{'0' * 32}';", f"BEGIN; SELECT tenant FROM sign_in({hash_of(api.tokens['acme'])}, NULL); DISCARD PLANS;":
+        out, err = psql(api, f"{before} SET client_min_messages = log; SET debug_print_plan = on; {call.format(hash=hash_of(api.tokens['acme']))}")
+        seen += out + err
+    assert ":planTree" in seen and shown not in "".join(seen.split())  # lines end amid a number
 
 
 @pytest.mark.parametrize("end", ["COMMIT;", "ROLLBACK;", "SELECT 1 / 0; COMMIT;", "ROLLBACK TO SAVEPOINT s; COMMIT;", "SAVEPOINT t; RELEASE t; COMMIT;"])
