@@ -1,8 +1,9 @@
 -- Lists of a million devices: where a device stands in its reports is looked up in less, and so is what few devices say.
 
--- Each device of a page is looked up in device_hot by its number alone, in most orders each on another page of index and table. A hash index has two pages for
--- each where a tree has four. It is written when a device is added, and not with its reports.
+-- A device of a page is looked up by its number alone, in most orders each on another page of index and table. A hash index has two pages for each where a
+-- tree has four. Reports write neither: device_hot's when a device is added, device's whenever one of the columns changes that its other indexes have.
 CREATE INDEX device_hot_look ON device_hot USING hash (device_id);
+CREATE INDEX device_look ON device USING hash (device_id);
 -- And for what is asked of where devices stand, in the order of enrolment.
 CREATE INDEX device_hot_page ON device_hot (tenant_id, device_id);
 
