@@ -21,26 +21,31 @@ hex_print(const uint8_t *bytes, size_t len, char *out)
 	*out = '\0';
 }
 
+/* Of lower-case digits, one more than their value; 0 for what is none. */
+static const uint8_t values[UINT8_MAX + 1] = {
+	['0'] = 1, ['1'] = 2,  ['2'] = 3,  ['3'] = 4,  ['4'] = 5,  ['5'] = 6,  ['6'] = 7,  ['7'] = 8,
+	['8'] = 9, ['9'] = 10, ['a'] = 11, ['b'] = 12, ['c'] = 13, ['d'] = 14, ['e'] = 15, ['f'] = 16,
+};
+
 /* -1 for what is no lower-case digit. */
 static int
 digit_value(uint8_t c)
 {
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	if (c >= 'a' && c <= 'f')
-		return c - 'a' + 10;
-	return -1;
+	return values[c] - 1;
 }
 
 bool
 hex_parse(struct slice hex, uint8_t *out, size_t len)
 {
+	int any = 0;
+
 	if (hex.len / 2 != len || hex.len % 2 != 0)
 		return false;
-	for (size_t i = 0; i < hex.len; i++) {
-		if (digit_value(hex.at[i]) < 0)
-			return false;
-	}
+	/* Negative once one is. */
+	for (size_t i = 0; i < hex.len; i++)
+		any |= digit_value(hex.at[i]);
+	if (any < 0)
+		return false;
 	for (size_t i = 0; i < len; i++)
 		out[i] = (uint8_t)(digit_value(hex.at[2 * i]) << 4 | digit_value(hex.at[2 * i + 1]));
 	return true;

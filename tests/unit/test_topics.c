@@ -122,6 +122,24 @@ test_hex_refused(void **state)
 	assert_int_equal(out[1], 0xff);
 }
 
+/* Each byte there is, in each place of two. */
+static void
+test_hex_digits(void **state)
+{
+	static const char good[] = "0123456789abcdef";
+
+	(void)state;
+	for (unsigned c = 0; c <= UINT8_MAX; c++) {
+		const char *at = c == 0 ? NULL : strchr(good, (int)c);
+		uint8_t high[] = {(uint8_t)c, '3'}, low[] = {'3', (uint8_t)c}, out = 0;
+
+		assert_true(hex_parse((struct slice){high, 2}, &out, 1) == (at != NULL));
+		assert_true(at == NULL || out == ((at - good) << 4 | 3));
+		assert_true(hex_parse((struct slice){low, 2}, &out, 1) == (at != NULL));
+		assert_true(at == NULL || out == (3 << 4 | (at - good)));
+	}
+}
+
 static void
 test_reasons_have_names(void **state)
 {
@@ -170,6 +188,7 @@ main(void)
 		cmocka_unit_test(test_report_topic_round_trip),
 		cmocka_unit_test(test_shard_is_first_digit_of_digest),
 		cmocka_unit_test(test_hex_refused),
+		cmocka_unit_test(test_hex_digits),
 		cmocka_unit_test(test_reasons_have_names),
 	};
 
