@@ -276,13 +276,20 @@ cbor_item_is_shortest(const struct cbor_item *item)
 	return item->len == 1 + argument;
 }
 
-/* libcbor 0.8 knows only the tags of RFC 7049 among those in one byte, and so not COSE_Sign1's, 18. */
+/* A head that is all in one byte, as most are, needs no library. libcbor 0.8 knows only the tags of RFC 7049 among them, and
+   so not COSE_Sign1's, 18. */
 static bool
-decode_short_tag(uint8_t initial, struct cbor_item *item)
+decode_short(uint8_t initial, struct cbor_item *item)
 {
-	if (initial < 0xc0 || initial > 0xd7)
+	static const enum cbor_kind majors[] = {
+		CBOR_UINT, CBOR_NEGINT, CBOR_NONE, CBOR_NONE, CBOR_ARRAY, CBOR_MAP, CBOR_TAG, CBOR_NONE,
+	};
+	enum cbor_kind type = majors[initial >> 5];
+	uint8_t argument = initial & 0x1f;
+
+	if (argument >= 24 || type == CBOR_NONE)
 		return false;
-	note(item, CBOR_TAG, initial & 0x1f);
+	note(item, type, argument);
 	item->len = 1;
 	return true;
 }
@@ -295,7 +302,7 @@ cbor_item_decode(struct slice bytes, struct cbor_item *item)
 	*item = (struct cbor_item){.type = CBOR_NONE};
 	if (bytes.len == 0)
 		return REASON_TRUNCATED;
-	if (decode_short_tag(*bytes.at, item))
+	if (decode_short(*bytes.at, item))
 		return REASON_OK;
 	result = cbor_stream_decode(bytes.at, bytes.len, &callbacks, item);
 	if (result.status == CBOR_DECODER_NEDATA)
