@@ -13,6 +13,9 @@ BEGIN
 	RETURN (SELECT c.secret FROM context_secret c);
 END $$;
 
+-- It may have been printed, so there is another. A session that has the old one has it for its sealing and its looks alike.
+UPDATE context_secret SET secret = sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()));
+
 -- Each statement looks at who is signed in for each of its tables. A function called costs as much as what is done here, so these are an expression each
 -- that calls none of ours but the one which the planner takes for a constant.
 DO $do$
