@@ -476,4 +476,7 @@ clean:
 .PHONY: all help run unit-programs unit check bench chaos install lint fuzz clean
 .DELETE_ON_ERROR:
 .SECONDARY:
--include $(shell find $(OUT) -name npm -prune -o -type f -name '*.d' -print 2>/dev/null)
+# Without those of the builds beside this one. What `run` builds is another make's.
+ifneq ($(MAKECMDGOALS),run)
+-include $(shell find $(OUT) -mindepth 1 \( -name npm -o -name 'sanitize-*' -o -name clang \) -prune -o -type f -name '*.d' -print 2>/dev/null)
+endif
