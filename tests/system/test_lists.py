@@ -410,6 +410,7 @@ def test_deep_in_a_list_no_more_is_looked_at(api):
     """A page is found from its place on, not from the list's beginning."""
     def told():
         """By sessions that have ended: a living one tells later what it read."""
+        api.db.disconnect()
         api.stop()
         await_true(lambda: api.db.one("SELECT count(*) FROM pg_stat_activity WHERE usename = 'fleetstate_api'") == 0, "the end of its sessions")
         return api.db.one("SELECT sum(idx_tup_read)::int8 FROM pg_stat_user_indexes WHERE indexrelname IN ('device_page', 'device_pkey', 'device_words_page', 'device_words_pkey')")
