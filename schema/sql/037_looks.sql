@@ -32,7 +32,8 @@ BEGIN
 	END IF;
 	RETURN CASE WHEN cardinality(found) <= few THEN found END;
 END $$;
--- A page in the order of enrolment of what is looked for; one NULL: it can't be told by the index.
+-- A page in the order of enrolment of what is looked for; one NULL: it can't be told by the index. Each device is looked up by itself: a plan that was made
+-- when there were none, and is kept, would else go through all there are, other tenants' too.
 CREATE FUNCTION device_rare(q text, falling boolean, place bigint, most int) RETURNS SETOF bigint LANGUAGE plpgsql STABLE SECURITY DEFINER
 	SET search_path = fleetstate, pg_catalog, pg_temp AS $$
 DECLARE
@@ -46,7 +47,7 @@ BEGIN
 	IF found IS NULL THEN
 		RETURN NEXT NULL;
 	END IF;
-	RETURN QUERY SELECT d.device_id FROM unnest(found) i (id) JOIN device d ON d.device_id = i.id
+	RETURN QUERY SELECT d.device_id FROM unnest(found) i (id), LATERAL (SELECT * FROM device d WHERE d.device_id = i.id OFFSET 0) d
 		WHERE d.deleted_at IS NULL AND CASE WHEN falling THEN d.device_id < place ELSE d.device_id > place END
 		ORDER BY CASE WHEN falling THEN -d.device_id ELSE d.device_id END LIMIT most;
 END $$;
@@ -111,9 +112,9 @@ BEGIN
 				found := found || CASE name
 					WHEN 'as_of' THEN ARRAY(SELECT i.id FROM unnest(piece) i (id) WHERE EXISTS
 						(SELECT FROM device_history h WHERE h.device_id = i.id AND h.tenant_id = mine AND h.valid_from <= since))
-					WHEN 'where' THEN ARRAY(SELECT s.device_id FROM unnest(piece) i (id) JOIN device_state s ON s.device_id = i.id
+					WHEN 'where' THEN ARRAY(SELECT s.device_id FROM unnest(piece) i (id), LATERAL (SELECT * FROM device_state s WHERE s.device_id = i.id OFFSET 0) s
 						WHERE s.tenant_id = mine AND jsonb_path_match(s.state, path, '{}', true))
-					ELSE ARRAY(SELECT s.device_id FROM unnest(piece) i (id) JOIN device_state s ON s.device_id = i.id
+					ELSE ARRAY(SELECT s.device_id FROM unnest(piece) i (id), LATERAL (SELECT * FROM device_state s WHERE s.device_id = i.id OFFSET 0) s
 						WHERE s.tenant_id = mine AND s.inventory_digest = ANY (sets)) END;
 			END IF;
 			whole := coalesce(cardinality(piece), 0) < part;
@@ -127,7 +128,7 @@ BEGIN
 		RETURN NULL;
 	END IF;
 	IF name IN ('q', 'changed_since') THEN
-		found := ARRAY(SELECT d.device_id FROM unnest(found) i (id) JOIN device d ON d.device_id = i.id WHERE d.deleted_at IS NULL);
+		found := ARRAY(SELECT d.device_id FROM unnest(found) i (id), LATERAL (SELECT * FROM device d WHERE d.device_id = i.id OFFSET 0) d WHERE d.deleted_at IS NULL);
 	END IF;
 	found := ARRAY(SELECT DISTINCT ON (x.key) x.id FROM (SELECT i.id, CASE WHEN falling THEN -i.id ELSE i.id END AS key FROM unnest(found) i (id)
 		WHERE CASE WHEN falling THEN i.id < place ELSE i.id > place END) x ORDER BY x.key LIMIT most + 1);

@@ -11,7 +11,7 @@ import urllib.parse
 import psycopg2
 import pytest
 
-from parts import await_true
+from parts import Database, await_true
 from test_api import Api, ueid
 
 DEVICES = 400
@@ -351,6 +351,33 @@ def test_a_text_that_few_devices_have_is_looked_up(api):
             c.execute("SELECT count(*) FROM device_rare(%s, false, 0, 101)", (q,))
             assert c.fetchone() == (0,), q
         db.rollback()
+
+
+def test_a_plan_of_no_devices_is_good_for_many(tmp_path):
+    """Plans are kept, and a fleet may be registered before its tables are looked at again."""
+    database = Database(tmp_path, "fsync=off", "autovacuum=off")
+    try:
+        database.cli("tenant", "add", "acme", "Acme")
+        with contextlib.closing(psycopg2.connect(database.uri("fleetstate_owner"))) as db:
+            c = db.cursor()
+            c.execute("SET search_path = fleetstate; SET plan_cache_mode = force_generic_plan; SET enable_sort = off; SET enable_bitmapscan = off; SET enable_seqscan = off")
+            c.execute("SELECT set_context(tenant_id, 'viewer', 'x') FROM tenant")
+            ask = "SELECT count(*) FROM device_rare('SN-299', false, 0, 101)", "SELECT count(*) FROM device_list('{\"q\": \"SN-299\"}', 'enrolled', 100, NULL, NULL, NULL)"
+            looked = "SELECT sum(pg_stat_get_xact_tuples_fetched(indexrelid)) FROM pg_index WHERE indrelid = 'device'::regclass"
+            for text in ask:
+                c.execute(text)
+                assert c.fetchone() == (0,)
+            c.execute("INSERT INTO device (tenant_id, ueid, serial, lifecycle) SELECT tenant_id, decode('01' || md5('i' || n), 'hex'), 'SN-' || n, 'active' FROM tenant, generate_series(1, 300) n")
+            for text in ask:
+                c.execute(looked)
+                [(before,)] = c.fetchall()
+                c.execute(text)
+                assert c.fetchone() == (1,)
+                c.execute(looked)
+                [(after,)] = c.fetchall()
+                assert 0 < after - before <= 5, text
+    finally:
+        database.stop()
 
 
 @pytest.mark.parametrize("sort", ["enrolled", "-enrolled"])
