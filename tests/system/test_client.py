@@ -121,7 +121,8 @@ def test_rows_have_a_head_whatever_matches(api, noun, verb, method, path):
 
     items = json.loads(call(api, *words, "--json", token=token))
     head, *told = rows()
-    assert len(told) == len(items) and set().union(*items) <= set(head) and len(set(head)) == len(head)
+    # Who reads the audit log may come into it.
+    assert len(items) <= len(told) <= len(items) + (noun == "audit") and set().union(*items) <= set(head) and len(set(head)) == len(head)
     if (noun, verb) in NOTHING:
         assert rows(*NOTHING[noun, verb]) == [head]
         assert rows(*NOTHING[noun, verb], "--fields", f"{head[1]},{head[0]}") == [[head[1], head[0]]]
