@@ -63,12 +63,12 @@
 /* Of each inventory, whose devices are in order, a little more than its share: they are whole up to where the first of them is left. */
 #define NEAR_SHARES(components, sign, edge, way, within, first, last) \
 	"(WITH r AS MATERIALIZED (" NEAR_INVENTORIES(components) "), i AS MATERIALIZED (SELECT DISTINCT digest FROM r)," \
-	" p AS MATERIALIZED (SELECT count(*) AS n, 2 * $2::int8 / greatest(count(*), 1) + 6 AS part FROM i)," \
-	" x AS MATERIALIZED (SELECT w.device_id, w.n FROM i, LATERAL (SELECT y.device_id, row_number() OVER () AS n FROM (SELECT s.device_id FROM device_state s" \
-	"  WHERE s." TENANT " AND s.inventory_digest = i.digest AND s.device_id " sign " " DEVICE_AT(edge) " ORDER BY s.device_id" way " LIMIT (SELECT part FROM p)) y) w" \
-	"  WHERE (SELECT count(*) FROM r) <= " NEAR_MOST " AND (SELECT n FROM p) <= 100)" \
-	" SELECT x.device_id FROM x WHERE x.device_id " within " coalesce((SELECT " first "(x.device_id) FROM x WHERE x.n = (SELECT part FROM p)), " last ")" \
-	" ORDER BY x.device_id" way " LIMIT $2::int8) w" NEAR_DEVICE("w") DEVICE_HOT
+	" p AS MATERIALIZED (SELECT count(*) AS n, (2 * $2::int8 / greatest(count(*), 1) + 6)::int AS part FROM i)," \
+	" x AS MATERIALIZED (SELECT ARRAY(SELECT s.device_id FROM device_state s WHERE s." TENANT " AND s.inventory_digest = i.digest" \
+	"  AND s.device_id " sign " " DEVICE_AT(edge) " ORDER BY s.device_id" way " LIMIT (SELECT part FROM p)) AS ids" \
+	"  FROM i WHERE (SELECT count(*) FROM r) <= " NEAR_MOST " AND (SELECT n FROM p) <= 100)" \
+	" SELECT y.device_id FROM x, unnest(x.ids) y (device_id) WHERE y.device_id " within " coalesce((SELECT " first "(x.ids[(SELECT part FROM p)]) FROM x), " last ")" \
+	" ORDER BY y.device_id" way " LIMIT $2::int8) w" NEAR_DEVICE("w") DEVICE_HOT
 #define DEVICE_NEARS(NEAR, sign, edge, way, within, first, last) \
 	NEAR(WHERE, "where", NEAR_DEVICES(sign, edge, way) "d" DEVICE_HOT \
 		" JOIN LATERAL (SELECT s.state FROM device_state s WHERE s.device_id = d.device_id OFFSET 0) s ON true", "d", \
