@@ -69,6 +69,14 @@ def test_a_secret_that_is_told_once_is_told_again_and_kept_by_nobody(api):
     assert {window(api, "one", "one").status_code, post(api, "/v1/tokens", "token", role="viewer", name="twice").status_code} & {500}
 
 
+def test_what_is_no_tenants_may_be_repeated_too(api):
+    """An operator, of no tenant, makes one."""
+    operator = api.db.cli("token", "add", "--role", "operator", "operator")
+    first, second = (post(api, "/v1/tenants", "tenant", operator, id="third", name="Third") for _ in range(2))
+    assert first.status_code == second.status_code == 201 and first.content == second.content and second.headers["Idempotency-Replayed"] == "true"
+    problem(post(api, "/v1/tenants", "tenant", operator, id="fourth", name="Fourth"), 422, "key-reused")
+
+
 def test_the_same_key_for_something_else_is_refused(api):
     assert window(api, "else", "else").status_code == 201
     problem(window(api, "else", "other"), 422, "key-reused")
