@@ -342,7 +342,15 @@ add_header(struct wish *w, const char *name, const char *value)
 	free(line);
 }
 
-/* Each POST may be sent again when its connection breaks: it has a key. */
+/* Whether it may be sent again when its connection breaks. A POST may, as it has a key; but no key goes with a list. */
+static bool
+is_repeatable(const struct wish *w)
+{
+	if (strcmp(w->operation->method, "POST") == 0)
+		return w->type == NULL || !body_is_csv(w->type);
+	return strcmp(w->operation->method, "GET") == 0 && !w->raw;
+}
+
 static void
 make_headers(struct wish *w)
 {
@@ -352,7 +360,7 @@ make_headers(struct wish *w)
 		if (value != NULL)
 			add_header(w, owns[own].header, value);
 	}
-	if (strcmp(w->operation->method, "POST") == 0 && own_option(w, IDEMPOTENCY_KEY) == NULL) {
+	if (strcmp(w->operation->method, "POST") == 0 && is_repeatable(w) && own_option(w, IDEMPOTENCY_KEY) == NULL) {
 		uint8_t bytes[16];
 		char key[2 * sizeof bytes + 1];
 
@@ -447,7 +455,7 @@ ask(const struct wish *w, const char *target, struct told *told)
 				    .headers = w->headers,
 				    .out = w->show.out,
 				    .raw = w->raw};
-	bool repeatable = !w->raw && (strcmp(asked.method, "GET") == 0 || strcmp(asked.method, "POST") == 0);
+	bool repeatable = is_repeatable(w);
 	char why[CALL_WHY_SIZE];
 
 	for (int try = 1;; try++) {

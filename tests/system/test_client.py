@@ -193,6 +193,17 @@ def test_writing(api):
     assert "400 bad-body" in call(api, "maintenance", "add", "title=x", "until=never", token="analyst", status=1)
 
 
+def test_an_operator_makes_a_tenant_and_registers_a_list_for_it(api, tmp_path):
+    """Neither is like other calls: the one is no tenant's, and with the other no key goes."""
+    assert json.loads(call(api, "tenant", "add", "id=third", "name=Third", "--json", token="operator"))["id"] == "third"
+    file = tmp_path / "devices.csv"
+    file.write_text(f"ueid,serial\n{ueid('third', 1)},x\n{ueid('third', 2)},y\n")
+    words = ("device", "add", "--tenant", "third", "--body", file, "--json")
+    for dry in True, False:
+        assert json.loads(call(api, *words, *["--dry-run", "true"] * dry, token="operator")) == {"devices": 2, "dry_run": dry}
+    assert len(json.loads(call(api, "device", "list", "--tenant", "third", "--json", token="operator"))) == 2
+
+
 def test_the_same_key_is_the_same(api):
     words = ("maintenance", "add", "title=once", f"until={LATER}", "--idempotency-key", "client-1", "--json")
     assert call(api, *words, token="analyst") == call(api, *words, token="analyst")
