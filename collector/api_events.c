@@ -155,16 +155,25 @@ print_item(const struct event_format *format, struct draft *d, const struct even
 	event_format_item(format, d, e);
 }
 
+/* As many as a page may have bytes, but for one that alone has more: the others are told next. */
 static void
-print_all(struct response *response, const struct filter *filter, const PGresult *rows, printer *print)
+print_all(const struct request *request, struct response *response, const struct filter *filter, struct look *look,
+	  printer *print)
 {
 	struct draft text = {0};
 
-	for (int i = 0; i < PQntuples(rows); i++) {
-		struct event e = read_event(rows, i);
+	for (int i = 0; i < PQntuples(look->rows); i++) {
+		size_t before = text.len;
+		struct event e = read_event(look->rows, i);
 
 		print(filter->format, &text, &e);
 		event_clear(&e);
+		if (i == 0 || text.len <= request->page_bytes)
+			continue;
+		text.len = before;
+		look->next = query_int8(look->rows, i - 1, 0);
+		look->all = false;
+		break;
 	}
 	response_append(response, text.at, text.len);
 	response->failed = response->failed || text.failed;
@@ -172,13 +181,13 @@ print_all(struct response *response, const struct filter *filter, const PGresult
 }
 
 static void
-answer_page(struct request *request, struct response *response, const struct filter *filter, const struct look *look)
+answer_page(struct request *request, struct response *response, const struct filter *filter, struct look *look)
 {
 	char next[24];
 
 	response_json(response, (struct slice){NULL, 0});
 	response_text(response, "{\"items\":[");
-	print_all(response, filter, look->rows, print_item);
+	print_all(request, response, filter, look, print_item);
 	snprintf(next, sizeof next, "%lld", (long long)look->next);
 	response_printf(response, "],\"next\":\"%s\"}", next);
 	page_link(request, response, next);
@@ -254,12 +263,12 @@ api_event_stream(struct request *request, struct response *response)
 	response_json(response, (struct slice){NULL, 0});
 	response->type = "text/event-stream";
 	response->streams = true;
-	response->waits = look.all;
 	if (first) {
 		response_header(response, "X-Accel-Buffering", "no"); /* a proxy is not to collect it */
 		response_text(response, "retry: 2000\n\n");
 	}
-	print_all(response, &filter, look.rows, print_event);
+	print_all(request, response, &filter, &look, print_event);
+	response->waits = look.all;
 	/* An id without data moves only the reader's place: else a quiet one would fall behind what is kept. */
 	if (PQntuples(look.rows) == 0 && clock_ms() >= request->reading.until_ms)
 		response_printf(response, ": alive\nid: %lld\n\n", (long long)look.next);

@@ -379,3 +379,25 @@ def test_the_server_stops_with_waiters_and_streams(api):
         except requests.ConnectionError:
             pass  # as above
     api.start()
+
+
+def test_a_page_of_events_has_so_many_bytes(api):
+    """In every format, as a list and as a stream; a single event is told however large it is."""
+    long = json.dumps({"reasons": ["x" * 20000]})
+    after = here(api)
+    happen(api, *["large"] * 12, data=long)
+    happen(api, "larger", data=json.dumps({"reasons": ["x" * 100000]}))
+    api.stop()
+    api.settings = ["--page-bytes=65536"]
+    api.start()
+    for form in "native", "ocsf", "ecs", "cef", "cloudevents":
+        place, told, sizes = after, 0, []
+        while told < 13:
+            answer = api.ask(f"/v1/events?after={place}&type=large,larger&format={form}&limit=1000")
+            assert answer.status_code == 200 and answer.json()["items"]
+            place, sizes = answer.json()["next"], [*sizes, len(answer.content)]
+            told += len(answer.json()["items"])
+        assert told == 13 and (form == "cef" or max(sizes[:-1]) < 65536 + 1024 and len(sizes) > 4), (form, sizes)
+    stream = Stream(api, f"?after={after}&type=large,larger")
+    assert [stream.next()["type"] for _ in range(13)] == ["large"] * 12 + ["larger"]
+    stream.close()
