@@ -210,6 +210,7 @@ negotiate(struct response *response, const char *accept_encoding, const char *if
 {
 	const char *own = find_header(response, "ETag");
 	char etag[ETAG_SIZE];
+	bool packs;
 
 	if (response->status != 200 || response->streams || response->waits || response->failed)
 		return;
@@ -217,17 +218,20 @@ negotiate(struct response *response, const char *accept_encoding, const char *if
 		snprintf(etag, sizeof etag, "%s", own);
 	else if (make_etag(body_of(response), etag) < 0)
 		return;
+	/* What is carried along is answered by the thread that has all the sockets: it must not be kept busy by who has no token. */
+	packs = own == NULL && response->fixed.at == NULL && is_text(response->type) && body_of(response).len >= SMALL;
 	if (etag_is_listed(if_none_match, etag)) {
 		response_free(response);
 		response->status = 304;
 		response_header(response, "ETag", "%s", etag);
+		if (packs) /* RFC 9110 15.4.5: as it would be with the whole */
+			response_header(response, "Vary", "Accept-Encoding");
 		return;
 	}
 	if (own != NULL)
 		return;
 	response_header(response, "ETag", "%s", etag);
-	/* What is carried along is answered by the thread that has all the sockets: it must not be kept busy by who has no token. */
-	if (response->fixed.at == NULL && is_text(response->type) && body_of(response).len >= SMALL)
+	if (packs)
 		compress_body(response, coding_choose(accept_encoding));
 }
 

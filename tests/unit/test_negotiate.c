@@ -139,6 +139,7 @@ what_the_client_has_is_not_sent(void **state)
 	fill(&response, text);
 	negotiate(&response, "gzip", tag);
 	assert_int_equal(response.status, 304);
+	assert_string_equal(header(&response, "Vary"), "Accept-Encoding");
 	assert_int_equal(response.len, 0);
 	assert_null(response.type);
 	assert_string_equal(header(&response, "ETag"), tag);
