@@ -22,8 +22,8 @@ next_name(const char **columns, char name[NAME_SIZE])
 }
 
 /* OWASP's list of what begins a formula, once the cell's own spaces are left away; and how East Asian spreadsheets write the same. */
-static bool
-is_formula(struct slice text)
+bool
+csv_is_formula(struct slice text)
 {
 	static const char *const wide[] = {"\uff1d", "\uff0b", "\uff0d", "\uff20"};
 
@@ -42,7 +42,7 @@ csv_text(struct response *response, struct slice text)
 {
 	const uint8_t *quote;
 
-	if (is_formula(text))
+	if (csv_is_formula(text))
 		response_append(response, "'", 1);
 	while (text.len > 0 && (quote = memchr(text.at, '"', text.len)) != NULL) {
 		size_t len = (size_t)(quote - text.at) + 1;

@@ -80,6 +80,17 @@ netbox_begin(struct response *out, const struct asset_document *document)
 	csv_head(out, NETBOX_COLUMNS);
 }
 
+/* In characters, with the apostrophe that it may get. */
+static bool
+netbox_takes(struct slice serial)
+{
+	size_t n = csv_is_formula(serial);
+
+	for (size_t i = 0; i < serial.len; i++)
+		n += (serial.at[i] & 0xc0) != 0x80;
+	return n <= NETBOX_SERIAL;
+}
+
 static void
 netbox_add(struct response *out, const struct asset_document *document, const struct device_row *row)
 {
@@ -89,7 +100,7 @@ netbox_add(struct response *out, const struct asset_document *document, const st
 				      text_slice("IoT device"),
 				      or_unknown(row->cells[DEVICE_VENDOR]),
 				      or_unknown(row->cells[DEVICE_HWMODEL]),
-				      serial.len <= NETBOX_SERIAL ? serial : text_slice(""),
+				      netbox_takes(serial) ? serial : text_slice(""),
 				      ueid,
 				      text_slice(netbox_status(row)),
 				      text_slice(document->tenant),

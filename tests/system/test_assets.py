@@ -123,6 +123,11 @@ def test_netbox_and_servicenow(api):
                (ueid("acme", 21), ueid("acme", 21), ueid("acme", 22)))
     rows = {r["name"]: r for r in csv.DictReader(io.StringIO(export(api, "?format=netbox")[0].text, newline=""))}
     assert (rows[ueid("acme", 21)]["serial"], rows[ueid("acme", 22)]["serial"]) == ("s" * 50, "")
+    # In characters, with the apostrophe that one gets.
+    api.db.sql("UPDATE device SET serial = CASE WHEN ueid = decode(%s, 'hex') THEN repeat('\u00e4', 50) ELSE repeat('-', 50) END WHERE ueid IN (decode(%s, 'hex'), decode(%s, 'hex'))",
+               (ueid("acme", 21), ueid("acme", 21), ueid("acme", 22)))
+    rows = {r["name"]: r for r in csv.DictReader(io.StringIO(export(api, "?format=netbox")[0].text, newline=""))}
+    assert (rows[ueid("acme", 21)]["serial"], rows[ueid("acme", 22)]["serial"]) == ("\u00e4" * 50, "")
 
 
 def sequence(api):
