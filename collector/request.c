@@ -190,12 +190,35 @@ skip_like(const char *text, const char *pattern)
 	return text;
 }
 
+static int
+number_at(const char *at, int digits)
+{
+	int n = 0;
+
+	while (digits-- > 0)
+		n = n * 10 + *at++ - '0';
+	return n;
+}
+
+/* Whether the calendar has the day, and a day the time. */
+static bool
+is_moment(const char *text)
+{
+	static const int days[] = {31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
+	int year = number_at(text, 4), month = number_at(text + 5, 2), day = number_at(text + 8, 2);
+	bool leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+
+	return year > 0 && month >= 1 && month <= 12 && day >= 1 && day <= days[month - 1] &&
+	       (month != 2 || day < 29 || leap) && number_at(text + 11, 2) < 24 && number_at(text + 14, 2) < 60 &&
+	       number_at(text + 17, 2) <= 60;
+}
+
 bool
 is_time(const char *text)
 {
-	const char *at = strlen(text) > TIME_MAX ? NULL : skip_like(text, "0000-00-00T00:00:00");
+	const char *at = strlen(text) > TIME_MAX ? NULL : skip_like(text, "0000-00-00T00:00:00"), *offset;
 
-	if (at == NULL)
+	if (at == NULL || !is_moment(text))
 		return false;
 	if (*at == '.') {
 		size_t digits = strspn(at + 1, "0123456789");
@@ -208,8 +231,9 @@ is_time(const char *text)
 		return at[1] == '\0';
 	if (*at != '+' && *at != '-')
 		return false;
-	at = skip_like(at + 1, "00:00");
-	return at != NULL && *at == '\0';
+	offset = at + 1; /* of which the database takes no more */
+	at = skip_like(offset, "00:00");
+	return at != NULL && *at == '\0' && number_at(offset, 2) < 16 && number_at(offset + 3, 2) < 60;
 }
 
 int
