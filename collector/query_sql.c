@@ -424,12 +424,9 @@ const struct statement query_statements[QUERIES] = {
 		"SELECT b.oldest, b.top, CASE WHEN $2::text IS NULL AND $3::bytea IS NULL OR w.n < " EVENT_WINDOW " THEN b.top ELSE w.last END"
 		" FROM event_bounds() b, LATERAL (SELECT count(*) AS n, max(position) AS last FROM (SELECT position FROM event WHERE " TENANT
 		" AND position > $1::int8 AND ($2::text IS NOT NULL OR $3::bytea IS NOT NULL) ORDER BY position LIMIT " EVENT_WINDOW ") x) w", 3},
-	/* Rows of the key to go on after, how many events were looked at, ueid, and the device. The joined tables are told where to begin too: then they are
-	   read side by side, and not from their beginning. */
+	/* Rows of the key to go on after, how many events were looked at, ueid, and the device. */
 	[QUERY_ASSETS] = {"assets",
-		"SELECT " DEVICE_CELLS DEVICE_JOIN(" AND h.device_id > $1::int8")
-		" WHERE d." TENANT " AND d.device_id > $1::int8 ORDER BY d.device_id LIMIT $2::int8", 2},
-	/* So many events on, up to $3: the devices that they are about, as they are now. Of one that is gone there is only the ueid. */
+		"SELECT " DEVICE_CELLS " FROM device d" DEVICE_HOT " WHERE d." TENANT " AND d.device_id > $1::int8 ORDER BY d.device_id LIMIT $2::int8", 2},
 	[QUERY_ASSET_CHANGES] = {"asset_changes",
 		"WITH e AS MATERIALIZED (SELECT position, ueid FROM event WHERE " TENANT " AND position > $1::int8 AND position <= $3::int8"
 		" AND type LIKE 'device.%' AND type NOT LIKE 'device.event.%' AND type <> 'device.refused' AND ueid IS NOT NULL ORDER BY position LIMIT $2::int8),"
