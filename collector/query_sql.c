@@ -16,7 +16,6 @@
 /* clang-format off */
 /* What a device's row has beside its key: whether it is there, and the columns. */
 #define DEVICE_CELLS "d.device_id, " DEVICE_SQL
-#define DEVICE_JOIN(hot) " FROM device d LEFT JOIN device_hot h ON h.device_id = d.device_id" hot
 #define DEVICES(of) \
 	"SELECT v.device_id, l.device_id, (extract(epoch FROM l.since) * 1000000)::int8, l.key, v.*" \
 	" FROM device_list($1::text::jsonb, $2::text, ($3::int8 - 1)::int, $6::text, CASE WHEN $5::int8 <> 0 THEN $4::int8 END," \
@@ -25,6 +24,7 @@
 #define DEVICE_HOT \
 	" LEFT JOIN LATERAL (SELECT h.last_seen, h.epoch, h.hi, h.interval_s, h.state_digest, h.inventory_digest FROM device_hot h" \
 	" WHERE h.device_id = d.device_id OFFSET 0) h ON true"
+#define DEVICE_FOUND " FROM device d" DEVICE_HOT
 /* Where a device stood in its reports then is what its state came with. */
 #define DEVICE_HOT_THEN(as_of) \
 	" LEFT JOIN LATERAL (SELECT b.valid_from AS last_seen, b.epoch, b.seq AS hi, 0 AS interval_s, b.state_digest, b.inventory_digest FROM state_history b" \
@@ -154,8 +154,7 @@ const struct statement query_statements[QUERIES] = {
 	/* clang-format off */
 	/* Parameters: filters, sort, limit + 1, and the place: device, up to when the first page saw devices move (0: this is it), key. A row without its first
 	   column says where to go on. The device's columns come last. */
-	[QUERY_DEVICES] = {"devices", DEVICES(" FROM device d LEFT JOIN device_hot h ON h.device_id = d.device_id"
-		" WHERE d.device_id = l.device_id AND d." TENANT), 6},
+	[QUERY_DEVICES] = {"devices", DEVICES(DEVICE_FOUND " WHERE d.device_id = l.device_id AND d." TENANT), 6},
 	[QUERY_DEVICES_THEN] = {"devices_then", DEVICES(DEVICE_THEN), 6},
 	/* clang-format on */
 	[QUERY_DEVICE] =
@@ -218,7 +217,7 @@ const struct statement query_statements[QUERIES] = {
 		 3},
 	/* clang-format off */
 	[QUERY_INVENTORY_DEVICE] = {"inventory_device",
-		"SELECT (i.inventory_id IS NOT NULL)::int::int8, (extract(epoch FROM s.received_at) * 1000)::int8, " DEVICE_CELLS DEVICE_JOIN("")
+		"SELECT (i.inventory_id IS NOT NULL)::int::int8, (extract(epoch FROM s.received_at) * 1000)::int8, " DEVICE_CELLS DEVICE_FOUND
 		" LEFT JOIN device_state s ON s.device_id = d.device_id LEFT JOIN inventory i ON i.tenant_id = s.tenant_id AND i.digest = s.inventory_digest"
 		" WHERE d.ueid = $1::bytea AND d." TENANT, 1},
 	/* In an order that has nothing to do with when a component was first heard of. */
@@ -424,14 +423,15 @@ const struct statement query_statements[QUERIES] = {
 		"SELECT b.oldest, b.top, CASE WHEN $2::text IS NULL AND $3::bytea IS NULL OR w.n < " EVENT_WINDOW " THEN b.top ELSE w.last END"
 		" FROM event_bounds() b, LATERAL (SELECT count(*) AS n, max(position) AS last FROM (SELECT position FROM event WHERE " TENANT
 		" AND position > $1::int8 AND ($2::text IS NOT NULL OR $3::bytea IS NOT NULL) ORDER BY position LIMIT " EVENT_WINDOW ") x) w", 3},
-	/* Rows of the key to go on after, how many events were looked at, ueid, and the device. */
 	[QUERY_ASSETS] = {"assets",
-		"SELECT " DEVICE_CELLS " FROM device d" DEVICE_HOT " WHERE d." TENANT " AND d.device_id > $1::int8 ORDER BY d.device_id LIMIT $2::int8", 2},
+		"SELECT " DEVICE_CELLS DEVICE_FOUND " WHERE d." TENANT " AND d.device_id > $1::int8 ORDER BY d.device_id LIMIT $2::int8", 2},
+	/* So many events on, up to $3: the devices that they are about, as they are now. Of one that is gone there is only the ueid. Behind the device: the key to
+	   go on after, and how many events were looked at. */
 	[QUERY_ASSET_CHANGES] = {"asset_changes",
 		"WITH e AS MATERIALIZED (SELECT position, ueid FROM event WHERE " TENANT " AND position > $1::int8 AND position <= $3::int8"
 		" AND type LIKE 'device.%' AND type NOT LIKE 'device.event.%' AND type <> 'device.refused' AND ueid IS NOT NULL ORDER BY position LIMIT $2::int8),"
 		" u AS (SELECT ueid, max(position) AS last FROM e GROUP BY 1)"
-		" SELECT v.*, u.last, (SELECT count(*) FROM e), u.ueid FROM u LEFT JOIN LATERAL (SELECT " DEVICE_CELLS DEVICE_JOIN("")
+		" SELECT v.*, u.last, (SELECT count(*) FROM e), u.ueid FROM u LEFT JOIN LATERAL (SELECT " DEVICE_CELLS DEVICE_FOUND
 		" WHERE d.ueid = u.ueid AND d." TENANT " OFFSET 0) v ON true ORDER BY u.last", 3},
 	[QUERY_MANIFEST_KEEP] = {"manifest_keep", "SELECT keep_manifest($1::bytea, $2::bytea)", 2},
 	[QUERY_MANIFEST] = {"manifest", "SELECT message FROM export_manifest WHERE sha256 = $1::bytea AND " TENANT, 1},

@@ -1,5 +1,6 @@
 """The fleet for asset systems: every shape holds to its own schema, and who follows what changes ends with what a whole export says."""
 
+import contextlib
 import csv
 import io
 import hashlib
@@ -9,6 +10,7 @@ import subprocess
 import threading
 
 import jsonschema
+import psycopg2
 import pytest
 
 from parts import BIN, provision
@@ -224,6 +226,41 @@ def test_a_thousand_manifests_are_kept(api):
                " FROM tenant, generate_series(1, 1200) i WHERE id = 'acme'")
     export(api, "?manifest=true")
     assert api.db.one("SELECT count(*) FROM export_manifest") == 1000
+
+
+def test_no_row_is_looked_at_for_each_device(tmp_path):
+    """What the database itself says of its plans: a page is not joined to all there is, by whatever statement."""
+    api = Api(tmp_path, 3000, told=False)
+    try:
+        api.stop()
+        api.db.sql("INSERT INTO device_state SELECT device_id, tenant_id, 1, 1, now(), now(), sha256('s'), sha256('i'), '{}' FROM device")
+        api.db.sql("ANALYZE device, device_hot, device_state, device_words")
+        with contextlib.closing(psycopg2.connect(api.db.uri("postgres"))) as db:
+            db.autocommit = True
+            for setting in "session_preload_libraries = 'auto_explain'", "auto_explain.log_min_duration = 0", "auto_explain.log_analyze = on", "auto_explain.log_timing = off", \
+                    "auto_explain.log_format = json":
+                db.cursor().execute("ALTER ROLE fleetstate_api SET " + setting)
+        api.start()
+        api.db.sql("INSERT INTO event (tenant_id, type, ueid, data) SELECT tenant_id, 'device.state', ueid, '{}' FROM device")
+        sequence(api)
+        for path in "/v1/assets?format=csv", "/v1/assets?format=ndjson&changed_since=1", "/v1/devices?limit=1000", "/v1/devices?sort=-serial&limit=1000", \
+                "/v1/devices?format=csv&posture=unknown&q=s":
+            assert len(api.ask(path).content) > 100000, path
+        api.stop()
+        plans = [json.JSONDecoder(strict=False).raw_decode(text.lstrip())[0] for text in (tmp_path / "pg.log").read_text().split("  plan:\n")[1:]]
+        texts = [plan["Query Text"] for plan in plans if "device_hot" in plan["Query Text"] and "card" in plan["Query Text"]]
+        assert len(set(texts)) >= 5
+        for plan in plans:
+            for node in every(plan["Plan"]):
+                assert node.get("Rows Removed by Join Filter", 0) * node["Actual Loops"] < 30000, (plan["Query Text"][:300], node)
+    finally:
+        api.db.stop()
+
+
+def every(plan):
+    yield plan
+    for inner in plan.get("Plans", []):
+        yield from every(inner)
 
 
 def test_who_follows_ends_with_the_whole(api):
