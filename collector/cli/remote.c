@@ -342,13 +342,11 @@ add_header(struct wish *w, const char *name, const char *value)
 	free(line);
 }
 
-/* Whether it may be sent again when its connection breaks. A POST may, as it has a key; but no key goes with a list. */
+/* A POST may be sent again when its connection breaks, as it has a key; but no key goes with a list. */
 static bool
-is_repeatable(const struct wish *w)
+takes_key(const struct wish *w)
 {
-	if (strcmp(w->operation->method, "POST") == 0)
-		return w->type == NULL || !body_is_csv(w->type);
-	return strcmp(w->operation->method, "GET") == 0 && !w->raw;
+	return strcmp(w->operation->method, "POST") == 0 && (w->type == NULL || !body_is_csv(w->type));
 }
 
 static void
@@ -360,7 +358,7 @@ make_headers(struct wish *w)
 		if (value != NULL)
 			add_header(w, owns[own].header, value);
 	}
-	if (strcmp(w->operation->method, "POST") == 0 && is_repeatable(w) && own_option(w, IDEMPOTENCY_KEY) == NULL) {
+	if (takes_key(w) && own_option(w, IDEMPOTENCY_KEY) == NULL) {
 		uint8_t bytes[16];
 		char key[2 * sizeof bytes + 1];
 
@@ -455,7 +453,7 @@ ask(const struct wish *w, const char *target, struct told *told)
 				    .headers = w->headers,
 				    .out = w->show.out,
 				    .raw = w->raw};
-	bool repeatable = is_repeatable(w);
+	bool repeatable = !w->raw && (strcmp(asked.method, "GET") == 0 || takes_key(w));
 	char why[CALL_WHY_SIZE];
 
 	for (int try = 1;; try++) {
