@@ -4,6 +4,7 @@
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "collector/auth.h"
 #include "collector/packer.h"
@@ -204,13 +205,15 @@ number_at(const char *at, int digits)
 static bool
 is_moment(const char *text)
 {
-	static const int days[] = {31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
-	int year = number_at(text, 4), month = number_at(text + 5, 2), day = number_at(text + 8, 2);
-	bool leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+	struct tm said = {0}, found;
 
-	return year > 0 && month >= 1 && month <= 12 && day >= 1 && day <= days[month - 1] &&
-	       (month != 2 || day < 29 || leap) && number_at(text + 11, 2) < 24 && number_at(text + 14, 2) < 60 &&
-	       number_at(text + 17, 2) <= 60;
+	if (strptime(text, "%Y-%m-%d", &said) == NULL || strptime(text + strlen("0000-00-00T"), "%T", &said) == NULL ||
+	    said.tm_sec > 60 || number_at(text, 4) == 0)
+		return false;
+	said.tm_sec = 0; /* 60 is a second, of the next minute for timegm */
+	found = said;
+	(void)timegm(&found);
+	return found.tm_mday == said.tm_mday;
 }
 
 bool
