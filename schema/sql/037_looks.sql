@@ -26,10 +26,11 @@ BEGIN
 		-- Two that nobody has leave little to look through, and each more costs as much as they do. Ends tell devices apart more than beginnings.
 		SELECT (array_agg(mine || ':' || n.part ORDER BY n.n, n.i))[:CASE WHEN count(*) FILTER (WHERE n.n = 0) < 2 THEN 8 ELSE 2 END] FROM n WHERE n.n <= 1);
 END $$;
--- The devices, in no order, whose words have all of the text and these parts. NULL: there are no parts, or more than `few` devices.
+-- The devices, in no order, whose words have all of the text and these parts. NULL: there are no parts, or more than `few` devices: to put them in order costs a page.
 -- The parts say whose they are. The planner would rather go through all that the tenant has, so it is not told whose.
-CREATE FUNCTION list_rare(parts text[], q text, few int) RETURNS bigint[] LANGUAGE plpgsql STABLE SET enable_bitmapscan = on SET enable_indexscan = off AS $$
+CREATE FUNCTION list_rare(parts text[], q text) RETURNS bigint[] LANGUAGE plpgsql STABLE SET enable_bitmapscan = on SET enable_indexscan = off AS $$
 DECLARE
+	few CONSTANT int := 500;
 	found bigint[];
 BEGIN
 	IF parts IS NOT NULL THEN
@@ -49,7 +50,7 @@ BEGIN
 	IF mine IS NULL THEN
 		RETURN;
 	END IF;
-	found := list_rare(rare_parts(mine, lower(q)), lower(q), 500);
+	found := list_rare(rare_parts(mine, lower(q)), lower(q));
 	IF found IS NULL THEN
 		RETURN NEXT NULL;
 	END IF;
@@ -97,7 +98,7 @@ BEGIN
 		END IF;
 	ELSIF name IN ('q', 'where', 'as_of') OR (name IN ('component', 'components') AND sets IS NOT NULL) THEN
 		IF name = 'q' THEN
-			found := list_rare(rare_parts(mine, q), q, few);
+			found := list_rare(rare_parts(mine, q), q);
 			whole := found IS NOT NULL;
 			found := coalesce(found, '{}');
 			far := 30000;	-- which are read in the order they lie in
