@@ -309,6 +309,7 @@ CLI := \
 	collector/cli/operation.c \
 	collector/cli/call.c \
 	collector/cli/show.c \
+	collector/cli/wish.c \
 	collector/cli/remote.c \
 	collector/cli/completion.c
 

@@ -65,7 +65,7 @@ struct receiving {
 static bool
 is_good(long status)
 {
-	return status >= 200 && status <= 300;
+	return status >= 200 && status < 300;
 }
 
 static bool

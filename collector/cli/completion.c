@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "collector/cli/cli.h"
-#include "collector/cli/remote.h"
+#include "collector/cli/wish.h"
 
 /* bash takes a word apart where there is one of :=@, as in a URL, and gives what stands behind the last one to be completed. */
 static const char head[] =
@@ -133,7 +133,7 @@ tell_options(size_t i, void (*tell)(const char *name, const char *values, bool s
 	if (i < n)
 		list_options(commands[i].arguments, tell);
 	else
-		remote_list_options(&operations[i - n], tell);
+		wish_list_options(&operations[i - n], tell);
 }
 
 static void

@@ -11,6 +11,7 @@
 #include <time.h>
 
 #include "collector/cli/remote.h"
+#include "collector/cli/wish.h"
 #include "collector/cli/show.h"
 #include "schema/limits.h"
 #include "schema/log.h"
@@ -134,7 +135,7 @@ print_usage(FILE *out)
 	      out);
 	for (size_t i = 0; i < operations_n; i++) {
 		fputs("  ", out);
-		remote_print_name(&operations[i], out);
+		wish_print_name(&operations[i], out);
 		fprintf(out, "\n        %s\n", operations[i].help);
 	}
 	fputs("\nThe database is --database, FLEETSTATE_DATABASE, or what PGHOST, PGDATABASE and the like say; as the "

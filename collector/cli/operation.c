@@ -26,9 +26,11 @@ static const struct {
 } lists[] = {
 #define ITEMS(method, path, members) {method, path, members},
 #define VALUES(method, path, parameter, values, several)
+#define ANSWER(method, path, answer)
 #include "described.def"
 #undef ITEMS
 #undef VALUES
+#undef ANSWER
 };
 static const struct {
 	const char *method, *path, *parameter, *values;
@@ -36,9 +38,23 @@ static const struct {
 } choices[] = {
 #define ITEMS(method, path, members)
 #define VALUES(method, path, parameter, values, several) {method, path, parameter, values, several},
+#define ANSWER(method, path, answer)
 #include "described.def"
 #undef ITEMS
 #undef VALUES
+#undef ANSWER
+};
+static const struct {
+	const char *method, *path;
+	enum operation_answer answer;
+} answers[] = {
+#define ITEMS(method, path, members)
+#define VALUES(method, path, parameter, values, several)
+#define ANSWER(method, path, answer) {method, path, ANSWER_##answer},
+#include "described.def"
+#undef ITEMS
+#undef VALUES
+#undef ANSWER
 };
 
 const struct operation *
@@ -69,6 +85,15 @@ operation_items(const struct operation *o)
 		if (strcmp(lists[i].method, o->method) == 0 && strcmp(lists[i].path, o->path) == 0)
 			return lists[i].members;
 	return NULL;
+}
+
+enum operation_answer
+operation_answer(const struct operation *o)
+{
+	for (size_t i = 0; i < sizeof answers / sizeof *answers; i++)
+		if (strcmp(answers[i].method, o->method) == 0 && strcmp(answers[i].path, o->path) == 0)
+			return answers[i].answer;
+	return ANSWER_JSON;
 }
 
 const char *

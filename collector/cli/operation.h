@@ -14,6 +14,12 @@ struct operation {
 	const char *help;
 };
 
+enum operation_answer {
+	ANSWER_JSON,	/* or nothing, or what a format asks for instead */
+	ANSWER_TEXT,	/* of a form of its own */
+	ANSWER_BYTES
+};
+
 extern const struct operation operations[];
 extern const size_t operations_n;
 
@@ -23,6 +29,7 @@ const struct operation *operation_find(int argc, char **argv);
 const char *operation_parameters(const struct operation *);
 /* Names of what the items of its answer have, likewise; NULL: it is no list. */
 const char *operation_items(const struct operation *);
+enum operation_answer operation_answer(const struct operation *);
 /* What a parameter can be, likewise, and whether several of it may be given at once, with commas between; NULL: much. */
 const char *operation_values(const struct operation *, const char *parameter, bool *several);
 bool operation_takes(const struct operation *, const char *parameter);

@@ -1,411 +1,74 @@
 #include "collector/cli/remote.h"
 
-#include <ctype.h>
-#include <getopt.h>
 #include <jansson.h>
-#include <openssl/rand.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "collector/body.h"
 #include "collector/cli/cli.h"
 #include "collector/cli/show.h"
+#include "collector/cli/wish.h"
 #include "collector/request.h"
 
-#define OPTIONS_MAX 48
-#define NAME_SIZE 32
-#define BODY_FILE_MAX (64u << 20)
 #define PAGE 1000 /* what a list gives at most */
 #define WAIT "30" /* seconds of one long poll */
 #define TRIES 4
 #define PATIENCE_S 60 /* the longest that a collector's own wish to be asked later is obeyed */
 
-/* What is no parameter of a route. */
-enum own {
-	JSON,
-	CSV,
-	FIELDS,
-	OUTPUT,
-	BODY,
-	TYPE,
-	FOLLOW,
-	IF_MATCH,
-	IF_NONE_MATCH,
-	IDEMPOTENCY_KEY,
-	LAST_EVENT_ID,
-	OWNS
-};
-
-static const struct {
-	const char *name, *argument;
-	const char *methods; /* NULL: with all */
-	const char *parameter; /* only where the route has it; NULL: anywhere */
-	const char *header; /* NULL: it is none */
-} owns[OWNS] = {
-	[JSON] = {"json", NULL, NULL, NULL, NULL},
-	[CSV] = {"csv", NULL, NULL, NULL, NULL},
-	[FIELDS] = {"fields", "LIST", NULL, NULL, NULL},
-	[OUTPUT] = {"output", "FILE", NULL, NULL, NULL},
-	[BODY] = {"body", "FILE", "POST PUT PATCH", NULL, NULL},
-	[TYPE] = {"type", "TYPE", "POST PUT PATCH", NULL, NULL},
-	[FOLLOW] = {"follow", NULL, "GET", "wait", NULL},
-	[IF_MATCH] = {"if-match", "TAG", "PUT PATCH DELETE", NULL, "If-Match"},
-	[IF_NONE_MATCH] = {"if-none-match", "TAG", "PUT PATCH DELETE", NULL, "If-None-Match"},
-	[IDEMPOTENCY_KEY] = {"idempotency-key", "KEY", "POST", NULL, "Idempotency-Key"},
-	[LAST_EVENT_ID] = {"last-event-id", "POSITION", "GET", "cursor", "Last-Event-ID"},
-};
-
-/* An option of the command: a parameter's value, or one of `owns`. */
-struct chosen {
-	char name[NAME_SIZE]; /* as it is written here */
-	char parameter[NAME_SIZE]; /* as the route has it; empty: it is one of `owns` */
-	bool takes;
-	const char *value; /* NULL: not given */
-};
-
-struct wish {
-	const struct operation *operation;
-	const struct server *server;
-	struct chosen options[OPTIONS_MAX];
-	size_t n;
-	char **operands;
-	int operands_n;
-	struct curl_slist *headers;
-	char *body, *type;
-	size_t body_len;
-	bool raw; /* whatever comes is written as it is */
+struct remote {
+	struct wish wish;
 	struct show show;
+	bool raw; /* whatever comes is written as it is */
 };
 
-static bool
-is_offered(const struct operation *o, enum own own)
+/* What --json and --csv stand for where the answer has formats of its own; of events those are what an item is. */
+static void
+agree_on_format(struct remote *r)
 {
-	/* A parameter of the route's own counts more. */
-	return (owns[own].methods == NULL || strstr(owns[own].methods, o->method) != NULL) &&
-	       (owns[own].parameter == NULL || operation_takes(o, owns[own].parameter)) &&
-	       !operation_takes(o, owns[own].name);
+	const struct operation *o = r->wish.operation;
+	enum wish_own own = r->show.as == SHOW_CSV ? WISH_CSV : WISH_JSON;
+	const char *format = wish_option(&r->wish, "format");
+	const char *same = r->show.as == SHOW_TABLE ? NULL : wish_format(o, own);
+
+	if (format != NULL && same != NULL && strcmp(format, same) != 0)
+		cli_die(CLI_WRONG, "--%s and --format %s: one of them", own == WISH_CSV ? "csv" : "json", format);
+	if (format == NULL && same != NULL && operation_answer(o) != ANSWER_JSON)
+		wish_set(&r->wish, "format", same);
+	else if (format != NULL && strcmp(format, "json") == 0)
+		r->show.as = SHOW_JSON;
 }
 
 static void
-add_option(struct wish *w, const char *name, size_t len, bool takes, bool parameter)
+prepare(struct remote *r)
 {
-	struct chosen *c = &w->options[w->n];
+	struct wish *w = &r->wish;
+	const char *output = wish_own(w, WISH_OUTPUT), *format;
+	bool usual;
 
-	if (w->n == OPTIONS_MAX || len >= NAME_SIZE)
-		abort();
-	snprintf(c->name, sizeof c->name, "%.*s", (int)len, name);
-	for (char *at = c->name; *at != '\0'; at++)
-		if (*at == '_')
-			*at = '-';
-	snprintf(c->parameter, sizeof c->parameter, "%.*s", parameter ? (int)len : 0, name);
-	c->takes = takes;
-	w->n++;
-}
-
-static void
-list_options(struct wish *w)
-{
-	for (const char *at = operation_parameters(w->operation); *at != '\0'; at += strspn(at, " ")) {
-		size_t len = strcspn(at, " ");
-
-		add_option(w, at, len, true, true);
-		at += len;
-	}
-	add_option(w, "tenant", strlen("tenant"), true, true);
-	for (enum own own = 0; own < OWNS; own++)
-		if (is_offered(w->operation, own))
-			add_option(w, owns[own].name, strlen(owns[own].name), owns[own].argument != NULL, false);
-}
-
-void
-remote_print_name(const struct operation *o, FILE *out)
-{
-	fprintf(out, "%s%s%s", o->noun, o->verb == NULL ? "" : " ", o->verb == NULL ? "" : o->verb);
-	for (const char *at = strchr(o->path, '{'); at != NULL; at = strchr(at, '{')) {
-		fputc(' ', out);
-		for (at++; *at != '}'; at++)
-			fputc(toupper((unsigned char)*at), out);
-	}
-	if (strcmp(o->method, "GET") != 0 && strcmp(o->method, "DELETE") != 0)
-		fputs(" [NAME=TEXT|NAME:=JSON ...]", out);
-}
-
-void
-remote_list_options(const struct operation *o, void (*tell)(const char *name, const char *values, bool several))
-{
-	struct wish w = {.operation = o};
-
-	list_options(&w);
-	for (size_t i = 0; i < w.n; i++) {
-		const struct chosen *c = &w.options[i];
-		bool several;
-		const char *values = operation_values(o, c->parameter[0] != '\0' ? c->parameter : c->name, &several);
-
-		tell(c->name, c->takes ? values : NULL, several);
-	}
-}
-
-static void
-print_help(const struct operation *o, FILE *out)
-{
-	struct wish w = {.operation = o};
-
-	fputs("usage: fleetstate --url URL ", out);
-	remote_print_name(o, out);
-	fprintf(out, "\n%s: %s %s\n      ", o->help, o->method, o->path);
-	list_options(&w);
-	for (size_t i = 0; i < w.n; i++)
-		fprintf(out, " --%s", w.options[i].name);
-	fputc('\n', out);
-}
-
-static _Noreturn void
-refuse(const struct wish *w)
-{
-	print_help(w->operation, stderr);
-	if (w->server->or_database)
-		fputs("This asks the collector of FLEETSTATE_URL; --database asks the database, in its own words.\n",
-		      stderr);
-	exit(CLI_WRONG);
-}
-
-/* NULL: not given, or not offered. */
-static const char *
-option(const struct wish *w, const char *name)
-{
-	for (size_t i = 0; i < w->n; i++)
-		if (strcmp(w->options[i].name, name) == 0)
-			return w->options[i].value;
-	return NULL;
-}
-
-static const char *
-own_option(const struct wish *w, enum own own)
-{
-	for (size_t i = 0; i < w->n; i++)
-		if (w->options[i].parameter[0] == '\0' && strcmp(w->options[i].name, owns[own].name) == 0)
-			return w->options[i].value;
-	return NULL;
-}
-
-static void
-parse(struct wish *w, int argc, char **argv)
-{
-	enum { HELP = 'h', FIRST = 256 };
-	struct option longs[OPTIONS_MAX + 2] = {{"help", no_argument, NULL, HELP}};
-	int c;
-
-	list_options(w);
-	for (size_t i = 0; i < w->n; i++)
-		longs[i + 1] =
-			(struct option){w->options[i].name, w->options[i].takes ? required_argument : no_argument, NULL,
-					FIRST + (int)i};
-	optind = 0;
-	while ((c = getopt_long(argc, argv, "h", longs, NULL)) != -1) {
-		if (c == HELP) {
-			print_help(w->operation, stdout);
-			exit(CLI_YES);
-		}
-		if (c < FIRST)
-			refuse(w);
-		w->options[c - FIRST].value = w->options[c - FIRST].takes ? optarg : "";
-	}
-	w->operands = argv + optind;
-	w->operands_n = argc - optind;
-	if (w->operands_n < operation_variables(w->operation))
-		refuse(w);
-}
-
-/* What is asked for. */
-
-static void
-put(char **text, const char *more)
-{
-	char *longer;
-
-	if (asprintf(&longer, "%s%s", *text == NULL ? "" : *text, more) < 0)
-		cli_die(CLI_NO, "out of memory");
-	free(*text);
-	*text = longer;
-}
-
-static void
-put_quoted(char **text, const char *more)
-{
-	char *quoted = call_quote(more);
-
-	put(text, quoted);
-	free(quoted);
-}
-
-static void
-put_parameter(char **target, const char *name, const char *value)
-{
-	put(target, strchr(*target, '?') == NULL ? "?" : "&");
-	put(target, name);
-	put(target, "=");
-	put_quoted(target, value);
-}
-
-/* Parameters that a list's pages set themselves are left out. */
-static char *
-make_target(const struct wish *w, bool list)
-{
-	char **operand = w->operands, *target = NULL;
-
-	for (const char *at = w->operation->path; *at != '\0';) {
-		size_t len = strcspn(at, "{");
-		char *part = strndup(at, len);
-
-		if (part == NULL)
-			cli_die(CLI_NO, "out of memory");
-		put(&target, part);
-		free(part);
-		at += len;
-		if (*at == '{') {
-			put_quoted(&target, *operand++);
-			at += strcspn(at, "}") + 1;
-		}
-	}
-	for (size_t i = 0; i < w->n; i++) {
-		const struct chosen *c = &w->options[i];
-		bool paging = list && (strcmp(c->parameter, "limit") == 0 || strcmp(c->parameter, "cursor") == 0 ||
-				       strcmp(c->parameter, "after") == 0 || strcmp(c->parameter, "wait") == 0);
-
-		if (c->value != NULL && c->parameter[0] != '\0' && !paging)
-			put_parameter(&target, c->parameter, c->value);
-	}
-	return target;
-}
-
-static bool
-ends_with(const char *text, const char *end)
-{
-	size_t len = strlen(text), n = strlen(end);
-
-	return len >= n && strcmp(text + len - n, end) == 0;
-}
-
-static void
-read_body(struct wish *w, const char *file)
-{
-	const char *type = own_option(w, TYPE);
-
-	w->body = (char *)cli_read(file, BODY_FILE_MAX, &w->body_len);
-	if (w->body_len > BODY_FILE_MAX)
-		cli_die(CLI_WRONG, "%s: more than %u bytes", file, BODY_FILE_MAX);
-	w->type = strdup(type != NULL ? type : ends_with(file, ".csv") ? "text/csv" : "application/json");
-}
-
-/* NAME=TEXT and NAME:=JSON as the members of an object. */
-static void
-make_body(struct wish *w)
-{
-	int first = operation_variables(w->operation);
-	json_t *body = json_object();
-
-	for (int i = first; i < w->operands_n; i++) {
-		char *text = w->operands[i], *value = strchr(text, '=');
-		bool is_json = value != NULL && value > text && value[-1] == ':';
-		json_t *member;
-
-		if (value == NULL || value == text)
-			refuse(w);
-		*value++ = '\0';
-		if (is_json)
-			text[strlen(text) - 1] = '\0';
-		member = is_json ? json_loads(value, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, NULL)
-				 : json_string(value);
-		if (member == NULL)
-			cli_die(CLI_WRONG, "%s: %s", text, is_json ? "not JSON" : "not UTF-8");
-		json_object_set_new(body, text, member);
-	}
-	if (json_object_size(body) > 0) {
-		w->body = json_dumps(body, JSON_COMPACT);
-		w->body_len = w->body == NULL ? 0 : strlen(w->body);
-		w->type = strdup("application/json");
-	}
-	json_decref(body);
-}
-
-static void
-add_header(struct wish *w, const char *name, const char *value)
-{
-	char *line;
-
-	if (strpbrk(value, "\r\n") != NULL)
-		cli_die(CLI_WRONG, "%s: has a line's end", name);
-	if (asprintf(&line, "%s: %s", name, value) < 0)
-		cli_die(CLI_NO, "out of memory");
-	w->headers = curl_slist_append(w->headers, line);
-	free(line);
-}
-
-/* A POST may be sent again when its connection breaks, as it has a key; but no key goes with a list. */
-static bool
-takes_key(const struct wish *w)
-{
-	return strcmp(w->operation->method, "POST") == 0 && (w->type == NULL || !body_is_csv(w->type));
-}
-
-static void
-make_headers(struct wish *w)
-{
-	for (enum own own = 0; own < OWNS; own++) {
-		const char *value = owns[own].header == NULL ? NULL : own_option(w, own);
-
-		if (value != NULL)
-			add_header(w, owns[own].header, value);
-	}
-	if (takes_key(w) && own_option(w, IDEMPOTENCY_KEY) == NULL) {
-		uint8_t bytes[16];
-		char key[2 * sizeof bytes + 1];
-
-		if (RAND_bytes(bytes, sizeof bytes) != 1)
-			cli_die(CLI_NO, "no random bytes");
-		hex_print(bytes, sizeof bytes, key);
-		key[2 * sizeof bytes] = '\0';
-		add_header(w, "Idempotency-Key", key);
-	}
-}
-
-static void
-prepare(struct wish *w)
-{
-	const char *file = own_option(w, BODY), *output = own_option(w, OUTPUT), *format = option(w, "format");
-	bool writes = strcmp(w->operation->method, "GET") != 0 && strcmp(w->operation->method, "DELETE") != 0;
-	bool usual = format == NULL || strcmp(format, "json") == 0 || strcmp(format, "native") == 0;
-	bool binary = strstr(w->operation->path, "/reports/{") != NULL;
-
-	if (own_option(w, JSON) != NULL && own_option(w, CSV) != NULL)
-		cli_die(CLI_WRONG, "--json or --csv");
-	if (w->operands_n > operation_variables(w->operation) && (!writes || file != NULL))
-		refuse(w);
-	w->show = (struct show){.out = stdout,
-				.as = own_option(w, JSON) != NULL  ? SHOW_JSON
-				      : own_option(w, CSV) != NULL ? SHOW_CSV
-								   : SHOW_TABLE,
-				.fields = option(w, "fields"), /* ours, or the route's */
-				.members = usual ? operation_items(w->operation) : NULL,
-				.lines = own_option(w, FOLLOW) != NULL};
-	/* Of events a format is what an item is, else what the whole answer is. */
-	w->raw = !usual && !operation_takes(w->operation, "after");
-	if (binary && output == NULL && isatty(STDOUT_FILENO))
+	if (wish_own(w, WISH_JSON) != NULL && wish_own(w, WISH_CSV) != NULL)
+		cli_die(CLI_WRONG, "--json and --csv: one of them");
+	r->show = (struct show){.out = stdout,
+				.as = wish_own(w, WISH_JSON) != NULL  ? SHOW_JSON
+				      : wish_own(w, WISH_CSV) != NULL ? SHOW_CSV
+								      : SHOW_TABLE,
+				.fields = wish_option(w, "fields"), /* ours, or the route's */
+				.lines = wish_own(w, WISH_FOLLOW) != NULL};
+	agree_on_format(r);
+	format = wish_option(w, "format");
+	usual = format == NULL || strcmp(format, "json") == 0 || strcmp(format, "native") == 0;
+	r->show.members = usual ? operation_items(w->operation) : NULL;
+	r->raw = !usual && !operation_takes(w->operation, "after");
+	if (r->raw && wish_own(w, WISH_FIELDS) != NULL)
+		cli_die(CLI_WRONG, "--fields and --format %s: one of them", format);
+	if (operation_answer(w->operation) == ANSWER_BYTES && output == NULL && isatty(STDOUT_FILENO))
 		cli_die(CLI_WRONG, "signed bytes are not for a terminal: --output FILE");
+	wish_fill(w);
 	if (output != NULL) {
-		w->show.out = fopen(output, "we");
-		if (w->show.out == NULL)
+		r->show.out = fopen(output, "we");
+		if (r->show.out == NULL)
 			cli_die(CLI_WRONG, "%s: %m", output);
 	}
-	if (file != NULL)
-		read_body(w, file);
-	else if (writes)
-		make_body(w);
-	make_headers(w);
 }
-
-/* What is told. */
 
 static _Noreturn void
 die(int status, const char *format, const char *a, const char *b)
@@ -413,6 +76,36 @@ die(int status, const char *format, const char *a, const char *b)
 	call_progress_end();
 	fflush(stdout);
 	cli_die(status, format, a, b);
+}
+
+static json_t *
+read_answer(const struct told *told)
+{
+	json_t *json = told->body == NULL ? NULL : json_loadb(told->body, told->len, JSON_DECODE_ANY, NULL);
+
+	if (told->body != NULL && json == NULL)
+		die(CLI_AWAY, "%s%s", "the answer is not JSON", "");
+	return json;
+}
+
+/* RFC 9110 15.4.1: it is more than one report. */
+static _Noreturn void
+fail_of_choices(const struct told *told)
+{
+	json_t *answer = read_answer(told), *item;
+	size_t i;
+
+	fputs("fleetstate: 300: more than one report has this number; `report show` takes one of", stderr);
+	json_array_foreach(json_object_get(answer, "items"), i, item)
+	{
+		const char *sha256 = json_string_value(json_object_get(item, "sha256"));
+
+		fputc(' ', stderr);
+		show_cell(stderr, sha256 == NULL ? "?" : sha256, 0);
+	}
+	fputc('\n', stderr);
+	json_decref(answer);
+	exit(CLI_NO);
 }
 
 /* The problem (RFC 9457) in one line. */
@@ -443,17 +136,18 @@ fail(const struct told *told)
 
 /* Ends the program unless it was answered well. A broken connection, and a collector that wants to be asked later, are tried again. */
 static void
-ask(const struct wish *w, const char *target, struct told *told)
+ask(const struct remote *r, const char *target, struct told *told)
 {
+	const struct wish *w = &r->wish;
 	const struct asked asked = {.method = w->operation->method,
 				    .target = target,
 				    .body = w->body,
 				    .body_len = w->body_len,
 				    .type = w->type,
 				    .headers = w->headers,
-				    .out = w->show.out,
-				    .raw = w->raw};
-	bool repeatable = !w->raw && (strcmp(asked.method, "GET") == 0 || takes_key(w));
+				    .out = r->show.out,
+				    .raw = r->raw};
+	bool repeatable = !r->raw && (strcmp(asked.method, "GET") == 0 || wish_takes_key(w));
 	char why[CALL_WHY_SIZE];
 
 	for (int try = 1;; try++) {
@@ -462,10 +156,12 @@ ask(const struct wish *w, const char *target, struct told *told)
 		bool again = repeatable && try < TRIES && pause > 0 && pause <= PATIENCE_S &&
 			     (rc < 0 || told->status == 429 || told->status == 503);
 
-		if (rc == 0 && told->status >= 200 && told->status <= 300)
+		if (rc == 0 && told->status >= 200 && told->status < 300)
 			return;
 		if (!again && rc < 0)
 			die(CLI_AWAY, "%s: %s", w->server->url, why);
+		if (told->status == 300)
+			fail_of_choices(told);
 		if (!again)
 			fail(told);
 		told_free(told);
@@ -473,21 +169,11 @@ ask(const struct wish *w, const char *target, struct told *told)
 	}
 }
 
-static json_t *
-read_answer(const struct told *told)
-{
-	json_t *json = told->body == NULL ? NULL : json_loadb(told->body, told->len, JSON_DECODE_ANY, NULL);
-
-	if (told->body != NULL && json == NULL)
-		die(CLI_AWAY, "%s%s", "the answer is not JSON", "");
-	return json;
-}
-
 /* How many more items are wanted; all: more than there are. */
 static long long
 wanted(const struct wish *w)
 {
-	const char *limit = option(w, "limit");
+	const char *limit = wish_option(w, "limit");
 	int64_t n;
 
 	if (limit == NULL)
@@ -502,18 +188,19 @@ static const char *
 next_of(const struct wish *w, const json_t *page, long long left)
 {
 	const char *next = json_string_value(json_object_get(page, "next"));
-	bool ended = json_array_size(json_object_get(page, "items")) == 0 && own_option(w, FOLLOW) == NULL &&
+	bool ended = json_array_size(json_object_get(page, "items")) == 0 && wish_own(w, WISH_FOLLOW) == NULL &&
 		     operation_takes(w->operation, "wait");
 
 	return left <= 0 || ended ? NULL : next;
 }
 
 static void
-show_list(struct wish *w)
+show_list(struct remote *r)
 {
-	const char *place = operation_takes(w->operation, "after") ? "after" : "cursor", *begin = option(w, place);
-	char *base = make_target(w, true), *at = begin == NULL ? NULL : strdup(begin);
-	const char *wait = own_option(w, FOLLOW) != NULL ? WAIT : option(w, "wait");
+	const struct wish *w = &r->wish;
+	const char *place = operation_takes(w->operation, "after") ? "after" : "cursor", *begin = wish_option(w, place);
+	char *base = wish_target(w, true), *at = begin == NULL ? NULL : strdup(begin);
+	const char *wait = wish_own(w, WISH_FOLLOW) != NULL ? WAIT : wish_option(w, "wait");
 	long long left = wanted(w);
 
 	do {
@@ -525,17 +212,17 @@ show_list(struct wish *w)
 		if (target == NULL)
 			cli_die(CLI_NO, "out of memory");
 		snprintf(limit, sizeof limit, "%lld", left < PAGE ? left : PAGE);
-		put_parameter(&target, "limit", limit);
+		wish_add_parameter(&target, "limit", limit);
 		if (at != NULL)
-			put_parameter(&target, place, at);
+			wish_add_parameter(&target, place, at);
 		if (wait != NULL && operation_takes(w->operation, "wait"))
-			put_parameter(&target, "wait", wait);
-		ask(w, target, &told);
+			wish_add_parameter(&target, "wait", wait);
+		ask(r, target, &told);
 		page = read_answer(&told);
 		items = json_object_get(page, "items");
 		if (!json_is_array(items))
 			die(CLI_AWAY, "%s%s", "the answer is no list", "");
-		show_items(&w->show, items);
+		show_items(&r->show, items);
 		call_progress((long long)json_array_size(items));
 		left -= (long long)json_array_size(items);
 		next = next_of(w, page, left);
@@ -545,27 +232,27 @@ show_list(struct wish *w)
 		told_free(&told);
 		free(target);
 	} while (at != NULL);
-	show_end(&w->show);
+	show_end(&r->show);
 	free(base);
 }
 
 static void
-show_one(struct wish *w)
+show_one(struct remote *r)
 {
-	char *target = make_target(w, false);
+	char *target = wish_target(&r->wish, false);
 	struct told told;
 	json_t *json, *items;
 
-	ask(w, target, &told);
+	ask(r, target, &told);
 	json = read_answer(&told);
 	items = json_object_get(json, "items");
 	if (json_is_array(items) && json_object_size(json) == 1) {
-		show_items(&w->show, items);
-		show_end(&w->show);
+		show_items(&r->show, items);
+		show_end(&r->show);
 	} else if (json_is_array(items)) {
-		show_with_items(&w->show, json);
+		show_with_items(&r->show, json);
 	} else if (json_is_object(json)) {
-		show_object(&w->show, json);
+		show_object(&r->show, json);
 	}
 	json_decref(json);
 	told_free(&told);
@@ -575,24 +262,22 @@ show_one(struct wish *w)
 int
 remote_run(const struct operation *o, const struct server *server, int argc, char **argv)
 {
-	struct wish w = {.operation = o, .server = server};
+	struct remote r = {.wish = {.operation = o, .server = server}};
 	bool good;
 
-	parse(&w, argc, argv);
-	prepare(&w);
-	if (operation_takes(o, "limit") && !w.raw)
-		show_list(&w);
+	wish_parse(&r.wish, argc, argv);
+	prepare(&r);
+	if (operation_takes(o, "limit") && !r.raw)
+		show_list(&r);
 	else
-		show_one(&w);
+		show_one(&r);
 	call_progress_end();
-	good = fflush(w.show.out) == 0 && !ferror(w.show.out);
-	if (w.show.out != stdout)
-		good = fclose(w.show.out) == 0 && good;
+	good = fflush(r.show.out) == 0 && !ferror(r.show.out);
+	if (r.show.out != stdout)
+		good = fclose(r.show.out) == 0 && good;
 	if (!good)
 		cli_die(CLI_NO, "the output takes no more");
-	show_free(&w.show);
-	curl_slist_free_all(w.headers);
-	free(w.body);
-	free(w.type);
+	show_free(&r.show);
+	wish_free(&r.wish);
 	return CLI_YES;
 }

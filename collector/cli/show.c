@@ -182,6 +182,8 @@ print_item(struct show *s, json_t *item)
 		if (s->lines)
 			fputc('\n', s->out);
 	} else if (json_is_string(item)) { /* a line already */
+		if (s->as == SHOW_CSV || s->fields != NULL)
+			cli_die(CLI_WRONG, "the items are lines of text in this format: neither --csv nor --fields");
 		fprintf(s->out, "%s\n", json_string_value(item));
 	} else {
 		if (s->items == 0)

@@ -56,7 +56,9 @@ REPORT = hashlib.sha256(f"{A}2".encode()).hexdigest()
 SAME = {("device", "list"): (["--model", "model-1", "--limit", "5"], "?model=model-1&limit=5"), ("device", "inventory"): ([A], ""), ("event", "list"): (["--limit", "3"], "?limit=3"),
         ("component", "show"): (["1"], ""), ("component", "devices"): (["1"], ""), ("diff", ""): (["--a", A, "--b", A], f"?a={A}&b={A}"),
         ("report", "show"): ([REPORT], ""), ("report", "proof"): ([REPORT], ""), ("device", "report"): ([A, EPOCH, "2"], ""), ("policy", "show"): (["client"], ""),
-        ("alert", "show"): (["1"], ""), ("asset", "export"): (["--format", "csv"], "?format=csv")}
+        ("alert", "show"): (["1"], ""), ("asset", "export"): (["--csv"], "?format=csv")}
+# What is no JSON is written as it comes, and can't be shown otherwise.
+AS_IT_COMES = [o for o in OPERATIONS if o[2] == "GET" and "application/json" not in DESCRIPTION.resolve(DESCRIPTION.operations[o[2], o[3]]["responses"]["200"])["content"]]
 
 
 @pytest.mark.parametrize("noun, verb, method, path", [o for o in OPERATIONS if o[2] == "GET" and o[1] != "stream"])
@@ -72,12 +74,13 @@ def test_every_question_is_the_interfaces(api, noun, verb, method, path):
     answer = api.ask(target + query, role)
     if answer.status_code >= 400:
         problem = answer.json()
-        said = call(api, noun, *[verb] * bool(verb), *words, "--json", token=role, status=1)
+        said = call(api, noun, *[verb] * bool(verb), *words, token=role, status=1)
         expected = f"fleetstate: {answer.status_code} {problem['type'].rsplit(':', 1)[1]}: {problem.get('detail', problem['title'])}\n"
         # A later checkpoint may have been made between the two.
         assert re.sub(r"\S+Z\b", "then", said) == re.sub(r"\S+Z\b", "then", expected)
         return
-    told = call(api, noun, *[verb] * bool(verb), *words, "--json", token=role, text=False)
+    as_it_comes = (noun, verb, method, path) in AS_IT_COMES or noun == "asset"
+    told = call(api, noun, *[verb] * bool(verb), *words, *["--json"] * (not as_it_comes), token=role, text=False)
     if answer.headers["Content-Type"] != "application/json":
         assert noun == "metrics" or told == answer.content
         return
@@ -211,14 +214,12 @@ def test_the_same_key_is_the_same(api):
 
 @pytest.mark.parametrize("words, says", [
     (("nothing",), "no such command"), (("device", "fly"), "no such command"), (("device", "show"), "usage:"), (("device", "show", A, B), "usage:"),
-    (("device", "list", "--colour", "red"), "usage:"), (("device", "list", "--json", "--csv"), "--json or --csv"), (("device", "list", "--limit", "x"), "--limit"),
+    (("device", "list", "--colour", "red"), "usage:"), (("device", "list", "--limit", "x"), "--limit"),
     (("device", "list", "--limit", "0"), "--limit"), (("maintenance", "add", "title"), "usage:"), (("maintenance", "add", "=x"), "usage:"),
     (("maintenance", "add", "a:={"), "not JSON"), (("policy", "put", "x", "--body", "/proc/nonexistent"), "No such file"), (("migrate",), "nothing to ask"),
-    (("tenant", "add", "x", "X"), "nothing to ask"), (("policy", "put", "x", "--body", "-", "a=b"), "usage:"),
+    (("policy", "put", "x", "--body", "-", "a=b"), "usage:"),
     (("policy", "delete", "x", "--if-match", "a\nb"), "line's end"), (("device", "list", "--output", "/proc/nonexistent/x"), "No such file")])
 def test_wrong_calls(api, words, says):
-    if words[0] == "tenant" and any(o[0] == "tenant" for o in OPERATIONS):
-        pytest.skip("it is something to ask for")
     assert says in call(api, *words, status=2)
 
 
@@ -275,6 +276,60 @@ def test_signed_bytes_and_files(api, tmp_path):
     call(api, "asset", "export", "--format", "ocsf", "--output", tmp_path / "assets")
     assert len({json.loads(line)["device"]["uid"] for line in (tmp_path / "assets").read_text().splitlines()}) == DEVICES
     assert call(api, "openapi", text=False) == (ROOT / "schema/openapi.yaml").read_bytes()
+
+
+def test_an_export_has_formats_of_its_own(api):
+    def told(*options):
+        return call(api, "asset", "export", *options, text=False)
+
+    lines, rows = api.ask("/v1/assets?format=ndjson").content, api.ask("/v1/assets?format=csv").content
+    assert lines.count(b"\n") == DEVICES and told("--json") == told("--json", "--format", "ndjson") == told() == lines
+    assert told("--csv") == told("--csv", "--format", "csv") == told("--format", "csv") == rows
+    assert "JSON lines, as --format ndjson" in told("--help").decode() and "as --format csv" in told("--help").decode()
+
+
+@pytest.mark.parametrize("words", [("device", "list", "--limit", "3"), ("device", "inventory", A), ("device", "alerts", A), ("alert", "list")], ids=" ".join)
+def test_the_usual_format_is_json(api, words):
+    assert call(api, *words, "--format", "json") == call(api, *words, "--format", "json", "--json") == call(api, *words, "--json")
+    assert call(api, *words) != call(api, *words, "--json")
+
+
+FORMATS = {o[:2]: DESCRIPTION.resolve(p["schema"])["enum"] for o in OPERATIONS for p in map(DESCRIPTION.resolve, DESCRIPTION.operations[o[2], o[3]].get("parameters", []))
+           if p["name"] == "format" and o[0] != "event"}
+CONTRADICTIONS = [(*command, own, format) for command, formats in FORMATS.items() for own in ("json", "csv") for format in formats
+                  if format != own and not (own == "json" and format == "ndjson" and command == ("asset", "export"))]
+
+
+@pytest.mark.parametrize("noun, verb, own, format", CONTRADICTIONS)
+def test_a_contradiction_is_an_error(api, tmp_path, noun, verb, own, format):
+    words = (noun, verb, *[A] * (verb in ("inventory", "alerts")), "--output", tmp_path / "out")
+    for options in (("--format", format, f"--{own}"), (f"--{own}", "--format", format)):
+        assert call(api, *words, *options, status=2) == f"fleetstate: --{own} and --format {format}: one of them\n"
+    assert not (tmp_path / "out").exists()
+
+
+def test_more_contradictions(api):
+    assert call(api, "device", "list", "--csv", "--json", status=2) == "fleetstate: --json and --csv: one of them\n"
+    for words in ("alert", "list"), ("device", "alerts", A), ("device", "inventory", A):
+        assert call(api, *words, "--format", "csv", "--fields", "id", status=2) == "fleetstate: --fields and --format csv: one of them\n"
+    for option in ("--csv",), ("--fields", "id"):
+        assert "lines of text" in call(api, "event", "list", "--format", "cef", "--limit", "1", *option, status=2)
+
+
+@pytest.mark.parametrize("noun, verb, method, path", [o for o in AS_IT_COMES if o[0] != "asset" or o[1] != "export"])
+def test_what_comes_as_it_is_is_not_shown_otherwise(api, noun, verb, method, path):
+    words = [noun, *[verb] * bool(verb), *re.findall(r"\{(\w+)\}", path)]
+    for option in ("--json",), ("--csv",), ("--fields", "x"):
+        said = call(api, *words, *option, status=2)
+        assert f"unrecognized option '{option[0]}'" in said and f"{option[0]} " not in said.split("usage: ")[1]
+
+
+def test_a_fork_is_no_report(api, tmp_path):
+    """What is written to a file of signed bytes is those of one report."""
+    both = [r["sha256"] for r in api.get(f"/v1/devices/{A}/reports")["items"] if r["seq"] == 3]
+    said = call(api, "device", "report", A, EPOCH, "3", "--output", tmp_path / "report", status=1)
+    assert said.startswith("fleetstate: 300: ") and said.split()[-2:] == both and (tmp_path / "report").read_bytes() == b""
+    assert [hashlib.sha256(call(api, "report", "show", one, text=False)).hexdigest() for one in both] == both
 
 
 def test_what_happens_is_followed(api):
