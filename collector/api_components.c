@@ -57,7 +57,8 @@ api_components(struct request *request, struct response *response)
 	char *named;
 
 	if (!is_type(request_parameter(request, "type"))) {
-		response_problem(response, PROBLEM_BAD_PARAMETER, "type has no such value.");
+		response_problem(response, PROBLEM_BAD_PARAMETER,
+				 "type is dpkg, opkg, apk, rpm, image, container, kernel-module or firmware.");
 		return;
 	}
 	if (request_parameter(request, "version") != NULL && name == NULL && purl == NULL) {

@@ -33,7 +33,7 @@ read_after(const struct request *request, struct response *response, int64_t *af
 	if (said == NULL)
 		said = cursor;
 	if (said != NULL && !count_parse(said, COUNT_MAX, after))
-		return refuse(response, "after is a position: a number.");
+		return refuse(response, "after and cursor are positions: numbers.");
 	return 0;
 }
 

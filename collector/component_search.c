@@ -9,12 +9,13 @@ char *
 component_name_of(const char *purl)
 {
 	const char *slash = strrchr(purl, '/');
+	size_t where;
 	char *name;
 
 	if (strncmp(purl, "pkg:", 4) != 0 || strpbrk(purl, "@?#") != NULL || slash == NULL || slash[1] == '\0')
 		return NULL;
 	name = strdup(slash + 1);
-	if (name == NULL || percent_decode(name, false))
+	if (name == NULL || percent_decode(name, false, &where) == NULL)
 		return name;
 	free(name);
 	return NULL;
@@ -72,10 +73,11 @@ component_search(struct request *request, struct response *response, const char 
 
 	if (range == NULL)
 		response_problem(response, PROBLEM_INTERNAL, "%s", "");
-	else if (!version_range_parse(request_parameter(request, parameter), range, &where, &why))
+	else if (!version_range_parse(request_parameter(request, parameter), range, &where, &why)) {
 		response_problem(response, PROBLEM_BAD_PARAMETER, "%s, from character %zu on: %s.", parameter,
 				 where + 1, why);
-	else if (find_versions(request, response, name, purl, &rows) == 0) {
+		response_member(response, "position", (int64_t)where + 1);
+	} else if (find_versions(request, response, name, purl, &rows) == 0) {
 		list = list_those_in(range, rows);
 		PQclear(rows);
 		if (list == NULL)

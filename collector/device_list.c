@@ -64,6 +64,7 @@ read_words(struct response *response, const char *name, const char *text, const 
 			response_problem(response, PROBLEM_BAD_PARAMETER,
 					 "%s, from character %zu on: it is some of these, with commas between: %s.",
 					 name, (size_t)(at - text) + 1, words);
+			response_member(response, "position", at - text + 1);
 			json_decref(array);
 			return NULL;
 		}

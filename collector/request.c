@@ -1,13 +1,17 @@
 #include "collector/request.h"
 
 #include <endian.h>
-#include <jansson.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include "collector/auth.h"
+#include "collector/code_point.h"
 #include "collector/packer.h"
+
+#define NAME_SIZE 32 /* no parameter of ours has a name as long */
 
 int
 hex_digit(char c)
@@ -19,22 +23,25 @@ hex_digit(char c)
 }
 
 /* Control characters have no business in a name or a filter, and U+0000 would cut it short. */
-static bool
-is_text(const char *text, size_t len)
+static const char *
+find_fault(const char *text, size_t len, size_t *character)
 {
-	json_t *json;
+	*character = 1;
+	for (size_t at = 0, n; at < len; at += n, ++*character) {
+		uint32_t c = code_point((const uint8_t *)text + at, len - at, &n);
 
-	for (size_t i = 0; i < len; i++)
-		if ((unsigned char)text[i] < 0x20 || text[i] == 0x7f)
-			return false;
-	json = json_stringn(text, len); /* NULL unless it is UTF-8 */
-	json_decref(json);
-	return json != NULL;
+		if (c < 0x20 || c == 0x7f)
+			return "it is a control character";
+		if (c == CODE_POINT_NONE && n == 1)
+			return "it is no UTF-8";
+	}
+	return NULL;
 }
 
-bool
-percent_decode(char *text, bool plus)
+const char *
+percent_decode(char *text, bool plus, size_t *character)
 {
+	const char *fault, *cut = NULL;
 	char *to = text;
 
 	for (const char *from = text; *from != '\0'; from++) {
@@ -42,8 +49,10 @@ percent_decode(char *text, bool plus)
 			int high = hex_digit(from[1]);
 			int low = high < 0 ? -1 : hex_digit(from[2]);
 
-			if (low < 0)
-				return false;
+			if (low < 0) {
+				cut = "two hexadecimal digits follow %";
+				break;
+			}
 			*to++ = (char)(high << 4 | low);
 			from += 2;
 		} else {
@@ -51,39 +60,78 @@ percent_decode(char *text, bool plus)
 		}
 	}
 	*to = '\0';
-	return is_text(text, (size_t)(to - text));
+	fault = find_fault(text, (size_t)(to - text), character);
+	return fault != NULL ? fault : cut;
+}
+
+static enum problem __attribute__((format(printf, 3, 4)))
+refuse(struct request *request, size_t position, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(request->fault.text, sizeof request->fault.text, format, args);
+	va_end(args);
+	request->fault.position = position;
+	return PROBLEM_BAD_TARGET;
 }
 
 static enum problem
 parse_path(char *path, struct request *request)
 {
 	for (char *at = path + 1, *slash;; at = slash + 1) {
+		const char *fault;
+		size_t position;
+
 		if (request->segments_len == REQUEST_SEGMENTS)
 			return PROBLEM_NOT_FOUND;
 		slash = strchr(at, '/');
 		if (slash != NULL)
 			*slash = '\0';
-		if (!percent_decode(at, false))
-			return PROBLEM_BAD_TARGET;
+		fault = percent_decode(at, false, &position);
+		if (fault != NULL)
+			return refuse(request, position, "Segment %zu of the path, from character %zu on: %s.",
+				      request->segments_len + 1, position, fault);
 		request->segments[request->segments_len++] = at;
 		if (slash == NULL)
 			return PROBLEM_NONE;
 	}
 }
 
+/* How its reader knows it. */
+static void
+call_parameter(const char *text, size_t number, char name[NAME_SIZE])
+{
+	if (text[0] != '\0' && strlen(text) < NAME_SIZE)
+		strcpy(name, text);
+	else
+		snprintf(name, NAME_SIZE, "Parameter %zu", number);
+}
+
 static enum problem
 parse_parameter(char *text, struct request *request)
 {
-	char *value = strchr(text, '=');
+	size_t number = request->parameters_len + 1, position;
+	char *value = strchr(text, '='), name[NAME_SIZE];
+	const char *fault;
 
+	if (value != NULL)
+		*value++ = '\0';
+	fault = percent_decode(text, true, &position);
+	if (fault != NULL)
+		return refuse(request, position, "The name of parameter %zu, from character %zu on: %s.", number,
+			      position, fault);
+	call_parameter(text, number, name);
 	if (value == NULL)
-		return PROBLEM_BAD_TARGET;
-	*value++ = '\0';
-	if (!percent_decode(text, true) || !percent_decode(value, true))
-		return PROBLEM_BAD_TARGET;
-	/* Twice the same name: which one counts is anybody's guess. */
-	if (request->parameters_len == REQUEST_PARAMETERS || request_parameter(request, text) != NULL)
-		return PROBLEM_BAD_TARGET;
+		return refuse(request, 0, "%s has no = behind it.", name);
+	fault = percent_decode(value, true, &position);
+	if (fault != NULL)
+		return refuse(request, position, "%s, from character %zu on: %s.", name, position, fault);
+	/* Which one counts is anybody's guess. */
+	if (request_parameter(request, text) != NULL)
+		return refuse(request, 0, "%s is there twice.", name);
+	if (request->parameters_len == REQUEST_PARAMETERS)
+		return refuse(request, 0, "More than %d parameters.", REQUEST_PARAMETERS);
 	request->parameters[request->parameters_len++] = (struct parameter){text, value};
 	return PROBLEM_NONE;
 }
@@ -113,8 +161,10 @@ request_parse(const char *target, struct request *request)
 		return PROBLEM_TARGET_TOO_LONG;
 	memcpy(request->target, target, len + 1);
 	request->segments_len = request->parameters_len = 0;
+	request->fault.text[0] = '\0';
+	request->fault.position = 0;
 	if (request->target[0] != '/')
-		return PROBLEM_BAD_TARGET;
+		return refuse(request, 0, "The path begins with /.");
 	query = strchr(request->target, '?');
 	if (query != NULL)
 		*query++ = '\0';

@@ -21,6 +21,7 @@
 #define REQUEST_SEGMENTS 8	/* our longest path has 6 */
 #define REQUEST_PARAMETERS 24	/* more than any list has */
 #define NOTED_SIZE 256
+#define FAULT_SIZE 128
 #define TENANT_NAME 63		/* bytes of tenant.id at most */
 #define HINT_SIZE 11	/* the prefix and six more, which is too little to be of use to anybody */
 #define TIME_MAX 40		/* bytes of an RFC 3339 time, with more digits than anybody needs */
@@ -37,6 +38,10 @@ struct request {
 	size_t segments_len;
 	struct parameter parameters[REQUEST_PARAMETERS];
 	size_t parameters_len;
+	struct {
+		char text[FAULT_SIZE];	/* what is wrong with the target, and where; empty: nothing, or the problem says it all */
+		size_t position;	/* the character, from 1, of what the text names; 0: it is about no one character */
+	} fault;
 	/* What routes_answer adds. */
 	const struct route *route;
 	const char *variables[REQUEST_VARIABLES];	/* the {x} of the route's path, in order */
@@ -90,7 +95,8 @@ struct request {
 	size_t tenant_name_len;
 };
 
-/* Takes a target ("/a/b?c=d") apart. Every text is UTF-8 without control characters afterwards. PROBLEM_NONE, or what is wrong. */
+/* Takes a target ("/a/b?c=d") apart. Every text is UTF-8 without control characters afterwards. PROBLEM_NONE, or what is wrong, of which
+   `fault` says more. */
 enum problem request_parse(const char *target, struct request *) WARN_UNUSED;
 /* A target as the audit log has it: printable, of bounded length, and without where a reader stands in a list, since the list is one, nor
    more than the beginning of a secret. */
@@ -112,8 +118,9 @@ uint64_t request_number(const struct request *) WARN_UNUSED;
 int request_expects(const struct request *, struct response *, bool *expects, uint64_t *revision) WARN_UNUSED;
 /* 0 to 15; -1: it is no hexadecimal digit. */
 int hex_digit(char) WARN_UNUSED;
-/* RFC 3986 2.1, in place. `plus`: a plus sign is a space, as forms write it. False: it is not so written, or no UTF-8, or has control characters. */
-bool percent_decode(char *, bool plus) WARN_UNUSED;
+/* RFC 3986 2.1, in place. `plus`: a plus sign is a space, as forms write it. NULL: it is UTF-8 without control characters. Else what is wrong from which
+   character on, counted from 1 in what it stands for. */
+const char *percent_decode(char *, bool plus, size_t *character) WARN_UNUSED;
 /* NULL if it was not given. */
 const char *request_parameter(const struct request *, const char *name);
 

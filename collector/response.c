@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "collector/code_point.h"
+
 #define DETAIL_SIZE 512
 
 static const struct {
@@ -125,6 +127,18 @@ response_empty(struct response *r)
 	r->status = 204;
 }
 
+/* What was cut inside a character ends before it. */
+static void
+end_whole(char *text)
+{
+	size_t len = strlen(text), last = len > 0 ? len - 1 : 0, n;
+
+	while (last > 0 && ((unsigned char)text[last] & 0xc0) == 0x80)
+		last--;
+	if (len > 0 && code_point((const uint8_t *)text + last, len - last, &n) == CODE_POINT_NONE && n == 1)
+		text[last] = '\0';
+}
+
 void
 response_problem(struct response *r, enum problem problem, const char *format, ...)
 {
@@ -135,6 +149,7 @@ response_problem(struct response *r, enum problem problem, const char *format, .
 	va_start(args, format);
 	vsnprintf(detail, sizeof detail, format, args);
 	va_end(args);
+	end_whole(detail);
 	snprintf(type, sizeof type, "urn:fleetstate:problem:%s", problems[problem].name);
 	response_free(r);
 	r->problem = problem;
@@ -142,7 +157,6 @@ response_problem(struct response *r, enum problem problem, const char *format, .
 	r->type = "application/problem+json";
 	if (problem == PROBLEM_UNAUTHORIZED)
 		response_header(r, "WWW-Authenticate", "Bearer realm=\"fleetstate\"");
-	/* A detail that was cut inside a character is left out, as is an empty one: jansson answers NULL to it. */
 	json_t *json = json_pack("{s:s, s:s, s:i, s:s*}", "type", type, "title", problems[problem].title, "status",
 				 (int)problems[problem].status, "detail", detail[0] == '\0' ? NULL : detail);
 	text = json_dumps(json, JSON_COMPACT);

@@ -260,8 +260,12 @@ routes_begin(const struct arrival *arrival, struct request *request, struct resp
 	const struct route *first;
 	const char *unknown;
 
-	if (problem != PROBLEM_NONE)
-		return refuse(response, problem, "");
+	if (problem != PROBLEM_NONE) {
+		response_problem(response, problem, "%s", request->fault.text);
+		if (request->fault.position > 0)
+			response_member(response, "position", (int64_t)request->fault.position);
+		return true;
+	}
 	first = find_path(request);
 	if (first == NULL)
 		return refuse(response, PROBLEM_NOT_FOUND, "");

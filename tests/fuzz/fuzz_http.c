@@ -29,9 +29,13 @@ static void
 check_target(const char *text)
 {
 	struct request *request = calloc(1, sizeof *request);
+	enum problem problem;
 
 	require(request != NULL);
-	if (request_parse(text, request) == PROBLEM_NONE) {
+	problem = request_parse(text, request);
+	require((problem == PROBLEM_BAD_TARGET) == (request->fault.text[0] != '\0'));
+	require(request->fault.position <= strlen(text));
+	if (problem == PROBLEM_NONE) {
 		require(request->segments_len > 0 && request->segments_len <= REQUEST_SEGMENTS);
 		for (size_t i = 0; i < request->segments_len; i++)
 			require(lies_in(request->segments[i], request));

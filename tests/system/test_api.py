@@ -529,11 +529,22 @@ def test_methods(api, path):
     assert api.ask(path, method="POST", data=b"x" * 300000).status_code == (415 if "POST" in writes else 405)
 
 
-@pytest.mark.parametrize("target", ["/v1/devices/%00", "/v1/devices?q=%00", "/v1/devices?q=%0a", "/v1/devices?q=%ff",
-                                    "/v1/devices?q=%c0%80", "/v1/devices?q=%ed%a0%80", "/v1/devices?q", "/v1/devices?q=1&q=2",
-                                    "/v1/devices?" + "&".join(f"a{i}=1" for i in range(25)), "/v1/devices?%00=1"])
-def test_bad_targets(api, target):
-    api.problem(400, "bad-target", target)
+@pytest.mark.parametrize("target, detail, position", [
+    ("/v1/devices/%00", "Segment 3 of the path, from character 1 on: it is a control character.", 1), ("/v1/devices?q", "q has no = behind it.", None),
+    ("/v1/devices?firmware=%00", "firmware, from character 1 on: it is a control character.", 1), ("/v1/devices?q=a%c3%a9%0a", "q, from character 3 on: it is a control character.", 3),
+    ("/v1/devices?model=x&firmware=1.0%ff", "firmware, from character 4 on: it is no UTF-8.", 4), ("/v1/devices?component=%c0%80", "component, from character 1 on: it is no UTF-8.", 1),
+    ("/v1/devices?label=%ed%a0%80", "label, from character 1 on: it is no UTF-8.", 1),
+    ("/v1/devices?q=1&q=2", "q is there twice.", None), ("/v1/devices?" + "&".join(f"a{i}=1" for i in range(25)), "More than 24 parameters.", None),
+    ("/v1/devices?%00=1", "The name of parameter 1, from character 1 on: it is a control character.", 1)])
+def test_bad_targets(api, target, detail, position):
+    problem = api.problem(400, "bad-target", target).json()
+    assert (problem["detail"], problem.get("position")) == (detail, position)
+
+
+def test_a_long_name_is_cut_between_characters(api):
+    for name in "é" * 40, "x" + "é" * 40, "x" + "😀" * 40:
+        detail = api.problem(400, "unknown-parameter", f"/v1/devices?{name}=1").json()["detail"]
+        assert name.startswith(detail) and 60 < len(detail.encode()) <= 64
 
 
 def test_targets_on_the_wire(api):

@@ -149,6 +149,7 @@ def test_what_is_refused(api, method, path, operation):
     def refused(status, name, words=call, by=token, how=method, **more):
         answer = ask(api, how, path, operation, {**words, "path": {**variables, **words.get("path", {})}}, by, **more)
         assert (answer.status_code, answer.json()["type"]) == (status, "urn:fleetstate:problem:" + name), (words, answer.text)
+        return answer.json()
 
     refused(405, "method-not-allowed", how="TRACE" if path == "/" else "PROPFIND")
     if token is None:
@@ -164,10 +165,18 @@ def test_what_is_refused(api, method, path, operation):
     if "{ueid}" in path:
         refused(404, "not-found", {**call, "path": {"ueid": B}})
     for parameter in map(DESCRIPTION.resolve, operation.get("parameters", [])):
-        schema = DESCRIPTION.resolve(parameter["schema"])
-        if parameter["in"] == "query" and ("enum" in schema or schema.get("type") in ("integer", "boolean", "array") or schema.get("format") == "date-time"):
-            refused(400, "bad-parameter", {**call, "query": f"?{parameter['name']}=~" + call.get("query", "").replace("?", "&")
-                                          if parameter["name"] + "=" not in call.get("query", "") else f"?{parameter['name']}=~"})
+        if parameter["in"] != "query":
+            continue
+        name, schema = parameter["name"], DESCRIPTION.resolve(parameter["schema"])
+
+        def asked(value):
+            return {**call, "query": f"?{name}={value}" + (call.get("query", "").replace("?", "&") if name + "=" not in call.get("query", "") else "")}
+
+        for text, fault in ("%00", "it is a control character"), ("%ff", "it is no UTF-8"):
+            problem = refused(400, "bad-target", asked("a" + text))
+            assert (problem["detail"], problem["position"]) == (f"{name}, from character 2 on: {fault}.", 2)
+        if "enum" in schema or schema.get("type") in ("integer", "boolean", "array") or schema.get("format") == "date-time":
+            assert name in refused(400, "bad-parameter", asked("~"))["detail"]
     if "requestBody" in operation:
         refused(415, "unsupported-type", {"text": "x"} if "text/csv" not in operation["requestBody"]["content"] else {}, headers={"Content-Type": "text/plain"}, data="x")
         refused(400, "bad-body", {}, headers={"Content-Type": "application/json"}, data='{"no such member": 1}')

@@ -261,8 +261,9 @@ def test_a_bad_filter_says_where(api, query, words):
     assert words in detail
 
 
-def test_a_bad_path_has_its_position(api):
-    assert api.problem(400, "bad-parameter", "/v1/devices?where=strict%20$.a%20%3D%3D").json()["position"] == 14
+def test_a_bad_filter_has_its_position(api):
+    for query, position in ("where=strict%20$.a%20%3D%3D", 14), ("posture=silent,fine", 8), ("fields=ueid,,serial", 6), ("component=x&component_version=vers:deb/<1|", 13):
+        assert api.problem(400, "bad-parameter", "/v1/devices?" + query).json()["position"] == position
     api.problem(400, "unknown-parameter", "/v1/devices?were=x")
     api.problem(400, "bad-target", "/v1/devices?posture=silent&posture=degraded")
 
