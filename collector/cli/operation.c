@@ -21,41 +21,33 @@ static const struct {
 };
 
 /* Made from schema/openapi.yaml. */
-static const struct {
-	const char *method, *path, *members;
-} lists[] = {
-#define ITEMS(method, path, members) {method, path, members},
-#define VALUES(method, path, parameter, values, several)
-#define ANSWER(method, path, answer)
-#include "described.def"
-#undef ITEMS
-#undef VALUES
-#undef ANSWER
-};
-static const struct {
-	const char *method, *path, *parameter, *values;
-	bool several;
-} choices[] = {
-#define ITEMS(method, path, members)
-#define VALUES(method, path, parameter, values, several) {method, path, parameter, values, several},
-#define ANSWER(method, path, answer)
-#include "described.def"
-#undef ITEMS
-#undef VALUES
-#undef ANSWER
-};
+enum said { ITEMS, ANSWER, HEADERS, VALUES };
+
 static const struct {
 	const char *method, *path;
-	enum operation_answer answer;
-} answers[] = {
-#define ITEMS(method, path, members)
-#define VALUES(method, path, parameter, values, several)
-#define ANSWER(method, path, answer) {method, path, ANSWER_##answer},
+	enum said said;
+	const char *parameter; /* whose values they are; else "" */
+	const char *words;
+	bool several;
+} described[] = {
+#define DESCRIBED(method, path, said, parameter, words, several) {method, path, said, parameter, words, several},
 #include "described.def"
-#undef ITEMS
-#undef VALUES
-#undef ANSWER
+#undef DESCRIBED
 };
+
+/* What is said of it, NULL: nothing. */
+static const char *
+find(const struct operation *o, enum said said, const char *parameter, bool *several)
+{
+	for (size_t i = 0; i < sizeof described / sizeof *described; i++)
+		if (described[i].said == said && strcmp(described[i].method, o->method) == 0 &&
+		    strcmp(described[i].path, o->path) == 0 && strcmp(described[i].parameter, parameter) == 0) {
+			*several = described[i].several;
+			return described[i].words;
+		}
+	*several = false;
+	return NULL;
+}
 
 const struct operation *
 operation_find(int argc, char **argv)
@@ -81,34 +73,34 @@ operation_parameters(const struct operation *o)
 const char *
 operation_items(const struct operation *o)
 {
-	for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
-		if (strcmp(lists[i].method, o->method) == 0 && strcmp(lists[i].path, o->path) == 0)
-			return lists[i].members;
-	return NULL;
+	return find(o, ITEMS, "", &(bool){false});
+}
+
+const char *
+operation_headers(const struct operation *o)
+{
+	const char *names = find(o, HEADERS, "", &(bool){false});
+
+	return names == NULL ? "" : names;
 }
 
 enum operation_answer
 operation_answer(const struct operation *o)
 {
-	for (size_t i = 0; i < sizeof answers / sizeof *answers; i++)
-		if (strcmp(answers[i].method, o->method) == 0 && strcmp(answers[i].path, o->path) == 0)
-			return answers[i].answer;
-	return ANSWER_JSON;
+	const char *answer = find(o, ANSWER, "", &(bool){false});
+
+	return answer == NULL ? ANSWER_JSON : strcmp(answer, "text") == 0 ? ANSWER_TEXT : ANSWER_BYTES;
 }
 
 const char *
 operation_values(const struct operation *o, const char *parameter, bool *several)
 {
-	*several = strcmp(parameter, "fields") == 0;
-	if (*several)
-		return operation_items(o);
-	for (size_t i = 0; i < sizeof choices / sizeof *choices; i++)
-		if (strcmp(choices[i].method, o->method) == 0 && strcmp(choices[i].path, o->path) == 0 &&
-		    strcmp(choices[i].parameter, parameter) == 0) {
-			*several = choices[i].several;
-			return choices[i].values;
-		}
-	return NULL;
+	const char *words = find(o, VALUES, parameter, several);
+
+	if (strcmp(parameter, "fields") != 0)
+		return words;
+	*several = true;
+	return operation_items(o);
 }
 
 bool

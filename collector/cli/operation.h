@@ -29,6 +29,8 @@ const struct operation *operation_find(int argc, char **argv);
 const char *operation_parameters(const struct operation *);
 /* Names of what the items of its answer have, likewise; NULL: it is no list. */
 const char *operation_items(const struct operation *);
+/* Names of the headers that it takes, likewise; "": none. */
+const char *operation_headers(const struct operation *);
 enum operation_answer operation_answer(const struct operation *);
 /* What a parameter can be, likewise, and whether several of it may be given at once, with commas between; NULL: much. */
 const char *operation_values(const struct operation *, const char *parameter, bool *several);

@@ -19,7 +19,7 @@ static const struct {
 	const char *name, *argument, *help;
 	const char *methods; /* NULL: with all */
 	const char *parameter; /* only where the route has it; NULL: anywhere */
-	const char *header; /* NULL: it is none */
+	const char *header; /* only where the route takes it; NULL: it is none */
 } owns[WISH_OWNS] = {
 	[WISH_JSON] = {"json", NULL, "JSON, of a list an array of all items", NULL, NULL, NULL},
 	[WISH_CSV] = {"csv", NULL, "comma-separated values, with a line of names", NULL, NULL, NULL},
@@ -29,10 +29,10 @@ static const struct {
 	[WISH_TYPE] = {"type", "TYPE", "what the file is, if neither JSON nor named .csv", "POST PUT PATCH", NULL,
 		       NULL},
 	[WISH_FOLLOW] = {"follow", NULL, "wait for what happens next, for ever", "GET", "wait", NULL},
-	[WISH_IF_MATCH] = {"if-match", "TAG", NULL, "PUT PATCH DELETE", NULL, "If-Match"},
-	[WISH_IF_NONE_MATCH] = {"if-none-match", "TAG", NULL, "PUT PATCH DELETE", NULL, "If-None-Match"},
-	[WISH_IDEMPOTENCY_KEY] = {"idempotency-key", "KEY", NULL, "POST", NULL, "Idempotency-Key"},
-	[WISH_LAST_EVENT_ID] = {"last-event-id", "POSITION", NULL, "GET", "cursor", "Last-Event-ID"},
+	[WISH_IF_MATCH] = {"if-match", "TAG", NULL, NULL, NULL, "If-Match"},
+	[WISH_IF_NONE_MATCH] = {"if-none-match", "TAG", NULL, NULL, NULL, "If-None-Match"},
+	[WISH_IDEMPOTENCY_KEY] = {"idempotency-key", "KEY", NULL, NULL, NULL, "Idempotency-Key"},
+	[WISH_LAST_EVENT_ID] = {"last-event-id", "POSITION", NULL, NULL, NULL, "Last-Event-ID"},
 };
 
 const char *
@@ -66,6 +66,8 @@ is_offered(const struct operation *o, enum wish_own own)
 		return false;
 	/* A parameter of the route's own counts more. */
 	return (owns[own].methods == NULL || strstr(owns[own].methods, o->method) != NULL) &&
+	       (owns[own].header == NULL ||
+		words_have(operation_headers(o), owns[own].header, strlen(owns[own].header))) &&
 	       (owns[own].parameter == NULL || operation_takes(o, owns[own].parameter)) &&
 	       !operation_takes(o, owns[own].name);
 }
