@@ -105,7 +105,7 @@ api_device_add(struct request *request, struct response *response)
 		{"model", MEMBER_TEXT, false, REGISTERED_MAX}, {"labels", MEMBER_OBJECT, false, 0},
 		{"lifecycle", MEMBER_TEXT, false, 15},         {"tenant", MEMBER_TEXT, false, 63},
 	};
-	const char *name = json_string_value(json_object_get(request->body.json, "ueid")), *tenant;
+	const char *name = json_string_value(json_object_get(request->body.json, "ueid"));
 	struct call calls[2] = {{.query = QUERY_DEVICE_ADD}, {.query = QUERY_DEVICE}};
 	PGresult *results[2];
 	struct ueid ueid;
@@ -121,11 +121,6 @@ api_device_add(struct request *request, struct response *response)
 	}
 	if (body_check(request->body.json, response, members, sizeof members / sizeof *members) < 0)
 		return;
-	tenant = json_string_value(json_object_get(request->body.json, "tenant"));
-	if (tenant != NULL && request->tenant != NULL && strcmp(tenant, request->tenant) != 0) {
-		response_problem(response, PROBLEM_BAD_BODY, "tenant: not the one that the parameter names.");
-		return;
-	}
 	if (!ueid_parse((struct slice){(const uint8_t *)name, name == NULL ? 0 : strlen(name)}, &ueid)) {
 		response_problem(response, PROBLEM_BAD_BODY, "ueid: 34 lower-case hex digits that begin with 01.");
 		return;

@@ -33,10 +33,9 @@ join_scopes(const json_t *list, struct draft *out)
 
 /* What is wrong with the wish, or NULL. */
 static const char *
-find_fault(const struct request *request, const json_t *body)
+find_fault(const json_t *body)
 {
 	const char *role_name = json_string_value(json_object_get(body, "role"));
-	const char *tenant = json_string_value(json_object_get(body, "tenant"));
 	const char *expires = json_string_value(json_object_get(body, "expires_at"));
 	const char *certificate = json_string_value(json_object_get(body, "certificate"));
 	enum role role;
@@ -45,8 +44,6 @@ find_fault(const struct request *request, const json_t *body)
 		return "role is viewer, analyst, admin or operator";
 	if (json_string_length(json_object_get(body, "name")) == 0)
 		return "name is empty";
-	if (tenant != NULL && strcmp(tenant, request->tenant) != 0)
-		return "tenant is not that of the parameter";
 	if (certificate != NULL && !certificate_mark_ok(certificate))
 		return "certificate is fingerprint:, uri:, dns:, email: or subject: and what stands in it";
 	return expires == NULL || is_time(expires) ? NULL : "expires_at is a time as RFC 3339 has it";
@@ -128,7 +125,7 @@ api_token_add(struct request *request, struct response *response)
 
 	if (body_check(body, response, members, sizeof members / sizeof *members) < 0)
 		return;
-	fault = find_fault(request, body);
+	fault = find_fault(body);
 	if (fault == NULL && !join_scopes(json_object_get(body, "scopes"), &scopes))
 		fault = "scopes are words like devices or state";
 	if (fault == NULL)

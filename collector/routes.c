@@ -335,14 +335,25 @@ routes_expect(struct request *request, struct response *response)
 	return false;
 }
 
+/* What is made may say in its body whose it is. */
+static bool
+is_of_tenant(struct request *request, struct response *response, const char *in_body)
+{
+	if (in_body == NULL || strcmp(in_body, request->tenant) == 0)
+		return true;
+	response_problem(response, PROBLEM_BAD_BODY, "tenant: not the one that the parameter names.");
+	return false;
+}
+
 void
 routes_finish(struct request *request, struct response *response)
 {
-	bool good = body_parse(&request->body, response) == 0;
+	bool good = body_parse(&request->body, response) == 0, makes = strcmp(request->route->method, "POST") == 0;
+	const char *in_body = makes ? json_string_value(json_object_get(request->body.json, "tenant")) : NULL;
 
-	if (request->tenant == NULL && strcmp(request->route->method, "POST") == 0)
-		request->tenant = json_string_value(json_object_get(request->body.json, "tenant"));
-	if (may_begin(request, response) && good)
+	if (request->tenant == NULL)
+		request->tenant = in_body;
+	if (may_begin(request, response) && good && is_of_tenant(request, response, in_body))
 		request->route->answer(request, response);
 	query_end(request, response);
 	if (response->streams || request->reading.packer != NULL)

@@ -129,6 +129,8 @@ fail(const struct told *told)
 	show_cell(stderr, name, 0);
 	fputs(": ", stderr);
 	show_cell(stderr, detail == NULL ? "the answer does not say why" : detail, 0);
+	if (type != NULL && strcmp(type, "tenant-required") == 0)
+		fputs(" That is --tenant ID.", stderr);
 	fputc('\n', stderr);
 	json_decref(problem);
 	exit(told->status >= 500 || told->status == 429 ? CLI_AWAY : CLI_NO);

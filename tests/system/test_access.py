@@ -290,6 +290,37 @@ def test_who_may_give_which_token(api):
     assert api.ask(f"/v1/tokens/{other['id']}?tenant=acme", "operator", method="DELETE").status_code == 204
 
 
+MAKES = pytest.mark.parametrize("path, body, whose", [
+    ("/v1/tokens", {"role": "viewer", "name": "whose"}, "SELECT t.id FROM api_token JOIN tenant t USING (tenant_id) WHERE api_token.name = 'whose'"),
+    ("/v1/devices", {"ueid": "01" + "d" * 32}, "SELECT t.id FROM device JOIN tenant t USING (tenant_id) WHERE ueid = decode('01' || repeat('d', 32), 'hex')"),
+    ("/v1/trust-anchors", {"name": "whose", "certificate": CA}, "SELECT t.id FROM trust_anchor a JOIN tenant t USING (tenant_id) WHERE a.name = 'whose'")])
+
+
+@MAKES
+@pytest.mark.parametrize("query, said", [("", {"tenant": "whose"}), ("?tenant=whose", {}), ("?tenant=whose", {"tenant": "whose"})])
+def test_an_operator_says_whose_it_is(api, path, body, whose, query, said):
+    """In the body, by the parameter, or both."""
+    api.db.sql("INSERT INTO tenant (id, name) VALUES ('whose', 'x') ON CONFLICT DO NOTHING; DELETE FROM api_token WHERE name = 'whose'; DELETE FROM trust_anchor WHERE name = 'whose';"
+               " DELETE FROM device WHERE ueid = decode('01' || repeat('d', 32), 'hex')")
+    assert api.ask(path + query, "operator", "POST", json={**body, **said}).status_code == 201
+    assert api.db.sql(whose) == [("whose",)]
+
+
+@MAKES
+def test_a_body_and_its_parameter_do_not_contradict(api, path, body, whose):
+    before = api.db.sql(whose)
+    for query, tenant in ("?tenant=acme", "globex"), ("?tenant=globex", "acme"), ("?tenant=acme", "nobody"), ("?tenant=acme", ""), ("?tenant=acme", "Acme"):
+        told = api.problem(400, "bad-body", path + query, "operator", method="POST", json={**body, "tenant": tenant}).json()
+        assert told["detail"] == "tenant: not the one that the parameter names."
+    api.problem(404, "not-found", path + "?tenant=nobody", "operator", method="POST", json={**body, "tenant": "acme"})
+    api.problem(404, "not-found", path, "operator", method="POST", json={**body, "tenant": "nobody"})
+    if path != "/v1/trust-anchors":
+        api.problem(400, "tenant-required", path, "operator", method="POST", json=body)
+        api.problem(400, "bad-body", path + "?tenant=acme", "acme-admin", method="POST", json={**body, "tenant": "globex"})
+        api.problem(404, "not-found", path, "acme-admin", method="POST", json={**body, "tenant": "globex"})
+    assert api.db.sql(whose) == before
+
+
 @pytest.mark.parametrize("body", [
     {}, {"role": "viewer"}, {"role": "viewer", "name": ""}, {"role": "root", "name": "x"}, {"role": "viewer", "name": "x" * 256},
     {"role": "viewer", "name": "x", "scopes": []}, {"role": "viewer", "name": "x", "scopes": ["any"]}, {"role": "viewer", "name": "x", "scopes": ["state", 1]},

@@ -256,6 +256,22 @@ def test_a_token_is_no_session(api):
     assert call(api, "session", "close", status=1) == "fleetstate: 404 not-found: A token is no session.\n"
 
 
+@pytest.mark.parametrize("noun, words, so", [
+    ("token", ["role=viewer"], MADE_TOKEN.replace("'acme'", "'globex'")),
+    ("trust-anchor", ["certificate={}"], "SELECT count(*) FROM trust_anchor a JOIN tenant t USING (tenant_id) WHERE t.id = 'globex' AND a.name = %s")])
+def test_an_operator_says_whose_it_is(api, noun, words, so):
+    """As a member of what is sent, or as an option, but not two."""
+    for whose in ["tenant=globex"], ["--tenant", "globex"], ["--tenant", "globex", "tenant=globex"]:
+        called, filled = name(api), [w.format(authority(api)) for w in words]
+        assert "400 bad-body: tenant: " in call(api, noun, "add", *filled, f"name={called}", *whose, "--tenant", "acme", "tenant=globex", token="operator", status=1)
+        assert not api.db.one(so, (called,))
+        call(api, noun, "add", *filled, f"name={called}", *whose, token="operator")
+        assert api.db.one(so, (called,)) == 1
+    if noun == "token":
+        said = call(api, noun, "add", *words, "name=x", token="operator", status=1)
+        assert said.startswith("fleetstate: 400 tenant-required: ") and said.endswith("--tenant ID.\n")
+
+
 def test_what_is_sent_once_is_done_once(api):
     first = call(api, "maintenance", "add", "title=once", f"until={LATER}", "--idempotency-key", "k", "--json", token="analyst")
     assert call(api, "maintenance", "add", "title=once", f"until={LATER}", "--idempotency-key", "k", "--json", token="analyst") == first
