@@ -238,6 +238,7 @@ COLLECTOR := \
 	collector/body.c \
 	collector/response.c \
 	collector/packer.c \
+	collector/etag.c \
 	collector/negotiate.c \
 	collector/auth.c \
 	collector/source.c \
@@ -411,7 +412,7 @@ FUZZERS      := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 $(FUZZ_OUT)/%.o: %.c
 	@mkdir -p $(@D)
 	$(FUZZ_CC) $(CPPFLAGS) $(FUZZ_FLAGS) -fsanitize=fuzzer-no-link,address,undefined -MMD -MP -c -o $@ $<
-FUZZ_PARSERS := $(EMITTER) $(SCHEMA) $(addprefix collector/,request.c body.c response.c code_point.c auth.c cursor.c negotiate.c packer.c draft.c words.c version_range.c crl.c import.c jwt.c client_certificate.c tally.c)
+FUZZ_PARSERS := $(EMITTER) $(SCHEMA) $(addprefix collector/,request.c body.c response.c code_point.c auth.c cursor.c etag.c negotiate.c packer.c draft.c words.c version_range.c crl.c import.c jwt.c client_certificate.c tally.c)
 $(FUZZ_OUT)/libparsers.a: $(patsubst %.c,$(FUZZ_OUT)/%.o,$(FUZZ_PARSERS))
 	@rm -f $@
 	ar rcs $@ $^

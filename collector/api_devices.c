@@ -84,15 +84,13 @@ api_device_patch(struct request *request, struct response *response)
 void
 api_device_delete(struct request *request, struct response *response)
 {
-	struct call call = {.query = QUERY_DEVICE_DELETE};
+	struct call call = {.query = QUERY_DEVICE_DELETE}, found = {.query = QUERY_DEVICE};
 	uint64_t revision;
 	struct ueid ueid;
-	bool expects;
 
-	if (bind_ueid(request, response, &ueid, &call) < 0 ||
-	    request_expects(request, response, &expects, &revision) < 0)
+	if (bind_ueid(request, response, &ueid, &call) < 0 || bind_ueid(request, response, &ueid, &found) < 0 ||
+	    query_expect(request, response, &found, &call, &revision) < 0)
 		return;
-	call.params[call.n++] = expects ? param_bytes(&revision, sizeof revision) : param_text(NULL);
 	query_remove(request, response, &call, "There is no such device.");
 }
 

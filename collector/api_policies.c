@@ -41,31 +41,20 @@ api_policy(struct request *request, struct response *response)
 }
 
 /* Whose policy is meant, and at which revision: the last two parameters of what writes one. */
-struct target {
-	const char *everyone;
-	uint64_t revision;
-	bool expects;
-};
-
 static int
-read_target(const struct request *request, struct response *response, struct target *target)
+bind_target(struct request *request, struct response *response, struct call *call, uint64_t *revision)
 {
 	const char *everyone = request_parameter(request, "everyone");
+	struct call found = {QUERY_POLICY_REVISION, {param_text(request->variables[0])}, 1};
 
-	*target = (struct target){.everyone = everyone == NULL ? "false" : everyone};
-	if (strcmp(target->everyone, "false") != 0 && strcmp(target->everyone, "true") != 0) {
+	if (everyone == NULL)
+		everyone = "false";
+	if (strcmp(everyone, "false") != 0 && strcmp(everyone, "true") != 0) {
 		response_problem(response, PROBLEM_BAD_PARAMETER, "everyone is true or false.");
 		return -1;
 	}
-	return request_expects(request, response, &target->expects, &target->revision);
-}
-
-static void
-bind_target(const struct target *target, struct call *call)
-{
-	call->params[call->n++] = param_text(target->everyone);
-	call->params[call->n++] =
-		target->expects ? param_bytes(&target->revision, sizeof target->revision) : param_text(NULL);
+	call->params[call->n++] = found.params[found.n++] = param_text(everyone);
+	return query_expect(request, response, &found, call, revision);
 }
 
 /* An absent body is an empty object: then the database names what is missing. */
@@ -82,15 +71,12 @@ api_policy_put(struct request *request, struct response *response)
 	struct call calls[2] = {{.query = QUERY_POLICY_PUT, {param_text(request->variables[0])}, 1},
 				{.query = QUERY_POLICY, {param_text(request->variables[0])}, 1}};
 	PGresult *results[2];
-	struct target target;
-	char *document;
+	uint64_t revision;
+	char *document = dump(request);
 
-	if (read_target(request, response, &target) < 0)
-		return;
-	document = dump(request);
 	calls[0].params[calls[0].n++] = param_text(document);
-	bind_target(&target, &calls[0]);
-	if (query_run(request, response, calls, 2, results) == 0) {
+	if (bind_target(request, response, &calls[0], &revision) == 0 &&
+	    query_run(request, response, calls, 2, results) == 0) {
 		answer_policy(response, results[1]);
 		response->status = query_int8(results[0], 0, 0) != 0 ? 201 : 200;
 		PQclear(results[0]);
@@ -105,12 +91,11 @@ api_policy_delete(struct request *request, struct response *response)
 	struct call calls[2] = {{.query = QUERY_POLICY_DELETE, {param_text(request->variables[0])}, 1},
 				{.query = QUERY_POLICY, {param_text(request->variables[0])}, 1}};
 	PGresult *results[2];
-	struct target target;
+	uint64_t revision;
 
-	if (read_target(request, response, &target) < 0 || body_check(request->body.json, response, NULL, 0) < 0)
-		return;
-	bind_target(&target, &calls[0]);
-	if (query_run(request, response, calls, 2, results) < 0)
+	if (body_check(request->body.json, response, NULL, 0) < 0 ||
+	    bind_target(request, response, &calls[0], &revision) < 0 ||
+	    query_run(request, response, calls, 2, results) < 0)
 		return;
 	if (query_int8(results[0], 0, 0) != 0)
 		response_empty(response);

@@ -6,6 +6,8 @@
 #include <string.h>
 #include <strings.h>
 
+#include "collector/etag.h"
+
 #define SMALL 1024 /* bytes: below, compressing saves no packet */
 #define ETAG_BYTES 16 /* of SHA-256 */
 #define ETAG_SIZE 80 /* a report's own has 66 */
@@ -89,39 +91,6 @@ coding_choose(const char *accept)
 }
 
 /* ---- ETag ---- */
-
-static const char *
-without_weakness(const char *tag)
-{
-	return strncmp(tag, "W/", 2) == 0 ? tag + 2 : tag;
-}
-
-bool
-etag_is_listed(const char *list, const char *etag)
-{
-	size_t len;
-
-	if (list == NULL)
-		return false;
-	etag = without_weakness(etag);
-	len = strlen(etag);
-	list = skip_blanks(list);
-	if (strcmp(list, "*") == 0)
-		return true;
-	/* A tag holds no quotation mark, but may hold a comma. */
-	while (*(list += strspn(list, " \t,")) != '\0') {
-		const char *end;
-
-		list = without_weakness(list);
-		if (*list != '"' || (end = strchr(list + 1, '"')) == NULL)
-			return false;
-		end++;
-		if ((size_t)(end - list) == len && memcmp(list, etag, len) == 0)
-			return true;
-		list = end;
-	}
-	return false;
-}
 
 static const char *
 find_header(const struct response *response, const char *name)

@@ -10,12 +10,14 @@
 
 #include "collector/clock.h"
 #include "collector/counters.h"
+#include "collector/etag.h"
 #include "collector/repeat.h"
 #include "collector/routes.h"
 #include "collector/words.h"
 #include "schema/log.h"
 
 #define TAG_BYTES 8
+#define NO_REVISION (-1) /* at which nothing ever is */
 #define GRACE_MS 2000 /* beyond the server's own limit: then its connection is given up */
 
 /* What the database knows a request by that may be repeated. */
@@ -110,7 +112,7 @@ answer_error(struct request *request, struct response *response, enum query quer
 		{"FS404", PROBLEM_NOT_FOUND, "There is no such tenant."},
 		{"FS409", PROBLEM_CONFLICT, NULL},
 		{"FS40R", PROBLEM_TOO_MANY_REGISTRATIONS, NULL},
-		{"FS412", PROBLEM_PRECONDITION_FAILED, NULL},
+		{"FS412", PROBLEM_PRECONDITION_FAILED, "It is at another revision."},
 		{"23505", PROBLEM_CONFLICT, "Somebody else made the same at the same time."},
 		{"22007", PROBLEM_BAD_PARAMETER, "There is no such time."},
 		{"22008", PROBLEM_BAD_PARAMETER, "There is no such time."},
@@ -565,20 +567,44 @@ query_answer_revised(struct response *response, const PGresult *rows, const char
 	response_header(response, "ETag", "\"%" PRId64 ".%s\"", query_int8(rows, 0, 1), hex);
 }
 
+int
+query_expect(struct request *request, struct response *response, const struct call *found, struct call *call,
+	     uint64_t *revision)
+{
+	const char *match = request->if_match, *none_match = request->if_none_match;
+	int64_t at = 0;
+	PGresult *rows;
+
+	call->params[call->n++] = param_text(NULL);
+	if (match == NULL && none_match == NULL)
+		return 0;
+	if ((match != NULL && !etag_list_ok(match)) || (none_match != NULL && !etag_list_ok(none_match))) {
+		response_problem(response, PROBLEM_BAD_PARAMETER,
+				 "%s is *, or entity tags as ETag gives them, with commas between.",
+				 match != NULL && !etag_list_ok(match) ? "If-Match" : "If-None-Match");
+		return -1;
+	}
+	if (query_run(request, response, found, 1, &rows) < 0)
+		return -1;
+	if (PQntuples(rows) > 0)
+		at = query_int8(rows, 0, PQnfields(rows) - 1);
+	PQclear(rows);
+	*revision = htobe64((uint64_t)(etag_permits(match, none_match, at) ? at : NO_REVISION));
+	call->params[call->n - 1] = param_bytes(revision, sizeof *revision);
+	return 0;
+}
+
 void
 query_change(struct request *request, struct response *response, struct call calls[2], const char *missing)
 {
 	PGresult *results[2];
 	uint64_t revision;
 	char *changes;
-	bool expects;
 
-	if (request_expects(request, response, &expects, &revision) < 0)
-		return;
 	changes = request->body.json == NULL ? strdup("{}") : json_dumps(request->body.json, JSON_COMPACT);
 	calls[0].params[calls[0].n++] = param_text(changes);
-	calls[0].params[calls[0].n++] = expects ? param_bytes(&revision, sizeof revision) : param_text(NULL);
-	if (query_run(request, response, calls, 2, results) == 0) {
+	if (query_expect(request, response, &calls[1], &calls[0], &revision) == 0 &&
+	    query_run(request, response, calls, 2, results) == 0) {
 		/* Of what is not there nothing was changed, and nothing is to be told. */
 		if (PQntuples(results[1]) == 0)
 			query_undo(request, response);

@@ -380,6 +380,9 @@ const struct statement query_statements[QUERIES] = {
 	[QUERY_SESSION_CLOSE] = {"session_close", "SELECT close_session($1::bytea)::int::int8", 1},
 	[QUERY_POLICIES] = {"policies", "SELECT item, policy_id::int8 FROM policy_item WHERE policy_id > $2::int8 ORDER BY policy_id LIMIT $1::int8", 2},
 	[QUERY_POLICY] = {"policy", "SELECT item, revision FROM policy_item WHERE policy_id = (SELECT find_policy($1::text))", 1},
+	/* Of the tenant's own, or of the operator's. */
+	[QUERY_POLICY_REVISION] = {"policy_revision", "SELECT revision FROM policy WHERE id = $1::text AND deleted_at IS NULL"
+		" AND tenant_id IS NOT DISTINCT FROM CASE WHEN NOT $2::text::boolean THEN tenant_context() END", 2},
 	[QUERY_POLICY_PUT] = {"policy_put",
 		"SELECT created::int::int8 FROM policy_put($1::text, $2::text::jsonb, who_context(), $3::text::boolean, $4::int8)", 4},
 	[QUERY_POLICY_DELETE] = {"policy_delete",

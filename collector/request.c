@@ -346,38 +346,3 @@ request_parameter(const struct request *request, const char *name)
 			return request->parameters[i].value;
 	return NULL;
 }
-
-/* Only the entity tags that we give, one at a time. */
-static bool
-is_tag(const char *match, uint64_t *revision)
-{
-	char *end;
-
-	if (match[0] != '"' || match[1] < '0' || match[1] > '9')
-		return false;
-	*revision = htobe64(strtoull(match + 1, &end, 10));
-	if (*end == '.')
-		end += 1 + strspn(end + 1, "0123456789abcdef");
-	return strcmp(end, "\"") == 0;
-}
-
-int
-request_expects(const struct request *request, struct response *response, bool *expects, uint64_t *revision)
-{
-	const char *match = request->if_match;
-
-	*expects = false;
-	*revision = 0;
-	if (request->if_none_match != NULL) {
-		*expects = true; /* "*": only if there is none */
-		match = strcmp(request->if_none_match, "*") == 0 ? NULL : "";
-	}
-	if (match == NULL || strcmp(match, "*") == 0)
-		return 0;
-	*expects = true;
-	if (is_tag(match, revision))
-		return 0;
-	response_problem(response, PROBLEM_BAD_PARAMETER,
-			 "If-Match is an entity tag as ETag gives it; If-None-Match is *.");
-	return -1;
-}

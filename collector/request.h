@@ -113,9 +113,6 @@ bool count_parse(const char *text, int64_t most, int64_t *) WARN_UNUSED;
 /* A number that names something, in the order of bytes that statements take; 0, which nothing has, if it is none. And the one that the path names first. */
 uint64_t number_parse(const char *) WARN_UNUSED;
 uint64_t request_number(const struct request *) WARN_UNUSED;
-/* RFC 9110 13.1: whether If-Match or If-None-Match ask for a revision, and which one, in the order of bytes that statements take; 0: there must be none.
-   Of an entity tag it is what stands before the first dot. -1: the response is the problem. */
-int request_expects(const struct request *, struct response *, bool *expects, uint64_t *revision) WARN_UNUSED;
 /* 0 to 15; -1: it is no hexadecimal digit. */
 int hex_digit(char) WARN_UNUSED;
 /* RFC 3986 2.1, in place. `plus`: a plus sign is a space, as forms write it. NULL: it is UTF-8 without control characters. Else what is wrong from which

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "collector/cursor.h"
+#include "collector/etag.h"
 #include "collector/negotiate.h"
 #include "collector/request.h"
 #include "collector/version_range.h"
@@ -102,6 +103,11 @@ check_headers(const char *text)
 	negotiate(&response, text, text);
 	require(!response.failed && (response.status == 200 || response.status == 304));
 	response_free(&response);
+	/* What permits it in one header forbids it in the other, and what is no list names nothing. */
+	if (etag_permits(text, NULL, 1))
+		require(!etag_permits(NULL, text, 1));
+	require(etag_list_ok(text) || !etag_is_listed(text, "\"1\""));
+	require(!etag_permits(text, NULL, 0) && etag_permits(NULL, text, 0));
 	(void)is_time(text);
 }
 

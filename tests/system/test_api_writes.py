@@ -217,19 +217,52 @@ def test_labels(api, described):
 
 
 def test_only_if_it_is_as_expected(api):
+    def refused(status, **headers):
+        answer = put(api, "tagged", GOOD, **{k.replace("_", "-"): v for k, v in headers.items()})
+        assert answer.status_code == status, (headers, answer.text)
+        return answer.json()
+
+    for headers in ({"If_Match": "*"}, {"If_Match": '"0"'}, {"If_Match": '"1", "2"'}, {"If_Match": "*", "If_None_Match": "*"}):
+        refused(412, **headers)  # there is none
     first = put(api, "tagged", GOOD, **{"If-None-Match": "*"})
     assert first.status_code == 201
-    assert put(api, "tagged", GOOD, **{"If-None-Match": "*"}).status_code == 412
+    refused(412, If_None_Match="*")
     second = put(api, "tagged", {**GOOD, "title": "Other"}, **{"If-Match": first.headers["ETag"]})
     assert second.status_code == 200 and second.headers["ETag"] != first.headers["ETag"]
-    assert put(api, "tagged", GOOD, **{"If-Match": first.headers["ETag"]}).status_code == 412
-    for tag in '"x"', "1", '"1', 'W/"1"', '""', '"1","2"', '"-"':
-        assert put(api, "tagged", GOOD, **{"If-Match": tag}).status_code == 400, tag
-    assert put(api, "tagged", GOOD, **{"If-None-Match": '"1"'}).status_code == 400
-    headers = {"Authorization": "Bearer " + api.tokens["acme-admin"], "If-Match": first.headers["ETag"]}
+    was, now = first.headers["ETag"], second.headers["ETag"]
+    for tags in was, f"W/{now}", f'W/{now}, {was}, "x"', '"x"', '""', '"-"', '"0"', now[:-1] + '0"', f'"0{now[1:]}', '"9223372036854775808"':
+        problem = refused(412, If_Match=tags)
+        assert problem["type"] == "urn:fleetstate:problem:precondition-failed" and problem["detail"] == "It is at another revision."
+    for tags in "*", now, f"W/{now}", f'{was}, W/{now}', f'"x",{now}':
+        refused(412, If_None_Match=tags)
+        refused(412, If_Match=now, If_None_Match=tags)
+    for tags in "", "1", '"1', "W/1", f"{was} {now}", f"{now}, *", f"{now}, x", "w/" + now:
+        for name in "If_Match", "If_None_Match":
+            problem = refused(400, **{name: tags})
+            assert problem["type"] == "urn:fleetstate:problem:bad-parameter" and problem["detail"].startswith(name.replace("_", "-") + " is *, or entity tags")
+    assert api.ask("/v1/policies/tagged", "acme-admin").headers["ETag"] == now, "none of them did anything"
+    for headers in {"If-Match": f'{was}, "x", {now}'}, {"If-Match": "*"}, {"If-None-Match": f'{was}, W/"x"'}, {"If-Match": "*", "If-None-Match": was}:
+        changed = put(api, "tagged", GOOD, **headers)
+        assert changed.status_code == 200 and changed.headers["ETag"] != now, headers
+    now = changed.headers["ETag"]
+    headers = {"Authorization": "Bearer " + api.tokens["acme-admin"], "If-Match": f"{was}, W/{now}"}
     url = f"http://127.0.0.1:{api.port}/v1/policies/tagged"
     assert requests.delete(url, headers=headers, timeout=20).status_code == 412
-    assert requests.delete(url, headers={**headers, "If-Match": second.headers["ETag"]}, timeout=20).status_code == 204
+    assert requests.delete(url, headers={**headers, "If-Match": f"{was}, {now}"}, timeout=20).status_code == 204
+    assert requests.delete(url, headers={**headers, "If-Match": "*"}, timeout=20).status_code == 404, "what is not there is not there, whatever is wanted of it"
+
+
+def test_everyones_policy_has_a_revision_of_its_own(api):
+    """Of the tenant's and the operator's under one name the one that is meant counts."""
+    path = "/v1/policies/both"
+    own = api.ask(path, "acme-admin", "PUT", json=GOOD)
+    everyones = api.ask(path + "?everyone=true&tenant=acme", "operator", "PUT", json=GOOD, headers={"If-None-Match": "*"})
+    assert (own.status_code, everyones.status_code) == (201, 201)
+    revision = api.db.one("SELECT revision FROM policy WHERE id = 'both' AND tenant_id IS NULL")
+    assert api.ask(path + "?everyone=true", "acme-admin", "PUT", json=GOOD, headers={"If-Match": '"x"'}).status_code == 403
+    assert api.ask(path + "?everyone=true&tenant=acme", "operator", "PUT", json=GOOD, headers={"If-Match": own.headers["ETag"]}).status_code == 412
+    assert api.ask(path + "?everyone=true&tenant=acme", "operator", "DELETE", headers={"If-Match": f'"{revision}"'}).status_code == 204
+    assert api.ask(path, "acme-admin", "DELETE", headers={"If-Match": own.headers["ETag"]}).status_code == 204
 
 
 @pytest.mark.parametrize("change, word", [

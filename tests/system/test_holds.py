@@ -68,7 +68,7 @@ def test_a_deleted_device_is_gone_and_the_audit_knows(system):
 
     tag = system.ask("/v1/devices/" + name(device)).headers["ETag"]
     for token, query, headers, status in (("buyer", "", {}, 404), ("operator", "", {}, 400), ("operator", "?tenant=buyer", {}, 404), ("acme", "", {"If-Match": '"99"'}, 412),
-                                          ("acme", "", {"If-Match": "x"}, 400), ("acme", "?force=yes", {}, 400)):
+                                          ("acme", "", {"If-Match": "W/" + tag}, 412), ("acme", "", {"If-None-Match": tag}, 412), ("acme", "", {"If-Match": "x"}, 400), ("acme", "?force=yes", {}, 400)):
         assert delete(system, device, token, query, **headers).status_code == status, (token, query, headers)
     assert system.ask("/v1/devices/" + name(device), method="DELETE", json={"why": "x"}).status_code == 400
     answer = delete(system, device, **{"If-Match": tag})

@@ -266,10 +266,13 @@ def test_a_devices_life(system):
     assert (item["lifecycle"], item["labels"], item["serial"]) == ("pending", ["site=bonn"], "SN-0001") and item["first_seen"]
     tag = system.ask("/v1/devices/" + ueid).headers["ETag"]
     assert system.patch(device, lifecycle="active", headers={"If-Match": '"99"'}).status_code == 412
-    assert system.patch(device, lifecycle="active", headers={"If-Match": "W/" + tag}).status_code == 400
+    for tags, status in (("W/" + tag, 412), ('"99", W/' + tag, 412), (tag + " " + tag, 400), (tag[:-1], 400), ("*, " + tag, 400)):
+        assert system.patch(device, lifecycle="active", headers={"If-Match": tags}).status_code == status, tags
+    for tags in "*", tag, '"99", W/' + tag:
+        assert system.patch(device, lifecycle="active", headers={"If-None-Match": tags}).status_code == 412, tags
     # What it reports does not stand in the way of who decides about it.
     heard(device, device.quiet({"receipt": True}))
-    changed = system.patch(device, lifecycle="active", headers={"If-Match": tag})
+    changed = system.patch(device, lifecycle="active", headers={"If-Match": '"99", ' + tag})
     assert changed.status_code == 200 and changed.headers["ETag"].split(".")[0] != tag.split(".")[0]
     assert system.patch(device, lifecycle="active", headers={"If-Match": tag}).status_code == 412
     heard(device, device.quiet({"receipt": True}))

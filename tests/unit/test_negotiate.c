@@ -56,24 +56,6 @@ the_coding_is_the_one_liked_best(void **state)
 	}
 }
 
-static void
-tags_are_compared_weakly(void **state)
-{
-	static const char *const listed[] = {"\"a,b\"",          "W/\"a,b\"",     "*", " *", "\"x\", \"a,b\"",
-					     "\"x\",W/\"a,b\" ", "\"\" , \"a,b\""};
-	static const char *const others[] = {"",        "\"a\"", "\"b\"",    "a,b",        "\"a,b", "w/\"a,b\"",
-					     "\"A,b\"", "x, *",  "\"a,b \"", "W/ \"a,b\"", "W/",    "W/W/\"a,b\""};
-
-	(void)state;
-	for (size_t i = 0; i < sizeof listed / sizeof *listed; i++)
-		if (!etag_is_listed(listed[i], "W/\"a,b\""))
-			fail_msg("%s does not name it", listed[i]);
-	for (size_t i = 0; i < sizeof others / sizeof *others; i++)
-		if (etag_is_listed(others[i], "\"a,b\""))
-			fail_msg("%s names it", others[i]);
-	assert_false(etag_is_listed(NULL, "\"a,b\""));
-}
-
 static const char *
 header(const struct response *response, const char *name)
 {
@@ -314,7 +296,6 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(the_coding_is_the_one_liked_best),
-		cmocka_unit_test(tags_are_compared_weakly),
 		cmocka_unit_test(what_is_compressed_comes_out_as_it_was),
 		cmocka_unit_test(what_the_client_has_is_not_sent),
 		cmocka_unit_test(a_stream_is_one_compressed_whole),
