@@ -51,6 +51,34 @@ answer_document(struct request *request, struct response *response, enum query q
 	PQclear(rows);
 }
 
+/* The columns of QUERY_DEVICE. */
+enum {
+	AT_CELLS = 1,
+	AT_REVISION = AT_CELLS + DEVICE_WIDTH,
+	AT_CHALLENGE,
+	AT_LEDGER,
+	AT_HOLD = AT_LEDGER + DEVICE_LEDGER
+};
+
+static void
+answer_device(struct request *request, struct response *response, const PGresult *rows)
+{
+	struct device_more more = {.challenge = query_bytes(rows, 0, AT_CHALLENGE),
+				   .hold = query_bytes(rows, 0, AT_HOLD)};
+	struct device_row row = {.gone = false};
+
+	if (PQntuples(rows) == 0) {
+		response_problem(response, PROBLEM_NOT_FOUND, "There is no such device.");
+		return;
+	}
+	for (int i = 0; i < DEVICE_LEDGER; i++)
+		more.ledger[i] = query_int8(rows, 0, AT_LEDGER + i);
+	response_json(response, (struct slice){NULL, 0});
+	query_device(request, response, rows, 0, AT_CELLS, &row);
+	device_json_more(response, &row, &more);
+	query_tag_revised(response, query_int8(rows, 0, AT_REVISION));
+}
+
 void
 api_device(struct request *request, struct response *response)
 {
@@ -60,7 +88,7 @@ api_device(struct request *request, struct response *response)
 
 	if (bind_ueid(request, response, &ueid, &call) < 0 || query_run(request, response, &call, 1, &rows) < 0)
 		return;
-	query_answer_revised(response, rows, "There is no such device.");
+	answer_device(request, response, rows);
 	PQclear(rows);
 }
 
@@ -78,7 +106,7 @@ api_device_patch(struct request *request, struct response *response)
 	if (bind_ueid(request, response, &ueid, &calls[0]) < 0 || bind_ueid(request, response, &ueid, &calls[1]) < 0 ||
 	    body_check(request->body.json, response, members, sizeof members / sizeof *members) < 0)
 		return;
-	query_change(request, response, calls, "There is no such device.");
+	query_change(request, response, calls, answer_device);
 }
 
 void
@@ -128,7 +156,7 @@ api_device_add(struct request *request, struct response *response)
 	calls[0].params[calls[0].n++] = param_text(query_pool_registrations_max(request->pool));
 	calls[1].params[calls[1].n++] = param_bytes(ueid.bytes, sizeof ueid.bytes);
 	if (query_run(request, response, calls, 2, results) == 0) {
-		query_answer_revised(response, results[1], "There is no such device.");
+		answer_device(request, response, results[1]);
 		response->status = 201;
 		response_header(response, "Location", "/v1/devices/%s", name);
 		PQclear(results[0]);

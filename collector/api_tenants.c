@@ -48,6 +48,18 @@ api_tenant_add(struct request *request, struct response *response)
 		     QUERY_TENANT_ADDED);
 }
 
+static void
+answer_tenant(struct request *request, struct response *response, const PGresult *rows)
+{
+	(void)request;
+	if (PQntuples(rows) == 0) {
+		response_problem(response, PROBLEM_NOT_FOUND, "There is no such tenant.");
+		return;
+	}
+	response_json(response, query_bytes(rows, 0, 0));
+	query_tag_revised(response, query_int8(rows, 0, 1));
+}
+
 void
 api_tenant(struct request *request, struct response *response)
 {
@@ -56,7 +68,7 @@ api_tenant(struct request *request, struct response *response)
 
 	if (query_run(request, response, &call, 1, &rows) < 0)
 		return;
-	query_answer_revised(response, rows, "There is no such tenant.");
+	answer_tenant(request, response, rows);
 	PQclear(rows);
 }
 
@@ -73,7 +85,7 @@ api_tenant_patch(struct request *request, struct response *response)
 
 	if (body_check(request->body.json, response, members, sizeof members / sizeof *members) < 0)
 		return;
-	query_change(request, response, calls, "There is no such tenant.");
+	query_change(request, response, calls, answer_tenant);
 }
 
 void

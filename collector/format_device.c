@@ -335,8 +335,9 @@ is_left_out(const struct device_row *row, size_t column)
 static const struct shape as_json = {LITERAL("null"), LITERAL("\""), LITERAL(""), response_string,
 				     LITERAL("["),    LITERAL(","),  LITERAL("]")};
 
-void
-device_json(struct response *out, const struct device_row *row)
+/* Up to the brace that ends the object. */
+static void
+put_members(struct response *out, const struct device_row *row)
 {
 	size_t n = row->gone ? DEVICE_UEID + 1 : DEVICE_COLUMNS, comma = 0;
 
@@ -348,7 +349,31 @@ device_json(struct response *out, const struct device_row *row)
 		print_cell(out, &as_json, columns[i].kind, row->cells[i]);
 		comma = 1;
 	}
+}
+
+void
+device_json(struct response *out, const struct device_row *row)
+{
+	put_members(out, row);
 	response_text(out, row->gone ? ",\"gone\":true}" : "}");
+}
+
+void
+device_json_more(struct response *out, const struct device_row *row, const struct device_more *more)
+{
+	static const char *const sums[DEVICE_LEDGER] = {
+		",\"ledger\":{\"duplicates\":", ",\"late\":", ",\"forks\":", ",\"chain_breaks\":", ",\"missing\":"};
+
+	put_members(out, row);
+	response_text(out, ",\"challenge\":");
+	put(out, more->challenge.at == NULL ? as_json.absent : more->challenge);
+	for (size_t i = 0; i < DEVICE_LEDGER; i++) {
+		response_text(out, sums[i]);
+		print_int(out, more->ledger[i]);
+	}
+	response_text(out, "},\"legal_hold\":");
+	put(out, more->hold.at == NULL ? as_json.absent : more->hold);
+	response_text(out, "}");
 }
 
 /* ---- comma-separated values ---- */

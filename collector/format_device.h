@@ -55,12 +55,21 @@ struct device_row {
 	bool gone; /* it is not the tenant's any more: only its ueid is known */
 };
 
+/* What of one device alone is told as well. */
+#define DEVICE_LEDGER 5 /* sums over its epochs: duplicates, late, forks, chain_breaks, missing */
+struct device_more {
+	struct slice challenge, hold; /* JSON; absent: there is none */
+	int64_t ledger[DEVICE_LEDGER];
+};
+
 /* Of the columns of DEVICE_SQL; the tenant is left to the caller. False: the card is none. */
 bool device_read(const struct slice columns[DEVICE_WIDTH], struct device_row *) WARN_UNUSED;
 /* Its name in hex, in the text. One that is none fails the response. */
 struct slice device_ueid(struct response *, const struct device_row *, char text[UEID_HEX]);
 /* An object, as an item of /v1/devices; of one that is gone {"ueid": ..., "gone": true}. */
 void device_json(struct response *, const struct device_row *);
+/* The same with more behind it, as /v1/devices/{ueid} has it. Of one that is not gone. */
+void device_json_more(struct response *, const struct device_row *, const struct device_more *);
 /* The line of names, and one for each device. `gone`: with a last column of that name. */
 void device_csv_head(struct response *, bool gone);
 void device_csv(struct response *, const struct device_row *, bool gone);

@@ -551,20 +551,14 @@ query_remove(struct request *request, struct response *response, const struct ca
 }
 
 void
-query_answer_revised(struct response *response, const PGresult *rows, const char *missing)
+query_tag_revised(struct response *response, int64_t revision)
 {
-	struct slice item = query_bytes(rows, 0, 0);
 	uint8_t digest[DIGEST_SIZE];
 	char hex[2 * TAG_BYTES + 1];
 
-	if (item.at == NULL) {
-		response_problem(response, PROBLEM_NOT_FOUND, "%s", missing);
-		return;
-	}
-	sha256(item, digest);
+	sha256((struct slice){response->body, response->len}, digest);
 	hex_print(digest, TAG_BYTES, hex);
-	response_json(response, item);
-	response_header(response, "ETag", "\"%" PRId64 ".%s\"", query_int8(rows, 0, 1), hex);
+	response_header(response, "ETag", "\"%" PRId64 ".%s\"", revision, hex);
 }
 
 int
@@ -595,7 +589,7 @@ query_expect(struct request *request, struct response *response, const struct ca
 }
 
 void
-query_change(struct request *request, struct response *response, struct call calls[2], const char *missing)
+query_change(struct request *request, struct response *response, struct call calls[2], query_answer *answer)
 {
 	PGresult *results[2];
 	uint64_t revision;
@@ -608,7 +602,7 @@ query_change(struct request *request, struct response *response, struct call cal
 		/* Of what is not there nothing was changed, and nothing is to be told. */
 		if (PQntuples(results[1]) == 0)
 			query_undo(request, response);
-		query_answer_revised(response, results[1], missing);
+		answer(request, response, results[1]);
 		PQclear(results[0]);
 		PQclear(results[1]);
 	}

@@ -157,26 +157,15 @@ const struct statement query_statements[QUERIES] = {
 	[QUERY_DEVICES] = {"devices", DEVICES(DEVICE_FOUND " WHERE d.device_id = l.device_id AND d." TENANT), 6},
 	[QUERY_DEVICES_THEN] = {"devices_then", DEVICES(DEVICE_THEN), 6},
 	/* clang-format on */
-	[QUERY_DEVICE] =
-		{"device",
-		 /* The view's object with three more members. */
-		 "SELECT left(item, -1) || ', \"challenge\" : ' || coalesce((SELECT c.item FROM challenge_item "
-		 "c WHERE "
-		 "c.device_id = v.device_id ORDER BY c.challenge_id DESC LIMIT 1), 'null') || ', \"ledger\" : "
-		 "' || "
-		 "(SELECT json_build_object('duplicates', "
-		 "coalesce(sum(duplicates), 0)::int8, "
-		 "'late', coalesce(sum(late), 0)::int8, 'forks', coalesce(sum(forks), 0)::int8, "
-		 "'chain_breaks', "
-		 "coalesce(sum(chain_breaks), 0)::int8, 'missing', (SELECT coalesce(sum(upper(missing) - "
-		 "lower(missing)), 0)::int8 "
-		 "FROM report_gap g WHERE g.device_id = v.device_id))::text FROM device_epoch e WHERE "
-		 "e.device_id = "
-		 "v.device_id) || ', \"legal_hold\" : ' || coalesce(device_hold_json(v.device_id)::text, 'null') || "
-		 "'}', v.revision "
-		 "FROM device_item v WHERE ueid = $1::bytea AND " TENANT,
-		 1},
 	/* clang-format off */
+	/* The device's columns, its revision, and what of one alone is told: the last challenge, the ledger of all its epochs, and the hold it is on. */
+	[QUERY_DEVICE] = {"device",
+		"SELECT " DEVICE_CELLS ", d.revision, (SELECT c.item FROM challenge_item c WHERE c.device_id = d.device_id ORDER BY c.challenge_id DESC LIMIT 1),"
+		" e.duplicates, e.late, e.forks, e.chain_breaks, (SELECT sum(upper(g.missing) - lower(g.missing))::int8 FROM report_gap g WHERE g.device_id = d.device_id),"
+		" coalesce(hold_json('device', d.hold_since, d.hold_reason, d.hold_by),"
+		"  (SELECT hold_json('tenant', t.hold_since, t.hold_reason, t.hold_by) FROM tenant t WHERE t.tenant_id = d.tenant_id))::text" DEVICE_FOUND
+		" CROSS JOIN LATERAL (SELECT sum(x.duplicates)::int8 AS duplicates, sum(x.late)::int8 AS late, sum(x.forks)::int8 AS forks,"
+		"  sum(x.chain_breaks)::int8 AS chain_breaks FROM device_epoch x WHERE x.device_id = d.device_id) e WHERE d.ueid = $1::bytea AND d." TENANT, 1},
 	[QUERY_DEVICE_CHANGE] = {"device_change",
 		"SELECT device_change($1::bytea, $2::text::jsonb, who_context(), $3::int8)::int::int8", 3},
 	[QUERY_DEVICE_DELETE] = {"device_delete", "SELECT device_delete($1::bytea, who_context(), $2::int8)::int::int8", 2},

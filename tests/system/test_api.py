@@ -257,6 +257,48 @@ def test_one_device(api):
     assert api.get(f"/v1/devices/{ueid('acme', 5)}/reports") == {"items": [], "next": None}
 
 
+DEVICE_TOLD = """
+SELECT v.item::jsonb || jsonb_build_object('challenge', (SELECT challenge_json(c) FROM challenge c WHERE c.device_id = v.device_id ORDER BY challenge_id DESC LIMIT 1),
+	'ledger', (SELECT jsonb_build_object('duplicates', coalesce(sum(duplicates), 0), 'late', coalesce(sum(late), 0), 'forks', coalesce(sum(forks), 0),
+	'chain_breaks', coalesce(sum(chain_breaks), 0), 'missing', (SELECT coalesce(sum(upper(missing) - lower(missing)), 0) FROM report_gap g WHERE g.device_id = v.device_id))
+	FROM device_epoch e WHERE e.device_id = v.device_id), 'legal_hold', device_hold_json(v.device_id)) FROM device_item v WHERE v.ueid = decode(%s, 'hex')
+"""
+DEVICE_HAS = """
+UPDATE device SET vendor = E'q"\\\\\\x01', support_until = '2031-02-03', labels = '{a,b:c}', reasons = '{x}', hold_since = now(), hold_reason = 'why "so"', hold_by = 'who'
+	WHERE ueid = decode(%(held)s, 'hex');
+UPDATE device_hot SET last_seen = NULL, hi = 0 WHERE device_id = (SELECT device_id FROM device WHERE ueid = decode(%(unheard)s, 'hex'));
+INSERT INTO device_epoch (device_id, epoch, tenant_id, first_seen, duplicates, late, forks, chain_breaks) SELECT device_id, n, tenant_id, now(), n, 2 * n, 4503599627370495, 3
+	FROM device, generate_series(1, 2) n WHERE ueid = decode(%(held)s, 'hex');
+INSERT INTO report_gap (device_id, epoch, missing, tenant_id) SELECT device_id, n, '[1,4503599627370496)', tenant_id FROM device, generate_series(1, 2) n
+	WHERE ueid = decode(%(held)s, 'hex');
+INSERT INTO challenge (device_id, tenant_id, nonce, asked_at, asked_by, expires_at, outcome) SELECT device_id, tenant_id, '\\x0011223344556677', now(), 'q"', now(), o
+	FROM device, unnest('{replaced,NULL}'::text[]) o WHERE ueid = decode(%(held)s, 'hex');
+"""
+
+
+def test_one_device_is_as_the_list_and_the_database_have_it(tmp_path):
+    api = Api(tmp_path, 10)
+    try:
+        held, unheard, plain = (ueid("acme", i) for i in (6, 7, 8))
+        api.db.sql(DEVICE_HAS, {"held": held, "unheard": unheard})
+        listed = {item["ueid"]: item for item in api.get("/v1/devices")["items"]}
+        for by_tenant in False, True:
+            if by_tenant:
+                api.db.sql("UPDATE tenant SET hold_since = now(), hold_reason = 'all', hold_by = 'who' WHERE id = 'acme'")
+            for device in A, held, unheard, plain:
+                one = api.get(f"/v1/devices/{device}")
+                assert one == api.db.one(DEVICE_TOLD, (device,))
+                assert list(one.items())[:len(listed[device])] == list(listed[device].items()), "in this order"
+                assert list(one)[len(listed[device]):] == ["challenge", "ledger", "legal_hold"]
+                assert (one["legal_hold"] or {}).get("scope") == ("device" if device == held else "tenant" if by_tenant else None)
+            assert (one["challenge"], one["legal_hold"] is not None) == (None, by_tenant)
+        assert api.get(f"/v1/devices/{B}", "globex")["legal_hold"] is None, "another tenant is held"
+        for token, device in ("globex", held), ("acme", B), ("acme", ueid("acme", 11)):
+            api.problem(404, "not-found", f"/v1/devices/{device}", token)
+    finally:
+        api.close()
+
+
 def test_ledger(api):
     ledger = api.get(f"/v1/devices/{A}/ledger")
     [epoch] = ledger["epochs"]

@@ -221,6 +221,43 @@ one_that_is_gone(void **state)
 	response_free(&out);
 }
 
+static void
+check_more(const struct device_row *row, const struct device_more *more, const char *end)
+{
+	struct response alone = {0}, out = {0};
+
+	device_json(&alone, row);
+	device_json_more(&out, row, more);
+	assert_false(out.failed);
+	assert_int_equal(out.len, alone.len - 1 + strlen(end));
+	assert_memory_equal(out.body, alone.body, alone.len - 1);
+	assert_memory_equal(out.body + alone.len - 1, end, strlen(end));
+	response_free(&alone);
+	response_free(&out);
+}
+
+static void
+one_alone(void **state)
+{
+	const struct device_row row = row_of(DEVICE_SERIAL, text("a\"b"));
+	struct device_row wrong = row_of(DEVICE_SEQ, text("x"));
+	struct device_more more = {.challenge = {NULL, 0}};
+	struct response out = {0};
+
+	(void)state;
+	check_more(&row, &more,
+		   ",\"challenge\":null,\"ledger\":{\"duplicates\":0,\"late\":0,\"forks\":0,\"chain_breaks\":0,"
+		   "\"missing\":0},"
+		   "\"legal_hold\":null}");
+	more = (struct device_more){text("{\"id\" : 1}"), text("{\"by\": \"x\"}"), {1, 2, 3, 4, INT64_MAX}};
+	check_more(&row, &more,
+		   ",\"challenge\":{\"id\" : 1},\"ledger\":{\"duplicates\":1,\"late\":2,\"forks\":3,\"chain_breaks\":4,"
+		   "\"missing\":9223372036854775807},\"legal_hold\":{\"by\": \"x\"}}");
+	device_json_more(&out, &wrong, &more);
+	assert_true(out.failed);
+	response_free(&out);
+}
+
 /* ---- the shapes of others ---- */
 
 static const struct asset_document of_acme = {.tenant = "ac\"me", .time_ms = 1795651200000};
@@ -452,6 +489,7 @@ main(void)
 		cmocka_unit_test(lists),
 		cmocka_unit_test(digests),
 		cmocka_unit_test(one_that_is_gone),
+		cmocka_unit_test(one_alone),
 		cmocka_unit_test(foreign_shapes_are_whole_json),
 		cmocka_unit_test(foreign_shapes_word_for_word),
 		cmocka_unit_test(foreign_shapes_refuse_what_is_not_as_it_should_be),
