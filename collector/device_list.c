@@ -15,7 +15,6 @@
 #define FILTER_TEXT 1024 /* bytes of what is looked for: what a device says of itself has no more */
 #define QUERY_TEXT 128 /* bytes of q: longer than any serial number */
 #define WHERE_TEXT 2048 /* as a policy's */
-#define RARE_TEXT 8 /* bytes of q: no name of a model has often more */
 #define QUICK 2 /* statements before the one that always has the page */
 
 #define POSTURES "untrusted silent degraded unknown operational"
@@ -206,13 +205,13 @@ ask_one(struct request *request, struct response *response, struct page *page, c
 				 : query_run(request, response, &call, 1, rows);
 }
 
-/* Near its place a page may have been left short; of what few devices say one row without a place says that it is not known. */
+/* Near its place a page may have been left short; of a search one row without a place says that it is not known. */
 static bool
 has_page(const struct page *page, const struct call *call, const PGresult *rows)
 {
 	int n = PQntuples(rows);
 
-	if (call->query == QUERY_DEVICES_RARE || call->query == QUERY_DEVICES_RARE_DOWN)
+	if (call->query == QUERY_DEVICES_SEARCH || call->query == QUERY_DEVICES_SEARCH_DOWN)
 		return n != 1 || !PQgetisnull(rows, 0, 1);
 	return n > page->limit;
 }
@@ -383,16 +382,6 @@ find_along(json_t *filters, const char *sort, struct call *call)
 	return true;
 }
 
-/* A long text is of few devices, most likely. */
-static void
-add_rare(const char *q, bool down, struct call quick[QUICK])
-{
-	bool is_long = strlen(q) >= RARE_TEXT;
-
-	quick[is_long] = quick[0];
-	quick[!is_long] = (struct call){QUERY_DEVICES_RARE + down, {param_text(q)}, 1};
-}
-
 /* filters: of two only the one that the other goes with. */
 static void
 find_quick(json_t *filters, const char *text, const char *sort, struct call quick[QUICK])
@@ -403,6 +392,9 @@ find_quick(json_t *filters, const char *text, const char *sort, struct call quic
 
 	if (strcmp(sort + down, ENROLLED) != 0 || n > 2)
 		return;
+	value = one_value(filters, "q");
+	if (n == 1 && value != NULL)
+		quick[0] = (struct call){QUERY_DEVICES_SEARCH + down, {param_text(value)}, 1};
 	for (size_t i = 0; i < sizeof nears / sizeof *nears; i++) {
 		if ((n == 2) != (nears[i].up == QUERY_DEVICES_NEAR_VERSION))
 			continue;
@@ -412,8 +404,6 @@ find_quick(json_t *filters, const char *text, const char *sort, struct call quic
 		quick[0] = (struct call){nears[i].up + down, {param_text(n == 2 ? text : value)}, 1};
 		if (nears[i].up == QUERY_DEVICES_NEAR_COMPONENTS)
 			quick[1] = (struct call){QUERY_DEVICES_NEAR_COMPONENTS_SHARED + down, {param_text(value)}, 1};
-		if (nears[i].up == QUERY_DEVICES_NEAR_Q)
-			add_rare(value, down, quick);
 		return;
 	}
 }

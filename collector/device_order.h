@@ -76,8 +76,6 @@
 	NEAR(AS_OF, "as_of", NEAR_DEVICES(sign, edge, way) "w JOIN LATERAL (SELECT w.ueid, b.device_id, b.tenant_id, b.card FROM device_history b WHERE b.device_id = w.device_id" \
 		" AND b.tenant_id = w.tenant_id AND b.valid_from <= (SELECT $1::text::timestamptz) ORDER BY b.valid_from DESC, b.history_id DESC LIMIT 1) d ON true" \
 		DEVICE_HOT_THEN("(SELECT $1::text::timestamptz)"), "w", "(SELECT history_reaches($1::text::timestamptz))") \
-	NEAR(Q, "q", "(SELECT w.device_id FROM (SELECT w.device_id, w.words FROM device_words w WHERE " NEAR_PLACE("w", sign, edge) " ORDER BY w.device_id" way " LIMIT 8 * $2::int8) w" \
-		" WHERE strpos(w.words, (SELECT lower($1::text))) > 0) w" NEAR_DEVICE("w") DEVICE_HOT, "w", "true") \
 	NEAR(COMPONENT, "component", NEAR_HOT(sign, edge, way), "h", NEAR_HAS(NEAR_NAMED("$1::text"))) \
 	NEAR(VERSION, "component_version", NEAR_SHARES(NEAR_NAMED("$1::text::jsonb ->> 'component' AND c.version = $1::text::jsonb ->> 'component_version'"), sign, edge, way, \
 		within, first, last), "w", "true") \

@@ -70,9 +70,9 @@
 #define NEAR_DOWN(symbol, name, from, in_order, condition) \
 	NEAR_ONE(QUERY_DEVICES_NEAR_##symbol##_DOWN, "devices_near_" name "_down", from, in_order, condition, " DESC")
 
-/* As near a place, but of what few devices say, by an index: the whole page, or one row without a place, which says that it can't be told so. */
-#define RARE(edge, way) \
-	"SELECT d.device_id, w.device_id, 1::int8, NULL::text, " DEVICE_SQL " FROM device_rare($1::text, '" way "' <> '', " DEVICE_AT(edge) ", $2::int8::int)" \
+/* As near a place, of what has a text: the whole page, or one row without a place, which says that it can't be told so. */
+#define SEARCH(edge, way) \
+	"SELECT d.device_id, w.device_id, 1::int8, NULL::text, " DEVICE_SQL " FROM device_search($1::text, '" way "' <> '', " DEVICE_AT(edge) ", $2::int8::int - 1)" \
 	" w (device_id) LEFT JOIN LATERAL (SELECT " DEVICE_OWN " FROM device d WHERE d.device_id = w.device_id OFFSET 0) d ON d." TENANT DEVICE_HOT \
 	" WHERE $5::text IS NOT DISTINCT FROM $5 ORDER BY w.device_id" way
 
@@ -446,7 +446,7 @@ const struct statement query_statements[QUERIES] = {
 	DEVICE_NARROWS(NARROW_BOTH)
 	DEVICE_NEARS(NEAR_UP, ">", DEVICE_FIRST, "", "<=", "min", DEVICE_LAST)
 	DEVICE_NEARS(NEAR_DOWN, "<", DEVICE_LAST, " DESC", ">=", "max", DEVICE_FIRST)
-	[QUERY_DEVICES_RARE] = {"devices_rare", RARE(DEVICE_FIRST, ""), 5},
-	[QUERY_DEVICES_RARE_DOWN] = {"devices_rare_down", RARE(DEVICE_LAST, " DESC"), 5},
+	[QUERY_DEVICES_SEARCH] = {"devices_search", SEARCH(DEVICE_FIRST, ""), 5},
+	[QUERY_DEVICES_SEARCH_DOWN] = {"devices_search_down", SEARCH(DEVICE_LAST, " DESC"), 5},
 	/* clang-format on */
 };

@@ -29,7 +29,7 @@ SORTS = {
     "first_seen": ("list_key(first_seen)", "first_seen")}
 FILTERS = {
     "posture": "posture=degraded", "posture, rare": "posture=untrusted", "lifecycle": "lifecycle=retired", "lifecycle, rare": "lifecycle=pending", "model": "model=model-0",
-    "model, rare": "model=model-39", "firmware": "firmware=2.3", "q, of many": "q=model-3", "q, of one": "q=SN-{serial}", "q, of none": "q=nowhere", "label": "label=site",
+    "model, rare": "model=model-39", "firmware": "firmware=2.3", "q, of many": "q=model-3", "q, of one": "q=SN-{serial}", "q, of none": "q=nowhere", "q, of one in forty": "q=model-12", "q, of one in four thousand": "q=SN-995", "label": "label=site",
     "label, rare": "label=site:s5", "policy": "policy=silent", "component": "component=package-7", "component and version": "component=package-7&component_version=1.4-1",
     "where": "where=strict%20$.boot.secure%20%3D%3D%20true", "changed_since": "changed_since=2026-04-26T17:45:00Z", "as_of": "as_of=2026-11-01T00:00:00Z"}
 RANGE = "component=package-7&component_version=vers:deb/%3C1.5-1"

@@ -1,0 +1,204 @@
+-- A search by text costs a page, whether many devices match, some, or none.
+
+-- Which devices have three letters stands by blocks of 16,384 devices, so that a page is found block by block, from its place on: none is asked for more than
+-- it takes. Each three letters, with the tenant, as before, and with the block.
+DROP FUNCTION device_rare, list_rare, rare_parts;
+DROP INDEX device_words_parts;
+DROP FUNCTION words_parts;
+CREATE FUNCTION words_blocks(tenant int, device bigint, words text) RETURNS text[] LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+	SELECT ARRAY(SELECT DISTINCT tenant || ':' || (device >> 14) || ':' || a || b || c FROM (SELECT a, lead(a) OVER w AS b, lead(a, 2) OVER w AS c
+		FROM string_to_table(words, NULL) WITH ORDINALITY letter (a, i) WINDOW w AS (ORDER BY i)) x WHERE c IS NOT NULL)
+$$;
+-- What was not sorted into the index yet, of all tenants, is read by every search: no more than this.
+CREATE INDEX device_words_blocks ON device_words USING gin (words_blocks(tenant_id, device_id, words)) WITH (gin_pending_list_limit = 64);
+
+-- What a text has in common with few of the tenant's devices: three letters of it, up to three times, that are at most twice among some devices. Those that
+-- share no letter leave the least to look through, and ends tell devices apart more than beginnings. NULL: there are none.
+CREATE FUNCTION search_parts(mine int, q text) RETURNS text[] LANGUAGE plpgsql STABLE AS $$
+DECLARE
+	low bigint; high bigint; seen text;
+BEGIN
+	IF (length(q) >= 3) IS NOT TRUE THEN
+		RETURN NULL;
+	END IF;
+	low := (SELECT w.device_id FROM device_words w WHERE w.tenant_id = mine ORDER BY w.device_id LIMIT 1);
+	high := (SELECT w.device_id FROM device_words w WHERE w.tenant_id = mine ORDER BY w.device_id DESC LIMIT 1);
+	seen := (SELECT string_agg(x.words, E'\n\n') FROM generate_series(0, 5) i, LATERAL (SELECT w.words FROM device_words w WHERE w.tenant_id = mine
+		AND w.device_id >= low + (high - low) * i / 6 ORDER BY w.device_id LIMIT 4) x);
+	RETURN (SELECT (array_agg(p.part ORDER BY p.n, p.i % 3, p.i))[:3] FROM (SELECT p.part, min(p.i) AS i, length(seen) - length(replace(seen, p.part, '')) AS n
+		FROM (SELECT substr(q, length(q) - i - 2, 3) AS part, i FROM generate_series(0, length(q) - 3) i) p GROUP BY 1) p WHERE p.n <= 6);
+END $$;
+-- The devices behind the place whose words have all of the text, by parts of it: all, or more than `most` that come before all others, in no order.
+-- The parts say whose they are. The planner would rather go through all that the tenant has, so it is not told whose.
+CREATE FUNCTION search_blocks(mine int, q text, parts text[], falling boolean, place bigint, most int) RETURNS bigint[] LANGUAGE plpgsql STABLE
+	SET enable_bitmapscan = on SET enable_indexscan = off AS $$
+DECLARE
+	pattern text := '%' || regexp_replace(q, '([\\%_])', '\\\1', 'g') || '%';
+	a text := ':' || parts[1]; b text := ':' || coalesce(parts[2], parts[1]); c text := ':' || coalesce(parts[3], parts[1]);
+	low bigint := (SELECT w.device_id FROM device_words w WHERE w.tenant_id = mine AND w.device_id > CASE WHEN falling THEN 0 ELSE place END ORDER BY w.device_id LIMIT 1) >> 14;
+	high bigint := (SELECT w.device_id FROM device_words w WHERE w.tenant_id = mine AND w.device_id < CASE WHEN falling THEN place ELSE 9223372036854775807 END
+		ORDER BY w.device_id DESC LIMIT 1) >> 14;
+	n bigint := 1; looked bigint := 0; found bigint[] := '{}';
+BEGIN
+	WHILE low <= high AND cardinality(found) <= most LOOP
+		n := least(n, high - low + 1);
+		found := found || ARRAY(SELECT x.device_id FROM generate_series(CASE WHEN falling THEN high - n + 1 ELSE low END, CASE WHEN falling THEN high ELSE low + n - 1 END) i,
+			LATERAL (SELECT w.device_id FROM device_words w WHERE words_blocks(w.tenant_id, w.device_id, w.words) @> ARRAY[mine || ':' || i || a, mine || ':' || i || b,
+				mine || ':' || i || c] AND w.words LIKE pattern AND CASE WHEN falling THEN w.device_id < place ELSE w.device_id > place END OFFSET 0) x);
+		IF falling THEN
+			high := high - n;
+		ELSE
+			low := low + n;
+		END IF;
+		looked := looked + n;
+		n := least((most + 1 - cardinality(found)) * looked * 5 / 4 / greatest(cardinality(found), 1) + 1, 8 * looked);
+	END LOOP;
+	RETURN found;
+END $$;
+-- Up to most + 1 of the devices behind the place whose words have all of the text, in order; also those that were deleted, as long as they are there.
+-- NULL: it is not told so cheaply.
+CREATE FUNCTION search_near(mine int, q text, falling boolean, place bigint, most int) RETURNS bigint[] LANGUAGE plpgsql STABLE AS $$
+DECLARE
+	far CONSTANT int := 30000;	-- which are read in the order they lie in
+	patience CONSTANT interval := '50 ms';
+	start timestamptz := clock_timestamp();
+	parts text[] := search_parts(mine, q);
+	part int := 3 * most; looked int := 0; whole boolean := parts IS NOT NULL; reached bigint := place; piece bigint[]; found bigint[] := '{}';
+BEGIN
+	IF whole THEN
+		found := search_blocks(mine, q, parts, falling, place, most);
+	END IF;
+	-- What many have is seen as soon in one device after the other: as far as it takes by what was found so far, unless that is too far, or one takes long to look at.
+	WHILE NOT whole AND cardinality(found) <= most AND part <= far - looked AND clock_timestamp() < start + patience LOOP
+		SELECT array_agg(x.device_id), found || array_agg(x.device_id) FILTER (WHERE strpos(x.words, q) > 0) INTO piece, found FROM (
+			(SELECT w.device_id, w.words FROM device_words w WHERE NOT falling AND w.tenant_id = mine AND w.device_id > reached ORDER BY w.device_id LIMIT part)
+			UNION ALL (SELECT w.device_id, w.words FROM device_words w WHERE falling AND w.tenant_id = mine AND w.device_id < reached
+				ORDER BY w.device_id DESC LIMIT part)) x;
+		whole := coalesce(cardinality(piece), 0) < part;
+		reached := piece[part];
+		looked := looked + part;
+		part := (most + 2 - cardinality(found)) * looked::bigint * 5 / 4 / greatest(cardinality(found), 1);
+		EXIT WHEN part > far - looked AND looked > far / 16;	-- of fewer it is too early to tell
+		part := least(part, 4 * looked);
+	END LOOP;
+	found := ARRAY(SELECT x.id FROM (SELECT i.id, CASE WHEN falling THEN -i.id ELSE i.id END AS key FROM unnest(found) i (id)) x ORDER BY x.key LIMIT most + 1);
+	RETURN CASE WHEN whole OR cardinality(found) > most THEN found END;
+END $$;
+-- The same, a row each, of who is signed in. One NULL: it is not told so cheaply.
+CREATE FUNCTION device_search(q text, falling boolean, place bigint, most int) RETURNS SETOF bigint LANGUAGE plpgsql STABLE SECURITY DEFINER
+	SET search_path = fleetstate, pg_catalog, pg_temp AS $$
+DECLARE
+	mine int := tenant_context();
+	found bigint[];
+BEGIN
+	IF mine IS NOT NULL THEN
+		found := search_near(mine, lower(q), falling, place, most);
+		RETURN QUERY SELECT unnest(coalesce(found, '{NULL}'));
+	END IF;
+END $$;
+REVOKE ALL ON FUNCTION search_parts, search_blocks, search_near, device_search FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION device_search TO fleetstate_api;
+
+-- As before, but for what q asks.
+CREATE OR REPLACE FUNCTION list_near(mine int, f jsonb, sets bytea[], falling boolean, behind bigint, most int) RETURNS bigint[] LANGUAGE plpgsql STABLE AS $$
+DECLARE
+	few CONSTANT int := 500;	-- by an index that has them in no order
+	far CONSTANT int := 4000;	-- one by one
+	patience CONSTANT interval := '50 ms';
+	start timestamptz := clock_timestamp();
+	name text := array_to_string(ARRAY(SELECT jsonb_object_keys(f - 'component_version')), ' ');
+	place bigint := coalesce(behind, CASE WHEN falling THEN 9223372036854775807 ELSE 0 END);
+	path jsonpath := CASE WHEN name = 'where' THEN f ->> 'where' END;
+	since timestamptz := coalesce(f ->> 'changed_since', f ->> 'as_of')::timestamptz;
+	part int := most * 9 / 8 + 2; looked int := 0;
+	reached bigint := place; found bigint[] := '{}'; whole boolean := false; piece bigint[];
+BEGIN
+	IF name = 'q' THEN
+		RETURN search_near(mine, lower(f ->> 'q'), falling, place, most);
+	ELSIF name = 'changed_since' THEN
+		found := ARRAY(SELECT w.device_id FROM device_history w WHERE w.tenant_id = mine AND w.valid_from >= since LIMIT few + 1)
+			|| ARRAY(SELECT w.device_id FROM state_history w WHERE w.tenant_id = mine AND w.valid_from >= since LIMIT few + 1);
+		whole := cardinality(found) <= few;
+		found := CASE WHEN whole THEN found END;
+	ELSIF name IN ('component', 'components') AND cardinality(sets) <= 100 THEN
+		-- Of each inventory, whose devices are in order, a little more than its share: all of them up to where the first is left.
+		part := 2 * most / cardinality(sets) + 6;
+		SELECT array_agg(x.device_id), coalesce(bool_and(x.n < part), true), CASE WHEN falling THEN max(x.device_id) FILTER (WHERE x.n = part) ELSE min(x.device_id) FILTER (WHERE x.n = part) END
+			INTO found, whole, reached
+			FROM unnest(sets) i (digest), LATERAL (SELECT w.device_id, row_number() OVER () AS n FROM (
+				(SELECT s.device_id FROM device_state s WHERE NOT falling AND s.tenant_id = mine AND s.inventory_digest = i.digest AND s.device_id > place
+					ORDER BY s.device_id LIMIT part)
+				UNION ALL (SELECT s.device_id FROM device_state s WHERE falling AND s.tenant_id = mine AND s.inventory_digest = i.digest AND s.device_id < place
+					ORDER BY s.device_id DESC LIMIT part)) w) x;
+		IF NOT whole THEN
+			found := ARRAY(SELECT i.id FROM unnest(found) i (id) WHERE CASE WHEN falling THEN i.id >= reached ELSE i.id <= reached END);
+		END IF;
+	ELSIF name IN ('where', 'as_of') OR (name IN ('component', 'components') AND sets IS NOT NULL) THEN
+		-- As far as it takes by what was found so far, unless that is too far, or one takes long to look at.
+		WHILE NOT whole AND cardinality(found) <= most AND part <= far - looked AND clock_timestamp() < start + patience LOOP
+			piece := ARRAY((SELECT w.device_id FROM device w WHERE NOT falling AND w.tenant_id = mine AND w.deleted_at IS NULL AND w.device_id > reached
+					ORDER BY w.device_id LIMIT part)
+				UNION ALL (SELECT w.device_id FROM device w WHERE falling AND w.tenant_id = mine AND w.deleted_at IS NULL AND w.device_id < reached
+					ORDER BY w.device_id DESC LIMIT part));
+			found := found || CASE name
+				WHEN 'as_of' THEN ARRAY(SELECT i.id FROM unnest(piece) i (id) WHERE EXISTS
+					(SELECT FROM device_history h WHERE h.device_id = i.id AND h.tenant_id = mine AND h.valid_from <= since))
+				WHEN 'where' THEN ARRAY(SELECT s.device_id FROM unnest(piece) i (id), LATERAL (SELECT * FROM device_state s WHERE s.device_id = i.id OFFSET 0) s
+					WHERE s.tenant_id = mine AND jsonb_path_match(s.state, path, '{}', true))
+				ELSE ARRAY(SELECT s.device_id FROM unnest(piece) i (id), LATERAL (SELECT * FROM device_state s WHERE s.device_id = i.id OFFSET 0) s
+					WHERE s.tenant_id = mine AND s.inventory_digest = ANY (sets)) END;
+			whole := coalesce(cardinality(piece), 0) < part;
+			reached := piece[part];
+			looked := looked + part;
+			part := (most + 2 - cardinality(found)) * looked::bigint * 5 / 4 / greatest(cardinality(found), 1);
+			EXIT WHEN part > far - looked AND looked > far / 16;	-- of fewer it is too early to tell
+			part := least(part, 4 * looked);
+		END LOOP;
+	ELSE
+		RETURN NULL;
+	END IF;
+	IF name = 'changed_since' THEN
+		found := ARRAY(SELECT d.device_id FROM unnest(found) i (id), LATERAL (SELECT * FROM device d WHERE d.device_id = i.id OFFSET 0) d WHERE d.deleted_at IS NULL);
+	END IF;
+	found := ARRAY(SELECT DISTINCT ON (x.key) x.id FROM (SELECT i.id, CASE WHEN falling THEN -i.id ELSE i.id END AS key FROM unnest(found) i (id)
+		WHERE CASE WHEN falling THEN i.id < place ELSE i.id > place END) x ORDER BY x.key LIMIT most + 1);
+	RETURN CASE WHEN whole OR cardinality(found) > most THEN found END;
+END $$;
+CREATE OR REPLACE FUNCTION list_filters(tenant int, f jsonb, wanted bigint[], sets bytea[], OUT passes text, OUT ids text, OUT along text) RETURNS SETOF record
+	LANGUAGE plpgsql STABLE AS $$
+#variable_conflict use_column
+BEGIN
+	RETURN QUERY WITH g AS (SELECT format('w.tenant_id = %s', tenant) AS own, ARRAY(SELECT jsonb_array_elements_text(f -> 'posture')) AS postures,
+		ARRAY(SELECT jsonb_array_elements_text(f -> 'lifecycle')) AS lifecycles, lower(f ->> 'q') AS q,
+		ARRAY(SELECT DISTINCT posture_rank(p) FROM jsonb_array_elements_text(f -> 'posture') p) AS ranks, regexp_replace(f ->> 'label', ':', '=') AS mark, (f ->> 'changed_since')::timestamptz AS since,
+		EXISTS (SELECT FROM policy p WHERE p.id = f ->> 'policy' AND p.deleted_at IS NULL AND p.slot IS NOT NULL AND (p.tenant_id IS NULL OR p.tenant_id = tenant)) AS judged)
+	SELECT x.passes, coalesce(x.ids, format('SELECT w.device_id FROM device w WHERE %s AND ', own) || x.along), x.along FROM g, LATERAL (VALUES
+		('q', format('strpos(x.words, %L) > 0', q), CASE WHEN search_parts(tenant, q) IS NOT NULL THEN format('SELECT w.device_id FROM unnest(search_blocks(%s, %L,'
+			' search_parts(%1$s, %2$L), false, 0, 20000)) w (device_id)', tenant, q) END, NULL),
+		('label', CASE WHEN strpos(f ->> 'label', ':') > 0 THEN format('d.labels @> %L', ARRAY[mark])
+				ELSE format('EXISTS (SELECT FROM unnest(d.labels) l WHERE split_part(l, ''='', 1) = %L)', mark) END,
+			format('SELECT w.device_id FROM device_mark w WHERE %s AND w.mark = %L', own, mark),
+			format('unnest(''{1}''::int[]) i (v), LATERAL (SELECT w.device_id FROM device_mark w WHERE %s AND w.mark = %L', own, mark)),
+		('components', CASE WHEN sets IS NOT NULL THEN 's.inventory_digest = ANY ($1)' ELSE format('EXISTS (SELECT FROM inventory i'
+				' JOIN inventory_component ic USING (inventory_id) WHERE i.tenant_id = %s AND i.digest = s.inventory_digest AND ic.component_id = ANY ($2))', tenant) END,
+			CASE WHEN sets IS NOT NULL THEN format('SELECT w.device_id FROM device_state w WHERE %s AND w.inventory_digest = ANY ($1)', own) END,
+			CASE WHEN cardinality(sets) <= 32 THEN
+				format('unnest($1) i (v), LATERAL (SELECT w.device_id FROM device_state w WHERE %s AND w.inventory_digest = i.v', own) END),
+		('changed_since', format('(EXISTS (SELECT FROM device_history h WHERE h.device_id = d.device_id AND h.tenant_id = %1$s AND h.valid_from BETWEEN %2$L AND %3$L)'
+				' OR EXISTS (SELECT FROM state_history h WHERE h.device_id = d.device_id AND h.tenant_id = %1$s AND h.valid_from BETWEEN %2$L AND %3$L))',
+				tenant, since, coalesce((f ->> 'as_of')::timestamptz, 'infinity')),
+			format('SELECT w.device_id FROM device_history w WHERE %1$s AND w.valid_from >= %2$L UNION ALL SELECT w.device_id FROM state_history w WHERE %1$s'
+				' AND w.valid_from >= %2$L', own, since), NULL),
+		('firmware', format('coalesce(d.swversion, '''') = %L', f ->> 'firmware'), NULL, format('list_key(w.swversion) COLLATE "C" = %L', f ->> 'firmware')),
+		('model', format('coalesce(d.hwmodel, '''') = %L', f ->> 'model'), NULL, format('list_key(w.hwmodel) COLLATE "C" = %L', f ->> 'model')),
+		('posture', format('d.posture = ANY (%L)', postures), format('SELECT w.device_id FROM device w WHERE %s AND posture_rank(w.posture) = ANY (%L)', own, ranks),
+			format('unnest(%L::int[]) i (v), LATERAL (SELECT w.device_id FROM device w WHERE %s AND w.deleted_at IS NULL AND posture_rank(w.posture) = i.v', ranks, own)),
+		('lifecycle', format('d.lifecycle = ANY (%L)', lifecycles), NULL,
+			CASE WHEN cardinality(lifecycles) = 1 AND lifecycles[1] <> 'active' THEN format('w.lifecycle = %L AND w.lifecycle <> ''active''', lifecycles[1]) END),
+		('policy', CASE WHEN judged THEN format('EXISTS (SELECT FROM device_violation v WHERE v.tenant_id = %s AND v.policy = %L AND v.device_id = d.device_id)', tenant,
+				f ->> 'policy') ELSE 'false' END,
+			format('SELECT w.device_id FROM device_violation w WHERE %s AND w.policy = %L AND %L', own, f ->> 'policy', judged),
+			format('unnest(''{1}''::int[]) i (v), LATERAL (SELECT w.device_id FROM device_violation w WHERE %s AND w.policy = %L AND %L', own, f ->> 'policy', judged)),
+		('where', format('jsonb_path_match(s.state, %L, ''{}'', true)', f ->> 'where'), NULL, NULL)) x (name, passes, ids, along)
+	WHERE f ? x.name OR (x.name = 'components' AND wanted IS NOT NULL);
+END $$;
