@@ -26,7 +26,7 @@ function noteTime(answer) {
 
 function address(path, parameters) {
 	const query = new URLSearchParams();
-	for (const [key, value] of Object.entries({ ...parameters, tenant }))
+	for (const [key, value] of Object.entries({ tenant, ...parameters }))
 		if (value)
 			query.set(key, value);
 	return query.size ? `${path}?${query}` : path;
@@ -64,10 +64,10 @@ function ask(path, parameters, signal, ...rest) {
 
 // Begins a session with a token, or without one goes on with the one that there is. Resolves to who is signed in. A token travels in a header, never in
 // an address: those end in logs and histories. An operator is of no tenant, so each question names one.
-export async function open(token, ofTenant) {
-	tenant = ofTenant;
+export async function open(token, ofTenant, signal) {
 	const more = token ? { Authorization: `Bearer ${token}` } : {};
-	const told = await (await ask("/v1/session", {}, undefined, token ? "POST" : "GET", undefined, more)).json();
+	const told = await (await ask("/v1/session", { tenant: ofTenant }, signal, token ? "POST" : "GET", undefined, more)).json();
+	tenant = ofTenant;
 	csrf = told.csrf ?? "";
 	return told;
 }

@@ -1,7 +1,7 @@
 // The analyst's page: a session, then one view at a time, brought up to date with each event, and every few seconds besides, while it is looked at.
 
 import { Problem, close, follow, get, now, open, trouble } from "./api.js";
-import { clock, el, span, tick } from "./dom.js";
+import { clock, el, nameTenant, placed, span, tick } from "./dom.js";
 import { patch } from "./patch.js";
 import * as fleet from "./fleet.js";
 import * as devices from "./devices.js";
@@ -21,6 +21,7 @@ const views = [
 ];
 
 let tenant = null;	// whose fleet; null: nobody has signed in
+let tenantId = "";	// the same as addresses have it
 let drawn = false;	// whether a view is on the screen, not a failure
 let updated = 0;	// when the last answer came
 let problem = null;	// why there is no newer one
@@ -62,6 +63,7 @@ async function look(fresh) {
 		$("main").setAttribute("aria-busy", "true");
 	}
 	try {
+		await turn(at.parameters.tenant, mine.signal);
 		const [data, ill] = await Promise.all([at.view.load(at.parameters, at.match, mine.signal), trouble(mine.signal)]);
 		if (mine !== pending)
 			return;
@@ -83,6 +85,16 @@ async function look(fresh) {
 	tell();
 	if (!document.hidden)
 		timer = setTimeout(() => look(false), every);
+}
+
+// To the tenant of the address; an address that names none is made to.
+async function turn(to, signal) {
+	if (to && to !== tenantId) {
+		become(await open("", to, signal), to);
+		listen();
+	} else if (!to) {
+		history.replaceState(history.state, "", placed(location.hash || "#/"));
+	}
 }
 
 // Once more, soon: much may happen at once, and one look shows it all.
@@ -181,6 +193,8 @@ function frame(visible) {
 // asksTenant: the token is an operator's, and each question has to name a tenant.
 function signIn(error, token = "", asksTenant = false) {
 	tenant = null;
+	tenantId = "";
+	nameTenant("");
 	last = null;
 	clearTimeout(timer);
 	pending?.abort();
@@ -223,27 +237,37 @@ async function enter(token, of) {
 		if (error.status === 401 && opened)
 			return signIn("This browser keeps no session here: it does so over https, or from the collector's own computer.");
 		if (error.type === "tenant-required")
-			return signIn("This is an operator's token: which tenant?", token, true);
-		if (error.status === 404)
+			return place().parameters.tenant && !of ? enter(token, place().parameters.tenant) : signIn("This is an operator's token: which tenant?", token, true);
+		if (error.status === 404) {
+			history.replaceState(null, "", "#/");
 			return signIn("There is no such tenant.", token, true);
+		}
 		return signIn(error.status === 401 ? "That token is not known, or no longer good." : `${error.message} ${advice(error)}`, error.status === 401 ? "" : token, of !== "");
 	}
 }
 
-function enterAs(told, of) {
+function become(told, of) {
 	tenant = told.tenant_name || told.tenant;
+	tenantId = told.tenant;
+	last = null;
+	nameTenant(tenantId);
 	sessionStorage.setItem(remembered, of);
 	frame(true);
+}
+
+function enterAs(told, of) {
+	become(told, of);
 	look(true);
 	listen();
 }
 
 // Whoever is signed in already goes on.
-async function begin() {
-	const of = sessionStorage.getItem(remembered) ?? "";
+async function begin(of = sessionStorage.getItem(remembered) ?? "") {
 	try {
 		enterAs(await open("", of), of);
 	} catch (error) {
+		if (error.type === "tenant-required" && !of && place().parameters.tenant)
+			return begin(place().parameters.tenant);
 		signIn(error.status === 401 || error.type === "tenant-required" ? "" : `${error.message} ${advice(error)}`);
 	}
 }
@@ -251,6 +275,7 @@ async function begin() {
 async function leave() {
 	await close();
 	sessionStorage.removeItem(remembered);
+	history.replaceState(null, "", "#/");	// whoever comes next may be another's
 	signIn("");
 }
 
@@ -284,6 +309,10 @@ document.addEventListener("visibilitychange", () => {
 		look(false);
 		listen();
 	}
+});
+document.querySelector(".skip").addEventListener("click", (event) => {
+	event.preventDefault();	// it is no place
+	$("main").focus();
 });
 addEventListener("acted", () => tenant !== null && look(false));
 setInterval(() => tenant !== null && tell(), 1000);

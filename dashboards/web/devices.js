@@ -13,21 +13,28 @@ const here = "#/devices";
 
 export const title = (parameters) => ["Devices", ...Object.values(pick(parameters, filters))].join(" · ");
 
+async function find(parameters, chosen, signal) {
+	const list = { items: [], next: parameters.cursor };
+	for (let i = 0; i < searches && list.items.length < limit && (i === 0 || list.next); i++) {
+		const page = await get("/v1/devices", { ...chosen, cursor: list.next, limit: limit - list.items.length }, signal);
+		list.items.push(...page.items);
+		list.next = page.next;
+	}
+	return list;
+}
+
 export async function load(parameters, match, signal) {
 	const chosen = pick(parameters, [...filters, "sort"]);
-	const list = { items: [], next: parameters.cursor };
 	try {
-		for (let i = 0; i < searches && list.items.length < limit && (i === 0 || list.next); i++) {
-			const page = await get("/v1/devices", { ...chosen, cursor: list.next, limit: limit - list.items.length }, signal);
-			list.items.push(...page.items);
-			list.next = page.next;
-		}
+		return await find(parameters, chosen, signal);
 	} catch (error) {
 		if (error.type !== "bad-parameter" && error.type !== "gone")
 			throw error;
-		return { items: [], next: null, problem: error.message };	// beside the field, to be put right
+		if (!error.message.startsWith("sort: by last_seen"))
+			return { items: [], next: null, problem: error.message };	// beside the field, to be put right
 	}
-	return list;
+	const { sort, ...rest } = chosen;
+	return { ...await find(parameters, rest, signal), unsorted: true };	// of so many the collector does not know the order
 }
 
 function choice(name, title, values, parameters, none = "any") {
@@ -91,7 +98,16 @@ function none(list, chosen) {
 	return chosen ? "No device matches. Model, firmware and component are compared whole; the first field finds parts." : "No device has enrolled yet.";
 }
 
-export function draw(list, parameters) {
+// Who is not heard is most often looked for among those that are called silent.
+function unsorted(filtered) {
+	const silent = address(here, { ...filtered, posture: "silent", sort: "last_seen" });
+	return el("p.remark", { role: "status" }, "These are too many to be put in the order in which they were last heard, and stand as they enrolled. Add a filter",
+		filtered.posture !== "silent" && [", or show ", el("a", { href: silent }, "the silent ones alone, the longest not heard first")], ".");
+}
+
+export function draw(list, { sort, ...parameters }) {
+	if (sort && !list.unsorted)
+		parameters.sort = sort;
 	const filtered = pick(parameters, filters);
 	const kept = { ...filtered, ...pick(parameters, ["sort"]) };
 	const chosen = Object.keys(filtered).length > 0;
@@ -115,6 +131,7 @@ export function draw(list, parameters) {
 			el("p.ways", {}, (chosen || parameters.sort) && el("a", { href: here }, "Show all"),
 				!list.problem && el("a.button", { href: link("/v1/devices", { ...kept, format: "csv" }), download: "devices.csv", title: "All that match, not only this page" }, "Export as CSV"))),
 		!list.problem && el("section.card", {},
+			list.unsorted && unsorted(filtered),
 			filtered.as_of && el("p.remark", {}, "The devices as they were known on ", el("time", { datetime: filtered.as_of }, filtered.as_of), "."),
 			table(heads(parameters, filtered), list.items, none(list, chosen), (d) => d.ueid),
 			pages(list, parameters, here, kept) || el("p.pages.soft", {}, list.items.length === 1 ? "1 device" : `${list.items.length} devices`)),

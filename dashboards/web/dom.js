@@ -6,6 +6,18 @@ import { now } from "./api.js";
 const hidden = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]/g;
 const plain = (text) => text.replace(hidden, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, "0")}`);
 
+// Whose fleet is looked at stands in each address of this page: whoever is given one may look at another's.
+let whose = "";
+export const nameTenant = (id) => whose = id;
+export function placed(hash) {
+	const [path, query] = hash.split("?");
+	const parameters = new URLSearchParams(query ?? "");
+	if (!whose || parameters.get("tenant"))
+		return hash;
+	parameters.set("tenant", whose);
+	return `${path}?${parameters}`;
+}
+
 export function el(name, attributes, ...children) {
 	const [tag, ...classes] = name.split(".");
 	const node = document.createElement(tag);
@@ -17,7 +29,7 @@ export function el(name, attributes, ...children) {
 		if (typeof value === "function")
 			node[key] = value;	// onclick and the like, as properties: patch.js carries them over
 		else
-			node.setAttribute(key, value === true ? "" : plain(String(value)));
+			node.setAttribute(key, value === true ? "" : plain(key === "href" && value.startsWith("#/") ? placed(value) : String(value)));
 	}
 	for (const child of children.flat(2))
 		if (child !== null && child !== undefined && child !== false)

@@ -130,6 +130,94 @@ def test_an_operator_names_the_tenant(browser, run):
     until(browser, lambda: f"{total} devices" in text(browser), what="the same tenant when the page is loaded again")
 
 
+def operate(browser, run):
+    """As an operator, who has named no tenant yet."""
+    arrive(browser, run)
+    browser.find_element(By.ID, "token").send_keys(run.env["FLEETSTATE_OPERATOR_TOKEN"] + "\n")
+    until(browser, lambda: browser.find_elements(By.ID, "of"))
+
+
+def visit(browser, address):
+    """In a tab of its own, as whoever is given an address does."""
+    browser.switch_to.new_window("tab")
+    browser.get(address)
+    browser.execute_script("sessionStorage.clear()")
+    browser.get("about:blank")
+    browser.get(address)
+
+
+@pytest.fixture
+def tabs(browser):
+    first = browser.current_window_handle
+    yield
+    for other in browser.window_handles:
+        if other != first:
+            browser.switch_to.window(other)
+            browser.close()
+    browser.switch_to.window(first)
+
+
+def test_an_operators_address_names_the_tenant(browser, run, tabs):
+    """Whoever is given it sees the same list: in a new tab, while looking at another tenant, and after signing in."""
+    theirs = {t: [d["ueid"] for d in run.items("/v1/devices", "FLEETSTATE_OPERATOR_TOKEN", tenant=t, lifecycle="active", sort="-ueid")] for t in ("acme", "globex")}
+    operate(browser, run)
+    browser.find_element(By.ID, "of").send_keys("globex\n")
+    until(browser, lambda: browser.find_elements(By.CLASS_NAME, "tile"))
+    go(browser, "#/devices?lifecycle=active&sort=-ueid", "Last heard")
+    until(browser, lambda: listed(browser) == theirs["globex"] and "tenant=globex" in browser.current_url)
+    shared = browser.current_url
+    assert all("tenant=globex" in a.get_attribute("href") for a in browser.find_elements(By.CSS_SELECTOR, "#main a[href*='#/']"))
+    assert "tenant=globex" in browser.find_element(By.CSS_SELECTOR, "a[download]").get_attribute("href")
+    # Another tab, where nothing is remembered; then the other tenant's address in it, and back.
+    visit(browser, shared)
+    until(browser, lambda: listed(browser) == theirs["globex"])
+    name = browser.find_element(By.ID, "tenant").text
+    browser.execute_script("location.hash = location.hash.replace('globex', 'acme')")
+    until(browser, lambda: listed(browser) == theirs["acme"] and browser.find_element(By.ID, "tenant").text not in ("", name))
+    assert "tenant=acme" in browser.find_element(By.CSS_SELECTOR, "a[download]").get_attribute("href")
+    browser.refresh()
+    until(browser, lambda: listed(browser) == theirs["acme"], what="the same tenant when the page is loaded again")
+    browser.back()
+    until(browser, lambda: listed(browser) == theirs["globex"])
+    # Who is not signed in yet need not say which tenant.
+    browser.delete_all_cookies()
+    visit(browser, shared)
+    until(browser, lambda: browser.find_elements(By.ID, "token"))
+    browser.find_element(By.ID, "token").send_keys(run.env["FLEETSTATE_OPERATOR_TOKEN"] + "\n")
+    until(browser, lambda: listed(browser) == theirs["globex"])
+
+
+def test_an_address_of_another_tenant_shows_nothing_of_ones_own(page, run, tabs):
+    for tenant in "globex", "nobody", "", "acme":
+        visit(page, f"{run.env['FLEETSTATE_URL']}/#/devices?sort=ueid&tenant={tenant}")
+        if tenant in ("", "acme"):
+            until(page, lambda: run.env["SELF_UEID"] in listed(page) and "tenant=acme" in page.current_url)
+            continue
+        until(page, lambda: "There is no such tenant" in text(page))
+        assert run.env["SELF_UEID"][:20] not in text(page) and not rows(page)
+        page.find_element(By.LINK_TEXT, "All devices").click()
+        until(page, lambda: run.env["SELF_UEID"] in listed(page))
+
+
+def test_an_operators_address_of_no_tenant(browser, run):
+    operate(browser, run)
+    browser.execute_script("location.hash = '#/devices?tenant=nobody'")
+    browser.find_element(By.ID, "of").send_keys("nobody\n")
+    until(browser, lambda: "There is no such tenant" in text(browser))
+    browser.find_element(By.ID, "of").send_keys("acme\n")
+    until(browser, lambda: browser.find_elements(By.CLASS_NAME, "tile") and "tenant=acme" in browser.current_url)
+
+
+def test_who_signs_out_leaves_no_tenant_to_the_next(browser, run):
+    sign_in(browser, run, run.env["FLEETSTATE_TOKEN"])
+    go(browser, "#/devices", "Last heard")
+    browser.find_element(By.ID, "leave").click()
+    until(browser, lambda: browser.find_elements(By.ID, "token"))
+    assert "acme" not in browser.current_url
+    browser.find_element(By.ID, "token").send_keys(run.env["FLEETSTATE_OPERATOR_TOKEN"] + "\n")
+    until(browser, lambda: browser.find_elements(By.ID, "of"), what="the question which tenant")
+
+
 def test_a_session_outlives_a_reload_and_ends_with_the_sign_out(page, run):
     def sessions():
         return run.sql("SELECT count(*) FROM fleetstate.api_session s JOIN fleetstate.api_token USING (token_id)"
@@ -197,6 +285,39 @@ def test_a_click_on_a_head_sorts(page, run):
     # A filter that is added leaves the order as it is.
     page.find_element(By.ID, "f-q").send_keys("01\n")
     until(page, lambda: listed(page) == [d["ueid"] for d in run.items("/v1/devices", lifecycle="active", sort="serial", q="01")], what="the filter in that order")
+
+
+@pytest.fixture
+def few(run):
+    """As of a fleet that is too large: the collector puts no more than ten in the order in which they were heard."""
+    [(function,)] = run.sql("SELECT pg_get_functiondef(oid) FROM pg_proc WHERE proname = 'device_list'")
+    assert "few CONSTANT int := 20000;" in function
+    function = function.replace("%", "%%")
+    run.sql(function.replace("few CONSTANT int := 20000;", "few CONSTANT int := 10;"))
+    yield 10
+    run.sql(function)
+
+
+def test_an_order_that_can_not_be_had_is_said_so(page, run, few):
+    """The list is there all the same, and with it the way to what was probably looked for."""
+    assert run.ask("/v1/devices", sort="last_seen").status_code == 400
+    go(page, "#/devices", "Last heard")
+    usual = [d["ueid"] for d in run.items("/v1/devices", limit=50)]
+    assert len(usual) > few
+    head(page, "Last heard").find_element(By.TAG_NAME, "a").click()
+    until(page, lambda: "too many to be put in the order" in text(page))
+    assert listed(page) == usual and head(page, "Last heard").get_attribute("aria-sort") is None and "sort=" not in page.find_element(By.CSS_SELECTOR, "a[download]").get_attribute("href")
+    page.find_element(By.PARTIAL_LINK_TEXT, "the silent ones alone").click()
+    until(page, lambda: "posture=silent" in page.current_url and "too many" not in text(page))
+    assert "sort=last_seen" in page.current_url
+    # Narrowed, they are sorted; what else is wrong is said as before.
+    model = next(d["hwmodel"] for d in run.items("/v1/devices") if d["ueid"] != run.env["SELF_UEID"])
+    some = [d["ueid"] for d in run.items("/v1/devices", model=model)]
+    assert len(some) <= few
+    go(page, f"#/devices?model={quote_plus(model)}&sort=-last_seen", "Last heard")
+    assert sorted(listed(page)) == sorted(some) and head(page, "Last heard").get_attribute("aria-sort") == "descending" and "too many" not in text(page)
+    go(page, "#/devices?sort=colour", "sort")
+    assert page.find_elements(By.CSS_SELECTOR, "p.error") and not rows(page)
 
 
 def test_a_condition_on_the_state(page, run):
@@ -444,6 +565,13 @@ def test_only_the_keyboard(page, run):
     assert any(f"/devices/{run.env['SELF_UEID']}" in r for r in reached if r)
 
 
+def test_the_skip_link_leads_nowhere_else(page):
+    go(page, "#/devices", "Last heard")
+    before = page.current_url
+    page.find_element(By.CLASS_NAME, "skip").send_keys(Keys.ENTER)
+    assert page.switch_to.active_element.get_attribute("id") == "main" and page.current_url == before and rows(page)
+
+
 def test_no_outside_request_and_no_script_error(page, run):
     own = run.env["FLEETSTATE_URL"]
     go(page, f"#/devices/{run.env['SELF_UEID']}", "kernel")
@@ -468,7 +596,7 @@ def test_a_revoked_token_leads_back_to_the_sign_in(browser, run):
     run.sql("UPDATE api_token SET revoked_at = now() WHERE name = 'page'")
     until(browser, lambda: "no longer good" in text(browser))
     assert browser.find_elements(By.ID, "token") and run.env["SELF_UEID"][:20] not in text(browser)
-    assert browser.current_url.endswith("#/devices")  # where one is again after another token
+    assert "#/devices" in browser.current_url  # where one is again after another token
 
 
 def test_what_is_not_heard_in_time_is_not_called_healthy(page, run):
