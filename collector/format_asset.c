@@ -169,6 +169,20 @@ ocsf_head(struct response *out, const struct asset_document *document, int class
 	ocsf_begin(out, class, activity, document->time_ms, text_slice(document->tenant));
 }
 
+/* What the device does not tell of itself: no attribute of a device is for it, status is how the event went, and unmapped an object without members. */
+static void
+ocsf_enrich(struct response *out, const struct device_row *row)
+{
+	char hex[UEID_HEX];
+
+	response_text(out, ",\"enrichments\":[{\"name\":\"device.uid\"");
+	member_text(out, "value", device_ueid(out, row, hex));
+	response_text(out, ",\"provider\":\"fleetstate\",\"data\":{");
+	member_text(out, "lifecycle", row->cells[DEVICE_LIFECYCLE]);
+	member_text(out, "posture", row->cells[DEVICE_POSTURE]);
+	response_text(out, "}}]");
+}
+
 static void
 ocsf_add(struct response *out, const struct asset_document *document, const struct device_row *row)
 {
@@ -185,6 +199,7 @@ ocsf_add(struct response *out, const struct asset_document *document, const stru
 	}
 	ocsf_head(out, document, OCSF_DEVICE_INVENTORY, OCSF_COLLECT);
 	ocsf_device(out, row, true);
+	ocsf_enrich(out, row);
 	response_text(out, "}\n");
 	if (firmware.name.at == NULL)
 		return;

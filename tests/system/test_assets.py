@@ -32,7 +32,8 @@ def api(tmp_path_factory):
     api.pki = pki
     for i, text in enumerate(HOSTILE):
         api.db.sql("UPDATE device SET serial = %s, hwmodel = %s, vendor = %s, kernel = %s WHERE ueid = decode(%s, 'hex')", (text, text, text, text, ueid("acme", i)))
-    api.db.sql("UPDATE device SET lifecycle = 'retired' WHERE ueid = decode(%s, 'hex')", (ueid("acme", 20),))
+    for i, lifecycle in (20, "retired"), (23, "revoked"), (24, "transferred"):
+        api.db.sql("UPDATE device SET lifecycle = %s WHERE ueid = decode(%s, 'hex')", (lifecycle, ueid("acme", i)))
     yield api
     api.close()
 
@@ -106,19 +107,27 @@ def test_ocsf(api):
     assert not validators[5020].is_valid({**software[0], "package": {"name": "x"}})
     assert {e["device"]["uid"] for e in events} == {ueid("acme", i) for i in range(DEVICES)} and {e["metadata"]["tenant_uid"] for e in events} == {"acme"}
     assert events[11]["device"]["hw_info"]["serial_number"] == "S-12" and events[11]["device"]["os"]["name"] == "os"
+    # What people decided about it is nothing that it tells, nor how the event went.
+    told = {d["ueid"]: {"lifecycle": d["lifecycle"], "posture": d["posture"]} for d in api.pages("/v1/devices?limit=1000")}
+    assert {d["lifecycle"] for d in told.values()} == {"pending", "active", "retired", "revoked", "transferred"}
+    assert [e["enrichments"] for e in events] == [[{"name": "device.uid", "value": e["device"]["uid"], "provider": "fleetstate", "data": told[e["device"]["uid"]]}] for e in events]
+    assert not any("enrichments" in e or "status" in e for e in software) and not any("status" in e for e in events)
+    [enrichment] = events[0]["enrichments"]
+    for wrong in {k: v for k, v in enrichment.items() if k != "data"}, {**enrichment, "value": None}, {**enrichment, "lifecycle": "active"}:
+        assert not validator.is_valid({**events[0], "enrichments": [wrong]})
     assert not validator.is_valid({**events[0], "type_uid": 1}) and not validator.is_valid({k: v for k, v in events[0].items() if k != "device"})
 
 
 def test_netbox_and_servicenow(api):
     rows = list(csv.DictReader(io.StringIO(export(api, "?format=netbox")[0].text, newline="")))
     assert len(rows) == DEVICES and all(r[k] for r in rows for k in ("name", "role", "manufacturer", "device_type", "site", "status"))
-    assert {r["status"] for r in rows} == {"active", "planned", "decommissioning"} and len({r["asset_tag"] for r in rows}) == DEVICES
+    assert {r["status"] for r in rows} == {"active", "planned", "decommissioning", "offline"} and len({r["asset_tag"] for r in rows}) == DEVICES
     assert not any(v.lstrip(" ")[:1] in tuple("=+-@\t") and v for r in rows for v in r.values())
     body = export(api, "?format=servicenow")[0].json()
     assert len(body["items"]) == DEVICES and body["relations"] == []
     assert {i["sys_object_source_info"]["source_native_key"] for i in body["items"]} == {ueid("acme", i) for i in range(DEVICES)}
     told = {d["ueid"]: d["lifecycle"] for d in api.pages("/v1/devices?limit=1000")}
-    assert {(told[i["internal_id"]], i["values"]["install_status"]) for i in body["items"]} == {("active", "1"), ("pending", "4"), ("retired", "7")}
+    assert {(told[i["internal_id"]], i["values"]["install_status"]) for i in body["items"]} == {("active", "1"), ("pending", "4"), ("retired", "7"), ("revoked", "7"), ("transferred", "7")}
     assert {i["className"] for i in body["items"]} == {"cmdb_ci_hardware"}
     # A serial number that NetBox would refuse, and with it the whole import.
     api.db.sql("UPDATE device SET serial = repeat('s', CASE WHEN ueid = decode(%s, 'hex') THEN 50 ELSE 51 END) WHERE ueid IN (decode(%s, 'hex'), decode(%s, 'hex'))",
