@@ -581,7 +581,7 @@ query_expect(struct request *request, struct response *response, const struct ca
 	if (query_run(request, response, found, 1, &rows) < 0)
 		return -1;
 	if (PQntuples(rows) > 0)
-		at = query_int8(rows, 0, PQnfields(rows) - 1);
+		at = query_int8(rows, 0, PQfnumber(rows, "revision"));
 	PQclear(rows);
 	*revision = htobe64((uint64_t)(etag_permits(match, none_match, at) ? at : NO_REVISION));
 	call->params[call->n - 1] = param_bytes(revision, sizeof *revision);

@@ -38,8 +38,8 @@ int query_refuse_preview(struct response *, const char *detail); /* -1 */
 void query_undo(struct request *, struct response *);
 /* Answers a request without a body by a call whose one number says whether there was what it removes. `missing` is told where there was not. */
 void query_remove(struct request *, struct response *, const struct call *, const char *missing);
-/* What If-Match and If-None-Match want becomes the last parameter of the call that writes: the revision at which it may, NULL: at any. `found` tells in its last
-   column at which one it is; no row: it is not there. -1: the response is the problem. `revision` has to live as long as the call. */
+/* What If-Match and If-None-Match want becomes the last parameter of the call that writes: the revision at which it may, NULL: at any. `found` tells in its
+   column `revision` at which one it is; no row: it is not there. -1: the response is the problem. `revision` has to live as long as the call. */
 int query_expect(struct request *, struct response *, const struct call *found, struct call *, uint64_t *revision) WARN_UNUSED;
 /* Answers a request whose checked body is a change: the first call makes it, and takes the body and the revision that the caller expects behind its own
    parameters; the second asks what it is then, which is answered. */
