@@ -449,6 +449,11 @@ def test_deep_in_a_list_no_more_is_looked_at(api):
         await_true(lambda: api.db.one("SELECT count(*) FROM pg_stat_activity WHERE usename = 'fleetstate_api'") == 0, "the end of its sessions")
         return api.db.one("SELECT sum(idx_tup_read)::int8 FROM pg_stat_user_indexes WHERE indexrelname IN ('device_page', 'device_pkey', 'device_words_page', 'device_words_pkey')")
 
+    api.db.sql("INSERT INTO device (tenant_id, ueid, lifecycle) SELECT t.tenant_id, decode('01' || md5('deep' || n), 'hex'), 'active' FROM tenant t, generate_series(1, 9000) n"
+               " WHERE t.id = 'globex'", ())
+    api.stop()
+    api.settings = []
+    api.start()
     deep = []
     for query in "sort=enrolled", f"as_of={moment(api)}", "q=0":
         cursor = ""
