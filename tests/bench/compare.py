@@ -1,6 +1,7 @@
 """The same three questions (one device, a page of a hundred, all as CSV) to fleetstate, to PostgreSQL itself, and to what a team writes in an afternoon
 (node/service.js: Node.js, fastify, pg), in turn, on the same rows in the same run. Needs node and npm, which installs into build/npm-bench."""
 
+import json
 import os
 import pathlib
 import shutil
@@ -34,6 +35,9 @@ def install():
     kept.mkdir(parents=True, exist_ok=True)
     for file in NODE.iterdir():
         shutil.copy(file, kept)
+    wanted = json.loads((NODE / "package.json").read_text())["dependencies"]
+    if all((kept / "node_modules" / name / "package.json").exists() for name in wanted):
+        return kept
     words = ["npm", "install", "--prefix", kept, "--no-audit", "--no-fund", "--ignore-scripts"]
     return kept if subprocess.run(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0 else None
 
