@@ -93,6 +93,7 @@ on_bytes(char *at, size_t size, size_t n, void *context)
 	progress.bytes += (long long)len;
 	show_progress();
 	if (is_written(r)) {
+		told->written = true;
 		r->failed = fwrite(at, 1, len, r->asked->out) != len || fflush(r->asked->out) != 0;
 		return r->failed ? 0 : len;
 	}
@@ -202,7 +203,8 @@ call_ask(const struct server *server, const struct asked *asked, struct told *to
 		 r.failed           ? "the output takes no more"
 		 : error[0] != '\0' ? error
 				    : curl_easy_strerror(code));
-	told_free(told);
+	free(told->body);
+	*told = (struct told){.written = told->written};
 	return -1;
 }
 

@@ -37,9 +37,10 @@ struct told {
 	long retry_after_s;			/* when it wants to be asked again; 0: it does not say */
 	char *body;				/* owned; NULL: there was none, or it was written to `out` */
 	size_t len;
+	bool written;				/* something to `out` */
 };
 
-/* -1: there was no whole answer, and `why`, CALL_WHY_SIZE, says so. */
+/* -1: there was no whole answer, and `why`, CALL_WHY_SIZE, says so; of `told` only `written` counts then. */
 int call_ask(const struct server *, const struct asked *, struct told *, char *why) WARN_UNUSED;
 void told_free(struct told *);
 /* `text` as it stands in a URL; free() it. */

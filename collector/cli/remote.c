@@ -136,7 +136,8 @@ fail(const struct told *told)
 	exit(told->status >= 500 || told->status == 429 ? CLI_AWAY : CLI_NO);
 }
 
-/* Ends the program unless it was answered well. A broken connection, and a collector that wants to be asked later, are tried again. */
+/* Ends the program unless it was answered well. A broken connection, and a collector that wants to be asked later, are tried again, but not behind a part
+   of an answer that is written already. */
 static void
 ask(const struct remote *r, const char *target, struct told *told)
 {
@@ -149,17 +150,19 @@ ask(const struct remote *r, const char *target, struct told *told)
 				    .headers = w->headers,
 				    .out = r->show.out,
 				    .raw = r->raw};
-	bool repeatable = !r->raw && (strcmp(asked.method, "GET") == 0 || wish_takes_key(w));
+	bool repeatable = strcmp(asked.method, "GET") == 0 || wish_takes_key(w);
 	char why[CALL_WHY_SIZE];
 
 	for (int try = 1;; try++) {
 		int rc = call_ask(w->server, &asked, told, why);
 		unsigned pause = rc < 0 ? 1 : (unsigned)told->retry_after_s;
-		bool again = repeatable && try < TRIES && pause > 0 && pause <= PATIENCE_S &&
+		bool again = repeatable && !told->written && try < TRIES && pause > 0 && pause <= PATIENCE_S &&
 			     (rc < 0 || told->status == 429 || told->status == 503);
 
 		if (rc == 0 && told->status >= 200 && told->status < 300)
 			return;
+		if (ferror(r->show.out))
+			die(CLI_NO, "%s%s", "the output takes no more", "");
 		if (!again && rc < 0)
 			die(CLI_AWAY, "%s: %s", w->server->url, why);
 		if (told->status == 300)

@@ -364,8 +364,10 @@ class Flaky(http.server.BaseHTTPRequestHandler):
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.seen.append(self.headers.get("Idempotency-Key"))
         how = self.answers.pop(0)
-        if how == "break":
+        if how in ("break", "half"):
             self.close_connection = True
+            if how == "half":
+                self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nContent-Length: 100\r\n\r\n{}\n")
             return
         self.send_response(how)
         if how in (429, 503):
@@ -405,6 +407,21 @@ def test_a_broken_connection_is_asked_again_with_the_same_key(flaky):
 def test_what_may_not_be_repeated_is_not(flaky):
     flaky("maintenance", "delete", "1", answers=["break"], status=3)
     assert len(Flaky.seen) == 1
+
+
+@pytest.mark.parametrize("words", [(), ("--json",), ("--format", "ndjson")])
+def test_half_an_export_is_not_followed_by_a_whole_one(flaky, tmp_path, words):
+    """Nothing of it was written yet: it is asked for again. Something was: that is told, and it stays."""
+    out = tmp_path / "assets"
+    assert flaky("asset", "export", *words, "--output", out, answers=["break", 503, 201]) == "" and len(Flaky.seen) == 3
+    Flaky.seen.clear()
+    flaky("asset", "export", *words, "--output", out, answers=["half", 201], status=3)
+    assert len(Flaky.seen) == 1 and out.read_bytes() == b"{}\n"
+
+
+def test_an_output_that_is_full(api):
+    for words in ("device", "list"), ("asset", "export"), ("openapi",), ("device", "list", "--json"):
+        assert call(api, *words, "--output", "/dev/full", status=1) == "fleetstate: the output takes no more\n"
 
 
 def test_redirects_are_not_followed(flaky):
