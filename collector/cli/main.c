@@ -120,31 +120,65 @@ cli_die(int status, const char *format, ...)
 	exit(status);
 }
 
-static void
-print_usage(FILE *out)
+static bool
+is_of(const char *noun, const char *only)
 {
-	fputs("usage: fleetstate [--database URI] COMMAND ...\n"
-	      "       fleetstate --url URL [--token-file FILE] COMMAND ...\n\n",
-	      out);
-	for (size_t i = 0; i < COMMANDS; i++)
+	return only == NULL || strcmp(noun, only) == 0;
+}
+
+/* `noun` NULL: all of them. */
+static bool
+print_commands(FILE *out, const char *noun)
+{
+	bool any = false;
+
+	for (size_t i = 0; i < COMMANDS; i++) {
+		if (!is_of(commands[i].noun, noun))
+			continue;
+		any = true;
 		fprintf(out, "  %s%s%s%s%s\n        %s\n", commands[i].noun, commands[i].verb == NULL ? "" : " ",
 			commands[i].verb == NULL ? "" : commands[i].verb, commands[i].arguments[0] == '\0' ? "" : " ",
 			commands[i].arguments, commands[i].help);
-	fputs("\nOver HTTP, of the collector that --url or FLEETSTATE_URL names, with the token in --token-file or "
-	      "FLEETSTATE_TOKEN:\n\n",
-	      out);
+	}
+	return any;
+}
+
+static void
+print_operations(FILE *out, const char *noun)
+{
+	bool any = false;
+
 	for (size_t i = 0; i < operations_n; i++) {
+		if (!is_of(operations[i].noun, noun))
+			continue;
+		if (!any)
+			fputs("Over HTTP, of the collector that --url or FLEETSTATE_URL names, with the token in "
+			      "--token-file "
+			      "or FLEETSTATE_TOKEN:\n\n",
+			      out);
+		any = true;
 		fputs("  ", out);
 		wish_print_name(&operations[i], out);
 		fprintf(out, "\n        %s\n", operations[i].help);
 	}
-	fputs("\nThe database is --database, FLEETSTATE_DATABASE, or what PGHOST, PGDATABASE and the like say; as the "
-	      "role "
-	      "fleetstate_owner.\nWhat both could be asked is asked of what an option names, else of the collector if "
-	      "FLEETSTATE_URL names one.\nThe exit status is 0 for yes, 1 for no, 2 for a wrong call, 3 for a "
-	      "collector that "
-	      "does "
-	      "not answer.\n",
+}
+
+static void
+print_usage(FILE *out, const char *noun)
+{
+	fputs("usage: fleetstate [--database URI] COMMAND ...\n"
+	      "       fleetstate --url URL [--token-file FILE] COMMAND ...\n\n",
+	      out);
+	if (print_commands(out, noun))
+		fputc('\n', out);
+	print_operations(out, noun);
+	fputs("\nfleetstate NOUN --help has the commands of one noun, fleetstate --url URL NOUN VERB --help a "
+	      "command's "
+	      "options over HTTP.\nThe database is --database, FLEETSTATE_DATABASE, or what PGHOST, PGDATABASE and the "
+	      "like say; as the "
+	      "role fleetstate_owner.\nWhat both could be asked is asked of what an option names, else of the "
+	      "collector if FLEETSTATE_URL names one.\nThe exit status is 0 for yes, 1 for no, 2 for a wrong call, 3 "
+	      "for a collector that does not answer.\n",
 	      out);
 }
 
@@ -154,6 +188,13 @@ print_command(const struct command *command, FILE *out)
 	fprintf(out, "usage: fleetstate %s%s%s%s%s\n%s\n", command->noun, command->verb == NULL ? "" : " ",
 		command->verb == NULL ? "" : command->verb, command->arguments[0] == '\0' ? "" : " ",
 		command->arguments, command->help);
+	for (size_t i = 0; command->verb != NULL && i < operations_n; i++)
+		if (operations[i].verb != NULL && strcmp(operations[i].noun, command->noun) == 0 &&
+		    strcmp(operations[i].verb, command->verb) == 0)
+			fprintf(out,
+				"With --url it asks a collector, with options of its own: fleetstate --url URL %s %s "
+				"--help\n",
+				command->noun, command->verb);
 }
 
 static _Noreturn void
@@ -508,6 +549,18 @@ name_server(const char *token_file)
 			cli_die(CLI_WRONG, "the token has characters that no token has");
 }
 
+static bool
+is_noun(const char *word)
+{
+	for (size_t i = 0; i < COMMANDS; i++)
+		if (strcmp(commands[i].noun, word) == 0)
+			return true;
+	for (size_t i = 0; i < operations_n; i++)
+		if (strcmp(operations[i].noun, word) == 0)
+			return true;
+	return false;
+}
+
 /* "fleetstate device --help", and "fleetstate help". */
 static bool
 asks_help(int argc, char **argv)
@@ -537,17 +590,17 @@ run(int argc, char **argv, const char *token_file)
 		cli_die(CLI_WRONG, "%s%s%s is nothing to ask a collector for (see fleetstate --help)", command->noun,
 			command->verb == NULL ? "" : " ", command->verb == NULL ? "" : command->verb);
 	if (command == NULL && asks_help(argc, argv)) {
-		print_usage(stdout);
+		print_usage(stdout, is_noun(argv[0]) ? argv[0] : NULL);
 		return CLI_YES;
 	}
 	if (command == NULL && remote != NULL)
 		cli_die(CLI_WRONG, "%s%s%s is asked of a collector: name it with --url or FLEETSTATE_URL", remote->noun,
 			remote->verb == NULL ? "" : " ", remote->verb == NULL ? "" : remote->verb);
 	if (command == NULL && argc > 0)
-		cli_die(CLI_WRONG, "no such command: %s%s%s (see fleetstate --help)", argv[0], argc > 1 ? " " : "",
-			argc > 1 ? argv[1] : "");
+		cli_die(CLI_WRONG, "no such command: %s%s%s (see fleetstate %s%s--help)", argv[0], argc > 1 ? " " : "",
+			argc > 1 ? argv[1] : "", is_noun(argv[0]) ? argv[0] : "", is_noun(argv[0]) ? " " : "");
 	if (command == NULL) {
-		print_usage(stderr);
+		print_usage(stderr, NULL);
 		return CLI_WRONG;
 	}
 	words = command->verb == NULL ? 1 : 2;
@@ -598,7 +651,7 @@ main(int argc, char **argv)
 			server.key = optarg;
 			break;
 		case 'h':
-			print_usage(stdout);
+			print_usage(stdout, NULL);
 			return CLI_YES;
 		case 'V':
 			puts("fleetstate " FLEETSTATE_VERSION);

@@ -219,6 +219,7 @@ void
 wish_parse(struct wish *w, int argc, char **argv)
 {
 	enum { HELP = 'h', FIRST = 256 };
+	static char program[] = "fleetstate";
 	struct option longs[WISH_OPTIONS_MAX + 2] = {{"help", no_argument, NULL, HELP}};
 	int c;
 
@@ -227,6 +228,7 @@ wish_parse(struct wish *w, int argc, char **argv)
 		longs[i + 1] =
 			(struct option){w->options[i].name, w->options[i].takes ? required_argument : no_argument, NULL,
 					FIRST + (int)i};
+	argv[0] = program; /* as whoever complains of an option calls it */
 	optind = 0;
 	while ((c = getopt_long(argc, argv, "h", longs, NULL)) != -1) {
 		if (c == HELP) {
@@ -239,8 +241,12 @@ wish_parse(struct wish *w, int argc, char **argv)
 	}
 	w->operands = argv + optind;
 	w->operands_n = argc - optind;
-	if (w->operands_n < operation_variables(w->operation))
+	if (w->operands_n < operation_variables(w->operation)) {
+		fprintf(stderr, "fleetstate: %d more operand%s wanted\n",
+			operation_variables(w->operation) - w->operands_n,
+			operation_variables(w->operation) - w->operands_n == 1 ? " is" : "s are");
 		refuse(w);
+	}
 }
 
 static void

@@ -479,6 +479,40 @@ class Slow(http.server.BaseHTTPRequestHandler):
         pass
 
 
+NOUNS = sorted({o[0] for o in OPERATIONS} | {"key", "baseline", "migrate"})
+
+
+@pytest.mark.parametrize("noun", NOUNS)
+def test_a_nouns_help_is_of_it_alone(noun):
+    def told(*words, status=0):
+        done = subprocess.run([BIN / "fleetstate", *words], env={"PATH": os.environ["PATH"]}, capture_output=True, text=True, timeout=60)
+        assert done.returncode == status, done.stderr
+        return done.stdout if status == 0 else done.stderr
+
+    def commands(text):
+        return [line.split() for line in text.splitlines() if re.match("  [a-z]", line)]
+
+    everything = commands(told("--help"))
+    if any(o[0] == noun and o[1] for o in OPERATIONS) and noun != "audit" or noun in ("key", "baseline"):
+        assert commands(told(noun, "--help")) == [words for words in everything if words[0] == noun] != []
+        said = told(noun, "fly", status=2)
+        assert said == f"fleetstate: no such command: {noun} fly (see fleetstate {noun} --help)\n"
+    else:
+        assert told(noun, "--help").startswith(f"usage: fleetstate {'--url URL ' * (noun not in ('migrate', 'audit'))}{noun}")
+
+
+def test_a_command_of_both_says_where_its_other_options_are():
+    for command, of_both in (("device", "list"), True), (("policy", "list"), True), (("key", "list"), False):
+        told = subprocess.run([BIN / "fleetstate", *command, "--help"], env={"PATH": os.environ["PATH"]}, capture_output=True, text=True, timeout=60, check=True).stdout
+        assert (f"--url URL {' '.join(command)} --help" in told) == of_both
+
+
+def test_a_wrong_call_is_told_of_by_the_programs_name(api):
+    assert call(api, "device", "list", "--colour", "red", status=2).startswith("fleetstate: unrecognized option '--colour'\nusage: ")
+    assert call(api, "device", "report", A, status=2).startswith("fleetstate: 2 more operands are wanted\nusage: ")
+    assert call(api, "policy", "delete", status=2).startswith("fleetstate: 1 more operand is wanted\nusage: ")
+
+
 @pytest.fixture
 def completed(tmp_path):
     """What an interactive bash makes of a line when all that can stand there is to be put in."""
