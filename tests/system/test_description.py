@@ -1,10 +1,13 @@
 """Every operation of openapi.yaml on a running server: whatever it answers, and whatever it refuses, is as it is described; and the description is one."""
 
+import csv
 import hashlib
+import json
 import re
 
 import pytest
 
+from described import CSV, NDJSON, SAMPLE
 from npm import node
 from parts import ROOT, provision
 from test_api import A, B, DESCRIPTION, EPOCH, ROUTES, Api, ueid
@@ -44,9 +47,81 @@ def api(tmp_path_factory):
         api.db.sql(SET, {"set": name, "names": [array(("dpkg", "nano", name, "amd64", None, None, None))]})
         api.db.sql(HAS, (name, ueid("acme", device)))
     api.db.sql("SELECT number_events()")
+    DESCRIPTION.sample = None
     api.export = hashlib.sha256(api.ask("/v1/assets?manifest=true&format=csv").content).hexdigest()
     yield api
+    DESCRIPTION.sample = SAMPLE
     api.close()
+
+
+LISTS = [(method, path, kind, media) for (method, path), o in DESCRIPTION.operations.items() for answer in o["responses"].values()
+         for kind, media in DESCRIPTION.resolve(answer).get("content", {}).items() if kind in (CSV, NDJSON)]
+
+
+def test_what_is_no_json_is_described_too():
+    assert len(LISTS) == 8
+    for method, path, kind, media in LISTS:
+        assert ("x-line" in media, "x-row" in media) == (kind == NDJSON, kind == CSV), (method, path)
+
+
+DEVICE = {"ueid": A, "tenant": "acme", "serial": "S-1", "vendor": None, "hwmodel": "m", "hwversion": None, "oemid": None, "swname": "os", "swversion": "1.0", "kernel": None,
+          "lifecycle": "active", "posture": "operational", "reasons": ["a", "b"], "posture_since": "2026-01-01T00:00:00Z", "first_seen": None, "last_seen": None, "epoch": EPOCH, "seq": 9,
+          "interval_s": 60, "support_until": None, "end_of_life": None, "state_digest": None, "inventory_digest": None, "unknowns": 0, "labels": []}
+OCSF = {"class_uid": 5001, "category_uid": 5, "activity_id": 2, "type_uid": 500102, "severity_id": 1, "time": 1, "metadata": {"version": "1.8.0", "product": {}, "tenant_uid": "acme"}}
+ROW = {name: " ".join(value) if isinstance(value, list) else "" if value is None else str(value) for name, value in DEVICE.items()}
+
+
+def ndjson(*items):
+    return "".join(json.dumps(item) + "\n" for item in items)
+
+
+def table(*rows):
+    return "".join(",".join(row) + "\r\n" for row in (rows[0], *(row.values() for row in rows)))
+
+
+GOOD_BODIES = [
+    ("/v1/devices?format=ndjson", ndjson(DEVICE)), ("/v1/devices?format=ndjson", ""), ("/v1/devices?format=ndjson&fields=ueid", ndjson({"ueid": A})), ("/v1/assets", ndjson(DEVICE, {"ueid": A, "gone": True})),
+    ("/v1/assets?format=ocsf", ndjson(OCSF)), ("/v1/devices?format=csv", table(ROW)), ("/v1/devices?format=csv&fields=seq,ueid", table({"ueid": A, "seq": "9"})),
+    ("/v1/assets?format=csv", table({**ROW, "gone": ""}, {**dict.fromkeys(ROW, ""), "ueid": A, "gone": "true"}))]
+BAD_BODIES = [
+    ("/v1/devices?format=ndjson", ndjson(DEVICE).rstrip()), ("/v1/devices?format=ndjson", ndjson({"ueid": A})), ("/v1/devices?format=ndjson", ndjson(DEVICE, {**DEVICE, "colour": "red"})),
+    ("/v1/devices?format=ndjson", ndjson({**DEVICE, "seq": "9"})), ("/v1/devices?format=ndjson", ndjson({"ueid": A, "gone": True})), ("/v1/devices?format=ndjson&fields=ueid", ndjson({"colour": 1})),
+    ("/v1/devices?format=ndjson", ndjson(DEVICE) + "\n"), ("/v1/assets", ndjson(OCSF)), ("/v1/assets", ndjson({"ueid": A, "gone": False})), ("/v1/assets?format=ocsf", ndjson(DEVICE)),
+    ("/v1/assets?format=ocsf", ndjson({**OCSF, "class_uid": 1})), ("/v1/devices?format=csv", table(ROW)[:-2]), ("/v1/devices?format=csv", table(ROW).replace("\r", "")),
+    ("/v1/devices?format=csv", table({**ROW, "gone": ""})), ("/v1/devices?format=csv", table(dict(reversed(ROW.items())))), ("/v1/devices?format=csv", table(ROW) + "x\r\n"),
+    ("/v1/devices?format=csv", table({**ROW, "posture": "fine"})), ("/v1/devices?format=csv", table({**ROW, "ueid": ""})), ("/v1/devices?format=csv", table({**ROW, "seq": "nine"})),
+    ("/v1/devices?format=csv", table({**ROW, "first_seen": "today"})), ("/v1/devices?format=csv&fields=seq,ueid", table({"seq": "9", "ueid": A})), ("/v1/devices?format=csv&fields=seq", table(ROW)),
+    ("/v1/assets?format=csv", table(ROW)), ("/v1/assets?format=csv", table({**ROW, "gone": "no"})), ("/v1/assets?format=netbox", table({**ROW, "gone": ""}))]
+
+
+def look(target, text):
+    kind = CSV if re.search("csv|netbox", target) else NDJSON
+    DESCRIPTION.check("GET", target, 200, {"content-type": kind, "fleetstate-position": "1"} if "assets" in target else {"content-type": kind}, text.encode() or None)
+
+
+@pytest.mark.parametrize("target, text", GOOD_BODIES, ids=range(len(GOOD_BODIES)))
+def test_a_body_that_is_described(target, text):
+    look(target, text)
+
+
+@pytest.mark.parametrize("target, text", BAD_BODIES, ids=range(len(BAD_BODIES)))
+def test_a_body_that_is_not(target, text):
+    with pytest.raises((AssertionError, ValueError, csv.Error)):
+        look(target, text)
+
+
+@pytest.mark.parametrize("form", ["native", "ocsf", "ecs", "cef", "cloudevents"])
+def test_an_event_in_another_format_is_not(form):
+    items = {"native": {"position": 1, "id": 1, "type": "x", "time": "2026-01-01T00:00:00Z", "tenant": "acme", "ueid": None, "data": {}}, "ocsf": OCSF, "cef": "CEF:0|x",
+             "ecs": {"@timestamp": "2026-01-01T00:00:00.000000Z", "ecs": {"version": "9.4.0"}, "event": {}}, "cloudevents": {"specversion": "1.0", "id": "1", "source": "x", "type": "y"}}
+
+    def look(item):
+        DESCRIPTION.check("GET", f"/v1/events?format={form}", 200, {"content-type": "application/json", "etag": "W/x"}, json.dumps({"items": [item], "next": "1"}))
+
+    look(items.pop(form))
+    for item in (*items.values(), {}, "", None):
+        with pytest.raises(AssertionError):
+            look(item)
 
 
 def made(api, path, token="admin", **body):
@@ -62,11 +137,11 @@ REPORT = hashlib.sha256(f"{A}2".encode()).hexdigest()
 ALERT = "1"
 # Of each operation that needs more than its device: the path's variables, a query, a body, and how it is answered (without it, 200). A call is made anew.
 GOOD_ONES = {
-    "listDevices": [{"query": q} for q in ("", "?limit=2", "?fields=ueid,posture", "?format=csv", "?format=ndjson", "?sort=-last_seen&posture=silent&q=S-", "?where=strict%20$.boot.secure%20%3D%3D%20false")],
+    "listDevices": [{"query": q} for q in ("", "?limit=2", "?fields=ueid,posture", "?format=csv", "?format=ndjson", "?format=csv&fields=seq,labels,ueid", "?format=ndjson&fields=ueid", "?sort=-last_seen&posture=silent&q=S-", "?where=strict%20$.boot.secure%20%3D%3D%20false")],
     "addDevice": [{"body": {"ueid": ueid("new", 1), "serial": "n", "labels": {"a": "b"}}, "status": 201}, {"text": f"ueid,serial\n{ueid('new', 2)},x\n", "status": 201},
                   {"text": f"ueid\n{ueid('new', 3)}\n", "query": "?dry_run=true"}],
     "changeDevice": [{"body": {"labels": {"site": "north"}}}, {"body": {"lifecycle": "retired"}, "path": {"ueid": ueid("acme", 7)}}],
-    "getInventory": [{}, {"query": "?format=csv"}, {"query": "?format=cyclonedx"}, {"query": "?limit=1"}],
+    "getInventory": [{}, {"query": "?format=csv"}, {"query": "?format=cyclonedx"}, {"query": "?format=ocsf"}, {"query": "?limit=1"}],
     "listDeviceAlerts": [{}, {"query": "?format=csv"}], "listAlerts": [{}, {"query": "?format=csv"}, {"query": "?state=open&severity=high,critical&limit=1"}],
     "challengeDevice": [{"path": {"ueid": ueid("acme", 1)}, "body": {}, "status": 201}, {"path": {"ueid": ueid("acme", 1)}, "body": {}}],
     "getReportBySeq": [{"path": {"seq": "2"}}, {"path": {"seq": "3"}, "status": 300}],
