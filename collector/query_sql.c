@@ -94,6 +94,11 @@
 	" AND ($5::text IS NULL OR c.component_id = ANY ($5::int8[])) AND c.component_id > $7::int8 ORDER BY c.component_id LIMIT $6::int8"
 #define COMPONENT_VERSIONS(lead) "SELECT component_id, type, version FROM component c WHERE c." TENANT " AND " lead " LIMIT $3::int8"
 #define COMPONENT_COUNTED ", 'devices', " COMPONENT_DEVICES(" LIMIT 1000")
+
+/* How many active devices have which, the most first. */
+#define TALLY(kind) \
+	"(SELECT coalesce(json_object_agg(value, n), '{}') FROM (SELECT value, sum(n)::int8 AS n FROM fleet_tally WHERE " TENANT \
+	" AND kind = '" kind "' GROUP BY 1 HAVING sum(n) > 0 ORDER BY 2 DESC, 1 LIMIT 1000) x)"
 /* clang-format on */
 
 #define REPORT_ITEM                                                                                                    \
@@ -130,28 +135,16 @@ const struct statement query_statements[QUERIES] = {
 	[QUERY_QUOTA] = {"quota", "SELECT token_id, requests, bytes, exports FROM caller_quota($1::bytea)", 1},
 	[QUERY_CURSOR_SECRET] = {"cursor_secret", "SELECT read_cursor_secret()", 0},
 	[QUERY_READY] = {"ready", "SELECT 1", 0},
-	[QUERY_FLEET] = {"fleet",
-			 "WITH c AS (SELECT lifecycle, posture, hwmodel, swversion, sum(n)::int8 AS n FROM fleet_count "
-			 "WHERE " TENANT
-			 " GROUP BY 1, 2, 3, 4), active AS (SELECT * FROM c WHERE lifecycle = 'active') "
-			 "SELECT json_build_object('tenant', t.id, 'name', t.name, "
-			 "'total', (SELECT coalesce(sum(n), 0)::int8 FROM active), "
-			 "'posture', (SELECT json_object_agg(p, (SELECT coalesce(sum(n), 0)::int8 FROM active WHERE "
-			 "posture = p)) "
-			 "FROM unnest('{untrusted,silent,degraded,unknown,operational}'::text[]) p), "
-			 "'lifecycle', (SELECT json_object_agg(l, (SELECT coalesce(sum(n), 0)::int8 FROM c WHERE "
-			 "lifecycle = l)) "
-			 "FROM unnest('{pending,active,retired,revoked,transferred}'::text[]) l), "
-			 "'model', (SELECT coalesce(json_object_agg(k, n), '{}') FROM (SELECT coalesce(hwmodel, '') AS "
-			 "k, sum(n)::int8 AS n "
-			 "FROM active GROUP BY 1 HAVING sum(n) > 0 ORDER BY 2 DESC, 1 LIMIT 1000) x), "
-			 "'firmware', (SELECT coalesce(json_object_agg(k, n), '{}') FROM (SELECT coalesce(swversion, "
-			 "'') AS k, sum(n)::int8 "
-			 "AS n FROM active GROUP BY 1 HAVING sum(n) > 0 ORDER BY 2 DESC, 1 LIMIT 1000) x), "
-			 "'alerts', open_alerts())::text "
-			 "FROM tenant t WHERE t." TENANT,
-			 0},
 	/* clang-format off */
+	[QUERY_FLEET] = {"fleet",
+		"WITH c AS (SELECT lifecycle, posture, sum(n)::int8 AS n FROM fleet_count WHERE " TENANT " GROUP BY 1, 2),"
+		" active AS (SELECT * FROM c WHERE lifecycle = 'active')"
+		" SELECT json_build_object('tenant', t.id, 'name', t.name, 'total', (SELECT coalesce(sum(n), 0)::int8 FROM active),"
+		" 'posture', (SELECT json_object_agg(p, (SELECT coalesce(sum(n), 0)::int8 FROM active WHERE posture = p))"
+		" FROM unnest('{untrusted,silent,degraded,unknown,operational}'::text[]) p),"
+		" 'lifecycle', (SELECT json_object_agg(l, (SELECT coalesce(sum(n), 0)::int8 FROM c WHERE lifecycle = l))"
+		" FROM unnest('{pending,active,retired,revoked,transferred}'::text[]) l),"
+		" 'model', " TALLY("model") ", 'firmware', " TALLY("firmware") ", 'alerts', open_alerts())::text FROM tenant t WHERE t." TENANT, 0},
 	/* Parameters: filters, sort, limit + 1, and the place: device, up to when the first page saw devices move (0: this is it), key. A row without its first
 	   column says where to go on. The device's columns come last. */
 	[QUERY_DEVICES] = {"devices", DEVICES(DEVICE_FOUND " WHERE d.device_id = l.device_id AND d." TENANT), 6},

@@ -28,8 +28,8 @@ SELECT device_id, tenant_id, 81985529216486895, 9, now() + interval '1 day', 864
 INSERT INTO device_state SELECT device_id, tenant_id, 81985529216486895, 9, now(), now(), sha256(device_id::text::bytea), sha256('i'),
 	jsonb_build_object('boot', jsonb_build_object('secure', true), 'access', jsonb_build_object('ssh_password', false)) FROM device
 	WHERE tenant_id = (SELECT tenant_id FROM tenant WHERE id = 'fleet');
-INSERT INTO fleet_count SELECT tenant_id, lifecycle, posture, hwmodel, swversion, count(*) FROM device WHERE tenant_id = (SELECT tenant_id FROM tenant WHERE id = 'fleet')
-	GROUP BY 1, 2, 3, 4, 5;
+INSERT INTO fleet_tally SELECT d.tenant_id, t.kind, d.lifecycle, t.value, count(*) FROM device d, tallies_of(d.lifecycle, d.posture, d.hwmodel, d.swversion) t
+	WHERE d.tenant_id = (SELECT tenant_id FROM tenant WHERE id = 'fleet') GROUP BY 1, 2, 3, 4;
 ALTER TABLE device ENABLE TRIGGER USER;
 """
 # The same columns of the same rows, as PostgreSQL writes them: without the conversions of times that the interface makes.

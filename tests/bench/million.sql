@@ -25,4 +25,4 @@ INSERT INTO device_mark SELECT d.tenant_id, m, d.device_id FROM device d, marks_
 INSERT INTO device_history (valid_from, device_id, tenant_id, lifecycle, posture, reasons, posture_since, first_seen, serial, hwmodel, swname, swversion, unknowns, labels)
 	SELECT posture_since, device_id, tenant_id, lifecycle, posture, reasons, posture_since, first_seen, serial, hwmodel, swname, swversion, unknowns, labels FROM device;
 INSERT INTO state_history SELECT device_id, first_seen, 1, 1, tenant_id, first_seen, state_digest, inventory_digest, state FROM device JOIN device_state USING (device_id, tenant_id);
-INSERT INTO fleet_count SELECT tenant_id, lifecycle, posture, hwmodel, swversion, count(*) FROM device GROUP BY 1, 2, 3, 4, 5;
+INSERT INTO fleet_tally SELECT d.tenant_id, t.kind, d.lifecycle, t.value, count(*) FROM device d, tallies_of(d.lifecycle, d.posture, d.hwmodel, d.swversion) t GROUP BY 1, 2, 3, 4;
