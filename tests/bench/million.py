@@ -1,6 +1,6 @@
-"""Lists of a million devices: the first page and page 10,000 by every order, and the first page by every simple filter, each over a read of one row by its
-primary key in the same run, and over what a client pays for one device. Two costs: how long a client waits; and processor time, of PostgreSQL alone for the row,
-of PostgreSQL and of the server for a page: that leaves out what a client does, and what others do on the machine."""
+"""A million devices: the summary; of lists the first page and page 10,000 by every order, and the first page by every simple filter. Each over a read of one row
+by its primary key in the same run, and over what a client pays for one device. Two costs: how long a client waits; and processor time, of PostgreSQL alone for
+the row, of PostgreSQL and of the server for an answer: that leaves out what a client does, and what others do on the machine."""
 
 import base64
 import hashlib
@@ -109,7 +109,8 @@ def play(cursor, client, server, devices):
     cursor.execute("PREPARE one AS SELECT * FROM device WHERE device_id = $1")
     cursor.execute("SELECT substr(serial, 4), encode(ueid, 'hex'), pg_backend_pid() FROM device WHERE device_id = %s", (devices // 2,))
     [(serial, ueid, own)] = cursor.fetchall()
-    questions = {"one device": f"/v1/devices/{ueid}", "range": f"/v1/devices?{RANGE}", **{name: f"/v1/devices?{query.format(serial=serial)}" for name, query in FILTERS.items()}}
+    questions = {"one device": f"/v1/devices/{ueid}", "fleet": "/v1/fleet", "range": f"/v1/devices?{RANGE}",
+                 **{name: f"/v1/devices?{query.format(serial=serial)}" for name, query in FILTERS.items()}}
     orders = [way + name for name in SORTS for way in ("", "-")]
     for sort in orders:
         questions["first " + sort] = f"/v1/devices?sort={sort}"
@@ -137,4 +138,4 @@ def play(cursor, client, server, devices):
 
 def worst(kind, ratios, pages, orders):
     return {f"order_{kind}worst": max(ratios[f"first {s}"] for s in orders), f"filter_{kind}worst": max(ratios[name] for name in FILTERS), f"range_{kind}ratio": ratios["range"],
-            f"deep_{kind}worst": max(pages.values())}
+            f"fleet_{kind}ratio": ratios["fleet"], f"deep_{kind}worst": max(pages.values())}

@@ -65,7 +65,7 @@ def test_its_figures_are_there(run, monkeypatch, tmp_path, bench):
         assert math.isfinite(figures[name]) and (figures[name] > 0 or name.endswith(("_lost", "_mb", "_s", "_cpu_us"))), name
     if bench is million:
         orders = {way + sort for sort in million.SORTS for way in ("", "-")}
-        assert set(figures["ratios"]) == set(figures["waits"]) == {"one device", "range", *million.FILTERS, *(f"{which} {o}" for which in ("first", "deep") for o in orders)}
+        assert set(figures["ratios"]) == set(figures["waits"]) == {"one device", "fleet", "range", *million.FILTERS, *(f"{which} {o}" for which in ("first", "deep") for o in orders)}
         assert set(figures["pages"]) == orders and figures["deep_worst"] == max(figures["pages"].values())
 
 
