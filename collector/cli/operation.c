@@ -6,7 +6,7 @@
 #include "collector/words.h"
 
 const struct operation operations[] = {
-#define OPERATION(noun, verb, method, path, help) {noun, verb, method, path, help},
+#define OPERATION(noun, verb, method, path, help, columns) {noun, verb, method, path, help, columns},
 #include "collector/cli/operations.def"
 #undef OPERATION
 };

@@ -12,6 +12,7 @@ struct operation {
 	const char *noun, *verb;	/* verb NULL: the noun is all */
 	const char *method, *path;
 	const char *help;
+	const char *columns;		/* of a table, with commas between; NULL: all that there are */
 };
 
 enum operation_answer {

@@ -3,6 +3,7 @@
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "collector/cli/cli.h"
@@ -38,6 +39,15 @@ agree_on_format(struct remote *r)
 		r->show.as = SHOW_JSON;
 }
 
+/* Of standard output; 0: it is none. */
+static int
+terminal_width(void)
+{
+	struct winsize size;
+
+	return ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) < 0 ? 0 : size.ws_col;
+}
+
 static void
 prepare(struct remote *r)
 {
@@ -57,6 +67,7 @@ prepare(struct remote *r)
 	format = wish_option(w, "format");
 	usual = format == NULL || strcmp(format, "json") == 0 || strcmp(format, "native") == 0;
 	r->show.members = usual ? operation_items(w->operation) : NULL;
+	r->show.usual = usual ? w->operation->columns : NULL;
 	r->raw = !usual && !operation_takes(w->operation, "after");
 	if (r->raw && wish_own(w, WISH_FIELDS) != NULL)
 		cli_die(CLI_WRONG, "--fields and --format %s: one of them", format);
@@ -67,6 +78,8 @@ prepare(struct remote *r)
 		r->show.out = fopen(output, "we");
 		if (r->show.out == NULL)
 			cli_die(CLI_WRONG, "%s: %m", output);
+	} else {
+		r->show.room = terminal_width();
 	}
 }
 

@@ -9,6 +9,8 @@
 
 #define WIDE 64 /* a column of a table is made no wider for one long text: a SHA-256 in hex */
 #define CELL_GAP 2 /* spaces between two cells, at least */
+#define TEXT 40 /* what is wider is a text, which may be cut; but not to less than */
+#define TEXT_LEAST 16
 
 int
 show_width(const char *text)
@@ -86,13 +88,41 @@ add_columns(struct show *s, const char *list, const char *between, const json_t 
 	free(names);
 }
 
+/* Columns that do not fit are left out, but that a text may be cut. */
+static void
+fit(struct show *s)
+{
+	const char *name;
+	json_t *width, *left;
+	void *next;
+	int at = 0;
+
+	s->left_out = json_array();
+	json_object_foreach_safe(s->columns, next, name, width)
+	{
+		int wide = (int)json_integer_value(width), room = s->room - at;
+
+		if (wide > room && wide > TEXT && room >= TEXT_LEAST) {
+			wide = room;
+			json_integer_set(width, wide);
+		}
+		if (wide <= room) {
+			at += wide + CELL_GAP;
+			continue;
+		}
+		left = json_string(name);
+		json_object_del(s->columns, name);
+		json_array_append_new(s->left_out, left);
+	}
+}
+
 /* Once, from the first page: whoever reads the rows wants the same columns in all of them. A script wants them whatever matches, too. */
 static void
 make_columns(struct show *s, const json_t *items)
 {
 	s->columns = json_object();
-	if (s->fields != NULL) {
-		add_columns(s, s->fields, ",", items);
+	if (s->fields != NULL || (s->as == SHOW_TABLE && s->usual != NULL)) {
+		add_columns(s, s->fields != NULL ? s->fields : s->usual, ",", items);
 		return;
 	}
 	if (s->as == SHOW_CSV && s->members != NULL)
@@ -119,6 +149,30 @@ print_csv_cell(FILE *out, const char *text, bool first)
 	response_free(&cell);
 }
 
+/* The bytes of so many characters. */
+static int
+length_of(const char *text, int characters)
+{
+	int at = 0;
+
+	for (; text[at] != '\0' && (characters > 0 || ((unsigned char)text[at] & 0xc0) == 0x80); at++)
+		characters -= ((unsigned char)text[at] & 0xc0) != 0x80;
+	return at;
+}
+
+/* In a terminal nothing runs out of its column. */
+static void
+print_table_cell(const struct show *s, const char *text, int wide, int room)
+{
+	char *cut = NULL;
+
+	if (s->left_out != NULL && show_width(text) > wide &&
+	    asprintf(&cut, "%.*s\u2026", length_of(text, wide - 1), text) < 0)
+		cli_die(CLI_NO, "out of memory");
+	show_cell(s->out, cut == NULL ? text : cut, room);
+	free(cut);
+}
+
 /* `item` NULL: the head. */
 static void
 print_row(struct show *s, const json_t *item)
@@ -136,7 +190,8 @@ print_row(struct show *s, const json_t *item)
 		if (s->as == SHOW_CSV)
 			print_csv_cell(s->out, text, i == 0);
 		else
-			show_cell(s->out, text, ++i == n ? 0 : (int)json_integer_value(width) + CELL_GAP);
+			print_table_cell(s, text, (int)json_integer_value(width),
+					 ++i == n ? 0 : (int)json_integer_value(width) + CELL_GAP);
 		i += s->as == SHOW_CSV;
 		free(text);
 	}
@@ -196,11 +251,26 @@ print_item(struct show *s, json_t *item)
 void
 show_items(struct show *s, const json_t *items)
 {
-	if (s->columns == NULL && json_array_size(items) > 0)
+	if (s->columns == NULL && json_array_size(items) > 0) {
 		make_columns(s, items);
+		if (s->as == SHOW_TABLE && s->room > 0 && s->fields == NULL)
+			fit(s);
+	}
 	for (size_t i = 0; i < json_array_size(items); i++)
 		print_item(s, json_array_get(items, i));
 	fflush(s->out);
+}
+
+static void
+tell_left_out(const struct show *s)
+{
+	json_t *name;
+	size_t i;
+
+	fflush(s->out);
+	fputs("fleetstate: left out, as the terminal is narrow:", stderr);
+	json_array_foreach(s->left_out, i, name) fprintf(stderr, " %s", json_string_value(name));
+	fputc('\n', stderr);
 }
 
 void
@@ -212,6 +282,8 @@ show_end(struct show *s)
 		make_columns(s, NULL);
 		print_row(s, NULL);
 	}
+	if (json_array_size(s->left_out) > 0)
+		tell_left_out(s);
 }
 
 /* The members of objects in objects, by their path: "boot.secure". */
@@ -301,5 +373,6 @@ void
 show_free(struct show *s)
 {
 	json_decref(s->columns);
-	s->columns = NULL;
+	json_decref(s->left_out);
+	s->columns = s->left_out = NULL;
 }

@@ -16,9 +16,12 @@ struct show {
 	enum show_as as;
 	const char *fields; /* those members only, with commas between; NULL: all */
 	const char *members; /* what items are known to have, with spaces between; NULL: that is seen from the first page alone */
+	const char *usual; /* those columns of a table, if no fields are wanted and it is a list; NULL: all */
+	int room; /* how wide a table may be; 0: as wide as it is */
 	bool lines; /* JSON: one item a line, of a list without an end */
 	/* What it keeps. */
 	json_t *columns; /* names, and how wide each is */
+	json_t *left_out; /* names, for want of room */
 	size_t items;
 };
 

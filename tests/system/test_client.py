@@ -11,6 +11,7 @@ import pty
 import re
 import signal
 import subprocess
+import termios
 import threading
 import time
 
@@ -130,6 +131,60 @@ def test_rows_have_a_head_whatever_matches(api, noun, verb, method, path):
         assert rows(*NOTHING[noun, verb]) == [head]
         assert rows(*NOTHING[noun, verb], "--fields", f"{head[1]},{head[0]}") == [[head[1], head[0]]]
         assert call(api, *words, *NOTHING[noun, verb], token=token) == "", "a table for people has none"
+
+
+COLUMNS = {(noun, verb): columns.split(",") for noun, verb, columns in re.findall(r'^OPERATION\("([a-z-]+)", "([a-z-]+)", .*, "([a-z0-9_,]+)"\)$',
+                                                                                 (ROOT / "collector/cli/operations.def").read_text(), re.M)}
+
+
+def on_terminal(api, width, *words, token="acme"):
+    """What is on a terminal of so many columns, and what is told beside it."""
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, width))
+    env = {"FLEETSTATE_TOKEN": api.tokens[token], "PATH": os.environ["PATH"]}
+    process = subprocess.Popen([BIN / "fleetstate", "--url", f"http://127.0.0.1:{api.port}", *words], stdout=theirs, stderr=subprocess.PIPE, env=env, text=True)
+    os.close(theirs)
+    told = b""
+    with contextlib.suppress(OSError):
+        while piece := os.read(ours, 65536):
+            told += piece
+    os.close(ours)
+    error = process.communicate(timeout=60)[1]
+    assert process.returncode == 0, error
+    return told.decode().splitlines(), error
+
+
+@pytest.mark.parametrize("noun, verb", COLUMNS)
+def test_a_table_has_what_is_telling(api, noun, verb):
+    """The columns of its row, as far as they fit a terminal; a pipe takes all of them, and what is asked for by name comes whatever its width."""
+    [(method, path)] = [o[2:] for o in OPERATIONS if o[:2] == (noun, verb)]
+    assert (noun, verb, method, path) in LISTS
+    columns, words = COLUMNS[noun, verb], [noun, verb, *[A if n == "ueid" else "1" for n in re.findall(r"\{(\w+)\}", path)], "--limit", "3"]
+    items = json.loads(call(api, *words, "--json", token="admin"))
+    assert set(columns) <= set(next(csv.reader(io.StringIO(call(api, *words, "--csv", token="admin"), newline=""))))
+    table = call(api, *words, token="admin").splitlines()
+    assert len(table) == (len(items) + 1 if items else 0) and (not items or table[0].split() == columns)
+    for width in 24, 60, 80, 300:
+        lines, error = on_terminal(api, width, *words, token="admin")
+        assert len(lines) == len(table) and all(len(line) <= width for line in lines)
+        if items:
+            left_out = error.removeprefix("fleetstate: left out, as the terminal is narrow: ").split()
+            assert lines[0].split() == [c for c in columns if c not in left_out] and set(left_out) <= set(columns)
+            assert width > 24 or left_out, "so little has no room for all"
+            assert width < 300 or not left_out
+    last = columns[-1]
+    lines, error = on_terminal(api, 5, *words, "--fields", f"{last},{columns[0]}", token="admin")
+    assert error == "" and (not items or lines[0].split() == [last, columns[0]])
+
+
+def test_what_is_cut_says_so(api):
+    long = "\u00e4" * 200
+    api.db.sql("INSERT INTO event (tenant_id, type, data) SELECT tenant_id, 'long', json_build_object('text', %s::text) FROM tenant WHERE id = 'acme'", (long,))
+    api.db.sql("SELECT number_events()")
+    [_, row], error = on_terminal(api, 100, "event", "list", "--type", "long")
+    assert len(row) == 100 and row.endswith("\u00e4\u2026") and long not in row and error == ""
+    assert long in call(api, "event", "list", "--type", "long") and on_terminal(api, 20, "event", "list", "--type", "long", "--json") == (call(
+        api, "event", "list", "--type", "long", "--json").splitlines(), "")
 
 
 def test_hostile_text(api):
