@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 import re
+import subprocess
 
 import pytest
 
@@ -189,10 +190,36 @@ def ask(api, method, path, operation, call, token, **more):
         more["json"] = call["body"]
     if "text" in call:
         more["data"], more["headers"]["Content-Type"] = call["text"], "text/csv"
-    answer = api.ask(target, token, method, stream=operation["operationId"] == "streamEvents", **more)
+    answer = api.ask(target, token, method, **{"stream": operation["operationId"] == "streamEvents", **more})
     if answer.status_code == 200 and operation["operationId"] == "streamEvents":
         answer.close()
     return answer
+
+
+UNPACK = {"gzip": ["gzip", "-dc"], "zstd": ["zstd", "-dcq"]}
+MOVING = {"getMetrics", "listAudit"}  # they tell of the questions before
+PACKED = set()
+
+
+def steady(text):
+    """Without what is of the moment at which it was made."""
+    return re.sub(rb'"(serialNumber|timestamp|time)": ?("[^"]*"|\d+)', b"", text)
+
+
+def check_packed(api, method, path, operation, call, plain):
+    """Whoever asks for it compressed gets the same."""
+    for coding, words in UNPACK.items():
+        packed = ask(api, method, path, operation, call, role_of(operation), headers={"Accept-Encoding": coding, **call.get("headers", {})}, stream=True)
+        body = packed.raw.read(decode_content=False)
+        assert packed.status_code == 200 and packed.headers["Content-Type"] == plain.headers["Content-Type"]
+        assert packed.headers.get("ETag") == plain.headers.get("ETag") or operation["operationId"] in MOVING
+        if "Content-Encoding" in packed.headers:
+            assert packed.headers["Content-Encoding"] == coding and "Accept-Encoding" in packed.headers["Vary"].split(", ")
+            PACKED.add((operation["operationId"], coding))
+            body = subprocess.run(words, input=body, capture_output=True, check=True).stdout
+        headers = {k.lower(): v for k, v in packed.headers.items()}
+        DESCRIPTION.check(method, packed.request.path_url, 200, headers, body or None)
+        assert steady(body) == steady(plain.content) or operation["operationId"] in MOVING, (call, coding)
 
 
 def calls(operation):
@@ -207,6 +234,9 @@ def test_what_is_answered(api, method, path, operation):
         assert answer.status_code == call.get("status", 200), (call, answer.text)
         if method != "GET" or answer.status_code != 200 or operation["operationId"] == "streamEvents":
             continue
+        plain = ask(api, method, path, operation, call, token, headers={"Accept-Encoding": "identity"})
+        assert "Content-Encoding" not in plain.headers
+        check_packed(api, method, path, operation, call, plain)
         head = ask(api, "HEAD", path, operation, call, token)
         assert (head.status_code, head.headers["Content-Type"]) == (200, answer.headers["Content-Type"]) and not head.content
         assert ("ETag" in head.headers) == ("ETag" in answer.headers) == ("Content-Length" in answer.headers), "what is no stream has an entity tag"
@@ -274,5 +304,6 @@ def test_the_same_again(api):
 def test_each_answer_was_seen(api):
     """The last one: of every operation each status that it has a line of was answered."""
     lines = {(method, path, int(status)) for (method, path), o in DESCRIPTION.operations.items() for status in o["responses"] if status != "default"}
+    assert PACKED >= {(o, coding) for coding in UNPACK for o in ("listDevices", "exportAssets", "getInventory", "listAlerts", "listReports", "listPolicies", "getMetrics")}
     missing = {line for line in lines - ELSEWHERE - DESCRIPTION.seen if line[2] != 304 or line[1] not in ("/metrics", "/v1/audit", "/v1/reports/{sha256}/proof")}
     assert missing == set()
