@@ -93,6 +93,8 @@ on_bytes(char *at, size_t size, size_t n, void *context)
 	progress.bytes += (long long)len;
 	show_progress();
 	if (is_written(r)) {
+		if (!told->written && r->asked->begin != NULL)
+			r->asked->begin(r->asked->out);
 		told->written = true;
 		r->failed = fwrite(at, 1, len, r->asked->out) != len || fflush(r->asked->out) != 0;
 		return r->failed ? 0 : len;

@@ -1,9 +1,11 @@
 #include "collector/cli/remote.h"
 
+#include <fcntl.h>
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "collector/cli/cli.h"
@@ -48,6 +50,27 @@ terminal_width(void)
 	return ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) < 0 ? 0 : size.ws_col;
 }
 
+static FILE *
+open_output(const char *name)
+{
+	int fd = open(name, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+	FILE *out = fd < 0 ? NULL : fdopen(fd, "w");
+
+	if (out == NULL)
+		cli_die(CLI_WRONG, "%s: %m", name);
+	return out;
+}
+
+/* What was in the file stays there until there is something in its place. */
+static void
+begin_output(FILE *out)
+{
+	struct stat is;
+
+	if (ftell(out) == 0 && fstat(fileno(out), &is) == 0 && S_ISREG(is.st_mode) && ftruncate(fileno(out), 0) < 0)
+		cli_die(CLI_NO, "the output can't be emptied: %m");
+}
+
 static void
 prepare(struct remote *r)
 {
@@ -75,9 +98,7 @@ prepare(struct remote *r)
 		cli_die(CLI_WRONG, "signed bytes are not for a terminal: --output FILE");
 	wish_fill(w);
 	if (output != NULL) {
-		r->show.out = fopen(output, "we");
-		if (r->show.out == NULL)
-			cli_die(CLI_WRONG, "%s: %m", output);
+		r->show.out = open_output(output);
 	} else {
 		r->show.room = terminal_width();
 	}
@@ -162,7 +183,8 @@ ask(const struct remote *r, const char *target, struct told *told)
 				    .type = w->type,
 				    .headers = w->headers,
 				    .out = r->show.out,
-				    .raw = r->raw};
+				    .raw = r->raw,
+				    .begin = wish_own(w, WISH_OUTPUT) == NULL ? NULL : begin_output};
 	bool repeatable = strcmp(asked.method, "GET") == 0 || wish_takes_key(w);
 	char why[CALL_WHY_SIZE];
 
@@ -172,8 +194,11 @@ ask(const struct remote *r, const char *target, struct told *told)
 		bool again = repeatable && !told->written && try < TRIES && pause > 0 && pause <= PATIENCE_S &&
 			     (rc < 0 || told->status == 429 || told->status == 503);
 
-		if (rc == 0 && told->status >= 200 && told->status < 300)
+		if (rc == 0 && told->status >= 200 && told->status < 300) {
+			if (!told->written && asked.begin != NULL)
+				asked.begin(asked.out);
 			return;
+		}
 		if (ferror(r->show.out))
 			die(CLI_NO, "%s%s", "the output takes no more", "");
 		if (!again && rc < 0)

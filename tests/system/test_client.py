@@ -474,6 +474,20 @@ def test_half_an_export_is_not_followed_by_a_whole_one(flaky, tmp_path, words):
     assert len(Flaky.seen) == 1 and out.read_bytes() == b"{}\n"
 
 
+@pytest.mark.parametrize("words", [("device", "list", "--csv", "--limit", "1500"), ("asset", "export"), ("fleet", "show"), ("report", "show", REPORT), ("device", "list", "--model", "none")])
+def test_a_file_stays_until_there_is_something_in_its_place(api, tmp_path, words):
+    """Also a long one, of which nothing may stay behind a shorter one."""
+    out, before = tmp_path / "out", b"yesterday\n" * 200_000
+    out.write_bytes(before)
+    call(api, *words, "--output", out, token="fst_" + "A" * 43, status=1)
+    call(api, "--url", f"http://127.0.0.1:{free_port()}", *words, "--output", out, status=3)
+    assert out.read_bytes() == before
+    assert call(api, *words, "--output", out) == ""
+    new = tmp_path / "new"
+    assert call(api, *words, "--output", new) == "" and out.read_bytes() == new.read_bytes()
+    assert b"yesterday" not in new.read_bytes() and (new.stat().st_size == 0) == ("none" in words)
+
+
 def test_an_output_that_is_full(api):
     for words in ("device", "list"), ("asset", "export"), ("openapi",), ("device", "list", "--json"):
         assert call(api, *words, "--output", "/dev/full", status=1) == "fleetstate: the output takes no more\n"
