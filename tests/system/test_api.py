@@ -293,6 +293,8 @@ def test_one_device_is_as_the_list_and_the_database_have_it(tmp_path):
                 assert (one["legal_hold"] or {}).get("scope") == ("device" if device == held else "tenant" if by_tenant else None)
             assert (one["challenge"], one["legal_hold"] is not None) == (None, by_tenant)
         assert api.get(f"/v1/devices/{B}", "globex")["legal_hold"] is None, "another tenant is held"
+        epochs = api.get(f"/v1/devices/{held}/ledger")["epochs"]
+        assert [(e["received"], e["missing"]) for e in epochs] == [([], [[1, 4503599627370495]])] * 2, "of which none has come"
         for token, device in ("globex", held), ("acme", B), ("acme", ueid("acme", 11)):
             api.problem(404, "not-found", f"/v1/devices/{device}", token)
     finally:
