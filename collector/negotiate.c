@@ -174,6 +174,17 @@ compress_body(struct response *response, enum coding coding)
 	packer_free(packer);
 }
 
+/* RFC 9110 15.4.5: as it would be with the whole. */
+static void
+answer_not_modified(struct response *response, const char *etag, bool varies)
+{
+	response_free(response);
+	response->status = 304;
+	response_header(response, "ETag", "%s", etag);
+	if (varies)
+		response_header(response, "Vary", "Accept-Encoding");
+}
+
 void
 negotiate(struct response *response, const char *accept_encoding, const char *if_none_match)
 {
@@ -190,11 +201,7 @@ negotiate(struct response *response, const char *accept_encoding, const char *if
 	/* What is carried along is answered by the thread that has all the sockets: it must not be kept busy by who has no token. */
 	packs = own == NULL && response->fixed.at == NULL && is_text(response->type) && body_of(response).len >= SMALL;
 	if (etag_is_listed(if_none_match, etag)) {
-		response_free(response);
-		response->status = 304;
-		response_header(response, "ETag", "%s", etag);
-		if (packs) /* RFC 9110 15.4.5: as it would be with the whole */
-			response_header(response, "Vary", "Accept-Encoding");
+		answer_not_modified(response, etag, packs);
 		return;
 	}
 	if (own != NULL)
@@ -226,14 +233,22 @@ begin_packing(struct packer **packer, struct response *response, enum coding cod
 }
 
 void
-negotiate_piece(struct packer **packer, struct response *response, const char *accept_encoding)
+negotiate_piece(struct packer **packer, struct response *response, const char *accept_encoding,
+		const char *if_none_match)
 {
+	const char *own = find_header(response, "ETag");
 	bool ends = !response->streams;
+	char etag[ETAG_SIZE];
 	uint8_t *out;
 	size_t len;
 
 	if (response->problem != PROBLEM_NONE || response->failed)
 		return;
+	if (own != NULL && etag_is_listed(if_none_match, own)) {
+		snprintf(etag, sizeof etag, "%s", own);
+		answer_not_modified(response, etag, is_packed(response));
+		return;
+	}
 	if (!ends && *packer == NULL)
 		begin_packing(packer, response, coding_choose(accept_encoding));
 	if (*packer == NULL || (!ends && response->len == 0))

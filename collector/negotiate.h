@@ -18,7 +18,7 @@ enum coding coding_choose(const char *accept_encoding) WARN_UNUSED;
  */
 void negotiate(struct response *, const char *accept_encoding, const char *if_none_match);
 /* The same for each piece of a stream, and once more when there is none: all of them become one compressed whole, if the client likes one. `packer` is kept from
-   one to the next, NULL at first; what is left when a stream was broken off is freed by packer_free. */
-void negotiate_piece(struct packer **packer, struct response *, const char *accept_encoding);
+   one to the next, NULL at first; what is left when a stream was broken off is freed by packer_free. One that has an ETag may become a 304 with its first. */
+void negotiate_piece(struct packer **packer, struct response *, const char *accept_encoding, const char *if_none_match);
 
 #endif

@@ -25,6 +25,9 @@
 	" LEFT JOIN LATERAL (SELECT h.last_seen, h.epoch, h.hi, h.interval_s, h.state_digest, h.inventory_digest FROM device_hot h" \
 	" WHERE h.device_id = d.device_id OFFSET 0) h ON true"
 #define DEVICE_FOUND " FROM device d" DEVICE_HOT
+/* With the set that it runs, if that is here. By where it stands, since what it said last has no index for one device with the digest alone. */
+#define DEVICE_SETS DEVICE_FOUND " LEFT JOIN inventory i ON i.tenant_id = d.tenant_id AND i.digest = h.inventory_digest"
+#define DEVICE_SET DEVICE_SETS " WHERE d.ueid = $1::bytea AND d." TENANT
 /* Where a device stood in its reports then is what its state came with. */
 #define DEVICE_HOT_THEN(as_of) \
 	" LEFT JOIN LATERAL (SELECT b.valid_from AS last_seen, b.epoch, b.seq AS hi, 0 AS interval_s, b.state_digest, b.inventory_digest FROM state_history b" \
@@ -175,39 +178,24 @@ const struct statement query_statements[QUERIES] = {
 			 "FROM device d LEFT JOIN device_state s ON s.device_id = d.device_id WHERE d.ueid = $1::bytea "
 			 "AND d." TENANT,
 			 1},
-	[QUERY_INVENTORY_HEAD] =
-		{"inventory_head",
-		 "SELECT CASE WHEN s.device_id IS NOT NULL THEN json_build_object('ueid', encode(d.ueid, 'hex'), "
-		 "'digest', "
-		 "encode(s.inventory_digest, 'hex'), 'complete', i.inventory_id IS NOT NULL, 'components', "
-		 "i.components)::text END "
-		 "FROM device d LEFT JOIN device_state s ON s.device_id = d.device_id LEFT JOIN inventory i ON "
-		 "i.tenant_id = s.tenant_id AND i.digest = s.inventory_digest WHERE d.ueid = $1::bytea AND d." TENANT,
-		 1},
-	[QUERY_INVENTORY] =
-		{"inventory",
-		 "SELECT json_strip_nulls(json_build_object('type', c.type, 'name', c.name, 'version', c.version, "
-		 "'architecture', "
-		 "c.architecture, 'source', c.source, 'source_version', c.source_version, 'purl', c.purl))::text, "
-		 "c.component_id "
-		 "FROM inventory_component ic JOIN component c ON c.component_id = ic.component_id WHERE "
-		 "ic.inventory_id = "
-		 "(SELECT i.inventory_id FROM device d JOIN device_state s ON s.device_id = d.device_id JOIN inventory "
-		 "i ON "
-		 "i.tenant_id = s.tenant_id AND i.digest = s.inventory_digest WHERE d.ueid = $1::bytea AND d." TENANT
-		 ") AND ic.component_id > $3::int8 ORDER BY ic.component_id LIMIT $2::int8",
-		 3},
 	/* clang-format off */
+	[QUERY_INVENTORY_HEAD] = {"inventory_head",
+		"SELECT CASE WHEN h.inventory_digest IS NOT NULL THEN json_build_object('ueid', encode(d.ueid, 'hex'), 'digest', encode(h.inventory_digest, 'hex'),"
+		" 'complete', i.inventory_id IS NOT NULL, 'components', i.components)::text END" DEVICE_SET, 1},
+	[QUERY_INVENTORY] = {"inventory",
+		"SELECT json_strip_nulls(json_build_object('type', c.type, 'name', c.name, 'version', c.version, 'architecture', c.architecture, 'source', c.source,"
+		" 'source_version', c.source_version, 'purl', c.purl))::text, c.component_id FROM inventory_component ic JOIN component c ON c.component_id = ic.component_id"
+		" WHERE ic.inventory_id = (SELECT i.inventory_id" DEVICE_SET ") AND ic.component_id > $3::int8 ORDER BY ic.component_id LIMIT $2::int8", 3},
 	[QUERY_INVENTORY_DEVICE] = {"inventory_device",
-		"SELECT (i.inventory_id IS NOT NULL)::int::int8, (extract(epoch FROM s.received_at) * 1000)::int8, " DEVICE_CELLS DEVICE_FOUND
-		" LEFT JOIN device_state s ON s.device_id = d.device_id LEFT JOIN inventory i ON i.tenant_id = s.tenant_id AND i.digest = s.inventory_digest"
-		" WHERE d.ueid = $1::bytea AND d." TENANT, 1},
-	/* In an order that has nothing to do with when a component was first heard of. */
-	[QUERY_INVENTORY_WHOLE] = {"inventory_whole",
-		"SELECT c.type, c.name, c.version, c.architecture, c.source, c.source_version, c.purl, c.digest, i.digest FROM device d"
-		" JOIN device_state s ON s.device_id = d.device_id JOIN inventory i ON i.tenant_id = s.tenant_id AND i.digest = s.inventory_digest"
-		" JOIN inventory_component ic ON ic.inventory_id = i.inventory_id JOIN component c ON c.component_id = ic.component_id"
-		" WHERE d.ueid = $1::bytea AND d." TENANT " ORDER BY c.name COLLATE \"C\", c.version COLLATE \"C\", c.digest", 1},
+		"SELECT i.inventory_id, i.components::int8, (SELECT (extract(epoch FROM s.received_at) * 1000)::int8 FROM device_state s WHERE s.device_id = d.device_id), "
+		DEVICE_CELLS DEVICE_SET, 1},
+	/* So many of a set, behind one of them, in an order that has nothing to do with when a component was first heard of. */
+	[QUERY_INVENTORY_PIECE] = {"inventory_piece",
+		"SELECT c.type, c.name, c.version, c.architecture, c.source, c.source_version, c.purl, c.digest, c.component_id FROM (SELECT c.* FROM inventory_component ic"
+		" JOIN component c ON c.component_id = ic.component_id WHERE ic.inventory_id = $1::int8 AND ic." TENANT " OFFSET 0) c"
+		" WHERE $2::int8 = 0 OR (c.name COLLATE \"C\", c.version COLLATE \"C\", c.digest) >"
+		" (SELECT p.name, p.version, p.digest FROM component p WHERE p.component_id = $2::int8)"
+		" ORDER BY c.name COLLATE \"C\", c.version COLLATE \"C\", c.digest LIMIT $3::int8", 3},
 	[QUERY_COMPONENT_VERSIONS_NAME] = {"component_versions_name", COMPONENT_VERSIONS("c.name = $1::text AND " COMPONENT_PURL), 3},
 	[QUERY_COMPONENT_VERSIONS_PURL] = {"component_versions_purl", COMPONENT_VERSIONS("$1::text IS NULL AND c.purl = $2::text"), 3},
 	[QUERY_COMPONENTS] = {"components", COMPONENTS("true", ""), 7},
@@ -222,8 +210,8 @@ const struct statement query_statements[QUERIES] = {
 	   one thing have those in common. */
 	[QUERY_DIFF] = {"diff",
 		"WITH d AS (SELECT d.ueid = $1::bytea AS first, i.inventory_id, json_build_object('ueid', encode(d.ueid, 'hex'), 'digest',"
-		" encode(s.inventory_digest, 'hex'), 'components', i.components) AS head FROM device d LEFT JOIN device_state s ON s.device_id = d.device_id"
-		" LEFT JOIN inventory i ON i.tenant_id = s.tenant_id AND i.digest = s.inventory_digest WHERE d.ueid IN ($1::bytea, $2::bytea) AND d." TENANT "),"
+		" encode(h.inventory_digest, 'hex'), 'components', i.components) AS head" DEVICE_SETS
+		" WHERE d.ueid IN ($1::bytea, $2::bytea) AND d." TENANT "),"
 		" x AS (SELECT ic.component_id, bool_and(d.first) AS first, count(*) AS n FROM d JOIN inventory_component ic USING (inventory_id) GROUP BY 1),"
 		" i AS (SELECT c.type, c.name, c.architecture, json_agg(c.version ORDER BY c.version) FILTER (WHERE x.first) AS a,"
 		" json_agg(c.version ORDER BY c.version) FILTER (WHERE NOT x.first) AS b FROM x JOIN component c USING (component_id) WHERE x.n = 1"

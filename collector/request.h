@@ -65,7 +65,11 @@ struct request {
 		uint64_t told;		/* rows of it so far */
 		int64_t rows;		/* that its next piece is asked for; 0: it is the first */
 		char *components;	/* owned: those that a range of versions stands for */
-		int64_t after;		/* the position up to which it was told */
+		int64_t after;		/* the position up to which it was told; of an inventory the last component */
+		struct {
+			int64_t id, components; /* the set that it is, and how many it has */
+			int64_t told_ms; /* since 1970: when the state that names it was received */
+		} inventory;
 		struct cursor place;	/* the same of a list of devices */
 		int64_t until_ms;	/* when it is told that there is nothing, as clock_ms counts */
 	} reading;

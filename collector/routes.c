@@ -152,6 +152,7 @@ routes_streams(const struct request *request)
 	const char *format = request_parameter(request, "format");
 
 	return request->route->answer == api_assets || request->route->answer == api_event_stream ||
+	       (request->route->answer == api_inventory && format != NULL && strcmp(format, "json") != 0) ||
 	       (format != NULL && (strcmp(format, "csv") == 0 || strcmp(format, "ndjson") == 0));
 }
 
@@ -357,7 +358,7 @@ routes_finish(struct request *request, struct response *response)
 		request->route->answer(request, response);
 	query_end(request, response);
 	if (response->streams || request->reading.packer != NULL)
-		negotiate_piece(&request->reading.packer, response, request->accept_encoding);
+		negotiate_piece(&request->reading.packer, response, request->accept_encoding, request->if_none_match);
 	else if (strcmp(request->route->method, "GET") == 0)
 		negotiate(response, request->accept_encoding, request->if_none_match);
 	if (response->failed)

@@ -237,6 +237,19 @@ def test_a_thousand_manifests_are_kept(api):
     assert api.db.one("SELECT count(*) FROM export_manifest") == 1000
 
 
+def explain(database):
+    """The database tells the plan of each of the interface's statements, from the next connection on."""
+    with contextlib.closing(psycopg2.connect(database.uri("postgres"))) as db:
+        db.autocommit = True
+        for setting in "session_preload_libraries = 'auto_explain'", "auto_explain.log_min_duration = 0", "auto_explain.log_analyze = on", "auto_explain.log_timing = off", \
+                "auto_explain.log_buffers = on", "auto_explain.log_format = json":
+            db.cursor().execute("ALTER ROLE fleetstate_api SET " + setting)
+
+
+def plans(directory):
+    return [json.JSONDecoder(strict=False).raw_decode(text.lstrip())[0] for text in (directory / "pg.log").read_text().split("  plan:\n")[1:]]
+
+
 def test_no_row_is_looked_at_for_each_device(tmp_path):
     """What the database itself says of its plans: a page is not joined to all there is, by whatever statement."""
     api = Api(tmp_path, 3000, told=False)
@@ -244,11 +257,7 @@ def test_no_row_is_looked_at_for_each_device(tmp_path):
         api.stop()
         api.db.sql("INSERT INTO device_state SELECT device_id, tenant_id, 1, 1, now(), now(), sha256('s'), sha256('i'), '{}' FROM device")
         api.db.sql("ANALYZE device, device_hot, device_state, device_words")
-        with contextlib.closing(psycopg2.connect(api.db.uri("postgres"))) as db:
-            db.autocommit = True
-            for setting in "session_preload_libraries = 'auto_explain'", "auto_explain.log_min_duration = 0", "auto_explain.log_analyze = on", "auto_explain.log_timing = off", \
-                    "auto_explain.log_format = json":
-                db.cursor().execute("ALTER ROLE fleetstate_api SET " + setting)
+        explain(api.db)
         api.start()
         api.db.sql("INSERT INTO event (tenant_id, type, ueid, data) SELECT tenant_id, 'device.state', ueid, '{}' FROM device")
         sequence(api)
@@ -256,10 +265,10 @@ def test_no_row_is_looked_at_for_each_device(tmp_path):
                 "/v1/devices?format=csv&posture=unknown&q=s":
             assert len(api.ask(path).content) > 100000, path
         api.stop()
-        plans = [json.JSONDecoder(strict=False).raw_decode(text.lstrip())[0] for text in (tmp_path / "pg.log").read_text().split("  plan:\n")[1:]]
-        texts = [plan["Query Text"] for plan in plans if "device_hot" in plan["Query Text"] and "card" in plan["Query Text"]]
+        found = plans(tmp_path)
+        texts = [plan["Query Text"] for plan in found if "device_hot" in plan["Query Text"] and "card" in plan["Query Text"]]
         assert len(set(texts)) >= 5
-        for plan in plans:
+        for plan in found:
             for node in every(plan["Plan"]):
                 assert node.get("Rows Removed by Join Filter", 0) * node["Actual Loops"] < 30000, (plan["Query Text"][:300], node)
     finally:

@@ -1,16 +1,23 @@
 """What one device runs, as a bill of materials and as a table: held against CycloneDX's own schema, read back by its own library, and with hostile names."""
 
+import collections
+import contextlib
 import csv
+import gzip
 import io
 import json
 import re
+import threading
 
 import jsonschema
+import psycopg2
 import pytest
+import requests
 
+from ingesting import resident
 from npm import node
 from test_api import Api, ueid
-from test_assets import HOSTILE, schema
+from test_assets import HOSTILE, explain, plans, schema
 
 PURL = "pkg:deb/debian/openssl@3.0.15-1?arch=amd64&distro=debian-12"
 # type, name, version, architecture, source, source version, purl
@@ -26,7 +33,7 @@ COMPONENTS = [
     *(("opkg", text, text, text, text, text, None) for text in HOSTILE),
 ]
 SET = """
-WITH i AS (INSERT INTO inventory (tenant_id, digest, components) SELECT tenant_id, sha256(%(set)s::bytea), 0 FROM tenant WHERE id = 'acme' RETURNING *),
+WITH i AS (INSERT INTO inventory (tenant_id, digest, components) SELECT tenant_id, sha256(%(set)s::bytea), cardinality(%(names)s::text[]) FROM tenant WHERE id = 'acme' RETURNING *),
 c AS (INSERT INTO component (tenant_id, digest, type, name, version, architecture, source, source_version, purl)
 	SELECT tenant_id, sha256(convert_to(x, 'UTF8')), c[1], c[2], c[3], c[4], c[5], c[6], c[7] FROM i, unnest(%(names)s::text[]) x, LATERAL (SELECT x::text[] AS c) y
 	ON CONFLICT (tenant_id, digest) DO UPDATE SET type = EXCLUDED.type RETURNING component_id, tenant_id)
@@ -168,3 +175,142 @@ def test_read_back_by_its_own_library(api):
     assert node(READ_BACK, json.dumps(fleet)) == {"fault": None, "names": []} and len(fleet["components"]) == 30
     for wrong in bom, fleet:
         assert node(READ_BACK, json.dumps({**wrong, "serialNumber": "x"}))["fault"]
+
+
+MOST = 20000  # LIMIT_COMPONENTS
+LARGE = """
+WITH i AS (INSERT INTO inventory (tenant_id, digest, components) SELECT tenant_id, sha256(%(set)s::bytea), %(n)s FROM tenant WHERE id = 'acme' RETURNING *),
+c AS (INSERT INTO component (tenant_id, digest, type, name, version, purl) SELECT tenant_id, sha256((%(set)s || n)::bytea), 'dpkg', 'component-' || n %% (%(n)s / 3), n, repeat('p', 80)
+	FROM i, generate_series(1, %(n)s) n RETURNING component_id, tenant_id)
+INSERT INTO inventory_component SELECT inventory_id, component_id, c.tenant_id FROM i, c
+"""
+SHAPES = "csv", "cyclonedx", "ocsf"
+
+
+@pytest.fixture
+def large(tmp_path):
+    """Devices 0 and 1 have as many components as one may have; the first says as much of itself, which OCSF has in each line. The others have few."""
+    api = Api(tmp_path, 30, told=False)
+    for name, n in ("large", MOST), ("few", 1000), ("fewer", 999):
+        api.db.sql(LARGE, {"set": name, "n": n})
+    for device, name in (0, "large"), (1, "large"), (2, "few"), (3, "fewer"):
+        api.db.sql(HAS, (name, ueid("acme", device)))
+    api.db.sql("UPDATE device SET vendor = %s, serial = %s, hwversion = %s WHERE ueid = decode(%s, 'hex')", (*["v" * 1024] * 3, ueid("acme", 0)))
+    api.db.sql("ANALYZE")
+    yield api
+    api.close()
+
+
+def names(shape, content):
+    """What each component is told by, in order."""
+    if shape == "csv":
+        return [(row[1], row[2]) for row in csv.reader(io.StringIO(content.decode(), newline=""))][1:]
+    if shape == "cyclonedx":
+        return [(c["name"], c["version"]) for c in json.loads(content)["components"]]
+    return [(e["package"]["name"], e["package"]["version"]) for e in map(json.loads, content.decode().splitlines())]
+
+
+def test_the_largest_inventory_is_a_stream(large):
+    expected = sorted((f"component-{n % (MOST // 3)}", str(n)) for n in range(1, MOST + 1))
+    for shape in SHAPES:
+        path = f"/v1/devices/{ueid('acme', 1)}/inventory?format={shape}"
+        answer = whole(large, 1, shape)
+        assert names(shape, answer.content) == expected and answer.headers["Transfer-Encoding"] == "chunked"
+        tag = answer.headers["ETag"]
+        assert tag == whole(large, 1, shape).headers["ETag"]
+        assert (tag == whole(large, 0, shape).headers["ETag"]) == (shape == "csv"), "which tells nothing of the device"
+        for listed, status in (tag, 304), (f'"x", {tag}', 304), ('"x"', 200), (tag[:-2] + '"', 200):
+            again = large.ask(path, headers={"If-None-Match": listed})
+            assert (again.status_code, again.headers["ETag"], again.content == (b"" if status == 304 else answer.content)) == (status, tag, True)
+        head = large.ask(path, method="HEAD")
+        assert (head.status_code, head.content) == (200, b"")
+        packed = large.ask(path, headers={"Accept-Encoding": "gzip"}, stream=True)
+        assert packed.headers["Content-Encoding"] == "gzip" and gzip.decompress(packed.raw.read(decode_content=False)) == answer.content
+        # Few are one answer.
+        for device, n in (2, 1000), (3, 999):
+            answer = whole(large, device, shape)
+            assert ("Content-Length" in answer.headers) == (n < 1000) and len(set(names(shape, answer.content))) == n
+            assert large.ask(f"/v1/devices/{ueid('acme', device)}/inventory?format={shape}", headers={"If-None-Match": answer.headers["ETag"]}).status_code == 304
+
+
+def test_memory_is_flat_whoever_asks_for_the_largest(large):
+    """Each answer has more bytes than an answer that is no stream may have."""
+    sizes = collections.deque()
+
+    def read():
+        with requests.get(f"http://127.0.0.1:{large.port}/v1/devices/{ueid('acme', 0)}/inventory?format=ocsf", stream=True, timeout=300,
+                          headers={"Authorization": "Bearer " + large.tokens["acme"], "Accept-Encoding": "identity"}) as answer:
+            sizes.append(sum(map(len, answer.iter_content(1 << 16))))
+
+    whole(large, 2, "csv")
+    before = resident(large.process.pid)
+    readers = [threading.Thread(target=read) for _ in range(8)]
+    for reader in readers:
+        reader.start()
+    for reader in readers:
+        reader.join()
+    peak = int(re.search(r"VmHWM:\s+(\d+)", open(f"/proc/{large.process.pid}/status").read())[1]) * 1024
+    assert len(sizes) == 8 and len(set(sizes)) == 1 and sizes[0] > 16 << 20
+    assert peak - before < 64 << 20 < sum(sizes) / 4, (peak - before, sizes)
+
+
+def begin(api, device=0):
+    """The largest, of which no more is read than has come. What else there is of it has to wait for that."""
+    answer = api.ask(f"/v1/devices/{ueid('acme', device)}/inventory?format=ocsf", headers={"Accept-Encoding": "identity"}, stream=True)
+    return answer, answer.raw.read(1000)
+
+
+def test_what_is_reported_meanwhile_changes_nothing_of_it(large):
+    expected = whole(large, 0, "ocsf").content
+    answer, first = begin(large)
+    large.db.sql("UPDATE device_state SET inventory_digest = sha256('few'), received_at = now()")
+    assert first + answer.raw.read() == expected
+    assert len(names("ocsf", whole(large, 0, "ocsf").content)) == 1000
+
+
+@pytest.mark.parametrize("lost", [
+    "DELETE FROM inventory_component WHERE component_id = (SELECT component_id FROM component WHERE digest = sha256('large19999'))",
+    "UPDATE device SET lifecycle = 'deleted', deleted_at = now()",
+    "UPDATE api_token SET revoked_at = now()",
+])
+def test_one_that_can_not_be_finished_does_not_look_whole(large, lost):
+    answer, first = begin(large)
+    large.db.sql(lost)
+    with pytest.raises((requests.exceptions.ChunkedEncodingError, requests.exceptions.ConnectionError)):
+        for _ in answer.iter_content(1 << 20):
+            pass
+
+
+def test_a_question_about_one_device_costs_the_same_for_any(tmp_path):
+    """By what the database itself says of its plans: the last of 5,000 devices, whose digests are the last as well, has as many pages read as the first."""
+    api = Api(tmp_path, 5000, told=False)
+    try:
+        api.stop()
+        api.db.sql("INSERT INTO inventory (tenant_id, digest, components) SELECT tenant_id, decode(lpad(to_hex(device_id), 64, '0'), 'hex'), 0 FROM device")
+        api.db.sql("INSERT INTO device_state SELECT device_id, tenant_id, 1, 1, now(), now(), sha256('s'), decode(lpad(to_hex(device_id), 64, '0'), 'hex'), '{}' FROM device")
+        api.db.sql("INSERT INTO device_epoch (device_id, epoch, tenant_id, first_seen) SELECT device_id, 1, tenant_id, now() FROM device")
+        api.db.sql("INSERT INTO report_gap (device_id, epoch, missing, tenant_id) SELECT device_id, 1, '[1,2)', tenant_id FROM device")
+        api.db.sql("INSERT INTO challenge (device_id, tenant_id, nonce, asked_at, asked_by, expires_at) SELECT device_id, tenant_id, '\\x0011223344556677', now(), 'x', now() FROM device")
+        api.db.sql("INSERT INTO alert (device_id, tenant_id, policy_id, reasons) SELECT device_id, tenant_id, (SELECT min(policy_id) FROM policy), '{}' FROM device")
+        with contextlib.closing(psycopg2.connect(api.db.uri("postgres"))) as db:
+            db.autocommit = True
+            db.cursor().execute("VACUUM ANALYZE")
+        explain(api.db)
+        api.start()
+        paths = ["", "/state", "/inventory", "/inventory?format=csv", "/ledger", "/challenges", "/reports", "/events", "/alerts"]
+        ends = [u for u, in api.db.sql("SELECT encode(d.ueid, 'hex') FROM device d JOIN tenant t USING (tenant_id) WHERE t.id = 'acme' AND device_id IN"
+                                       " (SELECT unnest(ARRAY[min(device_id), max(device_id)]) FROM device JOIN tenant USING (tenant_id) WHERE id = 'acme') ORDER BY device_id")]
+        for device in *ends, *ends:
+            for path in paths:
+                assert api.ask(f"/v1/devices/{device}{path}").status_code == 200
+            assert api.ask(f"/v1/diff?a={device}&b={ueid('acme', 2500)}").status_code == 200
+        api.stop()
+        pages = {}
+        for plan in plans(tmp_path):
+            pages.setdefault(plan["Query Text"], []).append(plan["Plan"]["Shared Hit Blocks"] + plan["Plan"]["Shared Read Blocks"])
+        asked = {text: n for text, n in pages.items() if "device d" in text and "$1" in text}
+        assert len(asked) > 8
+        for text, n in asked.items():
+            assert max(n[-len(n) // 4:]) <= max(n[-len(n) // 2:-len(n) // 4]) + 8, (n, text)
+    finally:
+        api.db.stop()

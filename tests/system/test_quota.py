@@ -11,7 +11,7 @@ import pytest
 import requests
 
 from parts import await_true
-from test_api import Api, described  # noqa: F401
+from test_api import Api, described, ueid  # noqa: F401
 from test_tls import Server
 
 DEVICES = 4000
@@ -143,9 +143,13 @@ def test_exports_at_once(api):
     before = counted(api, "quota_exports_refused")
     opened = [api.ask("/v1/events/stream", several, stream=True) for _ in range(2)]
     assert [a.status_code for a in opened] == [200, 200]
-    assert refused(api, api.ask("/v1/assets?format=csv", several)) == "Too many exports or streams are open."
-    assert counted(api, "quota_exports_refused") == before + 1
+    inventory = f"/v1/devices/{ueid('acme', 0)}/inventory"
+    for path in "/v1/assets?format=csv", f"{inventory}?format=csv", f"{inventory}?format=cyclonedx", f"{inventory}?format=ocsf":
+        assert refused(api, api.ask(path, several)) == "Too many exports or streams are open."
+    assert counted(api, "quota_exports_refused") == before + 4
     assert api.ask("/v1/fleet", several).status_code == api.ask("/v1/assets?format=csv").status_code == 200
+    for page in inventory, f"{inventory}?format=json":
+        assert api.ask(page, several).status_code == 404, "which no device has told"
     for answer in opened:
         answer.close()
     await_true(lambda: happen(api) or api.ask("/v1/assets?format=csv", several).status_code == 200, "room again")

@@ -153,7 +153,7 @@ pack_pieces(const char *accept, const char *type, size_t pieces, uint8_t *all)
 			if (i == 1)
 				response.len = 0; /* a piece of nothing */
 		}
-		negotiate_piece(&packer, &response, accept);
+		negotiate_piece(&packer, &response, accept, NULL);
 		assert_false(response.failed);
 		if (i == 0)
 			assert_string_equal(header(&response, "Vary"), "Accept-Encoding");
@@ -208,7 +208,7 @@ what_is_packed_of_a_stream(void **state)
 	(void)state;
 	fill(&response, text);
 	response.streams = true;
-	negotiate_piece(&packer, &response, "gzip");
+	negotiate_piece(&packer, &response, "gzip", "\"x\"");
 	assert_string_equal(header(&response, "Content-Encoding"), "gzip");
 	assert_null(header(&response, "ETag"));
 	stream.next_in = response.body;
@@ -218,7 +218,7 @@ what_is_packed_of_a_stream(void **state)
 	assert_int_equal(stream.total_out, 8191);
 	inflateEnd(&stream);
 	response_problem(&response, PROBLEM_GONE, "%s", "");
-	negotiate_piece(&packer, &response, "gzip");
+	negotiate_piece(&packer, &response, "gzip", "\"x\"");
 	assert_int_equal(response.status, 410);
 	assert_false(response.streams);
 	assert_non_null(packer);
@@ -227,11 +227,50 @@ what_is_packed_of_a_stream(void **state)
 	fill(&response, text);
 	response.type = "text/event-stream";
 	response.streams = true;
-	negotiate_piece(&packer, &response, "gzip");
+	negotiate_piece(&packer, &response, "gzip", "\"x\"");
 	assert_null(packer);
 	assert_int_equal(response.headers_len, 0);
 	assert_int_equal(response.len, 8191);
 	response_free(&response);
+}
+
+/* With its first piece, if it has an ETag of its own. */
+static void
+a_stream_that_is_known_is_not_sent(void **state)
+{
+	static const struct {
+		const char *own, *listed;
+		unsigned status;
+	} rows[] = {{"W/\"a\"", "W/\"a\"", 304},
+		    {"W/\"a\"", "\"x\", \"a\"", 304},
+		    {"W/\"a\"", "*", 304},
+		    {"W/\"a\"", "\"ab\"", 200},
+		    {"W/\"a\"", "a", 200},
+		    {"W/\"a\"", NULL, 200},
+		    {NULL, "*", 200}};
+	char text[8192];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+		struct response response = {0};
+		struct packer *packer = NULL;
+		bool known = rows[i].status == 304;
+
+		fill(&response, text);
+		response.streams = true;
+		if (rows[i].own != NULL)
+			response_header(&response, "ETag", "%s", rows[i].own);
+		negotiate_piece(&packer, &response, "gzip", rows[i].listed);
+		assert_int_equal(response.status, rows[i].status);
+		assert_int_equal(response.streams, !known);
+		assert_int_equal(response.len == 0, known);
+		assert_int_equal(packer == NULL, known);
+		assert_string_equal(header(&response, "Vary"), "Accept-Encoding");
+		if (rows[i].own != NULL)
+			assert_string_equal(header(&response, "ETag"), rows[i].own);
+		packer_free(packer);
+		response_free(&response);
+	}
 }
 
 static void
@@ -300,6 +339,7 @@ main(void)
 		cmocka_unit_test(what_the_client_has_is_not_sent),
 		cmocka_unit_test(a_stream_is_one_compressed_whole),
 		cmocka_unit_test(what_is_packed_of_a_stream),
+		cmocka_unit_test(a_stream_that_is_known_is_not_sent),
 		cmocka_unit_test(signed_bytes_problems_streams_and_the_small_stay_as_they_are),
 	};
 
