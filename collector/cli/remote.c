@@ -142,6 +142,23 @@ fail_of_choices(const struct told *told)
 	exit(CLI_NO);
 }
 
+/* What of it is this program's own to name. */
+static const char *
+hint_of(const char *type)
+{
+	static const struct {
+		const char *type, *hint;
+	} hints[] = {
+		{"tenant-required", " That is --tenant ID."},
+		{"unauthorized", " The token is that of --token-file, --token or FLEETSTATE_TOKEN."},
+	};
+
+	for (size_t i = 0; type != NULL && i < sizeof hints / sizeof *hints; i++)
+		if (strcmp(hints[i].type, type) == 0)
+			return hints[i].hint;
+	return "";
+}
+
 /* The problem (RFC 9457) in one line. */
 static _Noreturn void
 fail(const struct told *told)
@@ -163,9 +180,7 @@ fail(const struct told *told)
 	show_cell(stderr, name, 0);
 	fputs(": ", stderr);
 	show_cell(stderr, detail == NULL ? "the answer does not say why" : detail, 0);
-	if (type != NULL && strcmp(type, "tenant-required") == 0)
-		fputs(" That is --tenant ID.", stderr);
-	fputc('\n', stderr);
+	fprintf(stderr, "%s\n", hint_of(type));
 	json_decref(problem);
 	exit(told->status >= 500 || told->status == 429 ? CLI_AWAY : CLI_NO);
 }

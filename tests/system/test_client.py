@@ -293,7 +293,9 @@ def test_where_the_token_comes_from(api, tmp_path):
     file.write_text(api.tokens["admin"] + "\nmore\n")
     assert call(api, "--token-file", file, "token", "list", token="none")
     assert call(api, "--token", api.tokens["admin"], "token", "list", token="none")
-    assert "401 unauthorized" in call(api, "fleet", "show", token="none", status=1)
+    for wrong in "none", "", "fst_" + "A" * 43:
+        said = call(api, "fleet", "show", token=wrong, status=1)
+        assert said.startswith("fleetstate: 401 unauthorized: ") and said.endswith(" The token is that of --token-file, --token or FLEETSTATE_TOKEN.\n")
     env = {"FLEETSTATE_URL": f"http://127.0.0.1:{api.port}/", "FLEETSTATE_TOKEN": api.tokens["acme"], "PATH": os.environ["PATH"]}
     told = subprocess.run([BIN / "fleetstate", "device", "list", "--limit", "1", "--json"], env=env, capture_output=True, timeout=60, check=True).stdout
     assert len(json.loads(told)) == 1
