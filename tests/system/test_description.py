@@ -1,4 +1,4 @@
-"""Every operation of openapi.yaml on a running server: whatever it answers, and whatever it refuses, is as it is described; and the description is one."""
+"""Every operation of openapi.yaml on a running collector: whatever it answers, and whatever it refuses, is as it is described; and the description is one."""
 
 import csv
 import hashlib
@@ -9,8 +9,9 @@ import subprocess
 import pytest
 
 from described import CSV, NDJSON, SAMPLE
+from ingesting import Collector
 from npm import node
-from parts import ROOT, provision
+from parts import ROOT, Broker, Session
 from test_api import A, B, DESCRIPTION, EPOCH, ROUTES, Api, ueid
 from test_api_writes import GOOD, LATER
 from test_inventory import HAS, SET, array
@@ -31,25 +32,43 @@ def test_the_description_is_one_of_openapi():
         assert node(LINT, wrong) != []
 
 
+class Running(Api):
+    """A whole collector, with a broker, on the rows of Api and those that its seed leaves out."""
+
+    def start(self):
+        for role in "analyst", "admin":
+            self.tokens[role] = self.db.cli("token", "add", "--tenant", "acme", "--role", role, role)
+        # An alert with a note, something that a device told, a manifest, a refusal that names nobody. Nobody falls silent meanwhile.
+        self.db.sql("UPDATE device_hot SET interval_s = 86400")
+        self.db.sql("INSERT INTO alert (tenant_id, device_id, policy_id, opened_at, reasons) SELECT d.tenant_id, device_id, policy_id, now(), '{x}' FROM device d, policy p"
+                    " WHERE p.id IN ('silent', 'fork') AND ueid IN (decode(%s, 'hex'), decode(%s, 'hex'))", (A, ueid("acme", 1)))
+        for device, name in (1, "one"), (2, "other"):
+            self.db.sql(SET, {"set": name, "names": [array(("dpkg", "nano", name, "amd64", None, None, None))]})
+            self.db.sql(HAS, (name, ueid("acme", device)))
+        self.db.sql("SELECT number_events()")
+        self.broker = Broker(self.directory)
+        self.collector = Collector(self.directory, self.db, self.broker, **self.whole).start()
+        self.process, self.port, self.session = self.collector.process, self.collector.http, Session()
+        self.export = hashlib.sha256(self.ask("/v1/assets?manifest=true&format=csv").content).hexdigest()
+
+    def __init__(self, directory, devices, **settings):
+        self.directory, self.whole = directory, settings
+        super().__init__(directory, devices)
+
+    def close(self):
+        assert self.collector.stop() == 0, self.collector.log()[-2000:]
+        self.broker.stop()
+        self.db.stop()
+
+
 @pytest.fixture(scope="module")
 def api(tmp_path_factory):
     directory = tmp_path_factory.mktemp("description")
-    provision("ca", directory / "pki")
     secret = directory / "secret.key"
     secret.write_text("5" * 64 + "\n")
     secret.chmod(0o600)
-    api = Api(directory, devices=120, secret_key=secret, receipt_key=directory / "pki/receipt.key", receipt_certificate=directory / "pki/receipt.crt")
-    for role in "analyst", "admin":
-        api.tokens[role] = api.db.cli("token", "add", "--tenant", "acme", "--role", role, role)
-    # What the seed leaves out: an alert with a note, something that a device told, a manifest, a refusal that names nobody.
-    api.db.sql("INSERT INTO alert (tenant_id, device_id, policy_id, opened_at, reasons) SELECT d.tenant_id, device_id, policy_id, now(), '{x}' FROM device d, policy p"
-               " WHERE p.id IN ('silent', 'fork') AND ueid IN (decode(%s, 'hex'), decode(%s, 'hex'))", (A, ueid("acme", 1)))
-    for device, name in (1, "one"), (2, "other"):
-        api.db.sql(SET, {"set": name, "names": [array(("dpkg", "nano", name, "amd64", None, None, None))]})
-        api.db.sql(HAS, (name, ueid("acme", device)))
-    api.db.sql("SELECT number_events()")
+    api = Running(directory, 120, secret_key=secret, guess_free=0, quota_requests=0, quota_bytes=0, quota_exports=0)
     DESCRIPTION.sample = None
-    api.export = hashlib.sha256(api.ask("/v1/assets?manifest=true&format=csv").content).hexdigest()
     yield api
     DESCRIPTION.sample = SAMPLE
     api.close()
@@ -138,7 +157,7 @@ REPORT = hashlib.sha256(f"{A}2".encode()).hexdigest()
 ALERT = "1"
 # Of each operation that needs more than its device: the path's variables, a query, a body, and how it is answered (without it, 200). A call is made anew.
 GOOD_ONES = {
-    "listDevices": [{"query": q} for q in ("", "?limit=2", "?fields=ueid,posture", "?format=csv", "?format=ndjson", "?format=csv&fields=seq,labels,ueid", "?format=ndjson&fields=ueid", "?sort=-last_seen&posture=silent&q=S-", "?where=strict%20$.boot.secure%20%3D%3D%20false")],
+    "listDevices": [{"query": q} for q in ("", "?limit=2", "?fields=ueid,posture", "?format=csv", "?format=ndjson", "?format=csv&fields=seq,labels,ueid", "?format=ndjson&fields=ueid", "?sort=-last_seen&posture=unknown&q=S-", "?where=strict%20$.boot.secure%20%3D%3D%20false")],
     "addDevice": [{"body": {"ueid": ueid("new", 1), "serial": "n", "labels": {"a": "b"}}, "status": 201}, {"text": f"ueid,serial\n{ueid('new', 2)},x\n", "status": 201},
                   {"text": f"ueid\n{ueid('new', 3)}\n", "query": "?dry_run=true"}],
     "changeDevice": [{"body": {"labels": {"site": "north"}}}, {"body": {"lifecycle": "retired"}, "path": {"ueid": ueid("acme", 7)}}],
