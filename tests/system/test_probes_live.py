@@ -6,13 +6,14 @@
 import ipaddress
 import json
 import os
+import re
 import socket
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from parts import BIN
+from parts import BIN, ROOT
 
 EMITTER = [BIN / "fleetstate-emitter", "--print"]
 
@@ -141,6 +142,9 @@ def test_components_have_package_urls(seen):
         assert c["purl"].startswith(f"pkg:deb/{shell_value('ID')}/")
         assert c["purl"].endswith(f"?arch={c['architecture']}&distro={codename}")
         assert "+" not in c["purl"]
+    # So has README's example of one, whatever its version is today.
+    shown = re.search(r'"version":"([^"]+)","purl":"(pkg:[^"]+)"', (ROOT / "README.md").read_text())
+    assert shown[2].replace(f"@{shown[1]}?", "?") in {c["purl"].replace(f"@{c['version']}?", "?") for c in seen[1]}
 
 
 def shell_value(name):
