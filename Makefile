@@ -311,6 +311,7 @@ CLI := \
 	collector/cli/call.c \
 	collector/cli/show.c \
 	collector/cli/wish.c \
+	collector/cli/output.c \
 	collector/cli/remote.c \
 	collector/cli/completion.c
 

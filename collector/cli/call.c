@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "collector/cli/cli.h"
+#include "collector/cli/output.h"
 
 #define CONNECT_S 10L
 #define STALL_S 120L /* longer than any answer is waited for */
@@ -94,7 +95,7 @@ on_bytes(char *at, size_t size, size_t n, void *context)
 	show_progress();
 	if (is_written(r)) {
 		if (!told->written && r->asked->begin != NULL)
-			r->asked->begin(r->asked->out);
+			r->asked->begin();
 		told->written = true;
 		r->failed = fwrite(at, 1, len, r->asked->out) != len || fflush(r->asked->out) != 0;
 		return r->failed ? 0 : len;
@@ -202,7 +203,7 @@ call_ask(const struct server *server, const struct asked *asked, struct told *to
 	if (code == CURLE_OK)
 		return 0;
 	snprintf(why, CALL_WHY_SIZE, "%s",
-		 r.failed           ? "the output takes no more"
+		 r.failed           ? OUTPUT_FULL
 		 : error[0] != '\0' ? error
 				    : curl_easy_strerror(code));
 	free(told->body);

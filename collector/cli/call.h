@@ -29,7 +29,7 @@ struct asked {
 	struct curl_slist *headers;		/* more of them */
 	FILE *out;				/* where an answer that is no JSON is written as it comes */
 	bool raw;				/* and JSON too */
-	void (*begin)(FILE *);			/* before the first of it; NULL: nothing is to do */
+	void (*begin)(void);			/* before the first of it; NULL: nothing is to do */
 };
 
 struct told {

@@ -1,14 +1,13 @@
 #include "collector/cli/remote.h"
 
-#include <fcntl.h>
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "collector/cli/cli.h"
+#include "collector/cli/output.h"
 #include "collector/cli/show.h"
 #include "collector/cli/wish.h"
 #include "collector/request.h"
@@ -50,25 +49,11 @@ terminal_width(void)
 	return ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) < 0 ? 0 : size.ws_col;
 }
 
-static FILE *
-open_output(const char *name)
+/* Whose answer has no end: only streams take that header. */
+static bool
+is_endless(const struct wish *w)
 {
-	int fd = open(name, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
-	FILE *out = fd < 0 ? NULL : fdopen(fd, "w");
-
-	if (out == NULL)
-		cli_die(CLI_WRONG, "%s: %m", name);
-	return out;
-}
-
-/* What was in the file stays there until there is something in its place. */
-static void
-begin_output(FILE *out)
-{
-	struct stat is;
-
-	if (ftell(out) == 0 && fstat(fileno(out), &is) == 0 && S_ISREG(is.st_mode) && ftruncate(fileno(out), 0) < 0)
-		cli_die(CLI_NO, "the output can't be emptied: %m");
+	return wish_own(w, WISH_FOLLOW) != NULL || strstr(operation_headers(w->operation), "Last-Event-ID") != NULL;
 }
 
 static void
@@ -98,7 +83,7 @@ prepare(struct remote *r)
 		cli_die(CLI_WRONG, "signed bytes are not for a terminal: --output FILE");
 	wish_fill(w);
 	if (output != NULL) {
-		r->show.out = open_output(output);
+		r->show.out = output_open(output);
 	} else {
 		r->show.room = terminal_width();
 	}
@@ -199,7 +184,7 @@ ask(const struct remote *r, const char *target, struct told *told)
 				    .headers = w->headers,
 				    .out = r->show.out,
 				    .raw = r->raw,
-				    .begin = wish_own(w, WISH_OUTPUT) == NULL ? NULL : begin_output};
+				    .begin = is_endless(w) ? output_settle : NULL};
 	bool repeatable = strcmp(asked.method, "GET") == 0 || wish_takes_key(w);
 	char why[CALL_WHY_SIZE];
 
@@ -210,12 +195,12 @@ ask(const struct remote *r, const char *target, struct told *told)
 			     (rc < 0 || told->status == 429 || told->status == 503);
 
 		if (rc == 0 && told->status >= 200 && told->status < 300) {
-			if (!told->written && asked.begin != NULL)
-				asked.begin(asked.out);
+			if (asked.begin != NULL)
+				asked.begin();
 			return;
 		}
 		if (ferror(r->show.out))
-			die(CLI_NO, "%s%s", "the output takes no more", "");
+			die(CLI_NO, "%s%s", OUTPUT_FULL, "");
 		if (!again && rc < 0)
 			die(CLI_AWAY, "%s: %s", w->server->url, why);
 		if (told->status == 300)
@@ -321,7 +306,6 @@ int
 remote_run(const struct operation *o, const struct server *server, int argc, char **argv)
 {
 	struct remote r = {.wish = {.operation = o, .server = server}};
-	bool good;
 
 	wish_parse(&r.wish, argc, argv);
 	prepare(&r);
@@ -330,11 +314,10 @@ remote_run(const struct operation *o, const struct server *server, int argc, cha
 	else
 		show_one(&r);
 	call_progress_end();
-	good = fflush(r.show.out) == 0 && !ferror(r.show.out);
+	if (fflush(r.show.out) != 0 || ferror(r.show.out))
+		cli_die(CLI_NO, OUTPUT_FULL);
 	if (r.show.out != stdout)
-		good = fclose(r.show.out) == 0 && good;
-	if (!good)
-		cli_die(CLI_NO, "the output takes no more");
+		output_close();
 	show_free(&r.show);
 	wish_free(&r.wish);
 	return CLI_YES;

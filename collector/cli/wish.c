@@ -24,7 +24,7 @@ static const struct {
 	[WISH_JSON] = {"json", NULL, "JSON, of a list an array of all items", NULL, NULL, NULL},
 	[WISH_CSV] = {"csv", NULL, "comma-separated values, with a line of names", NULL, NULL, NULL},
 	[WISH_FIELDS] = {"fields", "LIST", "those members only, with commas between", NULL, NULL, NULL},
-	[WISH_OUTPUT] = {"output", "FILE", "write there", NULL, NULL, NULL},
+	[WISH_OUTPUT] = {"output", "FILE", "write there; a file stays as it is until all has come", NULL, NULL, NULL},
 	[WISH_BODY] = {"body", "FILE", "send the file, or standard input as -", "POST PUT PATCH", NULL, NULL},
 	[WISH_TYPE] = {"type", "TYPE", "what the file is, if neither JSON nor named .csv", "POST PUT PATCH", NULL,
 		       NULL},

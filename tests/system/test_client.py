@@ -10,14 +10,16 @@ import os
 import pty
 import re
 import signal
+import socket
 import subprocess
 import termios
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
-from parts import BIN, ROOT, free_port
+from parts import BIN, ROOT, await_true, free_port
 from test_api import A, B, DESCRIPTION, EPOCH, Api, ueid
 from test_api_writes import GOOD, LATER
 from test_inventory import HAS, SET, array
@@ -39,13 +41,14 @@ def api(tmp_path_factory):
     api.close()
 
 
-def call(api, *words, token="acme", status=0, env=(), stdin=None, text=True):
+def call(api, *words, token="acme", status=0, env=(), stdin=None, text=True, out=b""):
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("FLEETSTATE_", "PG"))}
     clean["FLEETSTATE_TOKEN"] = api.tokens.get(token, token)
     done = subprocess.run([BIN / "fleetstate", "--url", f"http://127.0.0.1:{api.port}", *words], capture_output=True, input=stdin, timeout=60, env={**clean, **dict(env)})
     assert done.returncode == status, (words, done.returncode, done.stderr)
     assert (done.stderr == b"") == (status == 0), done.stderr
     if status:
+        assert done.stdout == out
         assert done.stderr.count(b"\n") == 1 or status == 2, "an error is one line"
         return done.stderr.decode()
     return done.stdout.decode() if text else done.stdout
@@ -385,7 +388,7 @@ def test_a_fork_is_no_report(api, tmp_path):
     """What is written to a file of signed bytes is those of one report."""
     both = [r["sha256"] for r in api.get(f"/v1/devices/{A}/reports")["items"] if r["seq"] == 3]
     said = call(api, "device", "report", A, EPOCH, "3", "--output", tmp_path / "report", status=1)
-    assert said.startswith("fleetstate: 300: ") and said.split()[-2:] == both and (tmp_path / "report").read_bytes() == b""
+    assert said.startswith("fleetstate: 300: ") and said.split()[-2:] == both and os.listdir(tmp_path) == []
     assert [hashlib.sha256(call(api, "report", "show", one, text=False)).hexdigest() for one in both] == both
 
 
@@ -421,6 +424,10 @@ class Flaky(http.server.BaseHTTPRequestHandler):
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.seen.append(self.headers.get("Idempotency-Key"))
         how = self.answers.pop(0)
+        if how == "page":
+            self.wfile.write(b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n{"items": [{"ueid": "x"}], "next": "2"}')
+            self.close_connection = True
+            return
         if how in ("break", "half"):
             self.close_connection = True
             if how == "half":
@@ -448,9 +455,9 @@ def flaky(api):
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     Flaky.seen.clear()
 
-    def ask(*words, answers, status=0):
+    def ask(*words, answers, status=0, **how):
         Flaky.answers[:] = answers
-        return call(api, "--url", f"http://127.0.0.1:{server.server_address[1]}", *words, status=status)
+        return call(api, "--url", f"http://127.0.0.1:{server.server_address[1]}", *words, status=status, **how)
     yield ask
     server.shutdown()
     server.server_close()
@@ -468,12 +475,14 @@ def test_what_may_not_be_repeated_is_not(flaky):
 
 @pytest.mark.parametrize("words", [(), ("--json",), ("--format", "ndjson")])
 def test_half_an_export_is_not_followed_by_a_whole_one(flaky, tmp_path, words):
-    """Nothing of it was written yet: it is asked for again. Something was: that is told, and it stays."""
+    """Nothing of it has come yet: it is asked for again. Something has: that is told, and the file stays what it was."""
     out = tmp_path / "assets"
     assert flaky("asset", "export", *words, "--output", out, answers=["break", 503, 201]) == "" and len(Flaky.seen) == 3
     Flaky.seen.clear()
+    whole = out.read_bytes()
     flaky("asset", "export", *words, "--output", out, answers=["half", 201], status=3)
-    assert len(Flaky.seen) == 1 and out.read_bytes() == b"{}\n"
+    assert len(Flaky.seen) == 1 and out.read_bytes() == whole and os.listdir(tmp_path) == ["assets"]
+    assert flaky("asset", "export", *words, answers=["half", 201], status=3, out=b"{}\n")
 
 
 @pytest.mark.parametrize("words", [("device", "list", "--csv", "--limit", "1500"), ("asset", "export"), ("fleet", "show"), ("report", "show", REPORT), ("device", "list", "--model", "none")])
@@ -483,11 +492,95 @@ def test_a_file_stays_until_there_is_something_in_its_place(api, tmp_path, words
     out.write_bytes(before)
     call(api, *words, "--output", out, token="fst_" + "A" * 43, status=1)
     call(api, "--url", f"http://127.0.0.1:{free_port()}", *words, "--output", out, status=3)
-    assert out.read_bytes() == before
+    assert out.read_bytes() == before and os.listdir(tmp_path) == ["out"]
+    call(api, "device", "list", "--sort", "colour", "--output", out, status=1)
+    call(api, "device", "list", "--sort", "colour", "--output", tmp_path / "other", status=1)
+    assert out.read_bytes() == before and os.listdir(tmp_path) == ["out"]
     assert call(api, *words, "--output", out) == ""
     new = tmp_path / "new"
     assert call(api, *words, "--output", new) == "" and out.read_bytes() == new.read_bytes()
     assert b"yesterday" not in new.read_bytes() and (new.stat().st_size == 0) == ("none" in words)
+
+
+def test_a_page_that_fails_leaves_the_file(flaky, tmp_path):
+    out = tmp_path / "out"
+    out.write_text("yesterday")
+    flaky("device", "list", "--output", out, answers=["page", 400], status=1)
+    assert len(Flaky.seen) == 2 and out.read_text() == "yesterday" and os.listdir(tmp_path) == ["out"]
+    flaky("asset", "export", "--output", out, answers=["half", 201], status=3)
+    assert out.read_text() == "yesterday" and os.listdir(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_call_that_is_ended_leaves_the_file(tmp_path, number):
+    out = tmp_path / "out"
+    out.write_text("yesterday")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        process = subprocess.Popen([BIN / "fleetstate", "--url", f"http://127.0.0.1:{server.getsockname()[1]}", "asset", "export", "--output", out],
+                                   env={"FLEETSTATE_TOKEN": "x"}, preexec_fn=lambda: signal.signal(number, signal.SIG_DFL))
+        connection, _ = server.accept()
+        with connection:
+            assert sorted(name[:9] for name in os.listdir(tmp_path)) == ["out", "out.part-"]
+            process.send_signal(number)
+            assert process.wait(20) == -number
+    assert out.read_text() == "yesterday" and os.listdir(tmp_path) == ["out"]
+
+
+def test_a_file_has_the_permissions_that_it_had(api, tmp_path):
+    out, link = tmp_path / "out", tmp_path / "link"
+    before = os.umask(0o027)
+    try:
+        call(api, "fleet", "show", "--output", out)
+        assert out.stat().st_mode & 0o7777 == 0o640
+        out.chmod(0o604)
+        link.symlink_to("out")
+        call(api, "report", "show", REPORT, "--output", link)
+    finally:
+        os.umask(before)
+    assert out.stat().st_mode & 0o7777 == 0o604 and link.is_symlink() and out.read_bytes() == f"{A}2".encode()
+    assert sorted(os.listdir(tmp_path)) == ["link", "out"]
+
+
+def test_a_file_that_cannot_be_made(api, tmp_path):
+    for name, says in (("x" * 250, "no new file can be made beside it: File name too long"), ("none/x", "no new file can be made beside it: No such file or directory"),
+                       ("", "Is a directory"), ("file/x", "Not a directory"), ("loop", "Too many levels")):
+        (tmp_path / "file").write_text("")
+        (tmp_path / "loop").unlink(missing_ok=True)
+        (tmp_path / "loop").symlink_to("loop")
+        assert call(api, "fleet", "show", "--output", f"{tmp_path}/{name}", status=2).startswith(f"fleetstate: {tmp_path}/{name}: {says}")
+    assert sorted(os.listdir(tmp_path)) == ["file", "loop"]
+
+
+def test_what_is_no_file_is_written_as_it_comes(api, tmp_path):
+    """Also what the program has open: others have it open too."""
+    told, log, pipe = call(api, "fleet", "show", "--json"), tmp_path / "log", tmp_path / "pipe"
+    assert call(api, "fleet", "show", "--json", "--output", "/dev/stdout") == told
+    log.write_text("before\n")
+    subprocess.run(f"'{BIN}/fleetstate' fleet show --json --output /dev/stdout >>'{log}' && echo behind >>'{log}'", shell=True, check=True, timeout=60,
+                   env={**os.environ, "FLEETSTATE_URL": f"http://127.0.0.1:{api.port}", "FLEETSTATE_TOKEN": api.tokens["acme"]})
+    assert log.read_text() == f"before\n{told}behind\n"
+    os.mkfifo(pipe)
+    reader = subprocess.Popen(["cat", pipe], stdout=subprocess.PIPE, text=True)
+    call(api, "fleet", "show", "--json", "--output", pipe)
+    assert reader.communicate(timeout=20)[0] == told and sorted(os.listdir(tmp_path)) == ["log", "pipe"]
+    call(api, "fleet", "show", "--output", "/dev/null")
+    assert Path("/dev/null").is_char_device()
+
+
+@pytest.mark.parametrize("words", [("list", "--follow", "--json", "--type", "test"), ("stream", "--after", "0", "--type", "test")])
+def test_what_has_no_end_is_in_its_file_at_once(api, tmp_path, words):
+    out = tmp_path / "out"
+    out.write_text("yesterday")
+    call(api, "event", *words, "--output", out, token="fst_" + "A" * 43, status=1)
+    assert out.read_text() == "yesterday" and os.listdir(tmp_path) == ["out"]
+    process = subprocess.Popen([BIN / "fleetstate", "--url", f"http://127.0.0.1:{api.port}", "event", *words, "--output", out],
+                               env={**os.environ, "FLEETSTATE_TOKEN": api.tokens["acme"]})
+    try:
+        await_true(lambda: '"n":1200}' in out.read_text().replace(" ", ""), "all events are in the file")
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(20)
+    assert "yesterday" not in out.read_text() and os.listdir(tmp_path) == ["out"]
 
 
 def test_an_output_that_is_full(api):
