@@ -44,9 +44,9 @@ static const char tail[] =
 	"\t\t[[ $cur == *,* ]] && part=${cur%,*}, || part=\n"
 	"\t\tCOMPREPLY=($(compgen -P \"$part\" -W \"$some\" -- \"${cur##*,}\"))\n"
 	"\telif ((${#words[@]} == 1)) && [[ -n $verbs && $cur != -* ]]; then\n"
-	"\t\tCOMPREPLY=($(compgen -W \"$verbs\" -- \"$cur\"))\n"
+	"\t\tCOMPREPLY=($(compgen -W \"$verbs\" -- \"$cur\" | sort -u))\n"
 	"\telif [[ $cur == -* ]]; then\n"
-	"\t\tCOMPREPLY=($(compgen -W \"$options --help\" -- \"$cur\"))\n"
+	"\t\tCOMPREPLY=($(compgen -W \"$options --help\" -- \"$cur\" | sort -u))\n"
 	"\tfi\n"
 	"}\n"
 	"complete -o default -F _fleetstate fleetstate\n";
@@ -146,7 +146,7 @@ print_bash(size_t rows)
 			printf("%s%s", i == 0 ? "" : " ", noun_at(i));
 	fputs("\"\n\tcase $noun in\n", stdout);
 	for (size_t i = 0; i < rows; i++) {
-		if (verb_at(i) == NULL || !is_first(i, noun_at(i)))
+		if (!is_first(i, noun_at(i)))
 			continue;
 		printf("\t%s) verbs=\"", noun_at(i));
 		for (size_t k = i; k < rows; k++)

@@ -713,7 +713,9 @@ def test_shells_complete_both_tables(completed):
         before = line.split(" ")[1:-1]
         told = completed(line)
         assert told[:len(before)] == before and told[-1] == ""
-        return set(told[len(before):-1])
+        words = told[len(before):-1]
+        assert len(set(words)) == len(words), "each is offered once"
+        return set(words)
 
     nouns = offered("fleetstate ")
     assert {"device", "fleet", "migrate", "verify", "--url", "--token-file"} <= nouns and {o[0] for o in OPERATIONS} <= nouns
@@ -724,7 +726,10 @@ def test_shells_complete_both_tables(completed):
         assert offered(f"fleetstate {where} device st") == {"state"}
     assert offered("fleetstate device st") == {"state"}
     assert {"--posture", "--component-version", "--json", "--csv", "--tenant", "--lifecycle"} <= offered("fleetstate device list --")
-    assert offered("fleetstate device list --label site:a --pos") == {"--posture"}
+    assert offered("fleetstate device list --label site:a --pos") == {"--posture"} and offered("fleetstate device li") == {"list"}
+    for noun, verb, _, _ in OPERATIONS:
+        assert not verb or verb in offered(f"fleetstate {noun} ")
+        assert offered(" ".join(["fleetstate", noun, *[verb] * bool(verb), "--"])) > {"--help", "--output"}
     assert offered("fleetstate event list --fo") == {"--follow", "--format"}
     assert "--operator-ca" in offered("fleetstate verify --")
     # What can stand behind an option: one of some, or several with commas.
