@@ -1,19 +1,31 @@
 -- A search by text costs a page, whether many devices match, some, or none.
 
+-- What was deleted is not searched.
+CREATE FUNCTION note_searched() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = fleetstate, pg_catalog, pg_temp AS $$
+BEGIN
+	IF NEW.deleted_at IS NOT NULL THEN
+		DELETE FROM device_words x WHERE x.device_id = NEW.device_id;
+	ELSE
+		INSERT INTO device_words SELECT NEW.device_id, NEW.tenant_id, words_of(NEW.ueid, NEW.serial, NEW.hwmodel, NEW.swname, NEW.swversion, NEW.labels);
+	END IF;
+	RETURN NULL;
+END $$;
+REVOKE ALL ON FUNCTION note_searched FROM PUBLIC;
+CREATE TRIGGER device_searched AFTER UPDATE OF deleted_at ON device FOR EACH ROW WHEN ((OLD.deleted_at IS NULL) <> (NEW.deleted_at IS NULL)) EXECUTE FUNCTION note_searched();
+DELETE FROM device_words x USING device d WHERE d.device_id = x.device_id AND d.deleted_at IS NOT NULL;
+
 -- Which devices have three letters stands by blocks of 16,384 devices, so that a page is found block by block, from its place on: none is asked for more than
 -- it takes. Each three letters, with the tenant, as before, and with the block.
-DROP FUNCTION device_rare, list_rare, rare_parts;
-DROP INDEX device_words_parts;
-DROP FUNCTION words_parts;
 CREATE FUNCTION words_blocks(tenant int, device bigint, words text) RETURNS text[] LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
 	SELECT ARRAY(SELECT DISTINCT tenant || ':' || (device >> 14) || ':' || a || b || c FROM (SELECT a, lead(a) OVER w AS b, lead(a, 2) OVER w AS c
 		FROM string_to_table(words, NULL) WITH ORDINALITY letter (a, i) WINDOW w AS (ORDER BY i)) x WHERE c IS NOT NULL)
 $$;
--- What was not sorted into the index yet, of all tenants, is read by every search: no more than this.
-CREATE INDEX device_words_blocks ON device_words USING gin (words_blocks(tenant_id, device_id, words)) WITH (gin_pending_list_limit = 64);
+-- Nothing is left to be sorted in later: each block's look would read it. That makes a new device a sixth dearer in here.
+CREATE INDEX device_words_blocks ON device_words USING gin (words_blocks(tenant_id, device_id, words)) WITH (fastupdate = off);
 
--- What a text has in common with few of the tenant's devices: three letters of it, up to three times, that are at most twice among some devices. Those that
--- share no letter leave the least to look through, and ends tell devices apart more than beginnings. NULL: there are none.
+-- What a text has in common with few of the tenant's devices: three letters of it, up to three times, that some devices, from the first to the last, have twice at
+-- most. Those that share no letter leave the least to look through, and ends tell devices apart more than beginnings. NULL: there are none. Of long texts, on
+-- either side, a part will do.
 CREATE FUNCTION search_parts(mine int, q text) RETURNS text[] LANGUAGE plpgsql STABLE AS $$
 DECLARE
 	low bigint; high bigint; seen text;
@@ -23,50 +35,59 @@ BEGIN
 	END IF;
 	low := (SELECT w.device_id FROM device_words w WHERE w.tenant_id = mine ORDER BY w.device_id LIMIT 1);
 	high := (SELECT w.device_id FROM device_words w WHERE w.tenant_id = mine ORDER BY w.device_id DESC LIMIT 1);
-	seen := (SELECT string_agg(x.words, E'\n\n') FROM generate_series(0, 5) i, LATERAL (SELECT w.words FROM device_words w WHERE w.tenant_id = mine
-		AND w.device_id >= low + (high - low) * i / 6 ORDER BY w.device_id LIMIT 4) x);
+	seen := (SELECT string_agg(left(x.words, 1024), E'\n\n') FROM generate_series(0, 5) i, LATERAL (SELECT w.words FROM device_words w WHERE w.tenant_id = mine
+		AND w.device_id >= low + (high - low) / 5 * i ORDER BY w.device_id LIMIT 4) x);
 	RETURN (SELECT (array_agg(p.part ORDER BY p.n, p.i % 3, p.i))[:3] FROM (SELECT p.part, min(p.i) AS i, length(seen) - length(replace(seen, p.part, '')) AS n
-		FROM (SELECT substr(q, length(q) - i - 2, 3) AS part, i FROM generate_series(0, length(q) - 3) i) p GROUP BY 1) p WHERE p.n <= 6);
+		FROM (SELECT substr(q, length(q) - i - 2, 3) AS part, i FROM generate_series(0, length(q) - 3, CASE WHEN length(q) > 24 THEN 3 ELSE 1 END) i) p GROUP BY 1) p
+		WHERE p.n <= 2 * 3);
 END $$;
--- The devices behind the place whose words have all of the text, by parts of it: all, or more than `most` that come before all others, in no order.
--- The parts say whose they are. The planner would rather go through all that the tenant has, so it is not told whose.
-CREATE FUNCTION search_blocks(mine int, q text, parts text[], falling boolean, place bigint, most int) RETURNS bigint[] LANGUAGE plpgsql STABLE
-	SET enable_bitmapscan = on SET enable_indexscan = off AS $$
+-- The devices behind the place whose words have all of the text, by parts of it: all, or more than `most` that come before all others, in no order. NULL: it took
+-- too long. The parts say whose they are: if the planner were told, it would rather go through all that the tenant has. Its plans are kept, whoever has them made
+-- first, so that it has settings of its own.
+CREATE FUNCTION search_blocks(mine int, q text, parts text[], falling boolean, place bigint, most int, patience interval) RETURNS bigint[] LANGUAGE plpgsql STABLE
+	SET enable_bitmapscan = on SET enable_seqscan = off SET enable_sort = off AS $$
 DECLARE
+	block CONSTANT int := 16384;
+	start timestamptz := clock_timestamp();
 	pattern text := '%' || regexp_replace(q, '([\\%_])', '\\\1', 'g') || '%';
 	a text := ':' || parts[1]; b text := ':' || coalesce(parts[2], parts[1]); c text := ':' || coalesce(parts[3], parts[1]);
-	low bigint := (SELECT w.device_id FROM device_words w WHERE w.tenant_id = mine AND w.device_id > CASE WHEN falling THEN 0 ELSE place END ORDER BY w.device_id LIMIT 1) >> 14;
+	low bigint := (SELECT w.device_id FROM device_words w WHERE w.tenant_id = mine AND w.device_id > CASE WHEN falling THEN 0 ELSE place END ORDER BY w.device_id LIMIT 1) / block;
 	high bigint := (SELECT w.device_id FROM device_words w WHERE w.tenant_id = mine AND w.device_id < CASE WHEN falling THEN place ELSE 9223372036854775807 END
-		ORDER BY w.device_id DESC LIMIT 1) >> 14;
+		ORDER BY w.device_id DESC LIMIT 1) / block;
 	n bigint := 1; looked bigint := 0; found bigint[] := '{}';
 BEGIN
 	WHILE low <= high AND cardinality(found) <= most LOOP
+		IF clock_timestamp() > start + patience THEN
+			RETURN NULL;
+		END IF;
 		n := least(n, high - low + 1);
-		found := found || ARRAY(SELECT x.device_id FROM generate_series(CASE WHEN falling THEN high - n + 1 ELSE low END, CASE WHEN falling THEN high ELSE low + n - 1 END) i,
+		-- From block to block. So many more than a block has are enough, and where that ends the last block may be left in its middle: what comes first is whole.
+		found := found || ARRAY(SELECT x.device_id FROM generate_series(CASE WHEN falling THEN high ELSE low END, CASE WHEN falling THEN high - n + 1 ELSE low + n - 1 END,
+				CASE WHEN falling THEN -1 ELSE 1 END) i,
 			LATERAL (SELECT w.device_id FROM device_words w WHERE words_blocks(w.tenant_id, w.device_id, w.words) @> ARRAY[mine || ':' || i || a, mine || ':' || i || b,
-				mine || ':' || i || c] AND w.words LIKE pattern AND CASE WHEN falling THEN w.device_id < place ELSE w.device_id > place END OFFSET 0) x);
+				mine || ':' || i || c] AND w.words LIKE pattern AND CASE WHEN falling THEN w.device_id < place ELSE w.device_id > place END OFFSET 0) x LIMIT most + block + 1);
 		IF falling THEN
 			high := high - n;
 		ELSE
 			low := low + n;
 		END IF;
 		looked := looked + n;
-		n := least((most + 1 - cardinality(found)) * looked * 5 / 4 / greatest(cardinality(found), 1) + 1, 8 * looked);
+		n := least((most + 1 - cardinality(found)) * looked * 5 / 4 / greatest(cardinality(found), 1) + 1, 8 * looked, 1024);
 	END LOOP;
 	RETURN found;
 END $$;
--- Up to most + 1 of the devices behind the place whose words have all of the text, in order; also those that were deleted, as long as they are there.
--- NULL: it is not told so cheaply.
+-- Up to most + 1 of the devices behind the place whose words have all of the text, in order. NULL: it is not told so cheaply.
 CREATE FUNCTION search_near(mine int, q text, falling boolean, place bigint, most int) RETURNS bigint[] LANGUAGE plpgsql STABLE AS $$
 DECLARE
 	far CONSTANT int := 30000;	-- which are read in the order they lie in
 	patience CONSTANT interval := '50 ms';
 	start timestamptz := clock_timestamp();
 	parts text[] := search_parts(mine, q);
-	part int := 3 * most; looked int := 0; whole boolean := parts IS NOT NULL; reached bigint := place; piece bigint[]; found bigint[] := '{}';
+	part int := 3 * most; looked int := 0; whole boolean := false; reached bigint := place; piece bigint[]; found bigint[] := '{}';
 BEGIN
-	IF whole THEN
-		found := search_blocks(mine, q, parts, falling, place, most);
+	IF parts IS NOT NULL THEN
+		found := search_blocks(mine, q, parts, falling, place, most, 4 * patience);
+		whole := true;
 	END IF;
 	-- What many have is seen as soon in one device after the other: as far as it takes by what was found so far, unless that is too far, or one takes long to look at.
 	WHILE NOT whole AND cardinality(found) <= most AND part <= far - looked AND clock_timestamp() < start + patience LOOP
@@ -81,8 +102,10 @@ BEGIN
 		EXIT WHEN part > far - looked AND looked > far / 16;	-- of fewer it is too early to tell
 		part := least(part, 4 * looked);
 	END LOOP;
-	found := ARRAY(SELECT x.id FROM (SELECT i.id, CASE WHEN falling THEN -i.id ELSE i.id END AS key FROM unnest(found) i (id)) x ORDER BY x.key LIMIT most + 1);
-	RETURN CASE WHEN whole OR cardinality(found) > most THEN found END;
+	IF found IS NULL OR NOT whole AND cardinality(found) <= most THEN
+		RETURN NULL;
+	END IF;
+	RETURN ARRAY(SELECT x.id FROM (SELECT i.id, CASE WHEN falling THEN -i.id ELSE i.id END AS key FROM unnest(found) i (id)) x ORDER BY x.key LIMIT most + 1);
 END $$;
 -- The same, a row each, of who is signed in. One NULL: it is not told so cheaply.
 CREATE FUNCTION device_search(q text, falling boolean, place bigint, most int) RETURNS SETOF bigint LANGUAGE plpgsql STABLE SECURITY DEFINER
@@ -174,7 +197,7 @@ BEGIN
 		EXISTS (SELECT FROM policy p WHERE p.id = f ->> 'policy' AND p.deleted_at IS NULL AND p.slot IS NOT NULL AND (p.tenant_id IS NULL OR p.tenant_id = tenant)) AS judged)
 	SELECT x.passes, coalesce(x.ids, format('SELECT w.device_id FROM device w WHERE %s AND ', own) || x.along), x.along FROM g, LATERAL (VALUES
 		('q', format('strpos(x.words, %L) > 0', q), CASE WHEN search_parts(tenant, q) IS NOT NULL THEN format('SELECT w.device_id FROM unnest(search_blocks(%s, %L,'
-			' search_parts(%1$s, %2$L), false, 0, 20000)) w (device_id)', tenant, q) END, NULL),
+			' search_parts(%1$s, %2$L), false, 0, 20000, ''1 hour'')) w (device_id)', tenant, q) END, NULL),
 		('label', CASE WHEN strpos(f ->> 'label', ':') > 0 THEN format('d.labels @> %L', ARRAY[mark])
 				ELSE format('EXISTS (SELECT FROM unnest(d.labels) l WHERE split_part(l, ''='', 1) = %L)', mark) END,
 			format('SELECT w.device_id FROM device_mark w WHERE %s AND w.mark = %L', own, mark),
@@ -202,3 +225,9 @@ BEGIN
 		('where', format('jsonb_path_match(s.state, %L, ''{}'', true)', f ->> 'where'), NULL, NULL)) x (name, passes, ids, along)
 	WHERE f ? x.name OR (x.name = 'components' AND wanted IS NOT NULL);
 END $$;
+
+-- Last, since who reads the table waits from here on. A collector of before that runs meanwhile is told that it can't be told so, and searches otherwise.
+CREATE OR REPLACE FUNCTION device_rare(q text, falling boolean, place bigint, most int) RETURNS SETOF bigint LANGUAGE sql STABLE AS $$ SELECT NULL::bigint $$;
+DROP FUNCTION list_rare, rare_parts;
+DROP INDEX device_words_parts;
+DROP FUNCTION words_parts;
