@@ -20,13 +20,6 @@ static const char *const states[] = {"open", "acknowledged", "silenced", "resolv
 static const char *const severities[] = {"low", "medium", "high", "critical", NULL};
 static const char *const formats[] = {"json", "csv", NULL};
 
-static int
-refuse(struct response *response, const char *detail)
-{
-	response_problem(response, PROBLEM_BAD_PARAMETER, "%s", detail);
-	return -1;
-}
-
 static bool
 is_choice(const char *const *choices, const char *value, size_t len)
 {
@@ -36,18 +29,18 @@ is_choice(const char *const *choices, const char *value, size_t len)
 	return false;
 }
 
-/* One of the choices, or several with commas between. NULL is fine. */
-static bool
-are_choices(const char *const *choices, const char *value)
+/* One of the choices, or several with commas between: where it is neither, counted from 1; 0: nowhere. NULL is fine. */
+static size_t
+find_no_choice(const char *const *choices, const char *value)
 {
-	for (size_t len; value != NULL; value += len + 1) {
-		len = strcspn(value, ",");
-		if (!is_choice(choices, value, len))
-			return false;
-		if (value[len] == '\0')
-			break;
+	for (const char *at = value; at != NULL;) {
+		size_t len = strcspn(at, ",");
+
+		if (!is_choice(choices, at, len))
+			return (size_t)(at - value) + 1;
+		at = at[len] == '\0' ? NULL : at + len + 1;
 	}
-	return true;
+	return 0;
 }
 
 /* What a list is narrowed by, as the statements take it. */
@@ -77,22 +70,26 @@ bind_filters(const struct request *request, struct response *response, struct fi
 	const char *state = request_parameter(request, "state"), *severity = request_parameter(request, "severity");
 	const char *since = request_parameter(request, "since"), *group = request_parameter(request, "group");
 	const char *format = request_parameter(request, "format"), *ueid = request_parameter(request, "ueid");
+	size_t bad_state = find_no_choice(states, state), bad_severity = find_no_choice(severities, severity);
 
-	if (!are_choices(states, state))
-		return refuse(response,
-			      "state is open, acknowledged, silenced or resolved, or several with commas between.");
-	if (!are_choices(severities, severity))
-		return refuse(response, "severity is low, medium, high or critical, or several with commas between.");
+	if (bad_state > 0)
+		return response_bad_parameter(
+			response, bad_state,
+			"state is open, acknowledged, silenced or resolved, or several with commas between.");
+	if (bad_severity > 0)
+		return response_bad_parameter(
+			response, bad_severity,
+			"severity is low, medium, high or critical, or several with commas between.");
 	if (format != NULL && !is_choice(formats, format, strlen(format)))
-		return refuse(response, "format is json or csv.");
+		return response_bad_parameter(response, 1, "format is json or csv.");
 	if (since != NULL && !is_time(since))
-		return refuse(response, "since is a time as RFC 3339 writes it.");
+		return response_bad_parameter(response, 1, "since is a time as RFC 3339 writes it.");
 	if (group != NULL && (filters->group = number_parse(group)) == 0)
-		return refuse(response, "group is the number of an alert.");
+		return response_bad_parameter(response, count_fault(group), "group is the number of an alert.");
 	if (ueid == NULL)
 		ueid = request->variables[0];
 	if (ueid != NULL && !ueid_parse((struct slice){(const uint8_t *)ueid, strlen(ueid)}, &filters->ueid))
-		return refuse(response, "ueid is 34 lower-case hex digits that begin with 01.");
+		return response_bad_parameter(response, 1, "ueid is 34 lower-case hex digits that begin with 01.");
 	call->params[call->n++] = param_text(state);
 	call->params[call->n++] = param_text(severity);
 	call->params[call->n++] = param_text(request_parameter(request, "policy"));

@@ -29,9 +29,9 @@ read_since(const struct request *request, struct response *response, int64_t *si
 	*since = -1;
 	if (text == NULL || count_parse(text, COUNT_MAX, since))
 		return 0;
-	response_problem(response, PROBLEM_BAD_PARAMETER,
-			 "changed_since is a position, as the header Fleetstate-Position of the last export has it.");
-	return -1;
+	return response_bad_parameter(
+		response, count_fault(text),
+		"changed_since is a position, as the header Fleetstate-Position of the last export has it.");
 }
 
 /* What the whole document is of: the tenant, and the position of the feed up to which the rows are at least as new. */
@@ -133,10 +133,8 @@ read_manifest(struct request *request, struct response *response)
 
 	if (text == NULL || strcmp(text, "false") == 0)
 		return 0;
-	if (strcmp(text, "true") != 0) {
-		response_problem(response, PROBLEM_BAD_PARAMETER, "manifest is true or false.");
-		return -1;
-	}
+	if (strcmp(text, "true") != 0)
+		return response_bad_parameter(response, 1, "manifest is true or false.");
 	if (request->seal == NULL) {
 		response_problem(response, PROBLEM_CONFLICT, "This collector has no key to sign with.");
 		return -1;
@@ -200,7 +198,7 @@ api_assets(struct request *request, struct response *response)
 	if (request->reading.ended)
 		return;
 	if (reader.format == NULL) {
-		response_problem(response, PROBLEM_BAD_PARAMETER, "format is %s.", ASSET_FORMATS);
+		response_bad_parameter(response, 1, "format is %s.", ASSET_FORMATS);
 		return;
 	}
 	if (read_since(request, response, &since) < 0 || (first && begin(request, response, since) < 0) ||

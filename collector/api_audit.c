@@ -25,12 +25,13 @@ api_audit(struct request *request, struct response *response)
 	struct call call = {.query = QUERY_AUDIT, {param_text(kind), param_text(since), param_text(until)}, 3};
 
 	if (kind != NULL && !is_kind(kind)) {
-		response_problem(response, PROBLEM_BAD_PARAMETER, "kind is read, change, refused, command or lost.");
+		response_bad_parameter(response, 1, "kind is read, change, refused, command or lost.");
 		return;
 	}
-	if ((since != NULL && !is_time(since)) || (until != NULL && !is_time(until))) {
-		response_problem(response, PROBLEM_BAD_PARAMETER, "since and until are times as RFC 3339 has them.");
-		return;
-	}
-	page_query(request, response, &call);
+	if (since != NULL && !is_time(since))
+		response_bad_parameter(response, 1, "since is a time as RFC 3339 writes it.");
+	else if (until != NULL && !is_time(until))
+		response_bad_parameter(response, 1, "until is a time as RFC 3339 writes it.");
+	else
+		page_query(request, response, &call);
 }

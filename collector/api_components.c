@@ -57,8 +57,8 @@ api_components(struct request *request, struct response *response)
 	char *named;
 
 	if (!is_type(request_parameter(request, "type"))) {
-		response_problem(response, PROBLEM_BAD_PARAMETER,
-				 "type is dpkg, opkg, apk, rpm, image, container, kernel-module or firmware.");
+		response_bad_parameter(response, 1,
+				       "type is dpkg, opkg, apk, rpm, image, container, kernel-module or firmware.");
 		return;
 	}
 	if (request_parameter(request, "version") != NULL && name == NULL && purl == NULL) {
@@ -119,11 +119,9 @@ bind_device(const struct request *request, struct response *response, const char
 {
 	const char *text = request_parameter(request, name);
 
-	if (text == NULL || !ueid_parse((struct slice){(const uint8_t *)text, strlen(text)}, ueid)) {
-		response_problem(response, PROBLEM_BAD_PARAMETER, "%s is a device's name: 34 hexadecimal digits.",
-				 name);
-		return -1;
-	}
+	if (text == NULL || !ueid_parse((struct slice){(const uint8_t *)text, strlen(text)}, ueid))
+		return response_bad_parameter(response, text == NULL ? 0 : 1,
+					      "%s is a device's name: 34 hexadecimal digits.", name);
 	call->params[call->n++] = param_bytes(ueid->bytes, sizeof ueid->bytes);
 	return 0;
 }
@@ -138,7 +136,7 @@ api_diff(struct request *request, struct response *response)
 	if (bind_device(request, response, "a", &a, &call) < 0 || bind_device(request, response, "b", &b, &call) < 0)
 		return;
 	if (memcmp(&a, &b, sizeof a) == 0) {
-		response_problem(response, PROBLEM_BAD_PARAMETER, "a and b are the same device.");
+		response_bad_parameter(response, 0, "a and b are the same device.");
 		return;
 	}
 	if (query_run(request, response, &call, 1, &rows) < 0)

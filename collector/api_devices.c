@@ -142,7 +142,7 @@ api_device_add(struct request *request, struct response *response)
 		return;
 	}
 	if (request_parameter(request, "dry_run") != NULL) {
-		response_problem(response, PROBLEM_BAD_PARAMETER, "dry_run goes with a list.");
+		response_bad_parameter(response, 0, "dry_run goes with a list.");
 		return;
 	}
 	if (body_check(request->body.json, response, members, sizeof members / sizeof *members) < 0)

@@ -14,13 +14,6 @@
 #define STREAM_PAGE 100
 #define TYPES_SIZE 512
 
-static int
-refuse(struct response *response, const char *what)
-{
-	response_problem(response, PROBLEM_BAD_PARAMETER, "%s", what);
-	return -1;
-}
-
 /* Where it begins: a cursor is nothing but a position. -1 in `after`: not said. */
 static int
 read_after(const struct request *request, struct response *response, int64_t *after)
@@ -29,11 +22,12 @@ read_after(const struct request *request, struct response *response, int64_t *af
 
 	*after = -1;
 	if (said != NULL && cursor != NULL)
-		return refuse(response, "after and cursor say the same: give one of them.");
+		return response_bad_parameter(response, 0, "after and cursor say the same: give one of them.");
 	if (said == NULL)
 		said = cursor;
 	if (said != NULL && !count_parse(said, COUNT_MAX, after))
-		return refuse(response, "after and cursor are positions: numbers.");
+		return response_bad_parameter(response, count_fault(said), "%s is a position: a number.",
+					      said == cursor ? "cursor" : "after");
 	return 0;
 }
 
@@ -44,7 +38,7 @@ read_wait(const struct request *request, struct response *response, int64_t *wai
 
 	*wait = 0;
 	if (said != NULL && !count_parse(said, WAIT_MAX, wait))
-		return refuse(response, "wait is a number of seconds up to 60.");
+		return response_bad_parameter(response, count_fault(said), "wait is a number of seconds up to 60.");
 	return 0;
 }
 
@@ -63,13 +57,13 @@ read_filter(const struct request *request, struct response *response, struct fil
 
 	filter->format = event_format(format == NULL ? "native" : format);
 	if (filter->format == NULL)
-		return refuse(response, "format is " EVENT_FORMATS ".");
+		return response_bad_parameter(response, 1, "format is " EVENT_FORMATS ".");
 	filter->types = request_parameter(request, "type");
 	filter->of_device = ueid != NULL;
 	if (filter->types != NULL && (filter->types[0] == '\0' || strlen(filter->types) >= TYPES_SIZE))
-		return refuse(response, "type is one type, or several with commas between.");
+		return response_bad_parameter(response, 1, "type is one type, or several with commas between.");
 	if (ueid != NULL && !ueid_parse((struct slice){(const uint8_t *)ueid, strlen(ueid)}, &filter->ueid))
-		return refuse(response, "ueid is 34 lower-case hex digits that begin with 01.");
+		return response_bad_parameter(response, 1, "ueid is 34 lower-case hex digits that begin with 01.");
 	return 0;
 }
 
@@ -226,7 +220,8 @@ begin_stream(struct request *request, struct response *response, const struct fi
 	if (read_after(request, response, &after) < 0)
 		return -1;
 	if (request->last_event_id != NULL && !count_parse(request->last_event_id, COUNT_MAX, &after))
-		return refuse(response, "Last-Event-ID is a position: a number.");
+		return response_bad_parameter(response, count_fault(request->last_event_id),
+					      "Last-Event-ID is a position: a number.");
 	if (after < 0) {
 		if (look_up(request, response, filter, after, 1, &look) < 0)
 			return -1;

@@ -25,8 +25,7 @@ api_refusals(struct request *request, struct response *response)
 	struct ueid ueid;
 
 	if (of != NULL && !ueid_parse((struct slice){(const uint8_t *)of, strlen(of)}, &ueid)) {
-		response_problem(response, PROBLEM_BAD_PARAMETER,
-				 "ueid is 34 lower-case hex digits that begin with 01.");
+		response_bad_parameter(response, 1, "ueid is 34 lower-case hex digits that begin with 01.");
 		return;
 	}
 	call.params[call.n++] = param_text(request_parameter(request, "reason"));

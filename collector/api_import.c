@@ -168,7 +168,7 @@ api_import(struct request *request, struct response *response)
 	struct list *list = calloc(1, sizeof *list);
 
 	if (dry != NULL && strcmp(dry, "true") != 0 && strcmp(dry, "false") != 0) {
-		response_problem(response, PROBLEM_BAD_PARAMETER, "dry_run is true or false.");
+		response_bad_parameter(response, 1, "dry_run is true or false.");
 		free(list);
 		return;
 	}

@@ -182,10 +182,9 @@ api_inventory(struct request *request, struct response *response)
 	struct ueid ueid;
 
 	if (!page && format == NULL)
-		response_problem(response, PROBLEM_BAD_PARAMETER, "format is json, " INVENTORY_FORMATS ".");
+		response_bad_parameter(response, 1, "format is json, " INVENTORY_FORMATS ".");
 	else if (!page && (request_parameter(request, "limit") != NULL || request_parameter(request, "cursor") != NULL))
-		response_problem(response, PROBLEM_BAD_PARAMETER,
-				 "%s is the whole inventory: limit and cursor go with json.", name);
+		response_bad_parameter(response, 0, "%s is the whole inventory: limit and cursor go with json.", name);
 	else if (request_device(request, response, &ueid) < 0)
 		return;
 	else if (page)

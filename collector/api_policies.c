@@ -49,10 +49,8 @@ bind_target(struct request *request, struct response *response, struct call *cal
 
 	if (everyone == NULL)
 		everyone = "false";
-	if (strcmp(everyone, "false") != 0 && strcmp(everyone, "true") != 0) {
-		response_problem(response, PROBLEM_BAD_PARAMETER, "everyone is true or false.");
-		return -1;
-	}
+	if (strcmp(everyone, "false") != 0 && strcmp(everyone, "true") != 0)
+		return response_bad_parameter(response, 1, "everyone is true or false.");
 	call->params[call->n++] = found.params[found.n++] = param_text(everyone);
 	return query_expect(request, response, &found, call, revision);
 }

@@ -37,7 +37,7 @@ api_reports(struct request *request, struct response *response)
 	if (request_device(request, response, &ueid) < 0)
 		return;
 	if (epoch_text != NULL && !parse_epoch(epoch_text, epoch)) {
-		response_problem(response, PROBLEM_BAD_PARAMETER, "epoch is 16 lower-case hex digits.");
+		response_bad_parameter(response, 1, "epoch is 16 lower-case hex digits.");
 		return;
 	}
 	if (page_open(request, response, &page) < 0)

@@ -45,8 +45,7 @@ static const struct {
 static int
 refuse(struct response *response, const char *name, const char *detail)
 {
-	response_problem(response, PROBLEM_BAD_PARAMETER, "%s%s", name, detail);
-	return -1;
+	return response_bad_parameter(response, 1, "%s%s", name, detail);
 }
 
 /* The words that are listed with commas between, as an array. NULL: the response says which one is not known, and where it stands. */
@@ -60,10 +59,12 @@ read_words(struct response *response, const char *name, const char *text, const 
 		size_t len = strcspn(at, ",");
 
 		if (!words_have(words, at, len)) {
-			response_problem(response, PROBLEM_BAD_PARAMETER,
-					 "%s, from character %zu on: it is some of these, with commas between: %s.",
-					 name, (size_t)(at - text) + 1, words);
-			response_member(response, "position", at - text + 1);
+			size_t position = (size_t)(at - text) + 1;
+
+			response_bad_parameter(
+				response, position,
+				"%s, from character %zu on: it is some of these, with commas between: %s.", name,
+				position, words);
 			json_decref(array);
 			return NULL;
 		}
@@ -104,7 +105,7 @@ read_range(struct request *request, struct response *response, json_t *filters)
 	if (version == NULL)
 		return 0;
 	if (request_parameter(request, "component") == NULL)
-		return refuse(response, "component_version", " goes with component.");
+		return response_bad_parameter(response, 0, "component_version goes with component.");
 	if (!version_range_is(version))
 		return 0;
 	if (*list == NULL)
@@ -319,7 +320,7 @@ answer_whole(struct request *request, struct response *response, const struct qu
 	if (!csv && strcmp(format, "ndjson") != 0)
 		(void)refuse(response, "format", " is json, csv or ndjson.");
 	else if (request_parameter(request, "limit") != NULL || request_parameter(request, "cursor") != NULL)
-		(void)refuse(response, format, " is the whole list: limit and cursor go with json.");
+		response_bad_parameter(response, 0, "%s is the whole list: limit and cursor go with json.", format);
 	else
 		export_piece(request, response, &source);
 }

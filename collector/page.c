@@ -66,8 +66,7 @@ page_limit(const struct request *request, struct response *response, int64_t *li
 	*limit = PAGE_DEFAULT;
 	if (text == NULL || (count_parse(text, PAGE_MAX, limit) && *limit > 0))
 		return 0;
-	response_problem(response, PROBLEM_BAD_PARAMETER, "limit is a number from 1 to %d.", PAGE_MAX);
-	return -1;
+	return response_bad_parameter(response, count_fault(text), "limit is a number from 1 to %d.", PAGE_MAX);
 }
 
 int

@@ -315,6 +315,14 @@ count_parse(const char *text, int64_t most, int64_t *count)
 	return true;
 }
 
+size_t
+count_fault(const char *text)
+{
+	size_t digits = strspn(text, "0123456789");
+
+	return text[digits] == '\0' ? 1 : digits + 1;
+}
+
 uint64_t
 number_parse(const char *text)
 {

@@ -114,6 +114,8 @@ int request_device(const struct request *, struct response *, struct ueid *) WAR
 #define COUNT_MAX ((INT64_C(1) << 53) - 1) /* what JSON's readers keep whole */
 /* Digits and nothing else, no more of them than `most` has, of a number up to it; it is at most COUNT_MAX. */
 bool count_parse(const char *text, int64_t most, int64_t *) WARN_UNUSED;
+/* From which character on, counted from 1, a text is no number; 1: it is one, but too large or too small, or there is nothing. */
+size_t count_fault(const char *) WARN_UNUSED;
 /* A number that names something, in the order of bytes that statements take; 0, which nothing has, if it is none. And the one that the path names first. */
 uint64_t number_parse(const char *) WARN_UNUSED;
 uint64_t request_number(const struct request *) WARN_UNUSED;

@@ -176,6 +176,21 @@ response_member(struct response *r, const char *name, int64_t number)
 	response_printf(r, ",\"%s\":%" PRId64 "}", name, number);
 }
 
+int
+response_bad_parameter(struct response *r, size_t position, const char *format, ...)
+{
+	char detail[DETAIL_SIZE];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(detail, sizeof detail, format, args);
+	va_end(args);
+	response_problem(r, PROBLEM_BAD_PARAMETER, "%s", detail);
+	if (position > 0)
+		response_member(r, "position", (int64_t)position);
+	return -1;
+}
+
 void
 response_member_json(struct response *r, const char *name, const json_t *value)
 {

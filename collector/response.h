@@ -72,6 +72,10 @@ response_header(struct response *, const char *name, const char *format, ...) __
 void response_json(struct response *, struct slice);
 void response_empty(struct response *); /* 204 */
 void response_problem(struct response *, enum problem, const char *format, ...) __attribute__((format(printf, 3, 4)));
+/* A parameter that is wrong, which the text names first: from which character of its value on, counted from 1, and 1 too where it is judged whole. 0: it is
+   about no place in a value. Always -1. */
+int response_bad_parameter(struct response *, size_t position, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
 /* One more member of the problem that was answered (RFC 9457 3.2). */
 void response_member(struct response *, const char *name, int64_t);
 void response_member_json(struct response *, const char *name, const json_t *);

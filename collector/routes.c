@@ -97,17 +97,22 @@ refuse_method(struct response *response, const struct route *first)
 	response_header(response, "Allow", "%s", allow);
 }
 
-static const char *
-unknown_parameter(const struct request *request)
+static bool
+refuse_unknown_parameter(const struct request *request, struct response *response)
 {
 	for (size_t i = 0; i < request->parameters_len; i++) {
 		const char *name = request->parameters[i].name;
 
-		if (!words_have(request->route->parameters, name, strlen(name)) &&
-		    !(request->route->least != ROLE_NONE && strcmp(name, "tenant") == 0))
-			return name;
+		if (words_have(request->route->parameters, name, strlen(name)) ||
+		    (request->route->least != ROLE_NONE && strcmp(name, "tenant") == 0))
+			continue;
+		if (name[0] == '\0')
+			response_problem(response, PROBLEM_UNKNOWN_PARAMETER, "Parameter %zu has no name.", i + 1);
+		else
+			response_problem(response, PROBLEM_UNKNOWN_PARAMETER, "%.64s", name);
+		return true;
 	}
-	return NULL;
+	return false;
 }
 
 static bool
@@ -259,7 +264,6 @@ routes_begin(const struct arrival *arrival, struct request *request, struct resp
 {
 	enum problem problem = request_parse(arrival->target, request);
 	const struct route *first;
-	const char *unknown;
 
 	if (problem != PROBLEM_NONE) {
 		response_problem(response, problem, "%s", request->fault.text);
@@ -291,9 +295,8 @@ routes_begin(const struct arrival *arrival, struct request *request, struct resp
 		return refuse(response, PROBLEM_BAD_PARAMETER, "Idempotency-Key is 1 to 255 visible characters.");
 	request->openmetrics =
 		arrival->accept != NULL && strstr(arrival->accept, "application/openmetrics-text") != NULL;
-	unknown = unknown_parameter(request);
-	if (unknown != NULL)
-		return refuse(response, PROBLEM_UNKNOWN_PARAMETER, unknown);
+	if (refuse_unknown_parameter(request, response))
+		return true;
 	request->tenant = request_parameter(request, "tenant");
 	/* There the path says which; of another's id nobody is told whether it is there. */
 	if (request->tenant == NULL &&

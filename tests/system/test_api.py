@@ -559,6 +559,13 @@ def test_operators_name_a_tenant(api):
 @pytest.mark.parametrize("path", [*TENANT_ROUTES, *OPEN_ROUTES, "/metrics"])
 def test_unknown_parameters_are_named(api, path):
     assert api.problem(400, "unknown-parameter", path + "?colour=red").json()["detail"] == "colour"
+    for query in "=x", "=", "&=x":
+        assert api.problem(400, "unknown-parameter", f"{path}?{query}").json()["detail"] == "Parameter 1 has no name."
+
+
+def test_a_parameter_without_a_name_has_a_number(api):
+    assert api.problem(400, "unknown-parameter", "/v1/devices?limit=1&q=x&=y&model=z").json()["detail"] == "Parameter 3 has no name."
+    assert api.problem(400, "bad-target", "/v1/devices?limit=1&=y&=z").json()["detail"] == "Parameter 3 is there twice."
 
 
 @pytest.mark.parametrize("path", [*TENANT_ROUTES, *OPEN_ROUTES, "/metrics"])

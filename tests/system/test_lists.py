@@ -13,7 +13,7 @@ import psycopg2
 import pytest
 
 from parts import Database, await_true
-from test_api import Api, ueid
+from test_api import A, Api, ueid
 
 DEVICES = 400
 POSTURES = ["untrusted", "silent", "degraded", "unknown", "operational"]
@@ -266,7 +266,30 @@ def test_a_bad_filter_has_its_position(api):
     for query, position in ("where=strict%20$.a%20%3D%3D", 14), ("posture=silent,fine", 8), ("fields=ueid,,serial", 6), ("component=x&component_version=vers:deb/<1|", 13):
         assert api.problem(400, "bad-parameter", "/v1/devices?" + query).json()["position"] == position
     api.problem(400, "unknown-parameter", "/v1/devices?were=x")
-    api.problem(400, "bad-target", "/v1/devices?posture=silent&posture=degraded")
+
+
+@pytest.mark.parametrize("target, position", [
+    *((f"/v1/devices?{query}", 1) for query in ("limit=0", "limit=1001", "limit=", "limit=99999999999999999999", "limit=-1", "limit=x", "sort=colour", "sort=-", "sort=", "format=xml",
+                                                "format=", "label=", "label=:x", "label=a=b", "q=", "changed_since=yesterday", "changed_since=", "as_of=now", "fields=colour")),
+    ("/v1/devices?limit=10x", 3), ("/v1/devices?limit=1.5", 2), ("/v1/devices?fields=ueid,posture,colour", 14), ("/v1/devices?lifecycle=active,gone", 8),
+    ("/v1/alerts?state=open,closed", 6), ("/v1/alerts?state=open,", 6), ("/v1/alerts?state=open,,resolved", 6), ("/v1/alerts?severity=high;low", 1), ("/v1/alerts?severity=high,low,none", 10),
+    ("/v1/alerts?group=1x", 2), ("/v1/alerts?group=0", 1), ("/v1/alerts?ueid=1", 1), ("/v1/alerts?since=now", 1), ("/v1/alerts?format=xml", 1), ("/v1/refusals?ueid=x", 1),
+    ("/v1/events?after=12a", 3), ("/v1/events?cursor=-1", 1), ("/v1/events?wait=61", 1), ("/v1/events?type=", 1), ("/v1/events?format=xml", 1), ("/v1/assets?changed_since=1x", 2),
+    ("/v1/assets?format=xml", 1), ("/v1/assets?manifest=maybe", 1), ("/v1/components?type=deb", 1), (f"/v1/diff?a={A}&b=x", 1), (f"/v1/devices/{A}/reports?epoch=x", 1),
+    (f"/v1/devices/{A}/inventory?format=xml", 1)])
+def test_a_bad_value_has_its_position(api, target, position):
+    """One that is judged whole is wrong from its first character on."""
+    problem = api.problem(400, "bad-parameter", target).json()
+    assert problem["position"] == position and (target.split("?")[1].split("=")[0] in problem["detail"] or "diff" in target)
+
+
+@pytest.mark.parametrize("kind, target", [
+    ("bad-target", "/v1/devices?posture=silent&posture=degraded"), ("bad-target", "/v1/devices?limit=1&limit=1"), ("bad-target", "/v1/devices?limit"),
+    ("bad-parameter", "/v1/devices?format=csv&limit=1"), ("bad-parameter", "/v1/devices?component_version=1"), ("bad-parameter", "/v1/events?after=1&cursor=1"),
+    ("bad-parameter", f"/v1/diff?a={A}"), ("bad-parameter", f"/v1/diff?a={A}&b={A}"), ("bad-parameter", f"/v1/devices/{A}/inventory?format=csv&limit=1")])
+def test_what_has_no_place_in_a_value_has_no_position(api, kind, target):
+    problem = api.problem(400, kind, target).json()
+    assert "position" not in problem and problem["detail"]
 
 
 @pytest.mark.parametrize("text", ["'", "\\", "%27%20OR%20true%20--", "%s", "%25s", "%25L", "$1", "@chunk@", "{a,b}", "\"", "''||(select 1)||''", "%C3%84-"])
