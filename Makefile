@@ -41,6 +41,7 @@ SCHEMA := \
 	schema/reason.c \
 	schema/topics.c \
 	schema/version.c \
+	schema/purl.c \
 	schema/cbor_item.c \
 	schema/cbor.c \
 	schema/ecdsa.c \
@@ -268,6 +269,7 @@ COLLECTOR := \
 	collector/import.c \
 	collector/tally.c \
 	collector/version_range.c \
+	collector/purl_search.c \
 	collector/component_search.c \
 	collector/device_list.c \
 	collector/api_components.c \
@@ -416,7 +418,7 @@ $(FUZZ_OUT)/%.o: %.c
 # What parses: of the emitter not what has already been read, and is signed, kept and sent.
 FUZZ_UNUSED  := $(addprefix emitter/,personal.c durable.c events.c witness_logs.c witness_files.c witness_usb.c witness_sockets.c witness_packages.c witness.c \
 	time_floor.c compose.c sign.c account.c segment.c spool.c reclaim.c repeat.c journal.c publish.c receipts.c quarantine.c courier.c pipeline.c)
-FUZZ_PARSERS := $(filter-out $(FUZZ_UNUSED),$(EMITTER) $(SCHEMA)) $(addprefix collector/,request.c body.c response.c code_point.c auth.c cursor.c etag.c negotiate.c packer.c draft.c words.c version_range.c crl.c import.c jwt.c client_certificate.c tally.c)
+FUZZ_PARSERS := $(filter-out $(FUZZ_UNUSED),$(EMITTER) $(SCHEMA)) $(addprefix collector/,request.c body.c response.c code_point.c auth.c cursor.c etag.c negotiate.c packer.c draft.c words.c version_range.c purl_search.c crl.c import.c jwt.c client_certificate.c tally.c)
 $(FUZZ_OUT)/libparsers.a: $(patsubst %.c,$(FUZZ_OUT)/%.o,$(FUZZ_PARSERS))
 	@rm -f $@
 	ar rcs $@ $^

@@ -8,6 +8,7 @@
 #include "collector/component_search.h"
 #include "collector/device_list.h"
 #include "collector/page.h"
+#include "collector/purl_search.h"
 #include "collector/routes.h"
 #include "schema/report.h"
 #include "schema/topics.h"
@@ -23,25 +24,22 @@ is_type(const char *text)
 	return false;
 }
 
+/* named, purl: NULL if they are not asked for. A purl's name leads to it. */
 static void
-find_components(struct request *request, struct response *response, const char *name, const char *purl)
+find_components(struct request *request, struct response *response, const char *named, const char *purl)
 {
 	const char *type = request_parameter(request, "type"), *version = request_parameter(request, "version");
-	struct call call = {.query = QUERY_COMPONENTS};
+	struct call call = {.query = named != NULL ? QUERY_COMPONENTS_NAME : QUERY_COMPONENTS};
 	bool is_range = version != NULL && version_range_is(version);
 	char *list = NULL;
 
-	if (name != NULL)
-		call.query = QUERY_COMPONENTS_NAME;
-	else if (purl != NULL)
-		call.query = QUERY_COMPONENTS_PURL;
 	if (is_range) {
-		list = component_search(request, response, name, purl, "version");
+		list = component_search(request, response, named, purl, "version");
 		if (list == NULL)
 			return;
 		call.query = QUERY_COMPONENTS_LISTED;
 	}
-	call.params[call.n++] = param_text(name);
+	call.params[call.n++] = param_text(named);
 	call.params[call.n++] = param_text(purl);
 	call.params[call.n++] = param_text(type);
 	call.params[call.n++] = param_text(is_range ? NULL : version);
@@ -50,11 +48,23 @@ find_components(struct request *request, struct response *response, const char *
 	free(list);
 }
 
+static bool
+check_purl(struct response *response, const char *purl, struct purl_search *search)
+{
+	const char *why;
+	size_t where;
+
+	if (purl_search_parse(purl, search, &where, &why))
+		return true;
+	response_bad_parameter(response, where + 1, "purl, from character %zu on: %s.", where + 1, why);
+	return false;
+}
+
 void
 api_components(struct request *request, struct response *response)
 {
 	const char *name = request_parameter(request, "name"), *purl = request_parameter(request, "purl");
-	char *named;
+	struct purl_search search;
 
 	if (!is_type(request_parameter(request, "type"))) {
 		response_bad_parameter(response, 1,
@@ -65,10 +75,11 @@ api_components(struct request *request, struct response *response)
 		response_problem(response, PROBLEM_BAD_PARAMETER, "version goes with name or purl.");
 		return;
 	}
-	/* Whole package URLs have an index; those of any version are found by their name. */
-	named = name == NULL && purl != NULL ? component_name_of(purl) : NULL;
-	find_components(request, response, named != NULL ? named : name, purl);
-	free(named);
+	if (component_version_check(request, response, "version") < 0 ||
+	    (purl != NULL && !check_purl(response, purl, &search)))
+		return;
+	find_components(request, response, name != NULL || purl == NULL ? name : search.name,
+			purl == NULL ? NULL : search.text);
 }
 
 void

@@ -5,28 +5,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-char *
-component_name_of(const char *purl)
-{
-	const char *slash = strrchr(purl, '/');
-	size_t where;
-	char *name;
-
-	if (strncmp(purl, "pkg:", 4) != 0 || strpbrk(purl, "@?#") != NULL || slash == NULL || slash[1] == '\0')
-		return NULL;
-	name = strdup(slash + 1);
-	if (name == NULL || percent_decode(name, false, &where) == NULL)
-		return name;
-	free(name);
-	return NULL;
-}
-
 static int
 find_versions(struct request *request, struct response *response, const char *name, const char *purl, PGresult **rows)
 {
 	uint64_t limit = htobe64(COMPONENT_VERSIONS_MAX + 1);
 	struct call call = {
-		.query = name != NULL ? QUERY_COMPONENT_VERSIONS_NAME : QUERY_COMPONENT_VERSIONS_PURL,
+		.query = QUERY_COMPONENT_VERSIONS,
 		.params = {param_text(name), param_text(purl), param_bytes(&limit, sizeof limit)},
 		.n = 3,
 	};
@@ -74,9 +58,8 @@ component_search(struct request *request, struct response *response, const char 
 	if (range == NULL)
 		response_problem(response, PROBLEM_INTERNAL, "%s", "");
 	else if (!version_range_parse(request_parameter(request, parameter), range, &where, &why)) {
-		response_problem(response, PROBLEM_BAD_PARAMETER, "%s, from character %zu on: %s.", parameter,
-				 where + 1, why);
-		response_member(response, "position", (int64_t)where + 1);
+		response_bad_parameter(response, where + 1, "%s, from character %zu on: %s.", parameter, where + 1,
+				       why);
 	} else if (find_versions(request, response, name, purl, &rows) == 0) {
 		list = list_those_in(range, rows);
 		PQclear(rows);
@@ -85,4 +68,16 @@ component_search(struct request *request, struct response *response, const char 
 	}
 	free(range);
 	return list;
+}
+
+int
+component_version_check(const struct request *request, struct response *response, const char *parameter)
+{
+	const char *text = request_parameter(request, parameter);
+
+	if (text == NULL || strchr("<>=!*", text[0]) == NULL || text[0] == '\0')
+		return 0;
+	return response_bad_parameter(
+		response, 1, "%s, from character 1 on: no version begins so; a range is written as vers:deb/%s is.",
+		parameter, "<1.2");
 }

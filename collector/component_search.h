@@ -10,12 +10,11 @@
 
 #define COMPONENT_VERSIONS_MAX 20000 /* of one name or purl: two decades of a daily build, on two architectures */
 
-/* The components of the name, or the purl, that are in the range that the parameter holds, as PostgreSQL writes a list: "{1,2}". To be freed with
+/* The components of the name, and of the purl if it is not NULL, that are in the range that the parameter holds, as PostgreSQL writes a list: "{1,2}". To be freed with
    free(). NULL: the response is the problem. */
 char *component_search(struct request *, struct response *, const char *name, const char *purl,
 		       const char *parameter) WARN_UNUSED;
-
-/* What a package URL without a version names ("pkg:deb/debian/libstdc%2B%2B6": "libstdc++6"); NULL: it has one, or names nothing. free() it. */
-char *component_name_of(const char *purl) WARN_UNUSED;
+/* -1: the parameter looks like a range and is none, and the response says so. */
+int component_version_check(const struct request *, struct response *, const char *parameter) WARN_UNUSED;
 
 #endif

@@ -12,8 +12,8 @@
 #include "collector/words.h"
 
 #define KEYS 2 /* the device, and up to when the first page saw devices move; then a text */
-#define FILTER_TEXT 1024 /* bytes of what is looked for: what a device says of itself has no more */
-#define QUERY_TEXT 128 /* bytes of q: longer than any serial number */
+#define FILTER_TEXT 1024 /* characters of what is looked for: what a device says of itself has no more */
+#define QUERY_TEXT 128 /* characters of q: longer than any serial number */
 #define WHERE_TEXT 2048 /* as a policy's */
 #define QUICK 2 /* statements before the one that always has the page */
 
@@ -26,7 +26,7 @@
 static const struct {
 	const char *name;
 	const char *words; /* some of these, with commas between; NULL: any text */
-	size_t most; /* bytes of the text; 0: it is a time */
+	size_t most; /* characters of the text; 0: it is a time */
 } filters_known[] = {
 	{"posture", POSTURES, FILTER_TEXT},
 	{"lifecycle", LIFECYCLES, FILTER_TEXT},
@@ -75,6 +75,16 @@ read_words(struct response *response, const char *name, const char *text, const 
 	}
 }
 
+static size_t
+count_characters(const char *text)
+{
+	size_t n = 0;
+
+	for (; *text != '\0'; text++)
+		n += (*text & 0xc0) != 0x80;
+	return n;
+}
+
 static int
 read_filter(const struct request *request, struct response *response, size_t i, json_t *filters)
 {
@@ -85,11 +95,9 @@ read_filter(const struct request *request, struct response *response, size_t i, 
 		return 0;
 	if (filters_known[i].most == 0 && !is_time(text))
 		return refuse(response, name, " is a time as RFC 3339 writes it.");
-	if (filters_known[i].most > 0 && strlen(text) > filters_known[i].most) {
-		response_problem(response, PROBLEM_BAD_PARAMETER, "%s has at most %zu bytes.", name,
-				 filters_known[i].most);
-		return -1;
-	}
+	if (filters_known[i].most > 0 && count_characters(text) > filters_known[i].most)
+		return response_bad_parameter(response, filters_known[i].most + 1, "%s has at most %zu characters.",
+					      name, filters_known[i].most);
 	value = filters_known[i].words == NULL ? json_string(text)
 					       : read_words(response, name, text, filters_known[i].words);
 	return value == NULL || json_object_set_new(filters, name, value) < 0 ? -1 : 0;
@@ -106,6 +114,8 @@ read_range(struct request *request, struct response *response, json_t *filters)
 		return 0;
 	if (request_parameter(request, "component") == NULL)
 		return response_bad_parameter(response, 0, "component_version goes with component.");
+	if (component_version_check(request, response, "component_version") < 0)
+		return -1;
 	if (!version_range_is(version))
 		return 0;
 	if (*list == NULL)
@@ -235,6 +245,24 @@ ask(struct request *request, struct response *response, struct page *page, const
 	return ask_one(request, response, page, question, question->call, rows);
 }
 
+/* Nothing violates a policy that there is not, which would read as if all were well. */
+static int
+check_policy(struct request *request, struct response *response)
+{
+	const char *policy = request_parameter(request, "policy");
+	struct call call = {QUERY_POLICY_FOUND, {param_text(policy)}, 1};
+	PGresult *rows;
+	bool found;
+
+	if (policy == NULL)
+		return 0;
+	if (query_run(request, response, &call, 1, &rows) < 0)
+		return -1;
+	found = PQntuples(rows) == 1;
+	PQclear(rows);
+	return found ? 0 : refuse(response, "policy", ": there is none of that name.");
+}
+
 static void
 answer_page(struct request *request, struct response *response, const struct question *question)
 {
@@ -243,6 +271,10 @@ answer_page(struct request *request, struct response *response, const struct que
 
 	if (page_open(request, response, &page) < 0 || ask(request, response, &page, question, &rows) < 0)
 		return;
+	if (PQntuples(rows) == 0 && check_policy(request, response) < 0) {
+		PQclear(rows);
+		return;
+	}
 	page.print = print_row;
 	page.context = question;
 	page_answer(request, response, &page, rows, KEYS, (struct slice){NULL, 0});
@@ -321,7 +353,7 @@ answer_whole(struct request *request, struct response *response, const struct qu
 		(void)refuse(response, "format", " is json, csv or ndjson.");
 	else if (request_parameter(request, "limit") != NULL || request_parameter(request, "cursor") != NULL)
 		response_bad_parameter(response, 0, "%s is the whole list: limit and cursor go with json.", format);
-	else
+	else if (request->reading.begun || check_policy(request, response) == 0)
 		export_piece(request, response, &source);
 }
 

@@ -86,16 +86,17 @@
 #define COMPONENT_DEVICES(most) \
 	"(SELECT count(*) FROM (SELECT FROM inventory_component ic JOIN inventory i ON i.inventory_id = ic.inventory_id" \
 	" JOIN device_state s ON s.tenant_id = i.tenant_id AND s.inventory_digest = i.digest WHERE ic.component_id = c.component_id" most ") x)"
-/* Just this package URL or, when it has no version, one with any. */
+/* What the package URL says; what it leaves open may be any: the version, and each qualifier. */
 #define COMPONENT_PURL \
-	"($2::text IS NULL OR c.purl = $2 OR (strpos($2, '@') = 0 AND split_part(split_part(c.purl, '?', 1), '@', 1) = $2))"
+	"($2::text IS NULL OR ((split_part(c.purl, '?', 1) = split_part($2, '?', 1)" \
+	" OR (strpos($2, '@') = 0 AND split_part(split_part(c.purl, '?', 1), '@', 1) = split_part($2, '?', 1)))" \
+	" AND string_to_array(split_part($2, '?', 2), '&') <@ string_to_array(split_part(c.purl, '?', 2), '&')))"
 /* Parameters: name, purl, type, version, list, limit, after. One statement a leading filter, so that each has the plan of its own index. */
 #define COMPONENTS(lead, devices) \
 	"SELECT json_strip_nulls(json_build_object(" COMPONENT_MEMBERS devices "))::text, c.component_id FROM component c" \
 	" WHERE c." TENANT " AND " lead " AND ($1::text IS NULL OR c.name = $1) AND " COMPONENT_PURL \
 	" AND ($3::text IS NULL OR c.type = $3) AND ($4::text IS NULL OR c.version = $4)" \
 	" AND ($5::text IS NULL OR c.component_id = ANY ($5::int8[])) AND c.component_id > $7::int8 ORDER BY c.component_id LIMIT $6::int8"
-#define COMPONENT_VERSIONS(lead) "SELECT component_id, type, version FROM component c WHERE c." TENANT " AND " lead " LIMIT $3::int8"
 #define COMPONENT_COUNTED ", 'devices', " COMPONENT_DEVICES(" LIMIT 1000")
 
 /* How many active devices have which, the most first. */
@@ -196,11 +197,10 @@ const struct statement query_statements[QUERIES] = {
 		" WHERE $2::int8 = 0 OR (c.name COLLATE \"C\", c.version COLLATE \"C\", c.digest) >"
 		" (SELECT p.name, p.version, p.digest FROM component p WHERE p.component_id = $2::int8)"
 		" ORDER BY c.name COLLATE \"C\", c.version COLLATE \"C\", c.digest LIMIT $3::int8", 3},
-	[QUERY_COMPONENT_VERSIONS_NAME] = {"component_versions_name", COMPONENT_VERSIONS("c.name = $1::text AND " COMPONENT_PURL), 3},
-	[QUERY_COMPONENT_VERSIONS_PURL] = {"component_versions_purl", COMPONENT_VERSIONS("$1::text IS NULL AND c.purl = $2::text"), 3},
+	[QUERY_COMPONENT_VERSIONS] = {"component_versions",
+		"SELECT component_id, type, version FROM component c WHERE c." TENANT " AND c.name = $1::text AND " COMPONENT_PURL " LIMIT $3::int8", 3},
 	[QUERY_COMPONENTS] = {"components", COMPONENTS("true", ""), 7},
 	[QUERY_COMPONENTS_NAME] = {"components_name", COMPONENTS("c.name = $1::text", COMPONENT_COUNTED), 7},
-	[QUERY_COMPONENTS_PURL] = {"components_purl", COMPONENTS("c.purl = $2::text", COMPONENT_COUNTED), 7},
 	[QUERY_COMPONENTS_LISTED] = {"components_listed", COMPONENTS("c.component_id = ANY ($5::text::int8[])", COMPONENT_COUNTED), 7},
 	[QUERY_COMPONENT] = {"component",
 		"SELECT json_strip_nulls(json_build_object(" COMPONENT_MEMBERS ", 'devices', " COMPONENT_DEVICES("") "))::text FROM component c"
@@ -349,6 +349,7 @@ const struct statement query_statements[QUERIES] = {
 	[QUERY_SESSION_OPEN] = {"session_open", "SELECT open_session($1::bytea, $2::bytea)", 2},
 	[QUERY_SESSION_CLOSE] = {"session_close", "SELECT close_session($1::bytea)::int::int8", 1},
 	[QUERY_POLICIES] = {"policies", "SELECT item, policy_id::int8 FROM policy_item WHERE policy_id > $2::int8 ORDER BY policy_id LIMIT $1::int8", 2},
+	[QUERY_POLICY_FOUND] = {"policy_found", "SELECT 1 WHERE find_policy($1::text) IS NOT NULL", 1},
 	[QUERY_POLICY] = {"policy", "SELECT item, revision FROM policy_item WHERE policy_id = (SELECT find_policy($1::text))", 1},
 	/* Of the tenant's own, or of the operator's. */
 	[QUERY_POLICY_REVISION] = {"policy_revision", "SELECT revision FROM policy WHERE id = $1::text AND deleted_at IS NULL"

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "schema/cose.h"
+#include "schema/purl.h"
 
 /* What is left of a message when all its other parts are at their largest. */
 #define INVENTORY_MAX (LIMIT_MESSAGE - LIMIT_STATE - LIMIT_READINGS - LIMIT_HEADER - 16 * 1024)
@@ -61,14 +62,6 @@ components_free(struct components *c)
 
 /* ---- purls ---- */
 
-/* What a purl may hold as it is; ":" needs no encoding anywhere. */
-static bool
-is_plain(uint8_t c)
-{
-	return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') ||
-	       (c != '\0' && strchr(".-_~:", c));
-}
-
 struct writer {
 	char *out;
 	size_t len, size;
@@ -95,20 +88,16 @@ put_literal(struct writer *w, const char *text)
 static void
 put_encoded(struct writer *w, struct slice text, bool lower)
 {
-	static const char hex[] = "0123456789ABCDEF";
-
 	for (size_t i = 0; i < text.len; i++) {
 		uint8_t c = text.at[i];
+		char encoded[3];
+		size_t n;
 
 		if (lower && c >= 'A' && c <= 'Z')
 			c = (uint8_t)(c - 'A' + 'a');
-		if (is_plain(c)) {
-			put(w, (char)c);
-			continue;
-		}
-		put(w, '%');
-		put(w, hex[c >> 4]);
-		put(w, hex[c & 15]);
+		n = purl_encode(c, encoded);
+		for (size_t k = 0; k < n; k++)
+			put(w, encoded[k]);
 	}
 }
 

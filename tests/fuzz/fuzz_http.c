@@ -1,4 +1,4 @@
-/* What comes with an HTTP request, before anybody knows who asks: its target and headers, cursors, and ranges of versions. */
+/* What comes with an HTTP request, before anybody knows who asks: its target and headers, cursors, package URLs, and ranges of versions. */
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -7,6 +7,7 @@
 #include "collector/cursor.h"
 #include "collector/etag.h"
 #include "collector/negotiate.h"
+#include "collector/purl_search.h"
 #include "collector/request.h"
 #include "collector/version_range.h"
 
@@ -49,6 +50,25 @@ check_target(const char *text)
 	}
 	request_free(request);
 	free(request);
+}
+
+/* What it comes out as comes out as itself. */
+static void
+check_purl(const char *text)
+{
+	static struct purl_search first, second;
+	const char *why = NULL;
+	size_t where;
+
+	if (!purl_search_parse(text, &first, &where, &why)) {
+		require(why != NULL && where <= strlen(text));
+		return;
+	}
+	require(first.len < sizeof first.text && strlen(first.text) == first.len && first.name[0] != '\0');
+	if (first.len > LIMIT_PURL)
+		return;
+	require(purl_search_parse(first.text, &second, &where, &why) && strcmp(first.text, second.text) == 0 &&
+		strcmp(first.name, second.name) == 0);
 }
 
 /* One that is taken has every version at one place: at or above a bound, or below it, never both. */
@@ -122,6 +142,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	text[size] = '\0';
 	check_target(text);
 	check_range(text);
+	check_purl(text);
 	check_cursor(text);
 	check_headers(text);
 	free(text);

@@ -353,7 +353,7 @@ def test_everyones_policies_are_the_operators(api):
 
 
 def test_devices_by_policy(api):
-    assert api.get("/v1/devices?policy=silent")["items"] == [] == api.get("/v1/devices?policy=nothing")["items"]
+    assert api.get("/v1/devices?policy=silent")["items"] == []
     api.db.sql("UPDATE device_verdict v SET outcomes = overlay(repeat('0', 20) placing '1' FROM p.slot FOR 1) FROM policy p, device d"
                " WHERE p.id = 'silent' AND d.device_id = v.device_id AND d.ueid = ANY (%s::bytea[])",
                (["\\x" + ueid("acme", 3), "\\x" + ueid("acme", 7), "\\x" + ueid("globex", 1)],))

@@ -76,9 +76,18 @@ def test_a_purl_of_any_version(api):
     assert versions("purl=pkg:deb/debian/openssl&version=vers:deb/%3C3.0.10") == ["3.0.9-1"]
     assert versions(purl + "&version=vers:deb/%3E12") == ["13"] and versions(purl + "&version=12") == ["12"] and versions(purl + "&name=other") == []
     assert versions("purl=pkg:deb/debian/libstdc%252B%252B6%4012?arch=amd64") == ["12"]
-    for none in "pkg:deb/debian/libstdc%2B%2B6", "pkg:deb/debian/openss", "pkg:deb/openssl", "pkg:deb/debian/", "pkg:deb/debian/%25zz", "pkg:deb/debian/%25", "pkg:deb/debian/x%2500", \
-            "pkg:deb/debian/%25ff", "openssl", "pkg:", "/openssl", "pkg:deb/debian/openssl?arch=amd64", "pkg:deb/debian/openssl%40":
+    # What it leaves open may be any; and it may be spelled otherwise.
+    for same in "%4012", "?arch=amd64", "%4012?arch=%2561md64", "?ARCH=amd64":
+        assert versions(purl + same) == ["12"], same
+    assert versions("purl=PKG:DEB/Debian/LibStdC%252b%252B6") == versions("purl=pkg:deb/debian/libstdc%2B%2B6") == ["12", "13"]
+    for none in "%4011", "%4012?arch=arm64", "?arch=amd", "?arch=amd64%26distro=x", "%4012-1", "%4013?arch=amd64":
+        assert versions(purl + none) == [], none
+    for none in "pkg:deb/debian/openss", "pkg:deb/openssl", "pkg:deb/debian/openssl?arch=amd64", "pkg:rpm/debian/openssl", "pkg:deb/ubuntu/openssl":
         assert versions("purl=" + none) == [], none
+    for bad, place in ("", 1), ("openssl", 1), ("pkg:", 5), ("/openssl", 1), ("pkg:deb/debian/", 9), ("pkg:deb/debian/%25zz", 9), ("pkg:deb/debian/%25", 9), ("pkg:deb/debian/x%2500", 9), \
+            ("pkg:deb/debian/%25ff", 9), ("pkg:deb/debian/openssl%40", 24), ("pkg:deb/debian/openssl?arch", 23), ("pkg:deb/debian/openssl%23etc", 23), ("pkg:oci/" + "x" * 1024, 1):
+        problem = api.problem(400, "bad-parameter", "/v1/components?purl=" + bad).json()
+        assert problem["position"] == place and problem["detail"].startswith(f"purl, from character {place} on: "), bad
     api.db.sql("DELETE FROM component WHERE name = 'libstdc++6'", ())
 
 
@@ -121,6 +130,9 @@ def test_what_is_no_question_is_refused(api):
         api.problem(400, "bad-parameter", "/v1/components?" + query)
     assert "character 12" in api.problem(400, "bad-parameter", "/v1/devices?component=x&component_version=vers:deb/1||2").json()["detail"]
     api.problem(400, "bad-parameter", "/v1/devices?component_version=vers:deb/*")
+    for sign in "%3C", "%3E", "%3D", "!", "*":
+        assert api.problem(400, "bad-parameter", f"/v1/devices?component=openssl&component_version={sign}3").json()["position"] == 1
+        assert "vers:deb/" in api.problem(400, "bad-parameter", f"/v1/components?name=openssl&version={sign}3").json()["detail"]
     api.problem(400, "unknown-parameter", "/v1/components?nam=openssl")
     for path in "0", "-1", "1x", "01", "99999999999999999999", "9" * 18:
         api.problem(404, "not-found", f"/v1/components/{path}")

@@ -118,7 +118,6 @@ FILTERS = [
     ("component=all&component_version=vers:deb/%3E1", lambda d, i: i % 6 > 0),
     ("component=some&component_version=vers:deb/%3C2", lambda d, i: i % 6 > 0 and i % 3 == 0),
     ("component=all&component_version=3", lambda d, i: False),
-    ("policy=none", lambda d, i: False),
     ("changed_since=2099-01-01T00:00:00Z", lambda d, i: False),
     ("changed_since=2020-01-01T00:00:00Z", lambda d, i: True),
     ("changed_since=2020-01-01T00:00:00%2B02:00&posture=silent", lambda d, i: d["posture"] == "silent"),
@@ -239,6 +238,7 @@ def test_policies(api, numbers):
         got = api.pages(f"/v1/devices?policy=silent&limit=150&sort={sort}")
         assert got == ordered([d for d in whole(api) if numbers[d["ueid"]] % 7 < 4], sort)
     assert api.pages("/v1/devices?policy=fork&limit=1000") == []
+    assert api.get("/v1/devices?q=" + "%C3%A9" * 128)["items"] == []
 
 
 @pytest.mark.parametrize("query, words", [
@@ -246,7 +246,9 @@ def test_policies(api, numbers):
     ("fields=", "fields, from character 1"), ("fields=ueid,,serial", "fields, from character 6"), ("fields=ueid,colour", "fields, from character 6 on: it is some of these"),
     ("fields=ueid%20serial", "fields, from character 1"), ("fields=ueid,", "fields, from character 6"), ("fields=*", "labels"),
     ("posture=", "posture, from character 1"), ("posture=fine", "posture, from character 1"), ("posture=silent,fine", "posture, from character 8"), ("posture=silent,", "posture"),
-    ("lifecycle=active,gone", "lifecycle, from character 8"), ("lifecycle=Active", "lifecycle"), ("q=", "q is empty"), ("q=" + "x" * 129, "q has at most 128"),
+    ("lifecycle=active,gone", "lifecycle, from character 8"), ("lifecycle=Active", "lifecycle"), ("q=", "q is empty"), ("q=" + "x" * 129, "q has at most 128 characters"), ("q=" + "%C3%A9" * 129, "q has at most 128"),
+    ("policy=none", "policy: there is none of that name"), ("policy=", "policy"), ("policy=Silent", "policy"), ("policy=a%20b&posture=silent", "policy"), ("policy=none&format=csv", "policy"),
+    ("policy=none&sort=-serial&format=ndjson", "policy"),
     ("label=", "label"), ("label=:x", "label"), ("model=" + "x" * 1025, "model has at most"), ("component_version=1", "goes with component"),
     ("changed_since=yesterday", "changed_since is a time"), ("changed_since=", "changed_since"), ("changed_since=2026-02-30T00:00:00Z", "changed_since is a time"), ("changed_since=5", "changed_since"),
     ("as_of=2026-13-01T00:00:00Z", "as_of is a time"), ("as_of=now", "as_of is a time"), ("as_of=2026-06-01T00:00:00", "as_of"),
@@ -294,7 +296,8 @@ def test_what_has_no_place_in_a_value_has_no_position(api, kind, target):
 
 @pytest.mark.parametrize("text", ["'", "\\", "%27%20OR%20true%20--", "%s", "%25s", "%25L", "$1", "@chunk@", "{a,b}", "\"", "''||(select 1)||''", "%C3%84-"])
 def test_text_is_only_text(api, text):
-    for name in "q", "model", "firmware", "component", "policy", "label":
+    assert api.problem(400, "bad-parameter", f"/v1/devices?policy={text}&sort=serial").json()["detail"] == "policy: there is none of that name."
+    for name in "q", "model", "firmware", "component", "label":
         page = api.get(f"/v1/devices?{name}={text}&sort=serial")
         assert page["items"] == [] or (name == "q" and text == "%C3%84-")
 
