@@ -14,8 +14,8 @@ REVOKE ALL ON FUNCTION note_searched FROM PUBLIC;
 CREATE TRIGGER device_searched AFTER UPDATE OF deleted_at ON device FOR EACH ROW WHEN ((OLD.deleted_at IS NULL) <> (NEW.deleted_at IS NULL)) EXECUTE FUNCTION note_searched();
 DELETE FROM device_words x USING device d WHERE d.device_id = x.device_id AND d.deleted_at IS NOT NULL;
 
--- Which devices have three letters stands by blocks of 16,384 devices, so that a page is found block by block, from its place on: none is asked for more than
--- it takes. Each three letters, with the tenant, as before, and with the block.
+-- Which devices have three letters stands by blocks of 16,384 devices too, so that a page of what many have is found block by block, from its place on: no more
+-- of them are asked for than it takes. Each three letters, with the tenant, and with the block.
 CREATE FUNCTION words_blocks(tenant int, device bigint, words text) RETURNS text[] LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
 	SELECT ARRAY(SELECT DISTINCT tenant || ':' || (device >> 14) || ':' || a || b || c FROM (SELECT a, lead(a) OVER w AS b, lead(a, 2) OVER w AS c
 		FROM string_to_table(words, NULL) WITH ORDINALITY letter (a, i) WINDOW w AS (ORDER BY i)) x WHERE c IS NOT NULL)
@@ -48,13 +48,15 @@ CREATE FUNCTION search_blocks(mine int, q text, parts text[], falling boolean, p
 	SET enable_bitmapscan = on SET enable_seqscan = off SET enable_sort = off AS $$
 DECLARE
 	block CONSTANT int := 16384;
+	near CONSTANT int := 8;	-- blocks; what a page's worth is not found in, few have
+	few CONSTANT int := greatest(5000, most);
 	start timestamptz := clock_timestamp();
 	pattern text := '%' || regexp_replace(q, '([\\%_])', '\\\1', 'g') || '%';
 	a text := ':' || parts[1]; b text := ':' || coalesce(parts[2], parts[1]); c text := ':' || coalesce(parts[3], parts[1]);
 	low bigint := (SELECT w.device_id FROM device_words w WHERE w.tenant_id = mine AND w.device_id > CASE WHEN falling THEN 0 ELSE place END ORDER BY w.device_id LIMIT 1) / block;
 	high bigint := (SELECT w.device_id FROM device_words w WHERE w.tenant_id = mine AND w.device_id < CASE WHEN falling THEN place ELSE 9223372036854775807 END
 		ORDER BY w.device_id DESC LIMIT 1) / block;
-	n bigint := 1; looked bigint := 0; found bigint[] := '{}';
+	n bigint := 1; looked bigint := 0; found bigint[] := '{}'; rest bigint[];
 BEGIN
 	WHILE low <= high AND cardinality(found) <= most LOOP
 		IF clock_timestamp() > start + patience THEN
@@ -73,6 +75,16 @@ BEGIN
 		END IF;
 		looked := looked + n;
 		n := least((most + 1 - cardinality(found)) * looked * 5 / 4 / greatest(cardinality(found), 1) + 1, 8 * looked, 1024);
+		IF rest IS NULL AND looked < near THEN
+			n := least(n, near - looked);
+		ELSIF rest IS NULL AND low <= high AND cardinality(found) <= most THEN
+			-- All the rest at once, unless they are many after all.
+			rest := ARRAY(SELECT w.device_id FROM device_words w WHERE words_parts(w.tenant_id, w.words) @> ARRAY[mine || a, mine || b, mine || c] AND w.words LIKE pattern
+				AND w.device_id / block BETWEEN low AND high AND CASE WHEN falling THEN w.device_id < place ELSE w.device_id > place END LIMIT few + 1);
+			IF cardinality(rest) <= few THEN
+				RETURN found || rest;
+			END IF;
+		END IF;
 	END LOOP;
 	RETURN found;
 END $$;
@@ -226,8 +238,6 @@ BEGIN
 	WHERE f ? x.name OR (x.name = 'components' AND wanted IS NOT NULL);
 END $$;
 
--- Last, since who reads the table waits from here on. A collector of before that runs meanwhile is told that it can't be told so, and searches otherwise.
+-- A collector of before that runs meanwhile is told that it can't be told so, and searches otherwise.
 CREATE OR REPLACE FUNCTION device_rare(q text, falling boolean, place bigint, most int) RETURNS SETOF bigint LANGUAGE sql STABLE AS $$ SELECT NULL::bigint $$;
 DROP FUNCTION list_rare, rare_parts;
-DROP INDEX device_words_parts;
-DROP FUNCTION words_parts;
