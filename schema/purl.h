@@ -4,13 +4,10 @@
 #ifndef FLEETSTATE_PURL_H
 #define FLEETSTATE_PURL_H
 
-#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-/* What stands as it is (clause 5.4); ":" needs no encoding anywhere. All else is "%" and two digits, which are capital. */
-bool purl_plain(uint8_t);
-/* What a byte becomes: one character, or three. */
+/* What a byte becomes: itself, or "%" and two digits. Returns how many characters that is. */
 size_t purl_encode(uint8_t, char out[3]);
 
 #endif
