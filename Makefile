@@ -254,6 +254,7 @@ COLLECTOR := \
 	collector/query_pool.c \
 	collector/query.c \
 	collector/query_sql.c \
+	collector/revision.c \
 	collector/cursor.c \
 	collector/csv.c \
 	collector/members.c \

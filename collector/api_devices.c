@@ -6,6 +6,7 @@
 #include "collector/api_import.h"
 #include "collector/device_list.h"
 #include "collector/page.h"
+#include "collector/revision.h"
 #include "collector/routes.h"
 #include "schema/topics.h"
 
@@ -76,7 +77,7 @@ answer_device(struct request *request, struct response *response, const PGresult
 	response_json(response, (struct slice){NULL, 0});
 	query_device(request, response, rows, 0, AT_CELLS, &row);
 	device_json_more(response, &row, &more);
-	query_tag_revised(response, query_int8(rows, 0, AT_REVISION));
+	revision_tag(response, query_int8(rows, 0, AT_REVISION));
 }
 
 void
@@ -106,7 +107,7 @@ api_device_patch(struct request *request, struct response *response)
 	if (bind_ueid(request, response, &ueid, &calls[0]) < 0 || bind_ueid(request, response, &ueid, &calls[1]) < 0 ||
 	    body_check(request->body.json, response, members, sizeof members / sizeof *members) < 0)
 		return;
-	query_change(request, response, calls, answer_device);
+	revision_change(request, response, calls, answer_device);
 }
 
 void
@@ -117,7 +118,7 @@ api_device_delete(struct request *request, struct response *response)
 	struct ueid ueid;
 
 	if (bind_ueid(request, response, &ueid, &call) < 0 || bind_ueid(request, response, &ueid, &found) < 0 ||
-	    query_expect(request, response, &found, &call, &revision) < 0)
+	    revision_expect(request, response, &found, &call, &revision) < 0)
 		return;
 	query_remove(request, response, &call, "There is no such device.");
 }

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "collector/page.h"
+#include "collector/revision.h"
 #include "collector/routes.h"
 
 #define PREDICATE_MAX BODY_MAX /* what is too long for a policy is the database's to say, with the place */
@@ -52,7 +53,7 @@ bind_target(struct request *request, struct response *response, struct call *cal
 	if (strcmp(everyone, "false") != 0 && strcmp(everyone, "true") != 0)
 		return response_bad_parameter(response, 1, "everyone is true or false.");
 	call->params[call->n++] = found.params[found.n++] = param_text(everyone);
-	return query_expect(request, response, &found, call, revision);
+	return revision_expect(request, response, &found, call, revision);
 }
 
 /* An absent body is an empty object: then the database names what is missing. */

@@ -5,6 +5,7 @@
 
 #include "collector/enrol.h"
 #include "collector/page.h"
+#include "collector/revision.h"
 #include "collector/routes.h"
 
 #define TENANT_ID_MAX 63
@@ -57,7 +58,7 @@ answer_tenant(struct request *request, struct response *response, const PGresult
 		return;
 	}
 	response_json(response, query_bytes(rows, 0, 0));
-	query_tag_revised(response, query_int8(rows, 0, 1));
+	revision_tag(response, query_int8(rows, 0, 1));
 }
 
 void
@@ -85,7 +86,7 @@ api_tenant_patch(struct request *request, struct response *response)
 
 	if (body_check(request->body.json, response, members, sizeof members / sizeof *members) < 0)
 		return;
-	query_change(request, response, calls, answer_tenant);
+	revision_change(request, response, calls, answer_tenant);
 }
 
 void

@@ -38,15 +38,6 @@ int query_refuse_preview(struct response *, const char *detail); /* -1 */
 void query_undo(struct request *, struct response *);
 /* Answers a request without a body by a call whose one number says whether there was what it removes. `missing` is told where there was not. */
 void query_remove(struct request *, struct response *, const struct call *, const char *missing);
-/* What If-Match and If-None-Match want becomes the last parameter of the call that writes: the revision at which it may, NULL: at any. `found` tells in its
-   column `revision` at which one it is; no row: it is not there. -1: the response is the problem. `revision` has to live as long as the call. */
-int query_expect(struct request *, struct response *, const struct call *found, struct call *, uint64_t *revision) WARN_UNUSED;
-/* Answers a request whose checked body is a change: the first call makes it, and takes the body and the revision that the caller expects behind its own
-   parameters; the second asks what it is then, which is answered. */
-typedef void query_answer(struct request *, struct response *, const PGresult *);	/* where there is no row, a problem */
-void query_change(struct request *, struct response *, struct call calls[2], query_answer *);
-/* The entity tag of the body: the revision, of what people decide about it; what is reported changes the rest. */
-void query_tag_revised(struct response *, int64_t revision);
 /* Whether the caller's role and scopes allow the route at all. False: the response is the problem. */
 bool query_may(struct request *, struct response *) WARN_UNUSED;
 /* Counts of every tenant that the token may see, or of the one that the request names: rows of (family, tenant, label, value, n). Otherwise as
