@@ -21,6 +21,16 @@ code_point(const uint8_t *at, size_t left, size_t *len)
 	return c;
 }
 
+size_t
+code_points(const char *at, size_t len)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < len; i++)
+		n += ((unsigned char)at[i] & 0xc0) != 0x80;
+	return n;
+}
+
 bool
 code_point_is_control(uint32_t c)
 {

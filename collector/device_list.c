@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "collector/code_point.h"
 #include "collector/component_search.h"
 #include "collector/csv.h"
 #include "collector/export.h"
@@ -75,16 +76,6 @@ read_words(struct response *response, const char *name, const char *text, const 
 	}
 }
 
-static size_t
-count_characters(const char *text)
-{
-	size_t n = 0;
-
-	for (; *text != '\0'; text++)
-		n += (*text & 0xc0) != 0x80;
-	return n;
-}
-
 static int
 read_filter(const struct request *request, struct response *response, size_t i, json_t *filters)
 {
@@ -95,7 +86,7 @@ read_filter(const struct request *request, struct response *response, size_t i, 
 		return 0;
 	if (filters_known[i].most == 0 && !is_time(text))
 		return refuse(response, name, " is a time as RFC 3339 writes it.");
-	if (filters_known[i].most > 0 && count_characters(text) > filters_known[i].most)
+	if (filters_known[i].most > 0 && code_points(text, strlen(text)) > filters_known[i].most)
 		return response_bad_parameter(response, filters_known[i].most + 1, "%s has at most %zu characters.",
 					      name, filters_known[i].most);
 	value = filters_known[i].words == NULL ? json_string(text)

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "collector/code_point.h"
 #include "collector/csv.h"
 #include "collector/format_ocsf_device.h"
 #include "collector/members.h"
@@ -84,11 +85,7 @@ netbox_begin(struct response *out, const struct asset_document *document)
 static bool
 netbox_takes(struct slice serial)
 {
-	size_t n = csv_is_formula(serial);
-
-	for (size_t i = 0; i < serial.len; i++)
-		n += (serial.at[i] & 0xc0) != 0x80;
-	return n <= NETBOX_SERIAL;
+	return code_points((const char *)serial.at, serial.len) + csv_is_formula(serial) <= NETBOX_SERIAL;
 }
 
 static void

@@ -15,11 +15,7 @@
 int
 show_width(const char *text)
 {
-	int n = 0;
-
-	for (; *text != '\0'; text++)
-		n += ((unsigned char)*text & 0xc0) != 0x80;
-	return n;
+	return (int)code_points(text, strlen(text));
 }
 
 void

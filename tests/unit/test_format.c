@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 
+#include "collector/code_point.h"
 #include "collector/event_kind.h"
 #include "collector/format_cloudevents.h"
 #include "collector/format_event.h"
@@ -178,6 +179,20 @@ bytes_that_are_no_utf8(void **state)
 		assert_null(strstr(text, bad[i]) == NULL ? NULL : strchr(bad[i], '\xff'));
 		free(text);
 	}
+}
+
+static void
+characters_are_no_bytes(void **state)
+{
+	static const struct {
+		const char *text;
+		size_t n;
+	} cases[] = {{"", 0}, {"abc", 3}, {"\xc3\xa4", 1}, {"a\xcc\x88", 2}, {"\xe4\xbd\xa0\xf0\x9f\x98\x80.", 3}};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+		assert_int_equal(code_points(cases[i].text, strlen(cases[i].text)), cases[i].n);
+	assert_int_equal(code_points("\xc3\xa4z", 2), 1);
 }
 
 static void
@@ -395,6 +410,7 @@ main(void)
 		cmocka_unit_test(hostile_text_stays_a_value),
 		cmocka_unit_test(names_are_names),
 		cmocka_unit_test(bytes_that_are_no_utf8),
+		cmocka_unit_test(characters_are_no_bytes),
 		cmocka_unit_test(long_events_are_cut_and_say_so),
 		cmocka_unit_test(severities),
 		cmocka_unit_test(wishes),
