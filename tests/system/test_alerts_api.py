@@ -274,3 +274,14 @@ def test_who_collides_with_another_is_told_to_ask_again(api):
     assert (problem.status_code, problem.headers["Retry-After"], problem.json()["type"]) == (503, "1", "urn:fleetstate:problem:unavailable"), problem.text
     assert "Ask again" in problem.json()["detail"] and api.get(f"/v1/alerts/{alert}") == before
     assert do(api, f"{alert}/resolve", {}).status_code == 200
+
+
+def test_alerts_outlive_their_policy(api):
+    """So that its name is none to refuse here, where a list of devices does."""
+    policy = {"title": "Gone soon", "severity": "low", "when": "strict $.n == 1", "remediation": "None."}
+    assert api.ask("/v1/policies/gone-soon", "acme-admin", method="PUT", json=policy).status_code == 201
+    alert = opened(api, "acme", 17, "gone-soon")
+    assert api.ask("/v1/policies/gone-soon", "acme-admin", method="DELETE").status_code == 204
+    assert ids(api, "?policy=gone-soon") == [alert] and ids(api, "?policy=gone-soon", "globex") == ids(api, "?policy=Gone%20Soon") == []
+    assert [a["id"] for a in api.get(f"/v1/devices/{ueid('acme', 17)}/alerts?policy=gone-soon")["items"]] == [alert]
+    api.problem(400, "bad-parameter", "/v1/devices?policy=gone-soon")
