@@ -19,7 +19,7 @@
 #define LIMIT_SENT_WHY 128		/* likewise the reason why a fact is unknown, or of an element's status */
 #define LIMIT_NAME 255			/* a component's name, architecture or source */
 #define LIMIT_VERSION 128		/* a component's version */
-#define LIMIT_PURL 1024			/* a package URL; indexed by hash */
+#define LIMIT_PURL 1024			/* a package URL: a name and a version as above, encoded, and what qualifies them */
 #define LIMIT_CRL LIMIT_MESSAGE		/* a list of revoked certificates: some 50,000 of them */
 #define LIMIT_CHAIN_CERTS 3		/* leaf and two intermediates */
 #define LIMIT_CHAIN (8 * 1024)		/* three RSA-4096 certificates fit */

@@ -241,3 +241,7 @@ END $$;
 -- A collector of before that runs meanwhile is told that it can't be told so, and searches otherwise.
 CREATE OR REPLACE FUNCTION device_rare(q text, falling boolean, place bigint, most int) RETURNS SETOF bigint LANGUAGE sql STABLE AS $$ SELECT NULL::bigint $$;
 DROP FUNCTION list_rare, rare_parts;
+
+-- A package URL is found by the name in it, and compared then: what it does not say may be any. No index of whole ones is read any more, which
+-- every component that is stored would write.
+DROP INDEX component_purl;
