@@ -1,0 +1,145 @@
+"""Searches for a text in a fleet whose devices lie in many blocks, few in some and many in others. What should be found is computed here, from all devices."""
+
+import collections
+import contextlib
+import itertools
+
+import psycopg2
+import pytest
+
+from test_api import Api
+
+BLOCK, END = 1 << 14, 2 ** 63 - 1
+NEAR, FEW = 8, 5000  # as search_blocks has them
+# The text is rare in the first eight blocks and in the last nine, and common between, where fifty blocks are empty too; the last has it in none. Each begins with
+# devices that have it not, for whoever looks at a few. Another tenant's lie among them, and some are deleted.
+SEED = """
+WITH b AS (SELECT b, (100 + b + CASE WHEN b >= 20 THEN 50 ELSE 0 END) * 16384 AS start FROM generate_series(0, 40) b)
+INSERT INTO device (device_id, tenant_id, ueid, serial, lifecycle) OVERRIDING SYSTEM VALUE
+SELECT b.start + CASE WHEN i < 5 THEN i ELSE 7 * i END, t.tenant_id, decode('01' || md5(b || ':' || i), 'hex'), CASE WHEN i < 5 THEN 'plain' ELSE 'Walked-' || i END, 'active'
+	FROM tenant t, b, generate_series(0, CASE WHEN b = 40 THEN 4 WHEN b BETWEEN 8 AND 31 THEN 310 ELSE 7 END) i WHERE t.id = 'sparse'
+UNION ALL SELECT b.start + 6, t.tenant_id, decode('01' || md5('x' || b), 'hex'), 'Walked-' || b, 'active' FROM tenant t, b WHERE t.id = 'globex';
+UPDATE device SET lifecycle = 'deleted', deleted_at = now() WHERE device_id %% 50 = 3 AND serial <> 'plain';
+ANALYZE device, device_words;
+"""
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory):
+    api = Api(tmp_path_factory.mktemp("search"), devices=1, told=False)
+    api.db.cli("tenant", "add", "sparse", "Sparse")
+    api.tokens["sparse"] = api.db.cli("token", "add", "--tenant", "sparse", "--role", "viewer", "test")
+    api.db.sql(SEED, ())
+    yield api
+    api.close()
+
+
+@pytest.fixture(scope="module")
+def devices(api):
+    """(id, ueid, serial), in the order of enrolment."""
+    return api.db.sql("SELECT device_id, encode(ueid, 'hex'), lower(serial) FROM device JOIN tenant t USING (tenant_id) WHERE t.id = 'sparse' AND deleted_at IS NULL ORDER BY 1")
+
+
+@pytest.fixture
+def cursor(api):
+    """Of a transaction in which that tenant is signed in, and of which nothing stays."""
+    with contextlib.closing(psycopg2.connect(api.db.uri("fleetstate_owner"))) as db:
+        c = db.cursor()
+        c.execute("SET LOCAL search_path = fleetstate; SELECT set_context(tenant_id, 'viewer', 'x') FROM tenant WHERE id = 'sparse'")
+        yield c
+        db.rollback()
+
+
+def with_patience(definition, patience):
+    assert definition.count("'50 ms'") == 1
+    return definition.replace("'50 ms'", f"'{patience}'")
+
+
+def ahead(devices, q, falling, place):
+    """What has the text behind the place."""
+    found = [x for x, _, serial in devices if q in serial and (x < place if falling else x > place)]
+    return found[::-1] if falling else found
+
+
+def way_of(devices, want, falling, place, most):
+    """How it is found: in the blocks that are near, or with what is few in the rest, or block by block."""
+    blocks = {x // BLOCK for x, _, _ in devices if (x < place if falling else x > place)}
+    if not blocks:
+        return "near"
+    low, high = min(blocks), max(blocks)
+    near = sum(x // BLOCK > high - NEAR if falling else x // BLOCK < low + NEAR for x in want)
+    if near > most or high - low < NEAR:
+        return "near"
+    return "few" if len(want) - near <= max(FEW, most) else "many"
+
+
+@pytest.mark.parametrize("falling", [False, True])
+def test_what_few_have_near_and_many_further_on(devices, cursor, falling):
+    """And the other way round: from either end and any place on, whatever a page takes, from one device to all there are."""
+    looks = "SELECT pg_stat_get_xact_numscans('device_words_blocks'::regclass), pg_stat_get_xact_numscans('device_words_parts'::regclass)"
+    ways, ids = collections.Counter(), [x for x, _, _ in devices]
+    middle = ids[len(ids) // 2]
+    places = [END if falling else 0, ids[0], ids[-1], ids[30], ids[31], ids[-31], (ids[0] // BLOCK + 12) * BLOCK + 1000, (ids[-1] // BLOCK - 12) * BLOCK + 1000, (ids[0] // BLOCK + 30) * BLOCK, middle]
+    for q, place in itertools.product(("walked-", "walked-6", "lked-30", "walked-311"), places):
+        want = ahead(devices, q, falling, place)
+        rest = len(want) - len([x for x in want if abs(x // BLOCK - want[0] // BLOCK) < NEAR])
+        for most in sorted({1, 24, 100, 1000, FEW, max(rest - 1, 1), max(rest, 1), 20000}):
+            cursor.execute(looks)
+            [(blocks, parts)] = cursor.fetchall()
+            cursor.execute("SELECT search_blocks(m, %s, search_parts(m, %s), %s, %s, %s, '1 hour') FROM tenant_context() m", (q, q, falling, place, most))
+            [(told,)] = cursor.fetchall()
+            cursor.execute(looks)
+            [(blocks_now, parts_now)] = cursor.fetchall()
+            told.sort(reverse=falling)
+            assert told == want[:len(told)] and (len(told) > most or len(told) == len(want)), (q, place, most)
+            way = way_of(devices, want, falling, place, most)
+            ways[way] += 1
+            assert parts_now - parts == (way != "near"), (q, place, most, way)
+            looked = blocks_now - blocks
+            assert looked == NEAR if way == "few" else looked > NEAR if way == "many" else looked <= NEAR, (q, place, most, way, looked)
+    assert min(ways["near"], ways["few"], ways["many"]) > 10, ways
+
+
+@pytest.mark.parametrize("falling", [False, True])
+def test_more_than_a_block_has_are_enough(devices, cursor, falling):
+    """Of blocks that are looked through together no more is read than it takes, and what comes first is whole all the same."""
+    first, crowded = devices[-1][0] // BLOCK + 10, 2500
+    cursor.execute("ALTER TABLE device_words DROP CONSTRAINT device_words_device_id_fkey")
+    cursor.execute("INSERT INTO device_words SELECT (%s + b) * 16384::int8 + i, tenant_context(), 'crowded' FROM generate_series(0, 8) b,"
+                   " generate_series(1, CASE WHEN b IN (0, 8) THEN 1 ELSE %s END) i", (first, crowded))
+    want = [(first + b) * BLOCK + i for b in range(9) for i in range(1, 2 if b in (0, 8) else crowded + 1)]
+    want.sort(reverse=falling)
+    cursor.execute("SELECT search_blocks(tenant_context(), 'crowded', '{ded,cro}', %s, %s, 100, '1 hour')", (falling, END if falling else first * BLOCK))
+    [(told,)] = cursor.fetchall()
+    assert len(told) == 1 + 100 + BLOCK + 1 < len(want) and sorted(told, reverse=falling)[:101] == want[:101] and set(told) < set(want)
+
+
+def test_patience_has_an_end(devices, cursor):
+    """Then it is not known. Never is a part of it told."""
+    cursor.execute("SELECT pg_get_functiondef('search_near'::regproc)")
+    [(definition,)] = cursor.fetchall()
+    for falling, place in (False, 0), (True, END), (False, devices[40][0]), (True, devices[-40][0]):
+        want = ahead(devices, "walked-", falling, place)
+        for patience in "-1 s", "0", "100 us", "1 ms", "4 ms", "1 hour":
+            cursor.execute("SELECT search_blocks(tenant_context(), 'walked-', '{lke,ked,alk}', %s, %s, 7000, %s)", (falling, place, patience))
+            [(told,)] = cursor.fetchall()
+            assert told is None and patience != "1 hour" or patience != "-1 s" and sorted(told, reverse=falling) == want, (falling, place, patience)
+        for patience, q in itertools.product(("-1 s", "1 hour"), ("walked-", "walked-6", "nowhere")):
+            cursor.execute(with_patience(definition, patience))
+            cursor.execute("SELECT x FROM device_search(%s, %s, %s, 1000) x", (q, falling, place))
+            told = [x for x, in cursor.fetchall()]
+            assert told == ([None] if patience == "-1 s" else ahead(devices, q, falling, place)[:1001]), (q, falling, place, patience)
+
+
+@pytest.mark.parametrize("patience", ["1 hour", "-1 s"])
+@pytest.mark.parametrize("sort", ["enrolled", "-enrolled"])
+def test_a_list_is_whole_by_either_way(api, devices, patience, sort):
+    """What a search has not told in time is told by going through the list, and from there on by a search again."""
+    definition = api.db.one("SELECT pg_get_functiondef('search_near'::regproc)")
+    api.db.sql(with_patience(definition, patience).replace("%", "%%"), ())
+    try:
+        for q, limit in ("walked-", 1000), ("walked-6", 100), ("lked-30", 60), ("nowhere", 100):
+            want = [ueid for _, ueid, serial in devices if q in serial]
+            assert [d["ueid"] for d in api.pages(f"/v1/devices?q={q}&limit={limit}&sort={sort}", "sparse")] == (want[::-1] if sort[0] == "-" else want), (q, limit)
+    finally:
+        api.db.sql(definition.replace("%", "%%"), ())
