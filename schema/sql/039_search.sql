@@ -23,23 +23,46 @@ $$;
 -- Nothing is left to be sorted in later: each block's look would read it. That makes a new device a sixth dearer in here.
 CREATE INDEX device_words_blocks ON device_words USING gin (words_blocks(tenant_id, device_id, words)) WITH (fastupdate = off);
 
--- What a text has in common with few of the tenant's devices: three letters of it, up to three times, that some devices, from the first to the last, have twice at
--- most. Those that share no letter leave the least to look through, and ends tell devices apart more than beginnings. NULL: there are none. Of long texts, on
--- either side, a part will do.
+-- What few devices have is found in all blocks at once, by four letters: of a million, which have a random serial number and name each, ten thousand have three hex
+-- digits in common, but five hundred four of them. Each four letters, with the tenant.
+CREATE FUNCTION words_fours(tenant int, words text) RETURNS text[] LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+	SELECT ARRAY(SELECT DISTINCT tenant || ':' || a || b || c || d FROM (SELECT a, lead(a) OVER w AS b, lead(a, 2) OVER w AS c, lead(a, 3) OVER w AS d
+		FROM string_to_table(words, NULL) WITH ORDINALITY letter (a, i) WINDOW w AS (ORDER BY i)) x WHERE d IS NOT NULL)
+$$;
+CREATE INDEX device_words_fours ON device_words USING gin (words_fours(tenant_id, words)) WITH (gin_pending_list_limit = 64);
+
+-- What a text has in common with few of the tenant's devices: four letters of it, or the three that it has, up to two times, that of some devices, from the first
+-- to the last, few have, or better none. Those that share no letter leave the least to look through, and ends tell devices apart more than beginnings. NULL: there
+-- are none. Of long texts, on either side, a part will do.
 CREATE FUNCTION search_parts(mine int, q text) RETURNS text[] LANGUAGE plpgsql STABLE AS $$
 DECLARE
-	low bigint; high bigint; seen text;
+	places CONSTANT int := 12;
+	devices CONSTANT int := 4;	-- at each
+	few CONSTANT int := 4;	-- of them all
+	letters CONSTANT int := least(length(q), 4);
+	seen text; part text; n int; of_none text[] := '{}'; of_few text[] := '{}';
 BEGIN
 	IF (length(q) >= 3) IS NOT TRUE THEN
 		RETURN NULL;
 	END IF;
-	low := (SELECT w.device_id FROM device_words w WHERE w.tenant_id = mine ORDER BY w.device_id LIMIT 1);
-	high := (SELECT w.device_id FROM device_words w WHERE w.tenant_id = mine ORDER BY w.device_id DESC LIMIT 1);
-	seen := (SELECT string_agg(left(x.words, 1024), E'\n\n') FROM generate_series(0, 5) i, LATERAL (SELECT w.words FROM device_words w WHERE w.tenant_id = mine
-		AND w.device_id >= low + (high - low) / 5 * i ORDER BY w.device_id LIMIT 4) x);
-	RETURN (SELECT (array_agg(p.part ORDER BY p.n, p.i % 3, p.i))[:3] FROM (SELECT p.part, min(p.i) AS i, length(seen) - length(replace(seen, p.part, '')) AS n
-		FROM (SELECT substr(q, length(q) - i - 2, 3) AS part, i FROM generate_series(0, length(q) - 3, CASE WHEN length(q) > 24 THEN 3 ELSE 1 END) i) p GROUP BY 1) p
-		WHERE p.n <= 2 * 3);
+	seen := (WITH e AS MATERIALIZED (SELECT (SELECT w.device_id FROM device_words w WHERE w.tenant_id = mine ORDER BY w.device_id LIMIT 1) AS low,
+			(SELECT w.device_id FROM device_words w WHERE w.tenant_id = mine ORDER BY w.device_id DESC LIMIT 1) AS high)
+		SELECT string_agg(left(x.words, 1024), E'\n\n') FROM e, generate_series(0, places - 1) i, LATERAL (SELECT w.words FROM device_words w
+			WHERE w.tenant_id = mine AND w.device_id >= e.low + (e.high - e.low) / places * i ORDER BY w.device_id LIMIT devices) x);
+	<<look>>
+	FOR shift IN 0..CASE WHEN length(q) > 2 * letters THEN 0 ELSE letters - 1 END LOOP
+		FOR i IN shift..length(q) - letters BY letters LOOP
+			part := substr(q, length(q) - i - letters + 1, letters);
+			n := octet_length(replace(seen, part, part || '.')) - octet_length(seen);
+			IF n = 0 THEN
+				of_none := of_none || part;
+			ELSIF n <= few THEN
+				of_few := of_few || part;
+			END IF;
+			EXIT look WHEN cardinality(of_none) = 2;
+		END LOOP;
+	END LOOP;
+	RETURN nullif((of_none || of_few)[:2], '{}');
 END $$;
 -- The devices behind the place whose words have all of the text, by parts of it: all, or more than `most` that come before all others, in no order. NULL: it took
 -- too long. The parts say whose they are: if the planner were told, it would rather go through all that the tenant has. Its plans are kept, whoever has them made
@@ -48,38 +71,37 @@ CREATE FUNCTION search_blocks(mine int, q text, parts text[], falling boolean, p
 	SET enable_bitmapscan = on SET enable_seqscan = off SET enable_sort = off AS $$
 DECLARE
 	block CONSTANT int := 16384;
-	near CONSTANT int := 8;	-- blocks; what a page's worth is not found in, few have
+	near CONSTANT int := 16;	-- blocks; where a page takes more, all that have it are found sooner
 	few CONSTANT int := greatest(5000, most);
 	start timestamptz := clock_timestamp();
 	pattern text := '%' || regexp_replace(q, '([\\%_])', '\\\1', 'g') || '%';
-	a text := ':' || parts[1]; b text := ':' || coalesce(parts[2], parts[1]); c text := ':' || coalesce(parts[3], parts[1]);
-	low bigint := (SELECT w.device_id FROM device_words w WHERE w.tenant_id = mine AND w.device_id > CASE WHEN falling THEN 0 ELSE place END ORDER BY w.device_id LIMIT 1) / block;
-	high bigint := (SELECT w.device_id FROM device_words w WHERE w.tenant_id = mine AND w.device_id < CASE WHEN falling THEN place ELSE 9223372036854775807 END
-		ORDER BY w.device_id DESC LIMIT 1) / block;
-	n bigint := 1; looked bigint := 0; found bigint[] := '{}'; rest bigint[];
+	a text := ':' || right(parts[1], 3); b text := ':' || right(coalesce(parts[2], parts[1]), 3);
+	fours CONSTANT text[] := CASE WHEN length(parts[1]) = 4 THEN ARRAY[mine || ':' || parts[1], mine || ':' || coalesce(parts[2], parts[1])] END;
+	low bigint; high bigint; n bigint := 1; looked bigint := 0; found bigint[] := '{}'; rest bigint[];
 BEGIN
+	SELECT (SELECT w.device_id FROM device_words w WHERE w.tenant_id = mine AND w.device_id > CASE WHEN falling THEN 0 ELSE place END ORDER BY w.device_id LIMIT 1) / block,
+		(SELECT w.device_id FROM device_words w WHERE w.tenant_id = mine AND w.device_id < CASE WHEN falling THEN place ELSE 9223372036854775807 END
+			ORDER BY w.device_id DESC LIMIT 1) / block INTO low, high;
 	WHILE low <= high AND cardinality(found) <= most LOOP
 		IF clock_timestamp() > start + patience THEN
 			RETURN NULL;
 		END IF;
-		n := least(n, high - low + 1);
+		n := least(n, 8 * looked + 1, 1024, high - low + 1);
 		-- From block to block. So many more than a block has are enough, and where that ends the last block may be left in its middle: what comes first is whole.
 		found := found || ARRAY(SELECT x.device_id FROM generate_series(CASE WHEN falling THEN high ELSE low END, CASE WHEN falling THEN high - n + 1 ELSE low + n - 1 END,
 				CASE WHEN falling THEN -1 ELSE 1 END) i,
-			LATERAL (SELECT w.device_id FROM device_words w WHERE words_blocks(w.tenant_id, w.device_id, w.words) @> ARRAY[mine || ':' || i || a, mine || ':' || i || b,
-				mine || ':' || i || c] AND w.words LIKE pattern AND CASE WHEN falling THEN w.device_id < place ELSE w.device_id > place END OFFSET 0) x LIMIT most + block + 1);
+			LATERAL (SELECT w.device_id FROM device_words w WHERE words_blocks(w.tenant_id, w.device_id, w.words) @> ARRAY[mine || ':' || i || a,
+				mine || ':' || i || b] AND w.words LIKE pattern AND CASE WHEN falling THEN w.device_id < place ELSE w.device_id > place END OFFSET 0) x LIMIT most + block + 1);
 		IF falling THEN
 			high := high - n;
 		ELSE
 			low := low + n;
 		END IF;
 		looked := looked + n;
-		n := least((most + 1 - cardinality(found)) * looked * 5 / 4 / greatest(cardinality(found), 1) + 1, 8 * looked, 1024);
-		IF rest IS NULL AND looked < near THEN
-			n := least(n, near - looked);
-		ELSIF rest IS NULL AND low <= high AND cardinality(found) <= most THEN
+		n := (most + 1 - cardinality(found)) * looked * 5 / 4 / greatest(cardinality(found), 1) + 1;
+		IF rest IS NULL AND fours IS NOT NULL AND n > near AND low <= high THEN
 			-- All the rest at once, unless they are many after all.
-			rest := ARRAY(SELECT w.device_id FROM device_words w WHERE words_parts(w.tenant_id, w.words) @> ARRAY[mine || a, mine || b, mine || c] AND w.words LIKE pattern
+			rest := ARRAY(SELECT w.device_id FROM device_words w WHERE words_fours(w.tenant_id, w.words) @> fours AND w.words LIKE pattern
 				AND w.device_id / block BETWEEN low AND high AND CASE WHEN falling THEN w.device_id < place ELSE w.device_id > place END LIMIT few + 1);
 			IF cardinality(rest) <= few THEN
 				RETURN found || rest;
@@ -88,38 +110,39 @@ BEGIN
 	END LOOP;
 	RETURN found;
 END $$;
--- Up to most + 1 of the devices behind the place whose words have all of the text, in order. NULL: it is not told so cheaply.
+-- The same, without parts too, and when there are more than `most` not many more. NULL: it is not told so cheaply.
 CREATE FUNCTION search_near(mine int, q text, falling boolean, place bigint, most int) RETURNS bigint[] LANGUAGE plpgsql STABLE AS $$
 DECLARE
 	far CONSTANT int := 30000;	-- which are read in the order they lie in
 	patience CONSTANT interval := '50 ms';
 	start timestamptz := clock_timestamp();
 	parts text[] := search_parts(mine, q);
-	part int := 3 * most; looked int := 0; whole boolean := false; reached bigint := place; piece bigint[]; found bigint[] := '{}';
+	part int := 8 * most; looked int := 0; reached bigint := place; found bigint[] := '{}';
 BEGIN
 	IF parts IS NOT NULL THEN
-		found := search_blocks(mine, q, parts, falling, place, most, 4 * patience);
-		whole := true;
+		RETURN search_blocks(mine, q, parts, falling, place, most, 4 * patience);
 	END IF;
-	-- What many have is seen as soon in one device after the other: as far as it takes by what was found so far, unless that is too far, or one takes long to look at.
-	WHILE NOT whole AND cardinality(found) <= most AND part <= far - looked AND clock_timestamp() < start + patience LOOP
-		SELECT array_agg(x.device_id), found || array_agg(x.device_id) FILTER (WHERE strpos(x.words, q) > 0) INTO piece, found FROM (
+	-- What many have is seen as soon in one device after the other, unless that takes too many by what was found so far, or one takes long to look at.
+	LOOP
+		found := found || ARRAY(SELECT x.device_id FROM (
 			(SELECT w.device_id, w.words FROM device_words w WHERE NOT falling AND w.tenant_id = mine AND w.device_id > reached ORDER BY w.device_id LIMIT part)
 			UNION ALL (SELECT w.device_id, w.words FROM device_words w WHERE falling AND w.tenant_id = mine AND w.device_id < reached
-				ORDER BY w.device_id DESC LIMIT part)) x;
-		whole := coalesce(cardinality(piece), 0) < part;
-		reached := piece[part];
+				ORDER BY w.device_id DESC LIMIT part)) x WHERE strpos(x.words, q) > 0 LIMIT most + 1 - cardinality(found));
+		EXIT WHEN cardinality(found) > most;
+		reached := (SELECT x.device_id FROM (
+			(SELECT w.device_id FROM device_words w WHERE NOT falling AND w.tenant_id = mine AND w.device_id > reached ORDER BY w.device_id OFFSET part - 1 LIMIT 1)
+			UNION ALL (SELECT w.device_id FROM device_words w WHERE falling AND w.tenant_id = mine AND w.device_id < reached
+				ORDER BY w.device_id DESC OFFSET part - 1 LIMIT 1)) x);
+		EXIT WHEN reached IS NULL;	-- there are no more
 		looked := looked + part;
-		part := (most + 2 - cardinality(found)) * looked::bigint * 5 / 4 / greatest(cardinality(found), 1);
-		EXIT WHEN part > far - looked AND looked > far / 16;	-- of fewer it is too early to tell
-		part := least(part, 4 * looked);
+		IF clock_timestamp() > start + patience OR (most + 1 - cardinality(found)) * looked::bigint / greatest(cardinality(found), 1) > far - looked THEN
+			RETURN NULL;
+		END IF;
+		part := least(4 * looked, far - looked);
 	END LOOP;
-	IF found IS NULL OR NOT whole AND cardinality(found) <= most THEN
-		RETURN NULL;
-	END IF;
-	RETURN ARRAY(SELECT x.id FROM (SELECT i.id, CASE WHEN falling THEN -i.id ELSE i.id END AS key FROM unnest(found) i (id)) x ORDER BY x.key LIMIT most + 1);
+	RETURN found;
 END $$;
--- The same, a row each, of who is signed in. One NULL: it is not told so cheaply.
+-- Up to most + 1 of them, in order, of who is signed in. One NULL: it is not told so cheaply.
 CREATE FUNCTION device_search(q text, falling boolean, place bigint, most int) RETURNS SETOF bigint LANGUAGE plpgsql STABLE SECURITY DEFINER
 	SET search_path = fleetstate, pg_catalog, pg_temp AS $$
 DECLARE
@@ -128,7 +151,7 @@ DECLARE
 BEGIN
 	IF mine IS NOT NULL THEN
 		found := search_near(mine, lower(q), falling, place, most);
-		RETURN QUERY SELECT unnest(coalesce(found, '{NULL}'));
+		RETURN QUERY SELECT x.id FROM (SELECT i.id, CASE WHEN falling THEN -i.id ELSE i.id END AS key FROM unnest(coalesce(found, '{NULL}')) i (id)) x ORDER BY x.key LIMIT most + 1;
 	END IF;
 END $$;
 REVOKE ALL ON FUNCTION search_parts, search_blocks, search_near, device_search FROM PUBLIC;
@@ -149,7 +172,8 @@ DECLARE
 	reached bigint := place; found bigint[] := '{}'; whole boolean := false; piece bigint[];
 BEGIN
 	IF name = 'q' THEN
-		RETURN search_near(mine, lower(f ->> 'q'), falling, place, most);
+		found := search_near(mine, lower(f ->> 'q'), falling, place, most);
+		whole := found IS NOT NULL;
 	ELSIF name = 'changed_since' THEN
 		found := ARRAY(SELECT w.device_id FROM device_history w WHERE w.tenant_id = mine AND w.valid_from >= since LIMIT few + 1)
 			|| ARRAY(SELECT w.device_id FROM state_history w WHERE w.tenant_id = mine AND w.valid_from >= since LIMIT few + 1);
@@ -241,7 +265,7 @@ END $$;
 -- A collector of before that runs meanwhile is told that it can't be told so, and searches otherwise.
 CREATE OR REPLACE FUNCTION device_rare(q text, falling boolean, place bigint, most int) RETURNS SETOF bigint LANGUAGE sql STABLE AS $$ SELECT NULL::bigint $$;
 DROP FUNCTION list_rare, rare_parts;
-
--- A package URL is found by the name in it, and compared then: what it does not say may be any. No index of whole ones is read any more, which
--- every component that is stored would write.
-DROP INDEX component_purl;
+-- Last, as nobody reads what they are of until this is done: what few have is found by four letters, and a package URL by the name in it, and compared then, as
+-- what it does not say may be any.
+DROP INDEX device_words_parts, component_purl;
+DROP FUNCTION words_parts;
