@@ -36,11 +36,11 @@
 	NARROW(MODEL, "model", "device d", "d", "list_key(d.hwmodel) COLLATE \"C\" = $1::text") \
 	NARROW(FIRMWARE, "firmware", "device d", "d", "list_key(d.swversion) COLLATE \"C\" = $1::text") \
 	NARROW(POLICY, "policy", \
-		"device_violation v JOIN LATERAL (SELECT " DEVICE_OWN " FROM device d WHERE d.device_id = v.device_id AND d.tenant_id = v.tenant_id OFFSET 0) d ON true", "v", \
-		"v." TENANT " AND v.policy = $1::text AND EXISTS (SELECT FROM policy p WHERE p.id = $1::text AND p.deleted_at IS NULL AND p.slot IS NOT NULL)") \
+		"device_violation v JOIN LATERAL (SELECT " DEVICE_OWN " FROM device d WHERE d.device_id = v.device_id OFFSET 0) d ON true", "v", \
+		"v.policy = $1::text AND EXISTS (SELECT FROM policy p WHERE p.id = $1::text AND p.deleted_at IS NULL AND p.slot IS NOT NULL)") \
 	NARROW(LABEL, "label", \
-		"device_mark m JOIN LATERAL (SELECT " DEVICE_OWN " FROM device d WHERE d.device_id = m.device_id AND d.tenant_id = m.tenant_id OFFSET 0) d ON true", "m", \
-		"m." TENANT " AND m.mark = (SELECT regexp_replace($1::text, ':', '='))")
+		"device_mark m JOIN LATERAL (SELECT " DEVICE_OWN " FROM device d WHERE d.device_id = m.device_id OFFSET 0) d ON true", "m", \
+		"m.mark = (SELECT regexp_replace($1::text, ':', '='))")
 
 /* NEAR(symbol, "filter", "where it looks", "what is in order", "condition"): behind a place it looks at some times as many devices as a page has, or at some of
    each inventory; what it finds are the first that match, or too few for the page. What is named as no filter is asked next. */
@@ -51,30 +51,29 @@
 	"(SELECT h.device_id, h.last_seen, h.epoch, h.hi, h.interval_s, h.state_digest, h.inventory_digest FROM device_hot h WHERE " NEAR_PLACE("h", sign, edge) \
 	" ORDER BY h.device_id" way " LIMIT 24 * $2::int8) h" NEAR_DEVICE("h")
 #define NEAR_DEVICE(of) " JOIN LATERAL (SELECT " DEVICE_OWN " FROM device d WHERE d.device_id = " of ".device_id OFFSET 0) d ON true"
-/* The inventories that have one of these components, some of them more than once. If there are more than these they are too many to be looked through. */
+/* The inventories that have one of these components, some of them more than once. None if there are more than can be looked through. */
 #define NEAR_MOST "1000"
 #define NEAR_INVENTORIES(components) \
-	"SELECT i.digest FROM (" components ") c, LATERAL (SELECT ic.inventory_id FROM inventory_component ic WHERE ic.component_id = c.component_id OFFSET 0) ic," \
-	" LATERAL (SELECT i.digest FROM inventory i WHERE i.inventory_id = ic.inventory_id OFFSET 0) i LIMIT " NEAR_MOST " + 1"
+	"SELECT i.digest FROM (SELECT ARRAY(SELECT ic.inventory_id FROM (" components ") c," \
+	" LATERAL (SELECT ic.inventory_id FROM inventory_component ic WHERE ic.component_id = c.component_id OFFSET 0) ic LIMIT " NEAR_MOST " + 1) AS found OFFSET 0) x," \
+	" unnest(x.found) f (inventory_id), LATERAL (SELECT i.digest FROM inventory i WHERE i.inventory_id = f.inventory_id OFFSET 0) i WHERE cardinality(x.found) <= " NEAR_MOST
 #define NEAR_NAMED(version) "SELECT c.component_id FROM component c WHERE c." TENANT " AND c.name = " version
 #define NEAR_LISTED "SELECT unnest($1::text::int8[]) AS component_id"
-#define NEAR_HAS(components) \
-	"(h.inventory_digest IN (WITH i AS MATERIALIZED (" NEAR_INVENTORIES(components) ") SELECT digest FROM i WHERE (SELECT count(*) FROM i) <= " NEAR_MOST ")) IS TRUE"
+#define NEAR_HAS(components) "(h.inventory_digest IN (" NEAR_INVENTORIES(components) ")) IS TRUE"
 /* Of each inventory, whose devices are in order, a little more than its share: they are whole up to where the first of them is left. */
 #define NEAR_SHARES(components, sign, edge, way, within, first, last) \
-	"(WITH r AS MATERIALIZED (" NEAR_INVENTORIES(components) "), i AS MATERIALIZED (SELECT DISTINCT digest FROM r)," \
-	" p AS MATERIALIZED (SELECT count(*) AS n, (2 * $2::int8 / greatest(count(*), 1) + 6)::int AS part FROM i)," \
-	" x AS MATERIALIZED (SELECT ARRAY(SELECT s.device_id FROM device_state s WHERE s." TENANT " AND s.inventory_digest = i.digest" \
-	"  AND s.device_id " sign " " DEVICE_AT(edge) " ORDER BY s.device_id" way " LIMIT (SELECT part FROM p)) AS ids" \
-	"  FROM i WHERE (SELECT count(*) FROM r) <= " NEAR_MOST " AND (SELECT n FROM p) <= 100)" \
-	" SELECT y.device_id FROM x, unnest(x.ids) y (device_id) WHERE y.device_id " within " coalesce((SELECT " first "(x.ids[(SELECT part FROM p)]) FROM x), " last ")" \
+	"(WITH x AS MATERIALIZED (SELECT r.part, ARRAY(SELECT s.device_id FROM device_state s WHERE s." TENANT " AND s.inventory_digest = i.digest" \
+	"  AND s.device_id " sign " " DEVICE_AT(edge) " ORDER BY s.device_id" way " LIMIT r.part) AS ids" \
+	"  FROM (SELECT a.digests, (2 * $2::int8 / greatest(cardinality(a.digests), 1) + 6)::int AS part FROM (SELECT ARRAY(SELECT DISTINCT digest FROM (" \
+	NEAR_INVENTORIES(components) ") i) AS digests OFFSET 0) a OFFSET 0) r, unnest(r.digests) i (digest) WHERE cardinality(r.digests) <= 100)" \
+	" SELECT y.device_id FROM (SELECT unnest(x.ids) AS device_id FROM x) y WHERE y.device_id " within " coalesce((SELECT " first "(x.ids[x.part]) FROM x), " last ")" \
 	" ORDER BY y.device_id" way " LIMIT $2::int8) w" NEAR_DEVICE("w") DEVICE_HOT
 #define DEVICE_NEARS(NEAR, sign, edge, way, within, first, last) \
-	NEAR(WHERE, "where", NEAR_DEVICES(sign, edge, way) "d" DEVICE_HOT \
-		" JOIN LATERAL (SELECT s.state FROM device_state s WHERE s.device_id = d.device_id OFFSET 0) s ON true", "d", \
-		"jsonb_path_match(s.state, (SELECT CASE WHEN f.fault IS NULL THEN $1::text::jsonpath END FROM predicate_fault($1::text) f), '{}', true)") \
-	NEAR(AS_OF, "as_of", NEAR_DEVICES(sign, edge, way) "w JOIN LATERAL (SELECT w.ueid, b.device_id, b.tenant_id, b.card FROM device_history b WHERE b.device_id = w.device_id" \
-		" AND b.tenant_id = w.tenant_id AND b.valid_from <= (SELECT $1::text::timestamptz) ORDER BY b.valid_from DESC, b.history_id DESC LIMIT 1) d ON true" \
+	NEAR(WHERE, "where", NEAR_DEVICES(sign, edge, way) "d JOIN LATERAL (SELECT FROM device_state s WHERE s.device_id = d.device_id" \
+		" AND jsonb_path_match(s.state, (SELECT CASE WHEN f.fault IS NULL THEN $1::text::jsonpath END FROM predicate_fault($1::text) f), '{}', true) OFFSET 0) s ON true" \
+		DEVICE_HOT, "d", "true") \
+	NEAR(AS_OF, "as_of", NEAR_DEVICES(sign, edge, way) "w JOIN LATERAL (SELECT w.ueid, b.device_id, b.card FROM device_history b WHERE b.device_id = w.device_id" \
+		" AND b.valid_from <= (SELECT $1::text::timestamptz) ORDER BY b.valid_from DESC, b.history_id DESC LIMIT 1) d ON true" \
 		DEVICE_HOT_THEN("(SELECT $1::text::timestamptz)"), "w", "(SELECT history_reaches($1::text::timestamptz))") \
 	NEAR(COMPONENT, "component", NEAR_HOT(sign, edge, way), "h", NEAR_HAS(NEAR_NAMED("$1::text"))) \
 	NEAR(VERSION, "component_version", NEAR_SHARES(NEAR_NAMED("$1::text::jsonb ->> 'component' AND c.version = $1::text::jsonb ->> 'component_version'"), sign, edge, way, \

@@ -31,7 +31,7 @@
 /* Where a device stood in its reports then is what its state came with. */
 #define DEVICE_HOT_THEN(as_of) \
 	" LEFT JOIN LATERAL (SELECT b.valid_from AS last_seen, b.epoch, b.seq AS hi, 0 AS interval_s, b.state_digest, b.inventory_digest FROM state_history b" \
-	"  WHERE b.device_id = d.device_id AND b.tenant_id = d.tenant_id AND b.valid_from <= " as_of \
+	"  WHERE b.device_id = d.device_id AND b.valid_from <= " as_of \
 	"  ORDER BY b.valid_from DESC, b.epoch DESC, b.seq DESC LIMIT 1) h ON true"
 /* What a device was then, in the places of what it is. */
 #define DEVICE_THEN \
@@ -41,11 +41,11 @@
 
 /* Along an index. Parameters: the filter's value, limit + 1, and the place as above. A row without its first column is of a device that has moved since
    the first page, and is told no more. */
-#define DEVICES_ALONG(from, since, key, stays, where, place, order) \
+#define DEVICES_ALONG(from, in_order, since, key, stays, where, place, order) \
 	"SELECT CASE WHEN " stays " THEN d.device_id END, d.device_id, " since ", " key ", " DEVICE_SQL \
 	" FROM " from \
 	DEVICE_HOT \
-	" WHERE d." TENANT " AND " where " AND " place " ORDER BY " order " LIMIT $2::int8"
+	" WHERE " in_order "." TENANT " AND " where " AND " place " ORDER BY " order " LIMIT $2::int8"
 #define DEVICE_AT(edge) "CASE WHEN $4::int8 <> 0 THEN $3::int8 ELSE " edge " END"
 #define DEVICE_FIRST "0"
 #define DEVICE_LAST "9223372036854775807"
@@ -53,13 +53,13 @@
 	"(SELECT CASE WHEN $4::int8 <> 0 THEN $4::int8 ELSE greatest((extract(epoch FROM " latest ") * 1000000)::int8, 1) END)"
 #define STAYS(moved) "($4::int8 = 0 OR coalesce(" moved ", '-infinity') <= (SELECT 'epoch'::timestamptz + $4::int8 * interval '1 us'))"
 #define ORDER_ONE(query, name, key, type, moved, latest, sign, edge, edge_id, way) \
-	[query] = {name, DEVICES_ALONG("device d", SINCE(latest), key, STAYS(moved), "$1::text IS NULL", \
+	[query] = {name, DEVICES_ALONG("device d", "d", SINCE(latest), key, STAYS(moved), "$1::text IS NULL", \
 		"(" key ", d.device_id) " sign " ((SELECT coalesce($5::text::" type ", " edge ")), " DEVICE_AT(edge_id) ")", key way ", d.device_id" way), 5},
 #define ORDER_BOTH(symbol, name, key, type, least, last, moved, latest) \
 	ORDER_ONE(QUERY_DEVICES_BY_##symbol, "devices_by_" name, key, type, moved, latest, ">", least, DEVICE_FIRST, "") \
 	ORDER_ONE(QUERY_DEVICES_BY_##symbol##_DOWN, "devices_by_" name "_down", key, type, moved, latest, "<", last, DEVICE_LAST, " DESC")
 #define NARROW_ONE(query, name, from, in_order, condition, sign, edge_id, way) \
-	[query] = {name, DEVICES_ALONG(from, "1::int8", "NULL::text", "true", condition " AND $5::text IS NOT DISTINCT FROM $5", \
+	[query] = {name, DEVICES_ALONG(from, in_order, "1::int8", "NULL::text", "true", condition " AND $5::text IS NOT DISTINCT FROM $5", \
 		in_order ".device_id " sign " " DEVICE_AT(edge_id), in_order ".device_id" way), 5},
 #define NARROW_BOTH(symbol, name, from, in_order, condition) \
 	NARROW_ONE(QUERY_DEVICES_OF_##symbol, "devices_of_" name, from, in_order, condition, ">", DEVICE_FIRST, "") \
@@ -68,7 +68,7 @@
 /* Near the place where the page begins, in the order of enrolment. Parameters and rows as above. */
 #define NEAR_ONE(query, name, from, in_order, condition, way) \
 	[query] = {name, "SELECT d.device_id, d.device_id, 1::int8, NULL::text, " DEVICE_SQL " FROM " from \
-		" WHERE d." TENANT " AND $5::text IS NOT DISTINCT FROM $5 AND " condition " ORDER BY " in_order ".device_id" way " LIMIT $2::int8", 5},
+		" WHERE $5::text IS NOT DISTINCT FROM $5 AND " condition " ORDER BY " in_order ".device_id" way " LIMIT $2::int8", 5},
 #define NEAR_UP(symbol, name, from, in_order, condition) NEAR_ONE(QUERY_DEVICES_NEAR_##symbol, "devices_near_" name, from, in_order, condition, "")
 #define NEAR_DOWN(symbol, name, from, in_order, condition) \
 	NEAR_ONE(QUERY_DEVICES_NEAR_##symbol##_DOWN, "devices_near_" name "_down", from, in_order, condition, " DESC")
