@@ -77,7 +77,7 @@ answer_device(struct request *request, struct response *response, const PGresult
 	response_json(response, (struct slice){NULL, 0});
 	query_device(request, response, rows, 0, AT_CELLS, &row);
 	device_json_more(response, &row, &more);
-	revision_tag(response, query_int8(rows, 0, AT_REVISION));
+	revision_tag(request, response, query_int8(rows, 0, AT_REVISION));
 }
 
 void

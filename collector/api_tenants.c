@@ -52,13 +52,12 @@ api_tenant_add(struct request *request, struct response *response)
 static void
 answer_tenant(struct request *request, struct response *response, const PGresult *rows)
 {
-	(void)request;
 	if (PQntuples(rows) == 0) {
 		response_problem(response, PROBLEM_NOT_FOUND, "There is no such tenant.");
 		return;
 	}
 	response_json(response, query_bytes(rows, 0, 0));
-	revision_tag(response, query_int8(rows, 0, 1));
+	revision_tag(request, response, query_int8(rows, 0, 1));
 }
 
 void

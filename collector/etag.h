@@ -1,5 +1,9 @@
 /*
  * Entity tags (RFC 9110 8.8.3), and what the lists of them in If-Match and If-None-Match say of what there is (13.1). Pure.
+ *
+ * A tag is made of SHA-256 over a key and the body or, since that takes an eighth of the time, a long body's GMAC under another key. GMAC with one nonce for all
+ * is a hash of which nobody without its key finds two bodies that have it in common, but who sees it computes the key: so it is not shown, and SHA-256 tells
+ * nothing of it. Who writes what is served, as a device does, has no key, so no choice of texts makes two answers look like one.
  */
 #ifndef FLEETSTATE_COLLECTOR_ETAG_H
 #define FLEETSTATE_COLLECTOR_ETAG_H
@@ -8,6 +12,17 @@
 #include <stdint.h>
 
 #include "schema/slice.h"
+
+#define ETAG_HALF 16 /* bytes */
+
+struct etag_key {
+	uint8_t mac[ETAG_HALF], cover[ETAG_HALF];
+};
+
+/* The same secret gives the same tags. It may be what cursors are signed with: none has the text of which this is the HMAC. -1: there is no memory. */
+int etag_key_derive(struct slice secret, struct etag_key *) WARN_UNUSED;
+/* So many bytes of a body's hash, at most 32, as `hex` of twice that and a NUL. -1: there is no memory, or it has more than INT_MAX bytes. */
+int etag_hash(const struct etag_key *, struct slice body, size_t bytes, char *hex) WARN_UNUSED;
 
 /* Whether it is "*" or a list of at least one tag. */
 bool etag_list_ok(const char *list) WARN_UNUSED;

@@ -1,15 +1,12 @@
 #include "collector/negotiate.h"
 
-#include <openssl/evp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
-#include "collector/etag.h"
-
 #define SMALL 1024 /* bytes: below, compressing saves no packet */
-#define ETAG_BYTES 16 /* of SHA-256 */
+#define ETAG_BYTES 16 /* of the body's hash */
 #define ETAG_SIZE 80 /* a report's own has 66 */
 
 /* ---- Accept-Encoding ---- */
@@ -109,16 +106,13 @@ body_of(const struct response *response)
 
 /* Weak, since the compressed form has the same one. */
 static int
-make_etag(struct slice body, char etag[ETAG_SIZE])
+make_etag(const struct etag_key *key, struct slice body, char etag[ETAG_SIZE])
 {
-	uint8_t digest[EVP_MAX_MD_SIZE];
+	char hex[2 * ETAG_BYTES + 1];
 
-	if (EVP_Digest(body.at, body.len, digest, NULL, EVP_sha256(), NULL) != 1)
+	if (key == NULL || etag_hash(key, body, ETAG_BYTES, hex) < 0)
 		return -1;
-	strcpy(etag, "W/\"");
-	for (size_t i = 0; i < ETAG_BYTES; i++)
-		sprintf(etag + 3 + 2 * i, "%02x", digest[i]);
-	strcat(etag, "\"");
+	snprintf(etag, ETAG_SIZE, "W/\"%s\"", hex);
 	return 0;
 }
 
@@ -186,7 +180,7 @@ answer_not_modified(struct response *response, const char *etag, bool varies)
 }
 
 void
-negotiate(struct response *response, const char *accept_encoding, const char *if_none_match)
+negotiate(struct response *response, const struct etag_key *key, const char *accept_encoding, const char *if_none_match)
 {
 	const char *own = find_header(response, "ETag");
 	char etag[ETAG_SIZE];
@@ -196,7 +190,7 @@ negotiate(struct response *response, const char *accept_encoding, const char *if
 		return;
 	if (own != NULL)
 		snprintf(etag, sizeof etag, "%s", own);
-	else if (make_etag(body_of(response), etag) < 0)
+	else if (make_etag(key, body_of(response), etag) < 0)
 		return;
 	/* What is carried along is answered by the thread that has all the sockets: it must not be kept busy by who has no token. */
 	packs = own == NULL && response->fixed.at == NULL && is_text(response->type) && body_of(response).len >= SMALL;

@@ -35,8 +35,9 @@ struct query_pool {
 	size_t previews, previews_max; /* that run */
 	char preview_ms[24], registrations_max[24];
 	int64_t query_ms;
-	bool has_secret;
+	bool has_secret; /* then neither changes any more */
 	uint8_t secret[QUERY_SECRET];
+	struct etag_key etags; /* of it */
 };
 
 struct query_pool *
@@ -275,40 +276,53 @@ query_quota(struct query_pool *pool, const uint8_t hash[DIGEST_SIZE], struct quo
 }
 
 static bool
-recall_secret(struct query_pool *pool, uint8_t out[QUERY_SECRET])
+has_secret(struct query_pool *pool)
 {
 	bool has;
 
 	pthread_mutex_lock(&pool->lock);
 	has = pool->has_secret;
-	if (has)
-		memcpy(out, pool->secret, QUERY_SECRET);
 	pthread_mutex_unlock(&pool->lock);
 	return has;
 }
 
+static void
+keep_secret(struct query_pool *pool, struct slice secret)
+{
+	pthread_mutex_lock(&pool->lock);
+	if (!pool->has_secret && secret.len == QUERY_SECRET && etag_key_derive(secret, &pool->etags) == 0) {
+		memcpy(pool->secret, secret.at, QUERY_SECRET);
+		pool->has_secret = true;
+	}
+	pthread_mutex_unlock(&pool->lock);
+}
+
 /* Read once: it never changes in a database's life. */
+static bool
+learn_secret(struct query_pool *pool)
+{
+	PGresult *res;
+
+	if (has_secret(pool))
+		return true;
+	res = ask(pool, QUERY_CURSOR_SECRET, NULL, 0);
+	if (res != NULL)
+		keep_secret(pool, result_bytes(res, 0, 0));
+	PQclear(res);
+	return has_secret(pool);
+}
+
 int
 query_secret(struct query_pool *pool, uint8_t out[QUERY_SECRET])
 {
-	PGresult *res;
-	struct slice secret;
-	bool good;
-
-	if (recall_secret(pool, out))
-		return 0;
-	res = ask(pool, QUERY_CURSOR_SECRET, NULL, 0);
-	if (res == NULL)
+	if (!learn_secret(pool))
 		return -1;
-	secret = result_bytes(res, 0, 0);
-	good = secret.len == QUERY_SECRET;
-	if (good) {
-		memcpy(out, secret.at, QUERY_SECRET);
-		pthread_mutex_lock(&pool->lock);
-		memcpy(pool->secret, secret.at, QUERY_SECRET);
-		pool->has_secret = true;
-		pthread_mutex_unlock(&pool->lock);
-	}
-	PQclear(res);
-	return good ? 0 : -1;
+	memcpy(out, pool->secret, QUERY_SECRET);
+	return 0;
+}
+
+const struct etag_key *
+query_etag_key(struct query_pool *pool)
+{
+	return learn_secret(pool) ? &pool->etags : NULL;
 }

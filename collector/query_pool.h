@@ -8,6 +8,7 @@
 #include <stdbool.h>
 
 #include "collector/database.h"
+#include "collector/etag.h"
 #include "collector/quota.h"
 #include "schema/key.h"
 
@@ -49,5 +50,8 @@ int query_note(struct query_pool *, const struct param *, int n) WARN_UNUSED;
 int64_t query_quota(struct query_pool *, const uint8_t hash[DIGEST_SIZE], struct quota_limits *limits) WARN_UNUSED;
 /* What signs cursors: one for each database. -1 when the database does not answer. */
 int query_secret(struct query_pool *, uint8_t secret[QUERY_SECRET]) WARN_UNUSED;
+/* What makes entity tags, of the same secret: whichever collector answers, before its restart or after, tags are the same. Lives as long as the pool; NULL
+   when the database does not answer. */
+const struct etag_key *query_etag_key(struct query_pool *) WARN_UNUSED;
 
 #endif

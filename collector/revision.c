@@ -11,14 +11,13 @@
 #define NO_REVISION (-1) /* at which nothing ever is */
 
 void
-revision_tag(struct response *response, int64_t revision)
+revision_tag(const struct request *request, struct response *response, int64_t revision)
 {
-	uint8_t digest[DIGEST_SIZE];
+	const struct etag_key *key = query_etag_key(request->pool);
 	char hex[2 * TAG_BYTES + 1];
 
-	sha256((struct slice){response->body, response->len}, digest);
-	hex_print(digest, TAG_BYTES, hex);
-	response_header(response, "ETag", "\"%" PRId64 ".%s\"", revision, hex);
+	if (key != NULL && etag_hash(key, (struct slice){response->body, response->len}, TAG_BYTES, hex) == 0)
+		response_header(response, "ETag", "\"%" PRId64 ".%s\"", revision, hex);
 }
 
 int

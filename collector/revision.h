@@ -14,6 +14,6 @@ int revision_expect(struct request *, struct response *, const struct call *foun
 typedef void revision_answer(struct request *, struct response *, const PGresult *);	/* where there is no row, a problem */
 void revision_change(struct request *, struct response *, struct call calls[2], revision_answer *);
 /* The entity tag of the body: the revision, of what people decide about it; what is reported changes the rest. */
-void revision_tag(struct response *, int64_t revision);
+void revision_tag(const struct request *, struct response *, int64_t revision);
 
 #endif

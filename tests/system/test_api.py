@@ -3,6 +3,7 @@
 import base64
 import csv
 import hashlib
+import hmac
 import io
 import json
 import re
@@ -14,6 +15,7 @@ import time
 import psycopg2
 import pytest
 import requests
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from prometheus_client.openmetrics import parser as openmetrics
 
 from described import Description, openapi
@@ -496,6 +498,28 @@ def test_a_cursor_outlives_the_collector(api):
     api.stop()
     api.start()
     assert api.get("/v1/devices?limit=1&cursor=" + cursor)["items"][0]["ueid"] == ueid("acme", 1)
+
+
+def etag_hash(secret, body):
+    key = hmac.digest(secret, b"etag", "sha256")
+    return hashlib.sha256(key[16:] + (body if len(body) <= 8192 else AESGCM(key[:16]).encrypt(bytes(12), b"", body))).hexdigest()
+
+
+def test_a_tag_outlives_the_collector_and_is_made_with_the_database_s_secret(api):
+    """So whichever collector answers, it is the same; and who chooses what is in an answer can't find another with its tag."""
+    paths = "/v1/devices?limit=500", f"/v1/devices/{ueid('acme', 5)}", "/healthz", "/", "/openapi.yaml"
+    secret = bytes(api.db.one("SELECT secret FROM cursor_secret"))
+    was = {path: api.ask(path) for path in paths}
+    assert len(was[paths[0]].content) > 8192 > len(was[paths[1]].content)
+    assert was[paths[0]].headers["ETag"] == f'W/"{etag_hash(secret, was[paths[0]].content)[:32]}"'
+    revision, _, rest = was[paths[1]].headers["ETag"][1:-1].partition(".")
+    assert (revision.isdigit(), rest) == (True, etag_hash(secret, was[paths[1]].content)[:16])
+    for path in paths:
+        api.stop()
+        api.start()  # its first answer has it already
+        now = api.ask(path)
+        assert (now.content, now.headers["ETag"]) == (was[path].content, was[path].headers["ETag"])
+        assert api.ask(path, headers={"If-None-Match": now.headers["ETag"]}).status_code == 304
 
 
 @pytest.mark.parametrize("path", [*TENANT_ROUTES, "/metrics"])

@@ -12,6 +12,8 @@
 
 #include "collector/negotiate.h"
 
+static const struct etag_key key = {{1, 2, 3}, {4, 5, 6}};
+
 static void
 the_coding_is_the_one_liked_best(void **state)
 {
@@ -84,7 +86,7 @@ what_is_compressed_comes_out_as_it_was(void **state)
 
 	(void)state;
 	fill(&response, text);
-	negotiate(&response, "zstd", NULL);
+	negotiate(&response, &key, "zstd", NULL);
 	assert_string_equal(header(&response, "Content-Encoding"), "zstd");
 	assert_string_equal(header(&response, "Vary"), "Accept-Encoding");
 	assert_true(response.len < 400);
@@ -92,7 +94,7 @@ what_is_compressed_comes_out_as_it_was(void **state)
 	assert_memory_equal(out, text, 8191);
 
 	fill(&response, text);
-	negotiate(&response, "gzip", NULL);
+	negotiate(&response, &key, "gzip", NULL);
 	assert_string_equal(header(&response, "Content-Encoding"), "gzip");
 	stream.next_in = response.body;
 	stream.avail_in = (uInt)response.len;
@@ -112,14 +114,14 @@ what_the_client_has_is_not_sent(void **state)
 
 	(void)state;
 	fill(&response, text);
-	negotiate(&response, NULL, "\"other\"");
+	negotiate(&response, &key, NULL, "\"other\"");
 	assert_int_equal(response.status, 200);
 	assert_int_equal(response.len, 8191);
 	assert_null(header(&response, "Content-Encoding"));
 	tag = strdup(header(&response, "ETag"));
 	/* The same in another coding. */
 	fill(&response, text);
-	negotiate(&response, "gzip", tag);
+	negotiate(&response, &key, "gzip", tag);
 	assert_int_equal(response.status, 304);
 	assert_string_equal(header(&response, "Vary"), "Accept-Encoding");
 	assert_int_equal(response.len, 0);
@@ -128,9 +130,24 @@ what_the_client_has_is_not_sent(void **state)
 	/* One byte differs. */
 	fill(&response, text);
 	response.body[4000] ^= 1;
-	negotiate(&response, NULL, tag);
+	negotiate(&response, &key, NULL, tag);
 	assert_int_equal(response.status, 200);
 	free(tag);
+	response_free(&response);
+}
+
+static void
+without_a_key_all_is_sent(void **state)
+{
+	struct response response = {0};
+	char text[8192];
+
+	(void)state;
+	fill(&response, text);
+	negotiate(&response, NULL, "gzip", "*");
+	assert_int_equal(response.status, 200);
+	assert_int_equal(response.len, 8191);
+	assert_int_equal(response.headers_len, 0);
 	response_free(&response);
 }
 
@@ -282,39 +299,39 @@ signed_bytes_problems_streams_and_the_small_stay_as_they_are(void **state)
 	(void)state;
 	fill(&response, text);
 	response_header(&response, "ETag", "\"%064d\"", 0);
-	negotiate(&response, "gzip", NULL);
+	negotiate(&response, &key, "gzip", NULL);
 	assert_int_equal(response.len, 8191);
 	assert_int_equal(response.headers_len, 1);
-	negotiate(&response, NULL, "W/\"0000000000000000000000000000000000000000000000000000000000000000\"");
+	negotiate(&response, &key, NULL, "W/\"0000000000000000000000000000000000000000000000000000000000000000\"");
 	assert_int_equal(response.status, 304);
 	assert_int_equal(response.headers_len, 1);
 
 	response_problem(&response, PROBLEM_NOT_FOUND, "%0500d", 0);
-	negotiate(&response, "gzip", "*");
+	negotiate(&response, &key, "gzip", "*");
 	assert_int_equal(response.status, 404);
 	assert_null(header(&response, "ETag"));
 
 	fill(&response, text);
 	response.streams = true;
-	negotiate(&response, "gzip", "*");
+	negotiate(&response, &key, "gzip", "*");
 	assert_int_equal(response.headers_len, 0);
 
 	response_json(&response, (struct slice){(const uint8_t *)"{}", 2});
-	negotiate(&response, "gzip", NULL);
+	negotiate(&response, &key, "gzip", NULL);
 	assert_int_equal(response.len, 2);
 	assert_non_null(header(&response, "ETag"));
 	assert_null(header(&response, "Content-Encoding"));
 
 	fill(&response, text);
 	response.type = "application/eat+cwt";
-	negotiate(&response, "gzip", NULL);
+	negotiate(&response, &key, "gzip", NULL);
 	assert_int_equal(response.len, 8191);
 
 	response_free(&response);
 	response.status = 200;
 	response.type = "text/css; charset=utf-8";
 	response.fixed = (struct slice){(const uint8_t *)text, sizeof text};
-	negotiate(&response, "gzip", NULL);
+	negotiate(&response, &key, "gzip", NULL);
 	assert_non_null(header(&response, "ETag"));
 	assert_null(header(&response, "Content-Encoding"));
 
@@ -324,7 +341,7 @@ signed_bytes_problems_streams_and_the_small_stay_as_they_are(void **state)
 		x ^= x << 13, x ^= x >> 17, x ^= x << 5;
 		response.body[i] = (uint8_t)x;
 	}
-	negotiate(&response, "gzip", NULL);
+	negotiate(&response, &key, "gzip", NULL);
 	assert_null(header(&response, "Content-Encoding"));
 	assert_int_equal(response.len, 8191);
 	response_free(&response);
@@ -337,6 +354,7 @@ main(void)
 		cmocka_unit_test(the_coding_is_the_one_liked_best),
 		cmocka_unit_test(what_is_compressed_comes_out_as_it_was),
 		cmocka_unit_test(what_the_client_has_is_not_sent),
+		cmocka_unit_test(without_a_key_all_is_sent),
 		cmocka_unit_test(a_stream_is_one_compressed_whole),
 		cmocka_unit_test(what_is_packed_of_a_stream),
 		cmocka_unit_test(a_stream_that_is_known_is_not_sent),
