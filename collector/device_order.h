@@ -51,21 +51,15 @@
 	"(SELECT h.device_id, h.last_seen, h.epoch, h.hi, h.interval_s, h.state_digest, h.inventory_digest FROM device_hot h WHERE " NEAR_PLACE("h", sign, edge) \
 	" ORDER BY h.device_id" way " LIMIT 24 * $2::int8) h" NEAR_DEVICE("h")
 #define NEAR_DEVICE(of) " JOIN LATERAL (SELECT " DEVICE_OWN " FROM device d WHERE d.device_id = " of ".device_id OFFSET 0) d ON true"
-/* The inventories that have one of these components, some of them more than once. None if there are more than can be looked through. */
-#define NEAR_MOST "1000"
-#define NEAR_INVENTORIES(components) \
-	"SELECT i.digest FROM (SELECT ARRAY(SELECT ic.inventory_id FROM (" components ") c," \
-	" LATERAL (SELECT ic.inventory_id FROM inventory_component ic WHERE ic.component_id = c.component_id OFFSET 0) ic LIMIT " NEAR_MOST " + 1) AS found OFFSET 0) x," \
-	" unnest(x.found) f (inventory_id), LATERAL (SELECT i.digest FROM inventory i WHERE i.inventory_id = f.inventory_id OFFSET 0) i WHERE cardinality(x.found) <= " NEAR_MOST
-#define NEAR_NAMED(version) "SELECT c.component_id FROM component c WHERE c." TENANT " AND c.name = " version
-#define NEAR_LISTED "SELECT unnest($1::text::int8[]) AS component_id"
-#define NEAR_HAS(components) "(h.inventory_digest IN (" NEAR_INVENTORIES(components) ")) IS TRUE"
+#define NEAR_NAMED(version) "ARRAY(SELECT c.component_id FROM component c WHERE c." TENANT " AND c.name = " version ")"
+#define NEAR_LISTED "$1::text::int8[]"
+#define NEAR_HAS(components) "(h.inventory_digest IN (SELECT unnest(component_sets(" components ")))) IS TRUE"
 /* Of each inventory, whose devices are in order, a little more than its share: they are whole up to where the first of them is left. */
 #define NEAR_SHARES(components, sign, edge, way, within, first, last) \
 	"(WITH x AS MATERIALIZED (SELECT r.part, ARRAY(SELECT s.device_id FROM device_state s WHERE s." TENANT " AND s.inventory_digest = i.digest" \
 	"  AND s.device_id " sign " " DEVICE_AT(edge) " ORDER BY s.device_id" way " LIMIT r.part) AS ids" \
-	"  FROM (SELECT a.digests, (2 * $2::int8 / greatest(cardinality(a.digests), 1) + 6)::int AS part FROM (SELECT ARRAY(SELECT DISTINCT digest FROM (" \
-	NEAR_INVENTORIES(components) ") i) AS digests OFFSET 0) a OFFSET 0) r, unnest(r.digests) i (digest) WHERE cardinality(r.digests) <= 100)" \
+	"  FROM (SELECT a.digests, (2 * $2::int8 / greatest(cardinality(a.digests), 1) + 6)::int AS part FROM (SELECT component_sets(" components ") AS digests OFFSET 0) a OFFSET 0) r," \
+	"  unnest(r.digests) i (digest) WHERE cardinality(r.digests) <= 100)" \
 	" SELECT y.device_id FROM (SELECT unnest(x.ids) AS device_id FROM x) y WHERE y.device_id " within " coalesce((SELECT " first "(x.ids[x.part]) FROM x), " last ")" \
 	" ORDER BY y.device_id" way " LIMIT $2::int8) w" NEAR_DEVICE("w") DEVICE_HOT
 #define DEVICE_NEARS(NEAR, sign, edge, way, within, first, last) \

@@ -160,3 +160,17 @@ BEGIN
 		END IF;
 	END LOOP;
 END $$;
+
+-- The tenant's inventories that have one of these components, each once. None if more are found than can be looked through. The number alone finds one: by the
+-- tenant the planner would read them all.
+CREATE FUNCTION component_sets(components bigint[]) RETURNS bytea[] LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = fleetstate, pg_catalog, pg_temp AS $$
+DECLARE
+	most CONSTANT int := 1000;
+	mine int := tenant_context();
+	sets bigint[] := ARRAY(SELECT ic.inventory_id FROM unnest(components) c (id),
+		LATERAL (SELECT ic.inventory_id FROM inventory_component ic WHERE ic.component_id = c.id AND ic.tenant_id = mine OFFSET 0) ic LIMIT most + 1);
+BEGIN
+	RETURN ARRAY(SELECT i.digest FROM inventory i WHERE i.inventory_id = ANY (sets) AND (i.tenant_id = mine) IS TRUE AND cardinality(sets) <= most);
+END $$;
+REVOKE ALL ON FUNCTION component_sets FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION component_sets TO fleetstate_api;

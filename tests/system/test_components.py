@@ -1,7 +1,9 @@
 """Who runs what: components by name, purl and range of versions, their devices, and in what two devices differ. On a real PostgreSQL."""
 
+import contextlib
 import subprocess
 
+import psycopg2
 import pytest
 
 from test_api import Api, check, described, ueid  # noqa: F401
@@ -108,6 +110,41 @@ def test_devices_of_a_component(api):
     assert [d["ueid"] for d in devices] == [ueid("acme", i) for i in range(len(VERSIONS) * 5)] and busybox["devices"] == len(devices)
     other = api.get(f"/v1/devices?component=openssl&component_version=vers:deb/*&limit=3&posture={devices[0]['posture']}")["items"]
     assert other and {d["posture"] for d in other} == {devices[0]["posture"]}
+
+
+def test_the_inventories_of_components(api):
+    """As the lists' statements ask for them: the owner looks, so whose they are is asked for each."""
+    digests = "SELECT array_agg(digest ORDER BY digest) FROM unnest(component_sets(%s::bigint[])) digest"
+    with contextlib.closing(psycopg2.connect(api.db.uri("fleetstate_owner"))) as db, db.cursor() as c:
+        c.execute("SELECT tenant_id, array_agg(component_id ORDER BY component_id), array_agg(component_id) FILTER (WHERE name = 'openssl' AND type = 'dpkg') FROM component GROUP BY 1 ORDER BY 1")
+        (acme, all_of_it, openssl), (_, others, _) = c.fetchall()
+        c.execute("SELECT tenant_id, array_agg(digest ORDER BY digest) FROM inventory GROUP BY 1")
+        every = dict(c.fetchall())
+
+        def found(components):
+            c.execute(digests, (components,))
+            return c.fetchone()[0]
+
+        for given in [], openssl, others:
+            assert found(given) is None, given
+        c.execute("SELECT set_context(%s, 'viewer', 'x')", (acme,))
+        assert found(openssl) == found(openssl + others) == every[acme] and len(every[acme]) == len(VERSIONS)
+        # Each once, though it has two of them.
+        assert found(all_of_it) == every[acme]
+        [one] = found(openssl[:1])
+        assert one in every[acme]
+        for given in None, [], [None], [0, 2 ** 63 - 1], others:
+            assert found(given) is None, given
+        # So many are looked through, and one more is too many.
+        c.execute("INSERT INTO component (tenant_id, digest, type, name, version) SELECT %s, sha256('most'), 'dpkg', 'most', '1' RETURNING component_id", (acme,))
+        [most] = c.fetchone()
+        more = "WITH i AS (INSERT INTO inventory (tenant_id, digest, components) SELECT %(t)s, sha256(('most' || i)::bytea), 1 FROM generate_series(%(from)s, %(to)s) i RETURNING *)" \
+            " INSERT INTO inventory_component SELECT inventory_id, %(c)s, tenant_id FROM i"
+        c.execute(more, {"t": acme, "from": 1, "to": 1000, "c": most})
+        assert len(found([most])) == 1000
+        c.execute(more, {"t": acme, "from": 1001, "to": 1001, "c": most})
+        assert found([most]) is None and found(openssl[:1]) == [one]
+        db.rollback()
 
 
 def test_what_differs(api, described):  # noqa: F811
