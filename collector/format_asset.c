@@ -6,6 +6,7 @@
 
 #include "collector/code_point.h"
 #include "collector/csv.h"
+#include "collector/draft.h"
 #include "collector/format_ocsf_device.h"
 #include "collector/members.h"
 #include "collector/words.h"
@@ -81,35 +82,60 @@ netbox_begin(struct response *out, const struct asset_document *document)
 	csv_head(out, NETBOX_COLUMNS);
 }
 
-/* In characters, with the apostrophe that it may get. */
+/* With an apostrophe before it NetBox would keep another value than the device's, without one it is a formula to whom opens the file in a spreadsheet. */
 static bool
-netbox_takes(struct slice serial)
+netbox_takes(struct slice value, size_t most)
 {
-	return code_points((const char *)serial.at, serial.len) + csv_is_formula(serial) <= NETBOX_SERIAL;
+	return code_points((const char *)value.at, value.len) <= most && !csv_is_formula(value);
+}
+
+/* The text of a cell that the device tells, or nothing, which the description says then. */
+static struct slice
+netbox_told(const struct device_row *row, int cell, const char *column, size_t most, struct draft *description)
+{
+	if (netbox_takes(row->cells[cell], most))
+		return row->cells[cell];
+	draft_printf(description, ", %s left out", column);
+	return (struct slice){NULL, 0};
+}
+
+static void
+netbox_print(struct response *out, const struct slice *cells, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		response_text(out, i == 0 ? "\"" : ",\"");
+		csv_text(out, cells[i]);
+		response_append(out, "\"", 1);
+	}
+	response_append(out, "\r\n", 2);
 }
 
 static void
 netbox_add(struct response *out, const struct asset_document *document, const struct device_row *row)
 {
 	char hex[UEID_HEX];
-	const struct slice ueid = device_ueid(out, row, hex), serial = row->cells[DEVICE_SERIAL];
+	struct draft description = {0};
+	const struct slice ueid = device_ueid(out, row, hex);
+
+	draft_slice(&description, row->gone ? text_slice("gone") : or_unknown(row->cells[DEVICE_POSTURE]));
+	const struct slice vendor = netbox_told(row, DEVICE_VENDOR, "manufacturer", SIZE_MAX, &description),
+			   model = netbox_told(row, DEVICE_HWMODEL, "device_type", SIZE_MAX, &description),
+			   serial = netbox_told(row, DEVICE_SERIAL, "serial", NETBOX_SERIAL, &description),
+			   platform = netbox_told(row, DEVICE_SWNAME, "platform", SIZE_MAX, &description);
 	const struct slice cells[] = {ueid,
 				      text_slice("IoT device"),
-				      or_unknown(row->cells[DEVICE_VENDOR]),
-				      or_unknown(row->cells[DEVICE_HWMODEL]),
-				      netbox_takes(serial) ? serial : text_slice(""),
+				      or_unknown(vendor),
+				      or_unknown(model),
+				      serial,
 				      ueid,
 				      text_slice(netbox_status(row)),
 				      text_slice(document->tenant),
-				      row->cells[DEVICE_SWNAME],
-				      row->gone ? text_slice("gone") : or_unknown(row->cells[DEVICE_POSTURE])};
+				      platform,
+				      {(const uint8_t *)description.at, description.len}};
 
-	for (size_t i = 0; i < sizeof cells / sizeof *cells; i++) {
-		response_text(out, i == 0 ? "\"" : ",\"");
-		csv_text(out, cells[i]);
-		response_append(out, "\"", 1);
-	}
-	response_append(out, "\r\n", 2);
+	netbox_print(out, cells, sizeof cells / sizeof *cells);
+	out->failed = out->failed || description.failed;
+	draft_free(&description);
 }
 
 /* ---- ServiceNow: the body of its Identification and Reconciliation API ---- */

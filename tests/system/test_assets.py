@@ -129,16 +129,29 @@ def test_netbox_and_servicenow(api):
     told = {d["ueid"]: d["lifecycle"] for d in api.pages("/v1/devices?limit=1000")}
     assert {(told[i["internal_id"]], i["values"]["install_status"]) for i in body["items"]} == {("active", "1"), ("pending", "4"), ("retired", "7"), ("revoked", "7"), ("transferred", "7")}
     assert {i["className"] for i in body["items"]} == {"cmdb_ci_hardware"}
-    # A serial number that NetBox would refuse, and with it the whole import.
-    api.db.sql("UPDATE device SET serial = repeat('s', CASE WHEN ueid = decode(%s, 'hex') THEN 50 ELSE 51 END) WHERE ueid IN (decode(%s, 'hex'), decode(%s, 'hex'))",
-               (ueid("acme", 21), ueid("acme", 21), ueid("acme", 22)))
-    rows = {r["name"]: r for r in csv.DictReader(io.StringIO(export(api, "?format=netbox")[0].text, newline=""))}
-    assert (rows[ueid("acme", 21)]["serial"], rows[ueid("acme", 22)]["serial"]) == ("s" * 50, "")
-    # In characters, with the apostrophe that one gets.
-    api.db.sql("UPDATE device SET serial = CASE WHEN ueid = decode(%s, 'hex') THEN repeat('\u00e4', 50) ELSE repeat('-', 50) END WHERE ueid IN (decode(%s, 'hex'), decode(%s, 'hex'))",
-               (ueid("acme", 21), ueid("acme", 21), ueid("acme", 22)))
-    rows = {r["name"]: r for r in csv.DictReader(io.StringIO(export(api, "?format=netbox")[0].text, newline=""))}
-    assert (rows[ueid("acme", 21)]["serial"], rows[ueid("acme", 22)]["serial"]) == ("\u00e4" * 50, "")
+
+
+def test_what_netbox_is_not_told(api):
+    """Its import keeps what stands there, an apostrophe too, and is refused as a whole for one serial number of more than 50 characters."""
+    def told(column, value, name=ueid("acme", 21)):
+        api.db.sql(f"UPDATE device SET {column} = %s WHERE ueid = decode(%s, 'hex')", (value, name))
+        return next(r for r in csv.DictReader(io.StringIO(export(api, "?format=netbox")[0].text, newline="")) if r["name"] == name)
+
+    for good in "s" * 50, "\u00e4" * 50, "5-5", "'-5", "x=1", '"', "a, b", "":
+        row = told("serial", good)
+        assert row["serial"] == good and "," not in row["description"], good
+    for bad in "s" * 51, "\u00e4" * 51, "-5", "=1+1", "+49", "@x", " =1", "\t5", "\r5", "\uff1d1", "-" * 50:
+        row = told("serial", bad)
+        assert row["serial"] == "" and row["description"].endswith(", serial left out"), bad
+        assert next(d for d in api.pages("/v1/devices?limit=1000") if d["ueid"] == row["name"])["serial"] == bad
+        plain = next(r for r in csv.DictReader(io.StringIO(export(api, "?format=csv")[0].text, newline="")) if r["ueid"] == row["name"])
+        assert plain["serial"] == ("" if bad[0] == "s" or bad[0] == "\u00e4" else "'") + bad, "that is for spreadsheets"
+    told("serial", None)
+    for column, cell, instead in (("vendor", "manufacturer", "unknown"), ("hwmodel", "device_type", "unknown"), ("swname", "platform", "")):
+        before = told(column, "x")[cell]
+        row = told(column, "=1+1")
+        assert (before, row[cell]) == ("x", instead) and row["description"].endswith(f", {cell} left out")
+        told(column, None)
 
 
 def sequence(api):

@@ -325,9 +325,11 @@ static void
 foreign_shapes_word_for_word(void **state)
 {
 	static const char *const rows[][2] = {
-		{"netbox", "\"016263646566676869"
-			   "6a6b6c6d6e6f7071\",\"IoT device\",\"'=a\",\"'=a\",\"'=a\",\"016263646566676869"
-			   "6a6b6c6d6e6f7071\",\"offline\",\"ac\"\"me\",\"'=a\",\"'=a\"\r\n"},
+		{"netbox",
+		 "\"016263646566676869"
+		 "6a6b6c6d6e6f7071\",\"IoT device\",\"unknown\",\"unknown\",\"\",\"016263646566676869"
+		 "6a6b6c6d6e6f7071\",\"offline\",\"ac\"\"me\",\"\",\"'=a, manufacturer left out, device_type left "
+		 "out, serial left out, platform left out\"\r\n"},
 		{"ocsf", "{\"class_uid\":5001,\"category_uid\":5,\"activity_id\":2,\"type_uid\":500102,\"severity_id\":"
 			 "1,\"time\":1795651200000,"
 			 "\"metadata\":{\"version\":\"1.8.0\",\"product\":{\"name\":\"fleetstate\"},\"tenant_uid\":"
