@@ -118,7 +118,7 @@ api_device_delete(struct request *request, struct response *response)
 	struct ueid ueid;
 
 	if (bind_ueid(request, response, &ueid, &call) < 0 || bind_ueid(request, response, &ueid, &found) < 0 ||
-	    revision_expect(request, response, &found, &call, &revision) < 0)
+	    revision_expect(request, response, &found, TAG_DIGITS, &call, &revision) < 0)
 		return;
 	query_remove(request, response, &call, "There is no such device.");
 }

@@ -53,7 +53,7 @@ bind_target(struct request *request, struct response *response, struct call *cal
 	if (strcmp(everyone, "false") != 0 && strcmp(everyone, "true") != 0)
 		return response_bad_parameter(response, 1, "everyone is true or false.");
 	call->params[call->n++] = found.params[found.n++] = param_text(everyone);
-	return revision_expect(request, response, &found, call, revision);
+	return revision_expect(request, response, &found, 0, call, revision);
 }
 
 /* An absent body is an empty object: then the database names what is missing. */

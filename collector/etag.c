@@ -134,18 +134,23 @@ etag_is_listed(const char *list, const char *etag)
 	return false;
 }
 
+/* Whether it is one that we may have given for the revision: what the digest is of has changed since, perhaps, and does not count. */
 static bool
-is_of(const struct etag *tag, int64_t revision)
+is_of(const struct etag *tag, int64_t revision, size_t digits)
 {
+	const uint8_t *at = tag->opaque.at;
 	char start[24];
-	size_t len = (size_t)snprintf(start, sizeof start, "\"%" PRId64, revision);
+	size_t len = (size_t)snprintf(start, sizeof start, "\"%" PRId64 "%s", revision, digits > 0 ? "." : "");
 
-	return tag->opaque.len > len && memcmp(tag->opaque.at, start, len) == 0 &&
-	       (tag->opaque.at[len] == '"' || tag->opaque.at[len] == '.');
+	if (tag->opaque.len != len + digits + 1 || memcmp(at, start, len) != 0)
+		return false;
+	for (at += len; digits > 0 && strchr("0123456789abcdef", *at) != NULL; at++)
+		digits--;
+	return digits == 0;
 }
 
 static bool
-lists_revision(const char *list, int64_t revision, bool strongly)
+lists_revision(const char *list, int64_t revision, size_t digits, bool strongly)
 {
 	struct etag tag;
 
@@ -154,14 +159,14 @@ lists_revision(const char *list, int64_t revision, bool strongly)
 	if (is_any(list))
 		return true;
 	while (next_tag(&list, &tag) > 0)
-		if (is_of(&tag, revision) && !(strongly && tag.weak))
+		if (is_of(&tag, revision, digits) && !(strongly && tag.weak))
 			return true;
 	return false;
 }
 
 bool
-etag_permits(const char *if_match, const char *if_none_match, int64_t revision)
+etag_permits(const char *if_match, const char *if_none_match, int64_t revision, size_t digits)
 {
-	return (if_match == NULL || lists_revision(if_match, revision, true)) &&
-	       (if_none_match == NULL || !lists_revision(if_none_match, revision, false));
+	return (if_match == NULL || lists_revision(if_match, revision, digits, true)) &&
+	       (if_none_match == NULL || !lists_revision(if_none_match, revision, digits, false));
 }

@@ -7,22 +7,21 @@
 
 #include "collector/etag.h"
 
-#define TAG_BYTES 8
 #define NO_REVISION (-1) /* at which nothing ever is */
 
 void
 revision_tag(const struct request *request, struct response *response, int64_t revision)
 {
 	const struct etag_key *key = query_etag_key(request->pool);
-	char hex[2 * TAG_BYTES + 1];
+	char hex[TAG_DIGITS + 1];
 
-	if (key != NULL && etag_hash(key, (struct slice){response->body, response->len}, TAG_BYTES, hex) == 0)
+	if (key != NULL && etag_hash(key, (struct slice){response->body, response->len}, TAG_DIGITS / 2, hex) == 0)
 		response_header(response, "ETag", "\"%" PRId64 ".%s\"", revision, hex);
 }
 
 int
-revision_expect(struct request *request, struct response *response, const struct call *found, struct call *call,
-		uint64_t *revision)
+revision_expect(struct request *request, struct response *response, const struct call *found, size_t digits,
+		struct call *call, uint64_t *revision)
 {
 	const char *match = request->if_match, *none_match = request->if_none_match;
 	int64_t at = 0;
@@ -42,7 +41,7 @@ revision_expect(struct request *request, struct response *response, const struct
 	if (PQntuples(rows) > 0)
 		at = query_int8(rows, 0, PQfnumber(rows, "revision"));
 	PQclear(rows);
-	*revision = htobe64((uint64_t)(etag_permits(match, none_match, at) ? at : NO_REVISION));
+	*revision = htobe64((uint64_t)(etag_permits(match, none_match, at, digits) ? at : NO_REVISION));
 	call->params[call->n - 1] = param_bytes(revision, sizeof *revision);
 	return 0;
 }
@@ -56,7 +55,7 @@ revision_change(struct request *request, struct response *response, struct call 
 
 	changes = request->body.json == NULL ? strdup("{}") : json_dumps(request->body.json, JSON_COMPACT);
 	calls[0].params[calls[0].n++] = param_text(changes);
-	if (revision_expect(request, response, &calls[1], &calls[0], &revision) == 0 &&
+	if (revision_expect(request, response, &calls[1], TAG_DIGITS, &calls[0], &revision) == 0 &&
 	    query_run(request, response, calls, 2, results) == 0) {
 		/* Of what is not there nothing was changed, and nothing is to be told. */
 		if (PQntuples(results[1]) == 0)

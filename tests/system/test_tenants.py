@@ -266,6 +266,8 @@ def test_a_devices_life(system):
     assert (item["lifecycle"], item["labels"], item["serial"]) == ("pending", ["site=bonn"], "SN-0001") and item["first_seen"]
     tag = system.ask("/v1/devices/" + ueid).headers["ETag"]
     assert system.patch(device, lifecycle="active", headers={"If-Match": '"99"'}).status_code == 412
+    for made_up in tag.split(".")[0] + '"', tag.split(".")[0] + '.x"', tag.split(".")[0] + '."', tag[:-1] + '0"', tag[:-2] + '"', tag[:-2] + 'g"', tag.upper():
+        assert system.patch(device, lifecycle="active", headers={"If-Match": made_up}).status_code == 412, made_up
     for tags, status in (("W/" + tag, 412), ('"99", W/' + tag, 412), (tag + " " + tag, 400), (tag[:-1], 400), ("*, " + tag, 400)):
         assert system.patch(device, lifecycle="active", headers={"If-Match": tags}).status_code == status, tags
     for tags in "*", tag, '"99", W/' + tag:
