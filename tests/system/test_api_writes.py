@@ -252,6 +252,34 @@ def test_only_if_it_is_as_expected(api):
     assert requests.delete(url, headers={**headers, "If-Match": "*"}, timeout=20).status_code == 404, "what is not there is not there, whatever is wanted of it"
 
 
+def test_a_policy_that_is_made_again_is_a_new_one(api):
+    def times():
+        p = api.get("/v1/policies/again", "acme-admin")
+        return p["created_at"], p["changed_at"]
+
+    def at(answer):
+        assert answer.status_code in (200, 201, 204), answer.text
+        return answer
+
+    at(put(api, "again", GOOD))
+    first = times()
+    at(put(api, "again", {**GOOD, "title": "Other"}))
+    assert times()[0] == first[0] < times()[1], "one that changes does not begin anew"
+    before = times()
+    put(api, "again", {**GOOD, "title": ""})
+    put(api, "again", GOOD, **{"If-Match": '"0"'})
+    put(api, "again", {**GOOD, "title": "Other"})
+    assert times() == before
+    at(api.ask("/v1/policies/again", "acme-admin", "DELETE"))
+    put(api, "again", {**GOOD, "title": ""})
+    api.problem(404, "not-found", "/v1/policies/again", "acme-admin")
+    assert at(put(api, "again", GOOD)).status_code == 201
+    second = times()
+    assert second[0] == second[1] > before[1]
+    at(put(api, "again", {**GOOD, "title": "Other"}))
+    assert times()[0] == second[0]
+
+
 def test_everyones_policy_has_a_revision_of_its_own(api):
     """Of the tenant's and the operator's under one name the one that is meant counts."""
     path = "/v1/policies/both"
