@@ -257,11 +257,10 @@ as_caller(const struct request *request, enum query query)
 		query, {param_bytes(request->token, sizeof request->token), param_text(request->tenant)}, 2};
 }
 
-/* What only an operator may is often about no tenant. */
 static struct call
 sign_in(const struct request *request)
 {
-	return as_caller(request, request->route->least == ROLE_OPERATOR ? QUERY_SIGN_IN_OPERATOR : QUERY_SIGN_IN);
+	return as_caller(request, request->of_none ? QUERY_SIGN_IN_OPERATOR : QUERY_SIGN_IN);
 }
 
 /* Sign-in and the calls at once: a transaction of its own by the protocol, read-only by our settings. */

@@ -89,6 +89,7 @@ struct request {
 	const char *malformed;	/* why it was nothing that could be good; NULL: it may be */
 	const char *session;	/* the session's cookie; NULL: none. Lives as the headers do */
 	const char *tenant;	/* which one the caller wants, by parameter or in the body; NULL: its own */
+	bool of_none;		/* an operator need name none */
 	uint32_t needs;		/* scopes, as bits */
 	bool tries;		/* it changes nothing, though its route may */
 	int64_t quota_token;	/* which one its quota is counted for; 0: none */

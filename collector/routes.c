@@ -339,6 +339,18 @@ routes_expect(struct request *request, struct response *response)
 	return false;
 }
 
+/* What only an operator may is often about no tenant. Of tokens those without one are meant then, which are operators'. */
+static bool
+is_of_none(const struct request *request)
+{
+	const char *role = json_string_value(json_object_get(request->body.json, "role"));
+
+	if (request->route->answer == api_token_add)
+		return role != NULL && strcmp(role, role_name(ROLE_OPERATOR)) == 0;
+	return request->route->least == ROLE_OPERATOR || request->route->answer == api_tokens ||
+	       request->route->answer == api_token_revoke;
+}
+
 /* What is made may say in its body whose it is. */
 static bool
 is_of_tenant(struct request *request, struct response *response, const char *in_body)
@@ -368,6 +380,7 @@ routes_finish(struct request *request, struct response *response)
 
 	if (request->tenant == NULL)
 		request->tenant = in_body;
+	request->of_none = is_of_none(request);
 	if (may_begin(request, response) && good && is_of_tenant(request, response, in_body))
 		request->route->answer(request, response);
 	query_end(request, response);

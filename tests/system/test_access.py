@@ -25,7 +25,7 @@ LATER = time.strftime("%Y-%m-%dT00:00:00Z", time.gmtime(time.time() + 30 * 86400
 POLICY = {"title": "x", "severity": "low", "when": "strict $.a == 1"}
 SINK = {"name": "siem", "kind": "syslog", "target": "siem.example:6514"}
 CA = (ROOT / "tests/vectors/known-ca.pem").read_text()
-OF_NONE = ("/v1/tenants", "/v1/tenants/{id}", "/v1/trust-anchors", "/v1/trust-anchors/{id}")  # an operator names no tenant there, and may
+OF_NONE = ("/v1/tenants", "/v1/tenants/{id}", "/v1/trust-anchors", "/v1/trust-anchors/{id}", "/v1/tokens/{id}")  # an operator names no tenant there, and may
 BODIES = {
     ("POST", "/v1/policies/preview"): {"when": "strict $.a == 1"}, ("PUT", "/v1/policies/{id}"): POLICY,
     ("POST", "/v1/alerts/acknowledge"): {"ids": [1]}, ("POST", "/v1/alerts/silence"): {"ids": [1], "until": LATER},
@@ -112,7 +112,7 @@ def test_the_tables_answers(api, method, route, least, scope, how):
             assert status in expected, (role, status, text)
             # The operator's metrics are of all tenants, and so is, in the audit log, what belongs to none of them.
             assert B not in text and "globex" not in text.lower() or role == "operator" and route in ("/metrics", "/v1/audit")
-    assert call(api, method, route, "operator", named)[0] in ((200,) if route == "/metrics" else (200, 403, 404, 409) if route in OF_NONE else (400,))
+    assert call(api, method, route, "operator", named)[0] in ((200,) if route == "/metrics" else (200, 403, 404, 409) if route in OF_NONE or (method, route) == ("GET", "/v1/tokens") else (400,))
     assert call(api, method, route, "operator", query="?tenant=nobody")[0] == 404
     for role in ROLES[ROLES.index(least):3]:
         assert call(api, method, route, f"globex-{role}", query="?tenant=acme")[0] == 404
@@ -276,7 +276,16 @@ def test_who_may_give_which_token(api):
     def give(token, query="", **body):
         return api.ask("/v1/tokens" + query, token, method="POST", json={"name": "x", **body})
 
-    assert give("acme-admin", role="operator").status_code == 403
+    for refused in {}, {"tenant": "acme"}:
+        for query in "", "?tenant=acme":
+            answer = give("acme-admin", query, role="operator", **refused)
+            assert (answer.status_code, answer.json()["detail"]) == (403, "Only an operator makes an operator's token.")
+    for token in "acme-viewer", "acme-analyst":
+        assert give(token, role="operator").json()["detail"] == "The role is " + token[5:] + "."
+    for role in "viewer", "analyst", "admin", "Operator", None, ["operator"]:
+        assert give("operator", role=role).status_code == 400, role
+    assert give("operator", "?tenant=nobody", role="operator").status_code == 404
+    assert give("operator", role="operator", tenant="nobody").status_code == 404
     assert give("acme-admin", role="viewer", tenant="globex").status_code == 404
     assert give("operator", role="viewer").status_code == 400
     one = give("operator", role="admin", tenant="globex").json()["token"]
@@ -288,6 +297,28 @@ def test_who_may_give_which_token(api):
     assert other["id"] not in [t["id"] for t in api.pages("/v1/tokens", "acme-admin")]
     api.problem(404, "not-found", f"/v1/tokens/{other['id']}", "acme-admin", method="DELETE")
     assert api.ask(f"/v1/tokens/{other['id']}?tenant=acme", "operator", method="DELETE").status_code == 204
+
+
+def test_an_operators_token_takes_no_tenant(api):
+    made = [api.ask("/v1/tokens" + query, "operator", method="POST", json={"name": "no tenant's", "role": "operator", **body})
+            for query, body in (("", {}), ("", {"tenant": "acme"}), ("?tenant=acme", {}), ("", {"scopes": ["fleet"]}))]
+    assert [a.status_code for a in made] == [201] * 4
+    made = {a.json()["id"]: a.json()["token"] for a in made}
+    listed = {t["id"]: t for t in api.pages("/v1/tokens", "operator")}
+    assert set(made) <= set(listed) and {(t["tenant"], t["role"]) for t in listed.values()} == {(None, "operator")}
+    assert set(listed) < {t["id"] for t in api.pages("/v1/tokens?tenant=acme", "operator")}
+    *free, narrow = made.items()
+    for number, token in free:
+        assert api.get("/v1/fleet?tenant=globex", token)["tenant"] == "globex"
+    api.problem(403, "forbidden", "/v1/tokens", narrow[1], method="POST", json={"name": "x", "role": "operator"})
+    api.problem(403, "forbidden", f"/v1/tokens/{narrow[0]}", narrow[1], method="DELETE")
+    acmes = api.ask("/v1/tokens", "acme-admin", method="POST", json={"name": "x", "role": "viewer"}).json()["id"]
+    api.problem(404, "not-found", f"/v1/tokens/{acmes}", "operator", method="DELETE")
+    for number, token in made.items():
+        api.problem(404, "not-found", f"/v1/tokens/{number}", "acme-admin", method="DELETE")
+        assert api.ask(f"/v1/tokens/{number}", "operator", method="DELETE").status_code == 204
+        api.problem(401, "unauthorized", "/v1/tenants", token)
+    assert {t["id"] for t in api.pages("/v1/tokens", "operator") if t["revoked_at"]} >= set(made)
 
 
 MAKES = pytest.mark.parametrize("path, body, whose", [
