@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "collector/clock.h"
+#include "collector/event_kind.h"
 #include "collector/format_event.h"
 #include "collector/page.h"
 #include "collector/routes.h"
@@ -12,7 +13,6 @@
 #define WAIT_MAX 60 /* seconds */
 #define HEARTBEAT_MS 15000 /* proxies give a silent connection up after 30 s and more */
 #define STREAM_PAGE 100
-#define TYPES_SIZE 512
 
 /* Where it begins: a cursor is nothing but a position. -1 in `after`: not said. */
 static int
@@ -50,6 +50,37 @@ struct filter {
 	struct ueid ueid;
 };
 
+/* From which character on, counted from 1, there is no such type; 0: all are some. */
+static size_t
+find_no_type(const char *types)
+{
+	for (const char *at = types;; at++) {
+		size_t len = strcspn(at, ",");
+
+		if (!event_type_is((struct slice){(const uint8_t *)at, len}))
+			return (size_t)(at - types) + 1;
+		at += len;
+		if (*at == '\0')
+			return 0;
+	}
+}
+
+static int
+read_types(const struct request *request, struct response *response, const char **types)
+{
+	size_t position;
+
+	*types = request_parameter(request, "type");
+	position = *types == NULL ? 0 : find_no_type(*types);
+	if (position > 0)
+		return response_bad_parameter(
+			response, position,
+			"type, from character %zu on: it is a type of events, or several with commas between, as "
+			"device.posture,alert.opened.",
+			position);
+	return 0;
+}
+
 static int
 read_filter(const struct request *request, struct response *response, struct filter *filter)
 {
@@ -58,10 +89,9 @@ read_filter(const struct request *request, struct response *response, struct fil
 	filter->format = event_format(format == NULL ? "native" : format);
 	if (filter->format == NULL)
 		return response_bad_parameter(response, 1, "format is " EVENT_FORMATS ".");
-	filter->types = request_parameter(request, "type");
 	filter->of_device = ueid != NULL;
-	if (filter->types != NULL && (filter->types[0] == '\0' || strlen(filter->types) >= TYPES_SIZE))
-		return response_bad_parameter(response, 1, "type is one type, or several with commas between.");
+	if (read_types(request, response, &filter->types) < 0)
+		return -1;
 	if (ueid != NULL && !ueid_parse((struct slice){(const uint8_t *)ueid, strlen(ueid)}, &filter->ueid))
 		return response_bad_parameter(response, 1, "ueid is 34 lower-case hex digits that begin with 01.");
 	return 0;

@@ -3,6 +3,7 @@
 
 #include "collector/page.h"
 #include "collector/routes.h"
+#include "schema/reason.h"
 #include "schema/topics.h"
 
 void
@@ -17,10 +18,19 @@ api_fleet(struct request *request, struct response *response)
 	PQclear(rows);
 }
 
+static bool
+is_reason(const char *text)
+{
+	for (int i = REASON_OK + 1; i < REASONS; i++)
+		if (strcmp(reason_name((enum reason)i), text) == 0)
+			return true;
+	return false;
+}
+
 void
 api_refusals(struct request *request, struct response *response)
 {
-	const char *of = request_parameter(request, "ueid");
+	const char *of = request_parameter(request, "ueid"), *reason = request_parameter(request, "reason");
 	struct call call = {.query = QUERY_REFUSALS};
 	struct ueid ueid;
 
@@ -28,7 +38,12 @@ api_refusals(struct request *request, struct response *response)
 		response_bad_parameter(response, 1, "ueid is 34 lower-case hex digits that begin with 01.");
 		return;
 	}
-	call.params[call.n++] = param_text(request_parameter(request, "reason"));
+	if (reason != NULL && !is_reason(reason)) {
+		response_bad_parameter(response, 1,
+				       "reason is none for which messages are refused, like bad-signature.");
+		return;
+	}
+	call.params[call.n++] = param_text(reason);
 	call.params[call.n++] = of == NULL ? param_text(NULL) : param_bytes(ueid.bytes, sizeof ueid.bytes);
 	page_query(request, response, &call);
 }

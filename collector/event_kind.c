@@ -1,6 +1,5 @@
 #include "collector/event_kind.h"
 
-#include <stdbool.h>
 #include <string.h>
 
 #include "collector/words.h"
@@ -31,4 +30,33 @@ event_kind(struct slice type)
 		if (fits(kinds[i].type, type))
 			return &kinds[i];
 	return &other;
+}
+
+static bool
+is_family(const struct event_kind *kind)
+{
+	return kind->type[strlen(kind->type) - 1] == '*';
+}
+
+/* "device.event." and the number of a kind. */
+static bool
+is_numbered(struct slice type)
+{
+	static const char start[] = "device.event.";
+	size_t at = sizeof start - 1;
+
+	if (type.len <= at || memcmp(type.at, start, at) != 0 || type.at[at] == '0')
+		return false;
+	while (at < type.len && type.at[at] >= '0' && type.at[at] <= '9')
+		at++;
+	return at == type.len;
+}
+
+bool
+event_type_is(struct slice type)
+{
+	for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+		if (!is_family(&kinds[i]) && word_is(type, kinds[i].type))
+			return true;
+	return is_numbered(type);
 }

@@ -4,6 +4,8 @@
 #ifndef FLEETSTATE_COLLECTOR_EVENT_KIND_H
 #define FLEETSTATE_COLLECTOR_EVENT_KIND_H
 
+#include <stdbool.h>
+
 #include "schema/slice.h"
 
 enum ocsf_class { OCSF_CHANGE, OCSF_COMPLIANCE, OCSF_DETECTION, OCSF_ENTITY };
@@ -20,5 +22,8 @@ struct event_kind {
 
 /* Never NULL: what has no row of its own is something that happened. */
 const struct event_kind *event_kind(struct slice type) WARN_UNUSED;
+
+/* Whether there are events of the type: it has a row of its own, or is "device.event." and the number of a kind that has no name here. */
+bool event_type_is(struct slice type) WARN_UNUSED;
 
 #endif

@@ -112,7 +112,7 @@ def test_pages_are_followed(api):
 
 # Of lists what matches nothing; of the others either nothing is there at all, or always something.
 NOTHING = {("device", "list"): ["--model", "none"], ("device", "reports"): ["--epoch", "0" * 16], ("component", "list"): ["--name", "none"],
-           ("refusal", "list"): ["--reason", "malformed"], ("alert", "list"): ["--policy", "none"], ("event", "list"): ["--type", "none"],
+           ("refusal", "list"): ["--reason", "malformed"], ("alert", "list"): ["--policy", "none"], ("event", "list"): ["--type", "tenant.hold"],
            ("audit", "list"): ["--until", "2020-01-01T00:00:00Z"]}
 LISTS = [o for o in OPERATIONS if {"$ref": "#/components/parameters/limit"} in DESCRIPTION.operations[o[2], o[3]].get("parameters", [])]
 
@@ -182,12 +182,12 @@ def test_a_table_has_what_is_telling(api, noun, verb):
 
 def test_what_is_cut_says_so(api):
     long = "\u00e4" * 200
-    api.db.sql("INSERT INTO event (tenant_id, type, data) SELECT tenant_id, 'long', json_build_object('text', %s::text) FROM tenant WHERE id = 'acme'", (long,))
+    api.db.sql("INSERT INTO event (tenant_id, type, data) SELECT tenant_id, 'device.reprovision', json_build_object('text', %s::text) FROM tenant WHERE id = 'acme'", (long,))
     api.db.sql("SELECT number_events()")
-    [_, row], error = on_terminal(api, 100, "event", "list", "--type", "long")
+    [_, row], error = on_terminal(api, 100, "event", "list", "--type", "device.reprovision")
     assert len(row) == 100 and row.endswith("\u00e4\u2026") and long not in row and error == ""
-    assert long in call(api, "event", "list", "--type", "long") and on_terminal(api, 20, "event", "list", "--type", "long", "--json") == (call(
-        api, "event", "list", "--type", "long", "--json").splitlines(), "")
+    assert long in call(api, "event", "list", "--type", "device.reprovision") and on_terminal(api, 20, "event", "list", "--type", "device.reprovision", "--json") == (call(
+        api, "event", "list", "--type", "device.reprovision", "--json").splitlines(), "")
 
 
 def test_hostile_text(api):

@@ -93,43 +93,48 @@ def test_an_event_is_as_described(api, described):
     assert page["next"] == str(last["position"])
 
 
+TYPES = ["device.enrolled", "device.posture", "device.event.77", "device.fork", "alert.opened", "policy.changed", "test"]
+
+
 def test_positions_are_cursors(api):
     start = here(api)
-    happen(api, *(f"t{i}" for i in range(7)))
+    happen(api, *TYPES)
     seen, after = [], start
     for _ in range(4):
         page = api.get(f"/v1/events?after={after}&limit=2")
         seen += [e["type"] for e in page["items"]]
         after = page["next"]
-    assert seen == [f"t{i}" for i in range(7)]
+    assert seen == TYPES
     assert api.get(f"/v1/events?cursor={start}&limit=2") == api.get(f"/v1/events?after={start}&limit=2")
-    answer = api.ask(f"/v1/events?after={start}&limit=2&type=t0,t1,t3")
+    answer = api.ask(f"/v1/events?after={start}&limit=2&type={TYPES[0]},{TYPES[1]},{TYPES[3]}")
     assert f"cursor={answer.json()['next']}" in answer.headers["Link"] and "after=" not in answer.headers["Link"]
 
 
 def test_filters(api):
     start = here(api)
-    happen(api, "one", "two", ueid=A)
-    happen(api, "one", "three")
-    happen(api, "one", tenant="globex", ueid=B)
+    happen(api, "device.labels", "device.hold", ueid=A)
+    happen(api, "device.labels", "policy.changed")
+    happen(api, "device.labels", tenant="globex", ueid=B)
 
     def told(query, token="acme"):
         return [(e["type"], e["ueid"]) for e in api.get(f"/v1/events?after={start}&{query}", token)["items"]]
 
-    assert told("type=one") == [("one", A), ("one", None)]
-    assert told("type=two,three") == [("two", A), ("three", None)]
-    assert told("ueid=" + A) == [("one", A), ("two", A)]
-    assert told("type=one&ueid=" + A) == [("one", A)]
-    assert told("type=none") == told("ueid=" + B) == told("type=one&ueid=" + B) == told("type=%27%20or%20true") == []
-    assert told("", "globex") == [("one", B)]
-    assert told("tenant=globex", "operator") == [("one", B)]
+    assert told("type=device.labels") == [("device.labels", A), ("device.labels", None)]
+    assert told("type=device.hold,policy.changed") == [("device.hold", A), ("policy.changed", None)]
+    assert told("ueid=" + A) == [("device.labels", A), ("device.hold", A)]
+    assert told("type=device.labels&ueid=" + A) == [("device.labels", A)]
+    assert told("type=device.fork") == told("ueid=" + B) == told("type=device.labels&ueid=" + B) == []
+    assert told("", "globex") == [("device.labels", B)]
+    assert told("tenant=globex", "operator") == [("device.labels", B)]
     # What does not match is behind the reader all the same.
-    assert api.get(f"/v1/events?after={start}&type=none")["next"] == str(start + 5)
+    assert api.get(f"/v1/events?after={start}&type=device.fork")["next"] == str(start + 5)
 
 
 @pytest.mark.parametrize("path", ["/v1/events", "/v1/events/stream"])
 @pytest.mark.parametrize("query", ["after=", "after=-1", "after=x", "after=1.0", "after=+1", "after=0x1", "after=99999999999999999", "after=9007199254740992",
-                                   "after=0&cursor=0", "cursor=x", "type=", "type=" + "x" * 512, "ueid=", "ueid=01", "ueid=" + A[:-1], "ueid=" + A.upper()])
+                                   "after=0&cursor=0", "cursor=x", "type=", "type=" + "x" * 512, "type=none", "type=%27%20or%20true", "type=device.*", "type=*", "type=device.posture,",
+                                   "type=,device.posture", "type=device.posture,,alert.opened", "type=device.posture,%20alert.opened", "type=Device.posture", "type=device.event.", "type=device.event.0x",
+                                   "ueid=", "ueid=01", "ueid=" + A[:-1], "ueid=" + A.upper()])
 def test_bad_questions(api, path, query):
     api.problem(400, "bad-parameter", f"{path}?{query}")
 
@@ -161,18 +166,18 @@ def test_waiting_ends_with_the_first_event(api):
     start = here(api)
     with concurrent.futures.ThreadPoolExecutor() as pool:
         begun = time.monotonic()
-        waiting = [pool.submit(requests.get, f"http://127.0.0.1:{api.port}/v1/events?after={start}&wait=30&type=wanted",
+        waiting = [pool.submit(requests.get, f"http://127.0.0.1:{api.port}/v1/events?after={start}&wait=30&type=device.renewed",
                                headers={"Authorization": "Bearer " + api.tokens[t]}, timeout=40) for t in ("acme", "acme", "acme", "globex")]
         # Others go on meanwhile: waiting holds no thread (there are two).
         for _ in range(20):
             api.get("/v1/fleet")
         happen(api, "other")
-        happen(api, "wanted", tenant="globex")
-        assert [e["type"] for e in waiting[3].result(10).json()["items"]] == ["wanted"]
+        happen(api, "device.renewed", tenant="globex")
+        assert [e["type"] for e in waiting[3].result(10).json()["items"]] == ["device.renewed"]
         assert not any(w.done() for w in waiting[:3])
-        happen(api, "wanted")
+        happen(api, "device.renewed")
         for w in waiting[:3]:
-            assert [e["type"] for e in w.result(10).json()["items"]] == ["wanted"]
+            assert [e["type"] for e in w.result(10).json()["items"]] == ["device.renewed"]
         assert time.monotonic() - begun < 10
 
 
@@ -239,18 +244,18 @@ def test_many_writers_and_readers(api):
 def test_stream(api):
     happen(api, "before")
     stream = Stream(api)
-    happen(api, "one", ueid=A)
+    happen(api, "device.labels", ueid=A)
     happen(api, "foreign", tenant="globex")
-    happen(api, "two", data='{"text": "a\\nb\\r\\u2028"}')
+    happen(api, "device.hold", data='{"text": "a\\nb\\r\\u2028"}')
     one, two = stream.next(), stream.next()
-    assert [one["type"], two["type"], two["data"]["text"]] == ["one", "two", "a\nb\r\u2028"]
+    assert [one["type"], two["type"], two["data"]["text"]] == ["device.labels", "device.hold", "a\nb\r\u2028"]
     stream.close()
-    happen(api, "three")
+    happen(api, "policy.changed")
     again = Stream(api, **{"Last-Event-ID": stream.last})
-    assert again.next()["type"] == "three"
+    assert again.next()["type"] == "policy.changed"
     again.close()
-    filtered = Stream(api, f"?after={one['position'] - 1}&type=one,three")
-    assert [filtered.next()["type"], filtered.next()["type"]] == ["one", "three"]
+    filtered = Stream(api, f"?after={one['position'] - 1}&type=device.labels,policy.changed")
+    assert [filtered.next()["type"], filtered.next()["type"]] == ["device.labels", "policy.changed"]
     filtered.close()
 
 
@@ -266,7 +271,7 @@ def test_a_stream_catches_up_over_many_pages(api):
 
 
 def test_a_quiet_stream_has_a_heartbeat_that_moves_its_place(api):
-    stream = Stream(api, "?type=never")
+    stream = Stream(api, "?type=test")
     assert stream.look() is None and int(stream.last) == here(api), "where it begins"
     begun = time.monotonic()
     happen(api, "other")
@@ -285,10 +290,10 @@ def test_bad_last_event_ids(api, last):
 def test_a_revoked_token_ends_its_stream(api):
     token = api.db.cli("token", "add", "--tenant", "acme", "--role", "viewer", "stream")
     stream = Stream(api, token=token)
-    happen(api, "seen")
-    assert stream.next()["type"] == "seen"
+    happen(api, "device.rekeyed")
+    assert stream.next()["type"] == "device.rekeyed"
     api.db.sql("UPDATE api_token SET revoked_at = now() WHERE name = 'stream'")
-    happen(api, "unseen")
+    happen(api, "device.enrolled")
     assert stream.next() == "broken"
 
 
@@ -298,11 +303,11 @@ def test_a_session_that_ends_ends_its_stream(api, end):
     """However it ends: nothing more is told."""
     token = api.db.cli("token", "add", "--tenant", "acme", "--role", "viewer", "in a browser")
     opened = requests.post(f"http://127.0.0.1:{api.port}/v1/session", headers={"Authorization": "Bearer " + token}, timeout=20)
-    stream = Stream(api, "?type=seen,unseen", Cookie=opened.headers["Set-Cookie"].split(";")[0])
-    happen(api, "seen")
-    assert stream.next()["type"] == "seen"
+    stream = Stream(api, "?type=device.rekeyed,device.enrolled", Cookie=opened.headers["Set-Cookie"].split(";")[0])
+    happen(api, "device.rekeyed")
+    assert stream.next()["type"] == "device.rekeyed"
     api.db.sql(end, (api.db.one("SELECT max(token_id) FROM api_token"),))
-    happen(api, "unseen")
+    happen(api, "device.enrolled")
     assert stream.next() == "broken"
 
 
@@ -314,7 +319,7 @@ def await_closed(api):
     """Until the server noticed that they are closed: it does when it writes to them, and waits with a word of its own for longer than we want to."""
     def closed():
         for tenant in "acme", "globex":
-            happen(api, "goodbye", "never", tenant=tenant)
+            happen(api, "goodbye", "test", tenant=tenant)
         time.sleep(0.2)
         return open_streams(api) == 0
 
@@ -385,19 +390,19 @@ def test_a_page_of_events_has_so_many_bytes(api):
     """In every format, as a list and as a stream; a single event is told however large it is."""
     long = json.dumps({"reasons": ["x" * 20000]})
     after = here(api)
-    happen(api, *["large"] * 12, data=long)
-    happen(api, "larger", data=json.dumps({"reasons": ["x" * 100000]}))
+    happen(api, *["device.event.lost"] * 12, data=long)
+    happen(api, "device.state", data=json.dumps({"reasons": ["x" * 100000]}))
     api.stop()
     api.settings = ["--page-bytes=65536"]
     api.start()
     for form in "native", "ocsf", "ecs", "cef", "cloudevents":
         place, told, sizes = after, 0, []
         while told < 13:
-            answer = api.ask(f"/v1/events?after={place}&type=large,larger&format={form}&limit=1000")
+            answer = api.ask(f"/v1/events?after={place}&type=device.event.lost,device.state&format={form}&limit=1000")
             assert answer.status_code == 200 and answer.json()["items"]
             place, sizes = answer.json()["next"], [*sizes, len(answer.content)]
             told += len(answer.json()["items"])
         assert told == 13 and (form == "cef" or max(sizes[:-1]) < 65536 + 1024 and len(sizes) > 4), (form, sizes)
-    stream = Stream(api, f"?after={after}&type=large,larger")
-    assert [stream.next()["type"] for _ in range(13)] == ["large"] * 12 + ["larger"]
+    stream = Stream(api, f"?after={after}&type=device.event.lost,device.state")
+    assert [stream.next()["type"] for _ in range(13)] == ["device.event.lost"] * 12 + ["device.state"]
     stream.close()

@@ -276,6 +276,7 @@ def test_a_bad_filter_has_its_position(api):
     ("/v1/devices?limit=10x", 3), ("/v1/devices?limit=1.5", 2), ("/v1/devices?fields=ueid,posture,colour", 14), ("/v1/devices?lifecycle=active,gone", 8),
     ("/v1/alerts?state=open,closed", 6), ("/v1/alerts?state=open,", 6), ("/v1/alerts?state=open,,resolved", 6), ("/v1/alerts?severity=high;low", 1), ("/v1/alerts?severity=high,low,none", 10),
     ("/v1/alerts?group=1x", 2), ("/v1/alerts?group=0", 1), ("/v1/alerts?ueid=1", 1), ("/v1/alerts?since=now", 1), ("/v1/alerts?format=xml", 1), ("/v1/refusals?ueid=x", 1),
+    ("/v1/refusals?reason=ok", 1), ("/v1/refusals?reason=bad", 1), ("/v1/events?type=none", 1), ("/v1/events/stream?type=alert.opened,alert.open", 14),
     ("/v1/events?after=12a", 3), ("/v1/events?cursor=-1", 1), ("/v1/events?wait=61", 1), ("/v1/events?type=", 1), ("/v1/events?format=xml", 1), ("/v1/assets?changed_since=1x", 2),
     ("/v1/assets?format=xml", 1), ("/v1/assets?manifest=maybe", 1), ("/v1/components?type=deb", 1), (f"/v1/diff?a={A}&b=x", 1), (f"/v1/devices/{A}/reports?epoch=x", 1),
     (f"/v1/devices/{A}/inventory?format=xml", 1)])

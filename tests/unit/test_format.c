@@ -272,6 +272,37 @@ wishes(void **state)
 }
 
 static void
+types_that_there_are(void **state)
+{
+	static const char *const good[] = {"device.posture", "device.event.login", "device.event.77", "alert.opened",
+					   "test"};
+	static const char *const bad[] = {"",
+					  "*",
+					  "none",
+					  "device",
+					  "device.",
+					  "device.*",
+					  "device.event.*",
+					  "device.event.",
+					  "device.event.0",
+					  "device.event.07",
+					  "device.event.7x",
+					  "device.event.unheard-of",
+					  "Device.posture",
+					  "device.posture ",
+					  "device.posturer",
+					  "device.postur",
+					  "alert.7"};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof good / sizeof *good; i++)
+		assert_true(event_type_is(SLICE(good[i])));
+	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+		if (event_type_is(SLICE(bad[i])))
+			fail_msg("%s is one", bad[i]);
+}
+
+static void
 times(void **state)
 {
 	char text[EVENT_TIME_SIZE];
@@ -419,6 +450,7 @@ main(void)
 		cmocka_unit_test(cef_is_cut),
 		cmocka_unit_test(kinds),
 		cmocka_unit_test(syslog_of_other_formats),
+		cmocka_unit_test(types_that_there_are),
 		cmocka_unit_test(times),
 	};
 
