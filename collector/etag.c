@@ -119,19 +119,34 @@ etag_list_ok(const char *list)
 	return next == 0 && n > 0;
 }
 
-bool
-etag_is_listed(const char *list, const char *etag)
+static bool
+is_listed(const char *list, const char *etag, bool strongly)
 {
 	struct etag own, tag;
 
-	if (list == NULL || next_tag(&etag, &own) <= 0 || !etag_list_ok(list))
+	if (list == NULL || !etag_list_ok(list))
 		return false;
 	if (is_any(list))
 		return true;
+	if (etag == NULL || next_tag(&etag, &own) <= 0)
+		return false;
 	while (next_tag(&list, &tag) > 0)
-		if (tag.opaque.len == own.opaque.len && memcmp(tag.opaque.at, own.opaque.at, own.opaque.len) == 0)
+		if (tag.opaque.len == own.opaque.len && memcmp(tag.opaque.at, own.opaque.at, own.opaque.len) == 0 &&
+		    !(strongly && (tag.weak || own.weak)))
 			return true;
 	return false;
+}
+
+bool
+etag_is_listed(const char *if_none_match, const char *etag)
+{
+	return is_listed(if_none_match, etag, false);
+}
+
+bool
+etag_is_matched(const char *if_match, const char *etag)
+{
+	return is_listed(if_match, etag, true);
 }
 
 /* Whether it is one that we may have given for the revision: what the digest is of has changed since, perhaps, and does not count. */

@@ -28,6 +28,8 @@ int etag_hash(const struct etag_key *, struct slice body, size_t bytes, char *he
 bool etag_list_ok(const char *list) WARN_UNUSED;
 /* Whether a list names the tag, by weak comparison: W/ or not. NULL, or none: no. */
 bool etag_is_listed(const char *if_none_match, const char *etag) WARN_UNUSED;
+/* Whether it names the tag, by strong comparison, as no weak one is named but by "*". NULL, or no such list: no. */
+bool etag_is_matched(const char *if_match, const char *etag) WARN_UNUSED;
 /* RFC 9110 13.2.2: whether what is at that revision, 0 if it is not there, is as the lists want it; NULL: there is no such header. Its tags are the revision,
    and if they have so many hexadecimal digits of a digest, a dot and these, which don't count. A weak one matches nothing in If-Match. */
 bool etag_permits(const char *if_match, const char *if_none_match, int64_t revision, size_t digits) WARN_UNUSED;

@@ -180,6 +180,15 @@ answer_not_modified(struct response *response, const char *etag, bool varies)
 }
 
 void
+negotiate_match(struct response *response, const char *if_match)
+{
+	bool whole = response->status == 200 && !response->failed && (response->streams || !response->waits);
+
+	if (whole && if_match != NULL && !etag_is_matched(if_match, find_header(response, "ETag")))
+		response_problem(response, PROBLEM_PRECONDITION_FAILED, "It has no ETag that If-Match names.");
+}
+
+void
 negotiate(struct response *response, const struct etag_key *key, const char *accept_encoding, const char *if_none_match)
 {
 	const char *own = find_header(response, "ETag");

@@ -22,4 +22,7 @@ void negotiate(struct response *, const struct etag_key *, const char *accept_en
    one to the next, NULL at first; what is left when a stream was broken off is freed by packer_free. One that has an ETag may become a 304 with its first. */
 void negotiate_piece(struct packer **packer, struct response *, const char *accept_encoding, const char *if_none_match);
 
+/* To be called before either: RFC 9110 13.2.2. A 200 that If-Match does not name becomes a 412. NULL: there is no such header. */
+void negotiate_match(struct response *, const char *if_match);
+
 #endif

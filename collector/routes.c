@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "collector/etag.h"
 #include "collector/import.h"
 #include "collector/jwt.h"
 #include "collector/negotiate.h"
@@ -372,6 +373,22 @@ etag_key(const struct request *request, const struct response *response)
 	return response->status == 200 ? query_etag_key(request->pool) : NULL;
 }
 
+/* What writes without looking at a revision has no ETag for If-Match to name, so it is not done (RFC 9110 13.1.1). */
+static bool
+is_matched(const struct request *request, struct response *response)
+{
+	void (*const revised[])(struct request *, struct response *) = {
+		api_device_patch, api_device_delete, api_policy_put, api_policy_delete, api_tenant_patch};
+
+	if (request->if_match == NULL || is_method(request->route, "GET") || etag_is_matched(request->if_match, NULL))
+		return true;
+	for (size_t i = 0; i < sizeof revised / sizeof *revised; i++)
+		if (request->route->answer == revised[i])
+			return true;
+	response_problem(response, PROBLEM_PRECONDITION_FAILED, "There is no ETag here that If-Match could name.");
+	return false;
+}
+
 void
 routes_finish(struct request *request, struct response *response)
 {
@@ -381,9 +398,12 @@ routes_finish(struct request *request, struct response *response)
 	if (request->tenant == NULL)
 		request->tenant = in_body;
 	request->of_none = is_of_none(request);
-	if (may_begin(request, response) && good && is_of_tenant(request, response, in_body))
+	if (may_begin(request, response) && good && is_of_tenant(request, response, in_body) &&
+	    is_matched(request, response))
 		request->route->answer(request, response);
 	query_end(request, response);
+	if (is_method(request->route, "GET"))
+		negotiate_match(response, request->if_match);
 	if (response->streams || request->reading.packer != NULL)
 		negotiate_piece(&request->reading.packer, response, request->accept_encoding, request->if_none_match);
 	else if (strcmp(request->route->method, "GET") == 0)

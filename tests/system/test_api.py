@@ -383,6 +383,42 @@ def test_an_answer_is_compressed_for_who_wants_it_and_not_sent_to_who_has_it(api
     assert requests.get(f"http://127.0.0.1:{api.port}/v1/devices", headers={"If-None-Match": "*"}, timeout=20).status_code == 401
 
 
+def test_what_is_got_is_what_if_match_names(api):
+    """By strong comparison (RFC 9110 13.1.1, 13.2.2), of streams and of HEAD too."""
+    def told(path, token="acme", method="GET", **headers):
+        answer = api.ask(path, token, method, headers={k.replace("_", "-"): v for k, v in headers.items()})
+        assert answer.status_code != 412 or "ETag" not in answer.headers and (method == "HEAD" or answer.json()["type"] == "urn:fleetstate:problem:precondition-failed")
+        return answer.status_code
+
+    sha256 = api.get(f"/v1/devices/{A}/reports?limit=1")["items"][0]["sha256"]
+    streams = "/v1/assets", "/v1/assets?format=csv&changed_since=0", "/v1/devices?format=ndjson", "/v1/events/stream"
+    for path in f"/v1/devices/{A}", "/v1/reports/" + sha256, "/v1/tenants/acme":
+        tag = api.ask(path, "operator" if "tenants" in path else "acme").headers["ETag"]
+        for method in "GET", "HEAD":
+            for good in tag, "*", f'"x", {tag}', f"W/{tag}, {tag}":
+                assert told(path, "operator" if "tenants" in path else "acme", method, If_Match=good) == 200, (path, good)
+            for bad in '"x"', f"W/{tag}", tag[:-1], tag.strip('"'), "", "x, *", f"{tag}, x":
+                assert told(path, "operator" if "tenants" in path else "acme", method, If_Match=bad) == 412, (path, bad)
+        assert told(path, "operator" if "tenants" in path else "acme", If_Match=tag, If_None_Match=tag) == 304
+        assert told(path, "operator" if "tenants" in path else "acme", If_Match='"x"', If_None_Match=tag) == 412, "this one counts first"
+    for path in "/v1/fleet", "/v1/devices", "/v1/alerts?format=csv", "/app.js", *streams[:3]:
+        tag = api.ask(path).headers.get("ETag", 'W/"x"')
+        assert told(path, If_Match="*") == 200
+        for bad in tag, tag.removeprefix("W/"), '"x"':
+            assert told(path, If_Match=bad) == told(path, method="HEAD", If_Match=bad) == 412, path
+    assert told(streams[3], If_Match='"x"') == 412
+    # What would be no 200 is told as it is.
+    for path, token, status in ("/v1/devices?limit=0", "acme", 400), (f"/v1/devices/{B}", "acme", 404), ("/v1/tenants", "acme", 403), ("/v1/devices", "fst_x", 401):
+        assert told(path, token, If_Match='"x"') == status
+    # Nor is anything done that looks at no revision.
+    before = api.db.one("SELECT count(*) FROM api_token WHERE revoked_at IS NULL")
+    number = api.db.one("SELECT min(token_id) FROM api_token WHERE role = 'operator'")
+    assert told(f"/v1/tokens/{number}", "operator", "DELETE", If_Match='"1"') == told("/v1/tokens/999999", "operator", "DELETE", If_Match='W/"1"') == 412
+    assert told("/v1/tokens/999999", "operator", "DELETE", If_Match="*") == 404 and told(f"/v1/tokens/{number}", "acme", "DELETE", If_Match='"1"') == 403
+    assert api.ask("/v1/tokens", "operator", "POST", json={"role": "operator", "name": "x"}, headers={"If-Match": '"1"'}).status_code == 412
+    assert api.db.one("SELECT count(*) FROM api_token WHERE revoked_at IS NULL") == before
+
+
 def test_the_head_of_a_stream_is_nothing_but_a_head(api):
     """Whatever came behind it would be taken for the next answer on the connection."""
     for path in "/v1/assets", "/v1/devices?format=csv", "/v1/events/stream", "/v1/fleet":

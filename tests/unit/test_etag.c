@@ -29,6 +29,25 @@ tags_are_compared_weakly(void **state)
 }
 
 static void
+and_strongly(void **state)
+{
+	static const char *const matched[] = {"\"a,b\"", "*", " *\t", "\"x\", \"a,b\"", "W/\"a,b\", \"a,b\""};
+	static const char *const others[] = {"",        "W/\"a,b\"",       "\"a\"",      "a,b", "\"a,b",
+					     "\"A,b\"", "\"x\",W/\"a,b\"", "*, \"a,b\"", "**"};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof matched / sizeof *matched; i++)
+		if (!etag_is_matched(matched[i], "\"a,b\""))
+			fail_msg("%s does not name it", matched[i]);
+	for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+		if (etag_is_matched(others[i], "\"a,b\""))
+			fail_msg("%s names it", others[i]);
+	assert_false(etag_is_matched(NULL, "\"a,b\"") || etag_is_matched("\"a,b\"", "W/\"a,b\"") ||
+		     etag_is_matched("W/\"a,b\"", "W/\"a,b\"") || etag_is_matched("\"a,b\"", NULL));
+	assert_true(etag_is_matched("*", "W/\"a,b\"") && etag_is_matched("*", NULL));
+}
+
+static void
 lists_are_as_the_standard_has_them(void **state)
 {
 	static const char *const good[] = {
@@ -147,8 +166,7 @@ hash(const struct etag_key *key, const void *body, size_t len, char hex[HEX])
 	assert_int_equal(etag_hash(key, (struct slice){body, len}, 32, hex), 0);
 }
 
-/* The values are Python's: SHA-256 over half of an HMAC and the body, or the
- * tag of AES-GCM with the other half. */
+/* The values are Python's: SHA-256 over half of an HMAC and the body, or the tag of AES-GCM with the other half. */
 static void
 a_hash_is_the_same_whoever_makes_it(void **state)
 {
@@ -297,6 +315,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(tags_are_compared_weakly),
+		cmocka_unit_test(and_strongly),
 		cmocka_unit_test(lists_are_as_the_standard_has_them),
 		cmocka_unit_test(what_a_write_is_held_to),
 		cmocka_unit_test(a_tag_is_one_that_was_given),

@@ -107,6 +107,45 @@ what_is_compressed_comes_out_as_it_was(void **state)
 }
 
 static void
+what_is_not_matched_is_not_sent(void **state)
+{
+	static const struct {
+		const char *if_match, *own;
+		unsigned status;
+		bool streams, waits;
+		unsigned is;
+	} rows[] = {
+		{NULL, "\"1\"", 200, false, false, 200},     {"*", NULL, 200, false, false, 200},
+		{"*", NULL, 200, true, true, 200},           {"\"1\"", "\"1\"", 200, false, false, 200},
+		{"\"x\"", NULL, 404, false, false, 404},     {"\"x\"", NULL, 300, false, false, 300},
+		{"\"x\"", NULL, 200, false, true, 200},      {"\"x\"", NULL, 200, false, false, 412},
+		{"\"2\"", "\"1\"", 200, false, false, 412},  {"W/\"1\"", "\"1\"", 200, false, false, 412},
+		{"\"1\"", "W/\"1\"", 200, true, false, 412}, {"\"1\"", NULL, 200, true, false, 412},
+		{"\"1\"", NULL, 200, true, true, 412},       {"x", "\"1\"", 200, false, false, 412},
+		{"", "\"1\"", 200, false, false, 412},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+		struct response response = {0};
+
+		response_json(&response, (struct slice){(const uint8_t *)"{}", 2});
+		response.status = rows[i].status;
+		response.streams = rows[i].streams;
+		response.waits = rows[i].waits;
+		if (rows[i].own != NULL)
+			response_header(&response, "ETag", "%s", rows[i].own);
+		negotiate_match(&response, rows[i].if_match);
+		if (response.status != rows[i].is)
+			fail_msg("row %zu is %u", i, response.status);
+		assert_true(response.status != 412 ||
+			    (response.problem == PROBLEM_PRECONDITION_FAILED && !response.streams && !response.waits &&
+			     header(&response, "ETag") == NULL));
+		response_free(&response);
+	}
+}
+
+static void
 what_the_client_has_is_not_sent(void **state)
 {
 	struct response response = {0};
@@ -353,6 +392,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(the_coding_is_the_one_liked_best),
 		cmocka_unit_test(what_is_compressed_comes_out_as_it_was),
+		cmocka_unit_test(what_is_not_matched_is_not_sent),
 		cmocka_unit_test(what_the_client_has_is_not_sent),
 		cmocka_unit_test(without_a_key_all_is_sent),
 		cmocka_unit_test(a_stream_is_one_compressed_whole),
