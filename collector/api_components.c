@@ -10,6 +10,7 @@
 #include "collector/page.h"
 #include "collector/purl_search.h"
 #include "collector/routes.h"
+#include "schema/limits.h"
 #include "schema/report.h"
 #include "schema/topics.h"
 
@@ -137,26 +138,47 @@ bind_device(const struct request *request, struct response *response, const char
 	return 0;
 }
 
+/* What no limit narrows is all, if that is no more than the bytes of a page. */
+static int
+open_diff(struct request *request, struct response *response, struct page *page)
+{
+	if (page_open(request, response, page) < 0)
+		return -1;
+	if (request_parameter(request, "limit") == NULL)
+		page->limit = 2 * LIMIT_COMPONENTS;
+	return 0;
+}
+
 void
 api_diff(struct request *request, struct response *response)
 {
-	struct call call = {.query = QUERY_DIFF};
+	const uint64_t bytes = htobe64((uint64_t)request->page_bytes);
+	struct call calls[2] = {{.query = QUERY_DIFF_HEAD}};
+	PGresult *results[2];
+	struct page page;
 	struct ueid a, b;
-	PGresult *rows;
 
-	if (bind_device(request, response, "a", &a, &call) < 0 || bind_device(request, response, "b", &b, &call) < 0)
+	if (bind_device(request, response, "a", &a, &calls[0]) < 0 ||
+	    bind_device(request, response, "b", &b, &calls[0]) < 0)
 		return;
 	if (memcmp(&a, &b, sizeof a) == 0) {
 		response_bad_parameter(response, 0, "a and b are the same device.");
 		return;
 	}
-	if (query_run(request, response, &call, 1, &rows) < 0)
+	if (open_diff(request, response, &page) < 0)
 		return;
-	if (query_int8(rows, 0, 1) < 2)
+	calls[1] = calls[0];
+	calls[1].query = QUERY_DIFF;
+	calls[1].params[calls[1].n++] = param_bytes(&bytes, sizeof bytes);
+	page_bind(&page, &calls[1], 1);
+	if (query_run(request, response, calls, 2, results) < 0)
+		return;
+	if (query_int8(results[0], 0, 1) < 2)
 		response_problem(response, PROBLEM_NOT_FOUND, "There is no such device.");
-	else if (query_int8(rows, 0, 2) < 2)
+	else if (query_int8(results[0], 0, 2) < 2)
 		response_problem(response, PROBLEM_NOT_FOUND, "One of the devices has not reported its inventory yet.");
 	else
-		response_json(response, query_bytes(rows, 0, 0));
-	PQclear(rows);
+		page_answer(request, response, &page, results[1], 1, query_bytes(results[0], 0, 0));
+	PQclear(results[0]);
+	PQclear(results[1]);
 }

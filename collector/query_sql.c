@@ -28,6 +28,13 @@
 /* With the set that it runs, if that is here. By where it stands, since what it said last has no index for one device with the digest alone. */
 #define DEVICE_SETS DEVICE_FOUND " LEFT JOIN inventory i ON i.tenant_id = d.tenant_id AND i.digest = h.inventory_digest"
 #define DEVICE_SET DEVICE_SETS " WHERE d.ueid = $1::bytea AND d." TENANT
+/* Of two devices: the sets that they have, and what is in one of these or in both. */
+#define DIFF_SETS \
+	"WITH d AS (SELECT d.ueid = $1::bytea AS first, i.inventory_id, json_build_object('ueid', encode(d.ueid, 'hex'), 'digest'," \
+	" encode(h.inventory_digest, 'hex'), 'components', i.components) AS head" DEVICE_SETS \
+	" WHERE d.ueid IN ($1::bytea, $2::bytea) AND d." TENANT ")," \
+	" x AS (SELECT ic.component_id, bool_and(d.first) AS first, count(*) AS n FROM d JOIN inventory_component ic USING (inventory_id) GROUP BY 1)"
+#define DIFF_ORDER(of) of ".name COLLATE \"C\", " of ".type COLLATE \"C\", coalesce(' ' || " of ".architecture, '') COLLATE \"C\""
 /* Where a device stood in its reports then is what its state came with. */
 #define DEVICE_HOT_THEN(as_of) \
 	" LEFT JOIN LATERAL (SELECT b.valid_from AS last_seen, b.epoch, b.seq AS hi, 0 AS interval_s, b.state_digest, b.inventory_digest FROM state_history b" \
@@ -206,20 +213,21 @@ const struct statement query_statements[QUERIES] = {
 		"SELECT json_strip_nulls(json_build_object(" COMPONENT_MEMBERS ", 'devices', " COMPONENT_DEVICES("") "))::text FROM component c"
 		" WHERE c.component_id = $1::int8 AND c." TENANT, 1},
 	[QUERY_COMPONENT_EXISTS] = {"component_exists", "SELECT 1 FROM component WHERE component_id = $1::int8 AND " TENANT, 1},
-	/* How many of the two devices there are, how many told their inventory, and what differs: by type, name and architecture, since two versions of
-	   one thing have those in common. */
-	[QUERY_DIFF] = {"diff",
-		"WITH d AS (SELECT d.ueid = $1::bytea AS first, i.inventory_id, json_build_object('ueid', encode(d.ueid, 'hex'), 'digest',"
-		" encode(h.inventory_digest, 'hex'), 'components', i.components) AS head" DEVICE_SETS
-		" WHERE d.ueid IN ($1::bytea, $2::bytea) AND d." TENANT "),"
-		" x AS (SELECT ic.component_id, bool_and(d.first) AS first, count(*) AS n FROM d JOIN inventory_component ic USING (inventory_id) GROUP BY 1),"
-		" i AS (SELECT c.type, c.name, c.architecture, json_agg(c.version ORDER BY c.version) FILTER (WHERE x.first) AS a,"
-		" json_agg(c.version ORDER BY c.version) FILTER (WHERE NOT x.first) AS b FROM x JOIN component c USING (component_id) WHERE x.n = 1"
-		" GROUP BY 1, 2, 3)"
+	/* How many of the two devices there are, and how many told their inventory. */
+	[QUERY_DIFF_HEAD] = {"diff_head", DIFF_SETS
 		" SELECT json_build_object('a', (SELECT head FROM d WHERE first), 'b', (SELECT head FROM d WHERE NOT first), 'same',"
-		" (SELECT count(*) FROM x WHERE n = 2), 'items', (SELECT coalesce(json_agg(json_strip_nulls(json_build_object('type', type, 'name', name,"
-		" 'architecture', architecture, 'a', a, 'b', b)) ORDER BY name, type, architecture), '[]') FROM i))::text,"
-		" (SELECT count(*) FROM d), (SELECT count(inventory_id) FROM d)", 2},
+		" (SELECT count(*) FROM x WHERE n = 2))::text, (SELECT count(*) FROM d), (SELECT count(inventory_id) FROM d)", 2},
+	/* What differs: by name, type and architecture, since two versions of one thing have those in common; behind a component of the item before. No more
+	   bytes than $3 and two items. */
+	[QUERY_DIFF] = {"diff", DIFF_SETS
+		", i AS (SELECT c.type, c.name, c.architecture, json_agg(c.version ORDER BY c.version) FILTER (WHERE x.first) AS a,"
+		" json_agg(c.version ORDER BY c.version) FILTER (WHERE NOT x.first) AS b, min(x.component_id) AS at FROM x, LATERAL"
+		" (SELECT p.type, p.name, p.architecture, p.version FROM component p WHERE p.component_id = x.component_id OFFSET 0) c WHERE x.n = 1 GROUP BY 1, 2, 3),"
+		" p AS (SELECT json_strip_nulls(json_build_object('type', type, 'name', name, 'architecture', architecture, 'a', a, 'b', b))::text AS item, at,"
+		" row_number() OVER (ORDER BY " DIFF_ORDER("i") ") AS n FROM i WHERE $5::int8 = 0 OR (" DIFF_ORDER("i") ") >"
+		" (SELECT " DIFF_ORDER("c") " FROM component c WHERE c.component_id = $5::int8) ORDER BY n LIMIT $4::int8)"
+		" SELECT item, at FROM (SELECT item, at, n, sum(octet_length(item)) OVER (ORDER BY n ROWS BETWEEN UNBOUNDED PRECEDING AND 2 PRECEDING) AS before FROM p) q"
+		" WHERE before IS NULL OR before <= $3::int8 ORDER BY n", 5},
 	/* clang-format on */
 	[QUERY_LEDGER] =
 		{"ledger",

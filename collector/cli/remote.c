@@ -279,6 +279,31 @@ show_list(struct remote *r)
 	free(base);
 }
 
+/* The items of the pages behind it, which is then all. */
+static void
+add_pages(struct remote *r, const char *first, json_t *all)
+{
+	const char *next;
+
+	while ((next = json_string_value(json_object_get(all, "next"))) != NULL) {
+		char *target = strdup(first);
+		struct told told;
+		json_t *page;
+
+		if (target == NULL)
+			cli_die(CLI_NO, "out of memory");
+		wish_add_parameter(&target, "cursor", next);
+		ask(r, target, &told);
+		page = read_answer(&told);
+		if (json_array_extend(json_object_get(all, "items"), json_object_get(page, "items")) < 0 ||
+		    json_object_set(all, "next", json_object_get(page, "next")) < 0)
+			die(CLI_AWAY, "%s%s", "the answer is no list", "");
+		json_decref(page);
+		told_free(&told);
+		free(target);
+	}
+}
+
 static void
 show_one(struct remote *r)
 {
@@ -289,6 +314,9 @@ show_one(struct remote *r)
 	ask(r, target, &told);
 	json = read_answer(&told);
 	items = json_object_get(json, "items");
+	if (json_is_array(items) && operation_takes(r->wish.operation, "cursor") &&
+	    wish_option(&r->wish, "limit") == NULL && wish_option(&r->wish, "cursor") == NULL)
+		add_pages(r, target, json);
 	if (json_is_array(items) && json_object_size(json) == 1) {
 		show_items(&r->show, items);
 		show_end(&r->show);
@@ -302,6 +330,13 @@ show_one(struct remote *r)
 	free(target);
 }
 
+/* Of a difference, what is told beside its items counts as much. */
+static bool
+is_list(const struct operation *o)
+{
+	return operation_takes(o, "limit") && strcmp(o->path, "/v1/diff") != 0;
+}
+
 int
 remote_run(const struct operation *o, const struct server *server, int argc, char **argv)
 {
@@ -309,7 +344,7 @@ remote_run(const struct operation *o, const struct server *server, int argc, cha
 
 	wish_parse(&r.wish, argc, argv);
 	prepare(&r);
-	if (operation_takes(o, "limit") && !r.raw)
+	if (is_list(o) && !r.raw)
 		show_list(&r);
 	else
 		show_one(&r);

@@ -357,6 +357,8 @@ show_with_items(struct show *s, const json_t *object)
 	if (s->as == SHOW_TABLE) {
 		rest = json_copy((json_t *)object);
 		json_object_del(rest, "items");
+		if (json_is_null(json_object_get(rest, "next")))
+			json_object_del(rest, "next");
 		print_members(s->out, rest);
 		fputc('\n', s->out);
 		json_decref(rest);

@@ -233,8 +233,25 @@ def test_a_difference_is_a_table_too(api):
     assert table.splitlines()[0].split()[:2] == ["type", "name"] and len(table.splitlines()) == len(told["items"]) + 1
     rows = list(csv.DictReader(io.StringIO(call(api, *words, "--csv"), newline="")))
     assert [r["name"] for r in rows] == [i["name"] for i in told["items"]] and json.loads(next(r["b"] for r in rows if r["name"] == "nano")) == ["7"]
+    assert "next" not in head and json.loads(call(api, *words, "--json", "--limit", "2")) == api.get(f"/v1/diff?a={A}&b={other}&limit=2")
+    cursor = api.get(f"/v1/diff?a={A}&b={other}&limit=2")["next"]
+    assert cursor in call(api, *words, "--limit", "2") and json.loads(call(api, *words, "--json", "--cursor", cursor))["items"] == told["items"][2:]
+    assert "bad-cursor" in call(api, *words, "--cursor", "x", status=1)
     api.db.sql(HAS, ("other", ueid("acme", 2)))
     assert call(api, "diff", "--a", other, "--b", ueid("acme", 2), "--csv") == ",".join(f'"{name}"' for name in rows[0]) + "\r\n"
+
+
+def test_a_large_difference_is_put_together(api):
+    """Pages as the collector makes them, one after the other."""
+    names = [array(("dpkg", f"{i:05}" + "n" * 250, "v" * 100, None, None, None, None)) for i in range(6000)]
+    for device, mine in (ueid("acme", 4), names[:3000]), (ueid("acme", 5), names[3000:]):
+        api.db.sql(SET, {"set": device, "names": mine})
+        api.db.sql(HAS, (device, device))
+    words = "diff", "--a", ueid("acme", 4), "--b", ueid("acme", 5)
+    assert api.get(f"/v1/diff?a={ueid('acme', 4)}&b={ueid('acme', 5)}")["next"]
+    told = json.loads(call(api, *words, "--json"))
+    assert [i["name"][:5] for i in told["items"]] == [f"{i:05}" for i in range(6000)] and told["next"] is None
+    assert len(list(csv.DictReader(io.StringIO(call(api, *words, "--csv"), newline="")))) == 6000
 
 
 def test_writing(api):

@@ -161,6 +161,76 @@ def test_what_differs(api, described):  # noqa: F811
         api.problem(400, "bad-parameter", "/v1/diff?" + query)
 
 
+MANY = """
+WITH i AS (INSERT INTO inventory (tenant_id, digest, components) SELECT tenant_id, sha256(%(set)s::bytea), cardinality(%(names)s::text[]) FROM tenant WHERE id = 'acme' RETURNING *),
+c AS (INSERT INTO component (tenant_id, digest, type, name, version, architecture) SELECT tenant_id, sha256(convert_to(concat_ws(' ', n, %(version)s, a), 'UTF8')), 'dpkg', n, %(version)s, a
+	FROM i, unnest(%(names)s::text[], %(architectures)s::text[]) x (n, a) ON CONFLICT (tenant_id, digest) DO UPDATE SET type = EXCLUDED.type RETURNING component_id, tenant_id),
+s AS (INSERT INTO inventory_component SELECT inventory_id, component_id, c.tenant_id FROM i, c)
+INSERT INTO device_state SELECT device_id, tenant_id, 1, 1, now(), now(), sha256('s'), sha256(%(set)s::bytea), '{}' FROM device WHERE ueid = decode(%(ueid)s, 'hex')
+	ON CONFLICT (device_id) DO UPDATE SET inventory_digest = EXCLUDED.inventory_digest
+"""
+
+
+@pytest.fixture(scope="module")
+def apart(tmp_path_factory):
+    api = Api(tmp_path_factory.mktemp("apart"), 10, told=False, page_bytes=65536)
+    yield api
+    api.close()
+
+
+@pytest.fixture
+def two(apart):
+    """They have nothing in common but names, and one name in several architectures, of which one is none."""
+    names = [f"x-{i:04}" for i in range(300)] + ["x-again"] * 4 + ["\u00e4" * 100, "\x01" * 100]
+    architectures = [None] * 300 + [None, "", "amd64", "i386"] + [None] * 2
+    for device, version in (ueid("acme", 2), "1"), (ueid("acme", 3), "2"):
+        apart.db.sql(MANY, {"set": "many" + version, "names": names, "architectures": architectures, "version": version, "ueid": device})
+    return f"/v1/diff?a={ueid('acme', 2)}&b={ueid('acme', 3)}"
+
+
+def test_a_large_difference_comes_in_pages(apart, two, described):  # noqa: F811
+    api = apart
+    whole = api.get(two)
+    check_answer(described, whole, "/v1/diff")
+    assert whole["next"] is None and len(whole["items"]) == 306 and whole["same"] == 0 and all((i["a"], i["b"]) == (["1"], ["2"]) for i in whole["items"])
+    assert [i["name"] for i in whole["items"]] == sorted(i["name"] for i in whole["items"])
+    assert [i.get("architecture") for i in whole["items"] if i["name"] == "x-again"] == [None, "", "amd64", "i386"]
+    for limit in 1, 7, 306, 1000:
+        told, cursor = [], ""
+        while cursor is not None:
+            answer = api.ask(f"{two}&limit={limit}" + (f"&cursor={cursor}" if cursor else ""))
+            page = answer.json()
+            check_answer(described, page, "/v1/diff")
+            assert len(page["items"]) == min(limit, 306 - len(told)) and {k: page[k] for k in "ab"} == {k: whole[k] for k in "ab"} and page["same"] == 0
+            told, cursor = told + page["items"], page["next"]
+            assert ("Link" in answer.headers) == (cursor is not None)
+        assert told == whole["items"], limit
+    cursor = api.get(two + "&limit=5")["next"]
+    assert api.get(f"{two}&cursor={cursor}")["items"] == whole["items"][5:], "all that is left"
+    a, b = ueid("acme", 2), ueid("acme", 3)
+    for wrong in f"/v1/diff?a={b}&b={a}&cursor={cursor}", f"/v1/diff?a={a}&b={ueid('acme', 4)}&cursor={cursor}",\
+            f"{two}&cursor={cursor[:-1]}", f"{two}&cursor=1", f"/v1/components?cursor={cursor}":
+        api.problem(400, "bad-cursor", wrong)
+    api.problem(400, "bad-cursor", f"{two}&cursor=")
+    for limit in "0", "1001", "x", "-1", "":
+        assert api.problem(400, "bad-parameter", f"{two}&limit={limit}").json()["position"] == 1
+
+
+def test_a_difference_has_no_more_bytes_than_a_page(apart):
+    """Names that are six times as long in JSON, as a device may have 20,000 of them: 1.3 kB an item here; and two items that each are more than a page."""
+    names = [f"{i:03}" + "\x01" * 210 for i in range(200)] + ["y" * 255]
+    for device, version in (ueid("acme", 0), "1"), (ueid("acme", 1), "2"):
+        apart.db.sql(MANY, {"set": version, "names": names, "architectures": [None] * 201, "version": version, "ueid": device})
+    apart.db.sql("UPDATE component SET version = version || repeat(E'\\x01', 30000) WHERE name IN (%s, %s)", (names[0], names[100]))
+    told, sizes, cursor = [], [], ""
+    while cursor is not None:
+        answer = apart.ask(f"/v1/diff?a={ueid('acme', 0)}&b={ueid('acme', 1)}" + (f"&cursor={cursor}" if cursor else ""), headers={"Accept-Encoding": "identity"})
+        told, cursor = told + [i["name"] for i in answer.json()["items"]], answer.json()["next"]
+        sizes.append((len(answer.content), len(answer.json()["items"])))
+    assert told == sorted(names) and len(sizes) > 5
+    assert all(size < 65536 + 1500 or n == 1 for size, n in sizes) and [n for size, n in sizes if size > 300000] == [1, 1]
+
+
 def test_what_is_no_question_is_refused(api):
     for query in "version=1", "version=vers:deb/*", "type=deb", "type=", "name=openssl&version=vers:deb/", "name=x&version=vers:pip/1", \
             "name=x&version=vers:deb/%3C1|%3C2", "limit=0":
