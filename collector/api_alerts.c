@@ -16,6 +16,9 @@
 	"id ueid policy severity state opened_at title element reasons scope devices acknowledged_by acknowledged_at " \
 	"silenced_until resolved_at resolved_by comment remediation"
 
+#define STATES "open, acknowledged, silenced or resolved"
+#define SEVERITIES "low, medium, high or critical"
+
 static const char *const states[] = {"open", "acknowledged", "silenced", "resolved", NULL};
 static const char *const severities[] = {"low", "medium", "high", "critical", NULL};
 static const char *const formats[] = {"json", "csv", NULL};
@@ -73,13 +76,11 @@ bind_filters(const struct request *request, struct response *response, struct fi
 	size_t bad_state = find_no_choice(states, state), bad_severity = find_no_choice(severities, severity);
 
 	if (bad_state > 0)
-		return response_bad_parameter(
-			response, bad_state,
-			"state is open, acknowledged, silenced or resolved, or several with commas between.");
+		return response_bad_parameter(response, bad_state,
+					      "state is " STATES ", or several with commas between.");
 	if (bad_severity > 0)
-		return response_bad_parameter(
-			response, bad_severity,
-			"severity is low, medium, high or critical, or several with commas between.");
+		return response_bad_parameter(response, bad_severity,
+					      "severity is " SEVERITIES ", or several with commas between.");
 	if (format != NULL && !is_choice(formats, format, strlen(format)))
 		return response_bad_parameter(response, 1, "format is json or csv.");
 	if (since != NULL && !is_time(since))
@@ -212,6 +213,20 @@ read_text(const struct request *request, const char *name)
 	return json_string_value(json_object_get(request->body.json, name));
 }
 
+/* One of the choices, if it is there at all: what is none selects nothing, which would read as if all were done. */
+static int
+check_choice(const struct request *request, struct response *response, const char *name, const char *const *choices,
+	     const char *words)
+{
+	const json_t *value = json_object_get(json_object_get(request->body.json, "filter"), name);
+
+	if (value == NULL || json_is_null(value) ||
+	    (json_is_string(value) && is_choice(choices, json_string_value(value), json_string_length(value))))
+		return 0;
+	response_problem(response, PROBLEM_BAD_BODY, "filter.%s: %s.", name, words);
+	return -1;
+}
+
 /* The members that each action has, and for many alerts which ones. */
 static int
 check_body(const struct request *request, struct response *response, const struct action *action, bool bulk)
@@ -226,7 +241,9 @@ check_body(const struct request *request, struct response *response, const struc
 		members[n++] = (struct member){"ids", MEMBER_LIST, false, IDS_MAX};
 		members[n++] = (struct member){"filter", MEMBER_OBJECT, false, 0};
 	}
-	if (body_check(request->body.json, response, members, n) < 0)
+	if (body_check(request->body.json, response, members, n) < 0 ||
+	    check_choice(request, response, "severity", severities, SEVERITIES) < 0 ||
+	    check_choice(request, response, "state", states, STATES) < 0)
 		return -1;
 	if (until == NULL || is_time(until))
 		return 0;

@@ -144,6 +144,7 @@ def test_bad_bodies(api, action, body):
 
 @pytest.mark.parametrize("body", [{}, {"ids": [1], "filter": {}}, {"ids": ["1"]}, {"ids": [0]}, {"ids": [-1]}, {"ids": [1.5]}, {"ids": [[1]]}, {"ids": 1}, {"ids": None},
                                   {"ids": list(range(1, 1002))}, {"filter": []}, {"filter": "all"}, {"filter": {"colour": "red"}}, {"filter": {"policy": 1}},
+                                  {"filter": {"severity": "hgih"}}, {"filter": {"severity": "high,low"}}, {"filter": {"severity": 1}}, {"filter": {"severity": ""}}, {"filter": {"state": "closed"}},
                                   {"filter": {"policy": None}}, {"ids": [2**63]}, {"ids": [1], "colour": "red"}, {"ids": [1], "comment": 1}])
 def test_bad_bulk_bodies(api, body):
     before = api.db.sql("SELECT count(*), max(acknowledged_at) FROM alert, alert_note")
