@@ -21,7 +21,7 @@ static const struct {
 };
 
 /* Made from schema/openapi.yaml. */
-enum said { ITEMS, ANSWER, HEADERS, VALUES };
+enum said { ITEMS, ANSWER, HEADERS, NEEDED, WANTED, VALUES };
 
 static const struct {
 	const char *method, *path;
@@ -82,6 +82,12 @@ operation_headers(const struct operation *o)
 	const char *names = find(o, HEADERS, "", &(bool){false});
 
 	return names == NULL ? "" : names;
+}
+
+const char *
+operation_members(const struct operation *o, bool needed)
+{
+	return find(o, needed ? NEEDED : WANTED, "", &(bool){false});
 }
 
 enum operation_answer

@@ -32,6 +32,8 @@ const char *operation_parameters(const struct operation *);
 const char *operation_items(const struct operation *);
 /* Names of the headers that it takes, likewise; "": none. */
 const char *operation_headers(const struct operation *);
+/* Names of what its body must have, or may, likewise; NULL: nothing. */
+const char *operation_members(const struct operation *, bool needed);
 enum operation_answer operation_answer(const struct operation *);
 /* What a parameter can be, likewise, and whether several of it may be given at once, with commas between; NULL: much. */
 const char *operation_values(const struct operation *, const char *parameter, bool *several);

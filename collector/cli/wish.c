@@ -167,6 +167,19 @@ print_option(const struct operation *o, const struct chosen *c, FILE *out)
 }
 
 static void
+print_members(const struct operation *o, FILE *out)
+{
+	const char *needed = operation_members(o, true), *wanted = operation_members(o, false);
+
+	if (needed != NULL)
+		fprintf(out, "  needed NAMEs: %s\n", needed);
+	if (wanted != NULL)
+		fprintf(out, "  other NAMEs: %s\n", wanted);
+	if (needed != NULL || wanted != NULL)
+		fputc('\n', out);
+}
+
+static void
 print_help(const struct operation *o, FILE *out)
 {
 	struct wish w = {.operation = o};
@@ -174,6 +187,7 @@ print_help(const struct operation *o, FILE *out)
 	fputs("usage: fleetstate --url URL ", out);
 	wish_print_name(o, out);
 	fprintf(out, " [OPTION ...]\n%s: %s %s\n\n", o->help, o->method, o->path);
+	print_members(o, out);
 	list_options(&w);
 	for (size_t i = 0; i < w.n; i++)
 		print_option(o, &w.options[i], out);

@@ -502,6 +502,14 @@ def test_half_an_export_is_not_followed_by_a_whole_one(flaky, tmp_path, words):
     assert flaky("asset", "export", *words, answers=["half", 201], status=3, out=b"{}\n")
 
 
+@pytest.mark.parametrize("words, needed, others", [
+    (("token", "add"), "role name", "tenant scopes expires_at certificate quota"), (("alert", "acknowledge"), None, "comment"), (("device", "add"), "ueid", "serial model labels lifecycle tenant"),
+    (("maintenance", "add"), "title until", "id from scope"), (("fleet", "show"), None, None), (("device", "delete"), None, None), (("session", "close"), None, None)])
+def test_help_names_what_a_body_has(words, needed, others):
+    told = subprocess.run([BIN / "fleetstate", "--url", "http://127.0.0.1", *words, "--help"], capture_output=True, text=True, timeout=60, check=True).stdout
+    assert re.findall("  needed NAMEs: (.*)", told) == [needed] * bool(needed) and re.findall("  other NAMEs: (.*)", told) == [others] * bool(others)
+
+
 @pytest.mark.parametrize("words", [("device", "list", "--csv", "--limit", "1500"), ("asset", "export"), ("fleet", "show"), ("report", "show", REPORT), ("device", "list", "--model", "none")])
 def test_a_file_stays_until_there_is_something_in_its_place(api, tmp_path, words):
     """Also a long one, of which nothing may stay behind a shorter one."""
