@@ -277,7 +277,6 @@ END $do$;
 -- A collector of before that runs meanwhile is told that it can't be told so, and searches otherwise.
 CREATE OR REPLACE FUNCTION device_rare(q text, falling boolean, place bigint, most int) RETURNS SETOF bigint LANGUAGE sql STABLE AS $$ SELECT NULL::bigint $$;
 DROP FUNCTION list_rare, rare_parts;
--- Last, as nobody reads what they are of until this is done: what few have is found by four letters, and a package URL by the name in it, and compared then, as
--- what it does not say may be any.
-DROP INDEX device_words_parts, component_purl;
+-- Last, as nobody reads what it is of until this is done; and alone, as whoever waits for it may have another table.
+DROP INDEX device_words_parts;
 DROP FUNCTION words_parts;

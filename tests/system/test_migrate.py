@@ -25,8 +25,8 @@ def database(tmp_path_factory):
 
 
 @pytest.fixture
-def earlier(database):
-    """Another database in the cluster, which the program of version 39 made."""
+def earlier(database, request):
+    """Another database in the cluster, which the program of version 39 made, or of another."""
     other = copy.copy(database)
     other.name, other.idle = "earlier", []
     with contextlib.closing(psycopg2.connect(database.uri("postgres", "postgres"))) as db:
@@ -34,7 +34,7 @@ def earlier(database):
         db.cursor().execute("CREATE DATABASE earlier OWNER fleetstate_owner")
         other.sql("CREATE SCHEMA fleetstate; GRANT USAGE ON SCHEMA fleetstate TO fleetstate_ingest, fleetstate_api;"
                   " CREATE TABLE fleetstate.schema_version (version int PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now(), sha256 bytea)", None)
-        for path in sorted((ROOT / "schema/sql").glob("0*.sql"))[:39]:
+        for path in sorted((ROOT / "schema/sql").glob("0*.sql"))[:getattr(request, "param", 39)]:
             other.sql("SET LOCAL search_path = fleetstate, pg_catalog;" + path.read_text(), None)
             other.sql("INSERT INTO schema_version (version, sha256) VALUES (%s, %s)", (int(path.name[:3]), hashlib.sha256(path.read_bytes()).digest()))
         yield other
@@ -113,3 +113,19 @@ def test_what_is_counted_is_counted_on_while_devices_change(earlier):
         (tenant, lifecycle, value, n) for tenant, kind, lifecycle, value, n in counted if kind == "posture"]
     earlier.sql("SELECT fold_fleet_count()")
     assert earlier.sql(TALLIED) == counted and earlier.one("SELECT count(*) FROM fleet_tally") == len(counted)
+
+
+@pytest.mark.parametrize("earlier", [38], indirect=True)
+@pytest.mark.parametrize("table, then", [("component", "UPDATE device SET hwmodel = 'c'"), ("device_words", "SELECT count(*) FROM component"), ("component", "SELECT count(*) FROM device_words")])
+def test_who_has_one_table_may_have_another_while_an_index_of_either_goes(earlier, table, then):
+    earlier.sql(DEVICES, None)
+    with contextlib.closing(psycopg2.connect(earlier.uri("fleetstate_owner"))) as other, other.cursor() as c:
+        c.execute(f"LOCK TABLE {table} IN ROW EXCLUSIVE MODE" if then.startswith("UPDATE") else f"SELECT count(*) FROM {table}")
+        done = []
+        migration = threading.Thread(target=lambda: done.append(migrate(earlier)))
+        migration.start()
+        await_true(lambda: earlier.one("SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = %s::regclass", (table,)), "the migration to wait")
+        c.execute(then)
+        other.commit()
+        migration.join()
+    assert done[0][0] == 0, done
