@@ -73,25 +73,25 @@ DECLARE
 	block CONSTANT int := 16384;
 	near CONSTANT int := 16;	-- blocks; where a page takes more, all that have it are found sooner
 	few CONSTANT int := greatest(5000, most);
-	start timestamptz := clock_timestamp();
+	stop CONSTANT timestamptz := clock_timestamp() + patience;
 	pattern text := '%' || regexp_replace(q, '([\\%_])', '\\\1', 'g') || '%';
 	a text := ':' || right(parts[1], 3); b text := ':' || right(coalesce(parts[2], parts[1]), 3);
 	fours CONSTANT text[] := CASE WHEN length(parts[1]) = 4 THEN ARRAY[mine || ':' || parts[1], mine || ':' || coalesce(parts[2], parts[1])] END;
-	low bigint; high bigint; n bigint := 1; looked bigint := 0; found bigint[] := '{}'; rest bigint[];
+	low bigint; high bigint; n bigint := 1; looked bigint := 0; found bigint[] := '{}'; rest bigint[]; seen int;
 BEGIN
 	SELECT (SELECT w.device_id FROM device_words w WHERE w.tenant_id = mine AND w.device_id > CASE WHEN falling THEN 0 ELSE place END ORDER BY w.device_id LIMIT 1) / block,
 		(SELECT w.device_id FROM device_words w WHERE w.tenant_id = mine AND w.device_id < CASE WHEN falling THEN place ELSE 9223372036854775807 END
 			ORDER BY w.device_id DESC LIMIT 1) / block INTO low, high;
 	WHILE low <= high AND cardinality(found) <= most LOOP
-		IF clock_timestamp() > start + patience THEN
-			RETURN NULL;
-		END IF;
 		n := least(n, 8 * looked + 1, 1024, high - low + 1);
 		-- From block to block. So many more than a block has are enough, and where that ends the last block may be left in its middle: what comes first is whole.
-		found := found || ARRAY(SELECT x.device_id FROM generate_series(CASE WHEN falling THEN high ELSE low END, CASE WHEN falling THEN high - n + 1 ELSE low + n - 1 END,
-				CASE WHEN falling THEN -1 ELSE 1 END) i,
+		found := found || ARRAY(SELECT x.device_id FROM (SELECT i FROM generate_series(CASE WHEN falling THEN high ELSE low END,
+				CASE WHEN falling THEN high - n + 1 ELSE low + n - 1 END, CASE WHEN falling THEN -1 ELSE 1 END) i WHERE clock_timestamp() < stop OFFSET 0) y,
 			LATERAL (SELECT w.device_id FROM device_words w WHERE words_blocks(w.tenant_id, w.device_id, w.words) @> ARRAY[mine || ':' || i || a,
 				mine || ':' || i || b] AND w.words LIKE pattern AND CASE WHEN falling THEN w.device_id < place ELSE w.device_id > place END OFFSET 0) x LIMIT most + block + 1);
+		IF cardinality(found) <= most AND clock_timestamp() >= stop THEN
+			RETURN NULL;
+		END IF;
 		IF falling THEN
 			high := high - n;
 		ELSE
@@ -99,11 +99,12 @@ BEGIN
 		END IF;
 		looked := looked + n;
 		n := (most + 1 - cardinality(found)) * looked * 5 / 4 / greatest(cardinality(found), 1) + 1;
-		IF rest IS NULL AND fours IS NOT NULL AND n > near AND low <= high THEN
-			-- All the rest at once, unless they are many after all.
-			rest := ARRAY(SELECT w.device_id FROM device_words w WHERE words_fours(w.tenant_id, w.words) @> fours AND w.words LIKE pattern
-				AND w.device_id / block BETWEEN low AND high AND CASE WHEN falling THEN w.device_id < place ELSE w.device_id > place END LIMIT few + 1);
-			IF cardinality(rest) <= few THEN
+		IF seen IS NULL AND fours IS NOT NULL AND n > near AND low <= high THEN
+			-- All the rest at once, unless many have the parts after all.
+			SELECT array_agg(x.device_id) FILTER (WHERE x.words LIKE pattern), count(*) INTO rest, seen FROM (SELECT w.device_id, w.words FROM device_words w
+				WHERE words_fours(w.tenant_id, w.words) @> fours AND w.device_id / block BETWEEN low AND high
+				AND CASE WHEN falling THEN w.device_id < place ELSE w.device_id > place END LIMIT few + 1) x;
+			IF seen <= few THEN
 				RETURN found || rest;
 			END IF;
 		END IF;
@@ -232,8 +233,9 @@ BEGIN
 		ARRAY(SELECT DISTINCT posture_rank(p) FROM jsonb_array_elements_text(f -> 'posture') p) AS ranks, regexp_replace(f ->> 'label', ':', '=') AS mark, (f ->> 'changed_since')::timestamptz AS since,
 		EXISTS (SELECT FROM policy p WHERE p.id = f ->> 'policy' AND p.deleted_at IS NULL AND p.slot IS NOT NULL AND (p.tenant_id IS NULL OR p.tenant_id = tenant)) AS judged)
 	SELECT x.passes, coalesce(x.ids, format('SELECT w.device_id FROM device w WHERE %s AND ', own) || x.along), x.along FROM g, LATERAL (VALUES
-		('q', format('strpos(x.words, %L) > 0', q), CASE WHEN search_parts(tenant, q) IS NOT NULL THEN format('SELECT w.device_id FROM unnest(search_blocks(%s, %L,'
-			' search_parts(%1$s, %2$L), false, 0, 20000, ''1 hour'')) w (device_id)', tenant, q) END, NULL),
+		-- What is not known in time are too many.
+		('q', format('strpos(x.words, %L) > 0', q), CASE WHEN search_parts(tenant, q) IS NOT NULL THEN format('SELECT w.device_id FROM unnest(coalesce(search_blocks(%s, %L,'
+			' search_parts(%1$s, %2$L), false, 0, 20000, ''1 s''), ARRAY(SELECT generate_series(0, 20000)))) w (device_id)', tenant, q) END, NULL),
 		('label', CASE WHEN strpos(f ->> 'label', ':') > 0 THEN format('d.labels @> %L', ARRAY[mark])
 				ELSE format('EXISTS (SELECT FROM unnest(d.labels) l WHERE split_part(l, ''='', 1) = %L)', mark) END,
 			format('SELECT w.device_id FROM device_mark w WHERE %s AND w.mark = %L', own, mark),

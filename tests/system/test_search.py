@@ -116,15 +116,70 @@ def test_patience_has_an_end(devices, cursor):
             assert told == ([None] if patience == "-1 s" else ahead(devices, q, falling, place)[:1001]), (q, falling, place, patience)
 
 
+CLOCK = """
+CREATE SEQUENCE ticks;
+CREATE FUNCTION clock_timestamp() RETURNS timestamptz LANGUAGE sql AS $$ SELECT now() + nextval('ticks') * interval '1 ms' $$;
+SET LOCAL search_path = fleetstate, pg_catalog;
+"""
+
+
+@pytest.mark.parametrize("falling", [False, True])
+def test_patience_may_end_between_two_blocks(devices, cursor, falling):
+    """Also of those that are looked through together: no more are then, and what is short is not told. Here each look at the clock takes a millisecond."""
+    cursor.execute(CLOCK)
+    ends = collections.Counter()
+    for place, most in itertools.product((END if falling else 0, devices[40][0], devices[-40][0]), (1, 30, 100, 7000)):
+        want = ahead(devices, "walked-", falling, place)
+        for patience in range(0, 120, 4):
+            cursor.execute("SELECT pg_stat_get_xact_numscans('device_words_blocks'::regclass)")
+            [(before,)] = cursor.fetchall()
+            cursor.execute("SELECT search_blocks(tenant_context(), 'walked-', '{ked}', %s, %s, %s, %s)", (falling, place, most, f"{patience} ms"))
+            [(told,)] = cursor.fetchall()
+            cursor.execute("SELECT pg_stat_get_xact_numscans('device_words_blocks'::regclass)")
+            assert cursor.fetchone()[0] - before <= patience
+            if told is not None:
+                told.sort(reverse=falling)
+                assert told == want[:len(told)] and (len(told) > most or len(told) == len(want)), (place, most, patience)
+            ends["unknown" if told is None else "enough" if len(told) > most else "all"] += 1
+    assert len(ends) == 3 and min(ends.values()) > 10, ends
+
+
+@pytest.mark.parametrize("falling", [False, True])
+def test_parts_that_many_have_of_a_text_that_few_have(devices, cursor, falling):
+    """No more devices are looked at together than may be told, and those that have it are found from block to block."""
+    far, crowd = devices[-1][0] // BLOCK + 60, FEW + 1000
+    cursor.execute("ALTER TABLE device_words DROP CONSTRAINT device_words_device_id_fkey")
+    cursor.execute("INSERT INTO device_words SELECT (%s + CASE WHEN i = 0 THEN -30 WHEN i = 1 THEN 30 ELSE 0 END) * 16384::int8 + i, tenant_context(),"
+                   " CASE WHEN i IN (0, 1, %s) THEN 'firmly' ELSE 'firm irmly' END FROM generate_series(0, %s) i", (far, crowd, crowd))
+    want = [(far - 30) * BLOCK, far * BLOCK + crowd, (far + 30) * BLOCK + 1]
+    want.sort(reverse=falling)
+    place = (far + 31 if falling else far - 31) * BLOCK
+    cursor.execute("SELECT search_blocks(tenant_context(), 'firmly', '{rmly,firm}', %s, %s, 100, '1 hour')", (falling, place))
+    assert cursor.fetchall() == [(want,)]
+    cursor.execute(CLOCK)
+    cursor.execute("SELECT pg_stat_get_xact_tuples_fetched('device_words'::regclass)")
+    [(before,)] = cursor.fetchall()
+    cursor.execute("SELECT search_blocks(tenant_context(), 'firmly', '{rmly,firm}', %s, %s, 100, '20 ms')", (falling, place))
+    assert cursor.fetchall() == [(None,)]
+    cursor.execute("SELECT pg_stat_get_xact_tuples_fetched('device_words'::regclass)")
+    assert FEW < cursor.fetchone()[0] - before <= FEW + 10
+
+
 @pytest.mark.parametrize("patience", ["1 hour", "-1 s"])
 @pytest.mark.parametrize("sort", ["enrolled", "-enrolled"])
 def test_a_list_is_whole_by_either_way(api, devices, patience, sort):
-    """What a search has not told in time is told by going through the list, and from there on by a search again."""
-    definition = api.db.one("SELECT pg_get_functiondef('search_near'::regproc)")
-    api.db.sql(with_patience(definition, patience).replace("%", "%%"), ())
+    """What a search has not told in time is told by going through the list, and from there on by a search again. So is what another filter goes with."""
+    near, filters = [api.db.one("SELECT pg_get_functiondef(%s::regproc)", (name,)) for name in ("search_near", "list_filters")]
+    assert filters.count("''1 s''") == 1
+    for definition in with_patience(near, patience), filters.replace("''1 s''", f"''{patience}''"):
+        api.db.sql(definition, None)
     try:
         for q, limit in ("walked-", 1000), ("walked-6", 100), ("lked-30", 60), ("nowhere", 100):
             want = [ueid for _, ueid, serial in devices if q in serial]
             assert [d["ueid"] for d in api.pages(f"/v1/devices?q={q}&limit={limit}&sort={sort}", "sparse")] == (want[::-1] if sort[0] == "-" else want), (q, limit)
+        for more in f"lifecycle=active&sort={sort}", "sort=last_seen":
+            told = [d["ueid"] for d in api.pages(f"/v1/devices?q=lked-30&limit=1000&{more}", "sparse")]
+            assert sorted(told) == sorted(ueid for _, ueid, serial in devices if "lked-30" in serial), more
     finally:
-        api.db.sql(definition.replace("%", "%%"), ())
+        for definition in near, filters:
+            api.db.sql(definition, None)
