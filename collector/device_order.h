@@ -37,7 +37,7 @@
 	NARROW(FIRMWARE, "firmware", "device d", "d", "list_key(d.swversion) COLLATE \"C\" = $1::text") \
 	NARROW(POLICY, "policy", \
 		"device_violation v JOIN LATERAL (SELECT " DEVICE_OWN " FROM device d WHERE d.device_id = v.device_id OFFSET 0) d ON true", "v", \
-		"v.policy = $1::text AND EXISTS (SELECT FROM policy p WHERE p.id = $1::text AND p.deleted_at IS NULL AND p.slot IS NOT NULL)") \
+		"v.policy = $1::text AND (SELECT policy_judges($1::text))") \
 	NARROW(LABEL, "label", \
 		"device_mark m JOIN LATERAL (SELECT " DEVICE_OWN " FROM device d WHERE d.device_id = m.device_id OFFSET 0) d ON true", "m", \
 		"m.mark = (SELECT regexp_replace($1::text, ':', '='))")
