@@ -322,6 +322,23 @@ add_event(struct transaction *t, const struct message *m, const char *type, json
 	return 0;
 }
 
+/* Where a device stands in its reports is told with each of them; that it began an epoch, or is to be heard at another interval, is news. Of a tenant that
+   never heard it, all that it tells is. */
+static int
+add_beginning(struct transaction *t, const struct docket *d)
+{
+	const struct ledger *before = &d->device->ledger, *now = &d->current->ledger;
+	bool first = before->last_seen_us == 0 || before->epoch != now->epoch;
+	const struct message *m = NULL;
+
+	for (size_t i = 0; i < d->n; i++)
+		if (message_is_stored(d->messages[i]) && d->messages[i]->report.epoch == now->epoch)
+			m = d->messages[i];
+	if (m == NULL || (!first && before->interval == now->interval))
+		return 0;
+	return add_event(t, m, first ? "device.epoch" : "device.interval", json_pack("{s:I}", "interval_s", (json_int_t)now->interval));
+}
+
 /* What the device says happened on it. A kind that we do not know goes by its number. */
 static int
 add_device_event(struct transaction *t, const struct message *m, const struct event *event)
@@ -411,8 +428,11 @@ add_docket(struct transaction *t, const struct docket *d)
 	if (d->stored == 0)
 		return 0;
 	/* A device whose only reports are of an epoch nobody vouched for has no ledger to move. */
-	if (d->current != NULL)
+	if (d->current != NULL) {
 		add_hot(t, d);
+		if (add_beginning(t, d) < 0)
+			return -1;
+	}
 	for (size_t i = 0; i < d->n; i++)
 		if (message_is_stored(d->messages[i])) {
 			add_report(t, d->messages[i]);

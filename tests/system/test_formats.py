@@ -41,6 +41,7 @@ EVENTS = [
       for word in ("operational", "degraded", "silent", "unknown", "untrusted")],
     ("device.judgement", True, {"posture": "degraded", "reasons": ["secure-boot"], "unknowns": 3}),
     ("device.state", True, CHANGE), ("device.inventory", True, CHANGE),
+    *[(f"device.{kind}", True, {"interval_s": 300, "epoch": "00000000000000aa", "seq": 5, "sha256": "ab" * 32}) for kind in ("epoch", "interval")],
     ("device.refused", True, {"reason": "bad-signature", "n": 1, "total": 1}),
     ("device.fork", True, {"epoch": "00000000000000aa", "seq": 5, "sha256": "ab" * 32}),
     ("device.second-epoch", True, {"epoch": "00000000000000aa", "seq": 1, "sha256": "ab" * 32}),

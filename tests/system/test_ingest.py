@@ -57,7 +57,7 @@ def test_the_first_report_enrols_the_device_and_is_receipted(system, device):
                                " WHERE ueid = %s", (device.ueid,))
     assert system.database.one("SELECT count(*) FROM device_state s JOIN inventory i ON i.digest = s.inventory_digest JOIN inventory_component"
                                " USING (inventory_id) JOIN device d ON d.device_id = s.device_id WHERE ueid = %s", (device.ueid,)) == 2
-    assert events(system, device) == ["device.enrolled", "device.state", "device.inventory"]
+    assert events(system, device) == ["device.enrolled", "device.state", "device.inventory", "device.epoch"]
 
 
 def test_what_happened_on_a_device_is_evidence_and_goes_on_as_events(system, device):
@@ -222,7 +222,7 @@ def test_a_state_that_is_not_known_is_asked_for(system, device):
     assert device.receipt_up_to(3).wants == {"inventory"}
     device.publish(device.full())
     assert device.receipt_up_to(4).wants == set()
-    assert [kind for kind in events(system, device) if kind != "device.enrolled"] == [
+    assert [kind for kind in events(system, device) if kind not in ("device.enrolled", "device.epoch")] == [
         "device.state", "device.inventory", "device.state", "device.inventory"]
     assert system.database.one("SELECT count(*) FROM state_history JOIN device USING (device_id) WHERE ueid = %s", (device.ueid,)) == 2
 

@@ -80,6 +80,60 @@ def view(system, device, token):
     return found
 
 
+def test_that_it_begins_is_told(system):
+    """Where a device stands in its reports is no news, but that it begins an epoch is, that it will report at another interval, and that its new owner hears
+    it first: who follows the changes has nothing else to know it by."""
+    device = system.device()
+
+    def told():
+        await_true(lambda: system.database.one("SELECT count(*) FROM event WHERE position IS NULL") == 0, "events numbered")
+        return [(e["type"].removeprefix("device."), e["data"]["epoch"], e["data"]["interval_s"], e["data"]["seq"]) for e in system.events("acme")
+                if e["ueid"] == name(device) and e["type"] in ("device.epoch", "device.interval")]
+
+    def followed():
+        answer = system.ask(f"/v1/assets?format=ndjson&changed_since={position}")
+        return [(row["epoch"], row["interval_s"]) for row in map(json.loads, answer.text.splitlines()) if row["ueid"] == name(device)]
+
+    heard(device, device.full())
+    first = device.epoch.hex()
+    expected = [("epoch", first, 300, 1)]
+    assert told() == expected
+    forged = bytearray(device.quiet({"interval": 5}, keep=True))
+    forged[-1] ^= 1
+    device.publish(bytes(forged))
+    await_true(lambda: "device.refused" in [e["type"] for e in system.events("acme") if e["ueid"] == name(device)], "its refusal")
+    assert told() == expected
+    position = int(system.ask("/v1/assets?format=csv").headers["Fleetstate-Position"])
+    heard(device, device.quiet(), device.quiet({"receipt": True}))
+    assert told() == expected and followed() == []
+    heard(device, device.quiet({"interval": 60, "receipt": True}))
+    expected.append(("interval", first, 60, device.seq))
+    assert told() == expected and followed() == [(first, 60)]
+
+    position = int(system.ask("/v1/assets?format=csv").headers["Fleetstate-Position"])
+    heard(device, lost := device.quiet({"interval": 60}), device.quiet({"interval": 60, "receipt": True}))
+    device.publish(lost)
+    heard(device, device.quiet({"interval": 60, "receipt": True}))
+    assert told() == expected and followed() == []
+    system.transfer(device, "acme", "buyer")
+    system.transfer(device, "buyer", "acme")
+    told()
+    position = int(system.ask("/v1/assets?format=csv").headers["Fleetstate-Position"])
+    heard(device, device.quiet({"interval": 60, "receipt": True}))
+    expected.append(("epoch", first, 60, device.seq))
+    assert told() == expected and followed() == [(first, 60)]
+
+    # A clone's beginning is none, what an operator expects is one.
+    heard(device, device.full(meta={"interval": 60}))
+    device.renew()
+    heard(device, device.full(meta={"interval": 5}))
+    assert told() == expected
+    system.database.cli("device", "reprovision", name(device))
+    device.renew()
+    heard(device, device.full(meta={"interval": 5}))
+    assert told() == [*expected, ("epoch", device.epoch.hex(), 5, 1)] and followed() == [(device.epoch.hex(), 5)]
+
+
 def test_a_transfer_is_a_boundary(system):
     device = system.device()
     early = [device.full(), *(device.quiet() for _ in range(3)), device.eventful()]
