@@ -129,3 +129,13 @@ def test_who_has_one_table_may_have_another_while_an_index_of_either_goes(earlie
         other.commit()
         migration.join()
     assert done[0][0] == 0, done
+
+
+@pytest.mark.parametrize("earlier, function", [(41, "add_token"), (43, "predicate_fault")], indirect=["earlier"])
+def test_a_function_is_not_changed_unless_it_is_as_it_was(earlier, function):
+    definition = f"pg_get_functiondef('{function}'::regproc)"
+    earlier.sql(rf"DO $do$ BEGIN EXECUTE regexp_replace({definition}, '\y(IF|FOR)\y', '\1 ', 'g'); END $do$", None)
+    was = earlier.sql(f"SELECT {definition}, max(version) FROM schema_version")
+    status, said = migrate(earlier)
+    assert status != 0 and f"{function} is not as it was" in said, said
+    assert earlier.sql(f"SELECT {definition}, max(version) FROM schema_version") == was
