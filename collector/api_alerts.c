@@ -7,6 +7,7 @@
 
 #include "collector/page.h"
 #include "collector/routes.h"
+#include "collector/words.h"
 #include "schema/topics.h"
 
 #define IDS_MAX 1000
@@ -16,35 +17,9 @@
 	"id ueid policy severity state opened_at title element reasons scope devices acknowledged_by acknowledged_at " \
 	"silenced_until resolved_at resolved_by comment remediation"
 
-#define STATES "open, acknowledged, silenced or resolved"
-#define SEVERITIES "low, medium, high or critical"
-
-static const char *const states[] = {"open", "acknowledged", "silenced", "resolved", NULL};
-static const char *const severities[] = {"low", "medium", "high", "critical", NULL};
-static const char *const formats[] = {"json", "csv", NULL};
-
-static bool
-is_choice(const char *const *choices, const char *value, size_t len)
-{
-	for (; *choices != NULL; choices++)
-		if (strlen(*choices) == len && memcmp(*choices, value, len) == 0)
-			return true;
-	return false;
-}
-
-/* One of the choices, or several with commas between: where it is neither, counted from 1; 0: nowhere. NULL is fine. */
-static size_t
-find_no_choice(const char *const *choices, const char *value)
-{
-	for (const char *at = value; at != NULL;) {
-		size_t len = strcspn(at, ",");
-
-		if (!is_choice(choices, at, len))
-			return (size_t)(at - value) + 1;
-		at = at[len] == '\0' ? NULL : at + len + 1;
-	}
-	return 0;
-}
+#define STATES "open acknowledged silenced resolved"
+#define SEVERITIES "low medium high critical"
+#define FORMATS "json csv"
 
 /* What a list is narrowed by, as the statements take it. */
 struct filters {
@@ -73,15 +48,11 @@ bind_filters(const struct request *request, struct response *response, struct fi
 	const char *state = request_parameter(request, "state"), *severity = request_parameter(request, "severity");
 	const char *since = request_parameter(request, "since"), *group = request_parameter(request, "group");
 	const char *format = request_parameter(request, "format"), *ueid = request_parameter(request, "ueid");
-	size_t bad_state = find_no_choice(states, state), bad_severity = find_no_choice(severities, severity);
 
-	if (bad_state > 0)
-		return response_bad_parameter(response, bad_state,
-					      "state is " STATES ", or several with commas between.");
-	if (bad_severity > 0)
-		return response_bad_parameter(response, bad_severity,
-					      "severity is " SEVERITIES ", or several with commas between.");
-	if (format != NULL && !is_choice(formats, format, strlen(format)))
+	if (request_words(request, response, "state", STATES) < 0 ||
+	    request_words(request, response, "severity", SEVERITIES) < 0)
+		return -1;
+	if (format != NULL && !words_have(FORMATS, format, strlen(format)))
 		return response_bad_parameter(response, 1, "format is json or csv.");
 	if (since != NULL && !is_time(since))
 		return response_bad_parameter(response, 1, "since is a time as RFC 3339 writes it.");
@@ -213,17 +184,16 @@ read_text(const struct request *request, const char *name)
 	return json_string_value(json_object_get(request->body.json, name));
 }
 
-/* One of the choices, if it is there at all: what is none selects nothing, which would read as if all were done. */
+/* One of the words, if it is there at all: what is none selects nothing, which would read as if all were done. */
 static int
-check_choice(const struct request *request, struct response *response, const char *name, const char *const *choices,
-	     const char *words)
+check_filter(const struct request *request, struct response *response, const char *name, const char *words)
 {
 	const json_t *value = json_object_get(json_object_get(request->body.json, "filter"), name);
 
 	if (value == NULL || json_is_null(value) ||
-	    (json_is_string(value) && is_choice(choices, json_string_value(value), json_string_length(value))))
+	    (json_is_string(value) && words_have(words, json_string_value(value), json_string_length(value))))
 		return 0;
-	response_problem(response, PROBLEM_BAD_BODY, "filter.%s: %s.", name, words);
+	response_problem(response, PROBLEM_BAD_BODY, "filter.%s: one of these: %s.", name, words);
 	return -1;
 }
 
@@ -242,8 +212,8 @@ check_body(const struct request *request, struct response *response, const struc
 		members[n++] = (struct member){"filter", MEMBER_OBJECT, false, 0};
 	}
 	if (body_check(request->body.json, response, members, n) < 0 ||
-	    check_choice(request, response, "severity", severities, SEVERITIES) < 0 ||
-	    check_choice(request, response, "state", states, STATES) < 0)
+	    check_filter(request, response, "severity", SEVERITIES) < 0 ||
+	    check_filter(request, response, "state", STATES) < 0)
 		return -1;
 	if (until == NULL || is_time(until))
 		return 0;

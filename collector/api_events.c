@@ -8,6 +8,7 @@
 #include "collector/format_event.h"
 #include "collector/page.h"
 #include "collector/routes.h"
+#include "collector/words.h"
 #include "schema/topics.h"
 
 #define WAIT_MAX 60 /* seconds */
@@ -50,34 +51,23 @@ struct filter {
 	struct ueid ueid;
 };
 
-/* From which character on, counted from 1, there is no such type; 0: all are some. */
-static size_t
-find_no_type(const char *types)
-{
-	for (const char *at = types;; at++) {
-		size_t len = strcspn(at, ",");
-
-		if (!event_type_is((struct slice){(const uint8_t *)at, len}))
-			return (size_t)(at - types) + 1;
-		at += len;
-		if (*at == '\0')
-			return 0;
-	}
-}
-
 static int
 read_types(const struct request *request, struct response *response, const char **types)
 {
-	size_t position;
+	const char *left = request_parameter(request, "type");
+	struct slice type;
 
-	*types = request_parameter(request, "type");
-	position = *types == NULL ? 0 : find_no_type(*types);
-	if (position > 0)
-		return response_bad_parameter(
-			response, position,
-			"type, from character %zu on: it is a type of events, or several with commas between, as "
-			"device.posture,alert.opened.",
-			position);
+	*types = left;
+	while (words_next(&left, &type)) {
+		size_t position = (size_t)((const char *)type.at - *types) + 1;
+
+		if (!event_type_is(type))
+			return response_bad_parameter(
+				response, position,
+				"type, from character %zu on: it is a type of events, or several with commas between, "
+				"as device.posture,alert.opened.",
+				position);
+	}
 	return 0;
 }
 

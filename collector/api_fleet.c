@@ -18,15 +18,6 @@ api_fleet(struct request *request, struct response *response)
 	PQclear(rows);
 }
 
-static bool
-is_reason(const char *text)
-{
-	for (int i = REASON_OK + 1; i < REASONS; i++)
-		if (strcmp(reason_name((enum reason)i), text) == 0)
-			return true;
-	return false;
-}
-
 void
 api_refusals(struct request *request, struct response *response)
 {
@@ -38,7 +29,7 @@ api_refusals(struct request *request, struct response *response)
 		response_bad_parameter(response, 1, "ueid is 34 lower-case hex digits that begin with 01.");
 		return;
 	}
-	if (reason != NULL && !is_reason(reason)) {
+	if (reason != NULL && !reason_is(reason)) {
 		response_bad_parameter(response, 1,
 				       "reason is none for which messages are refused, like bad-signature.");
 		return;

@@ -49,33 +49,6 @@ refuse(struct response *response, const char *name, const char *detail)
 	return response_bad_parameter(response, 1, "%s%s", name, detail);
 }
 
-/* The words that are listed with commas between, as an array. NULL: the response says which one is not known, and where it stands. */
-static json_t *
-read_words(struct response *response, const char *name, const char *text, const char *words)
-{
-	json_t *array = json_array();
-
-	words += strspn(words, " ");
-	for (const char *at = text;; at++) {
-		size_t len = strcspn(at, ",");
-
-		if (!words_have(words, at, len)) {
-			size_t position = (size_t)(at - text) + 1;
-
-			response_bad_parameter(
-				response, position,
-				"%s, from character %zu on: it is some of these, with commas between: %s.", name,
-				position, words);
-			json_decref(array);
-			return NULL;
-		}
-		json_array_append_new(array, json_stringn(at, len));
-		at += len;
-		if (*at == '\0')
-			return array;
-	}
-}
-
 static int
 read_filter(const struct request *request, struct response *response, size_t i, json_t *filters)
 {
@@ -89,8 +62,9 @@ read_filter(const struct request *request, struct response *response, size_t i, 
 	if (filters_known[i].most > 0 && code_points(text, strlen(text)) > filters_known[i].most)
 		return response_bad_parameter(response, filters_known[i].most + 1, "%s has at most %zu characters.",
 					      name, filters_known[i].most);
-	value = filters_known[i].words == NULL ? json_string(text)
-					       : read_words(response, name, text, filters_known[i].words);
+	if (filters_known[i].words != NULL && request_words(request, response, name, filters_known[i].words) < 0)
+		return -1;
+	value = filters_known[i].words == NULL ? json_string(text) : words_array(text);
 	return value == NULL || json_object_set_new(filters, name, value) < 0 ? -1 : 0;
 }
 
@@ -134,43 +108,47 @@ read_filters(struct request *request, struct response *response, json_t *filters
 	return read_range(request, response, filters);
 }
 
+static bool
+is_wanted(const char *fields, const char *name, size_t len)
+{
+	struct slice field;
+
+	while (words_next(&fields, &field))
+		if (field.len == len && memcmp(field.at, name, len) == 0)
+			return true;
+	return false;
+}
+
 /* The members that are wanted, in their own order, with spaces between as csv_head takes them; and which are left out. */
 static int
 read_fields(const struct request *request, struct response *response, char fields[sizeof CSV_DEVICE],
 	    uint32_t *left_out)
 {
 	const char *text = request_parameter(request, "fields");
-	json_t *wanted, *name;
 	uint32_t bit = 1;
-	size_t i, len = 0;
+	size_t len = 0;
 
 	strcpy(fields, CSV_DEVICE);
 	*left_out = 0;
 	if (text == NULL)
 		return 0;
-	wanted = read_words(response, "fields", text, CSV_DEVICE);
-	if (wanted == NULL)
+	if (request_words(request, response, "fields", CSV_DEVICE) < 0)
 		return -1;
 	for (const char *at = &CSV_DEVICE[strspn(CSV_DEVICE, " ")]; *at != '\0'; at += strspn(at, " ")) {
 		size_t n = strcspn(at, " ");
 
-		*left_out |= bit;
-		json_array_foreach(wanted, i, name)
-		{
-			if (json_string_length(name) != n || memcmp(json_string_value(name), at, n) != 0)
-				continue;
+		if (is_wanted(text, at, n)) {
 			if (len > 0)
 				fields[len++] = ' ';
 			memcpy(fields + len, at, n);
 			len += n;
-			*left_out &= ~bit;
-			break;
+		} else {
+			*left_out |= bit;
 		}
 		bit <<= 1;
 		at += n;
 	}
 	fields[len] = '\0';
-	json_decref(wanted);
 	return 0;
 }
 

@@ -145,24 +145,23 @@ event_actor(const struct event *e)
 
 /* "alert.*" is every type that begins with "alert.". */
 static bool
-fits(struct slice type, const char *word, size_t len)
+fits(struct slice type, struct slice word)
 {
-	if (len >= 2 && word[len - 1] == '*' && word[len - 2] == '.')
-		return type.len >= len - 1 && memcmp(type.at, word, len - 1) == 0;
-	return type.len == len && memcmp(type.at, word, len) == 0;
+	size_t len = word.len;
+
+	if (len >= 2 && word.at[len - 1] == '*' && word.at[len - 2] == '.')
+		return type.len >= len - 1 && memcmp(type.at, word.at, len - 1) == 0;
+	return type.len == len && memcmp(type.at, word.at, len) == 0;
 }
 
 bool
 event_wanted(const struct event *e, const char *types, enum severity least)
 {
 	bool wanted = types[0] == '\0';
+	struct slice word;
 
-	for (const char *at = types; !wanted && *at != '\0'; at += *at == ',') {
-		size_t len = strcspn(at, ",");
-
-		wanted = fits(e->type, at, len);
-		at += len;
-	}
+	while (!wanted && words_next(&types, &word))
+		wanted = fits(e->type, word);
 	return wanted && e->severity >= least;
 }
 

@@ -12,20 +12,6 @@
 static const char *const failures[] = {"device.refused", "device.event.login-failed", "device.event.privilege-refused",
 				       "challenge.unanswered"};
 
-static json_t *
-words_of(const char *words)
-{
-	json_t *list = json_array();
-
-	while (*words != '\0') {
-		size_t len = strcspn(words, ",");
-
-		json_array_append_new(list, json_stringn(words, len));
-		words += len + (words[len] == ',');
-	}
-	return list;
-}
-
 static const char *
 outcome_of(const struct event *e)
 {
@@ -53,7 +39,7 @@ event_fields(const struct event *e)
 	format_native(&original, e);
 	snprintf(id, sizeof id, "%" PRId64, e->id);
 	json = json_pack("{s:s, s:o, s:o, s:s%, s:s, s:I, s:i, s:s, s:s, s:s*, s:o*, s:o}", "kind", kind->ecs_kind,
-			 "category", words_of(kind->ecs_categories), "type", words_of(kind->ecs_types), "action",
+			 "category", words_array(kind->ecs_categories), "type", words_array(kind->ecs_types), "action",
 			 (const char *)e->type.at, e->type.len, "id", id, "sequence", (json_int_t)e->position,
 			 "severity", (int)e->severity, "module", "fleetstate", "dataset", "fleetstate.events",
 			 "outcome", outcome_of(e), "reason", reasons.len == 0 ? NULL : text_of(&reasons), "original",

@@ -10,6 +10,7 @@
 #include "collector/auth.h"
 #include "collector/code_point.h"
 #include "collector/packer.h"
+#include "collector/words.h"
 
 #define NAME_SIZE 32 /* no parameter of ours has a name as long */
 
@@ -353,4 +354,22 @@ request_parameter(const struct request *request, const char *name)
 		if (strcmp(request->parameters[i].name, name) == 0)
 			return request->parameters[i].value;
 	return NULL;
+}
+
+int
+request_words(const struct request *request, struct response *response, const char *name, const char *words)
+{
+	const char *text = request_parameter(request, name), *left = text;
+	struct slice word;
+
+	while (words_next(&left, &word)) {
+		size_t position = (size_t)((const char *)word.at - text) + 1;
+
+		if (!words_have(words, (const char *)word.at, word.len))
+			return response_bad_parameter(
+				response, position,
+				"%s, from character %zu on: it is some of these, with commas between: %s.", name,
+				position, words + strspn(words, " "));
+	}
+	return 0;
 }

@@ -127,5 +127,7 @@ int hex_digit(char) WARN_UNUSED;
 const char *percent_decode(char *, bool plus, size_t *character) WARN_UNUSED;
 /* NULL if it was not given. */
 const char *request_parameter(const struct request *, const char *name);
+/* A parameter, if it was given, that is some of the words, with commas between; they are listed with spaces. -1: the response says which is none of them. */
+int request_words(const struct request *, struct response *, const char *name, const char *words) WARN_UNUSED;
 
 #endif

@@ -1,6 +1,7 @@
 #include "schema/reason.h"
 
 #include <stddef.h>
+#include <string.h>
 
 static const struct {
 	const char *name;
@@ -15,6 +16,15 @@ const char *
 reason_name(enum reason reason)
 {
 	return (size_t)reason < REASONS ? reasons[reason].name : "unknown";
+}
+
+bool
+reason_is(const char *name)
+{
+	for (size_t i = REASON_OK + 1; i < REASONS; i++)
+		if (strcmp(reasons[i].name, name) == 0)
+			return true;
+	return false;
 }
 
 bool

@@ -15,6 +15,8 @@ enum reason {
 
 /* The name that logs, counters and receipts use: "bad-signature". Never NULL. */
 const char *reason_name(enum reason);
+/* Whether there is one of the name, which is not "ok". */
+bool reason_is(const char *name);
 /* Whether sending the same bytes again can't help. */
 bool reason_permanent(enum reason);
 

@@ -6,14 +6,17 @@
 
 #include "collector/auth.h"
 #include "collector/client_certificate.h"
+#include "collector/words.h"
 
 /* Ends the program unless it is a list of scopes, "devices,state". */
 static void
 check_scopes(const char *list)
 {
-	for (const char *at = list; at != NULL; at = strchr(at, ',') == NULL ? NULL : strchr(at, ',') + 1)
-		if (scope_parse(at, strcspn(at, ",")) == SCOPE_ANY)
-			cli_die(CLI_WRONG, "--scopes: there is no scope %.*s", (int)strcspn(at, ","), at);
+	struct slice word;
+
+	while (words_next(&list, &word))
+		if (scope_parse((const char *)word.at, word.len) == SCOPE_ANY)
+			cli_die(CLI_WRONG, "--scopes: there is no scope %.*s", (int)word.len, (const char *)word.at);
 }
 
 int

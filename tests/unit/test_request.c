@@ -309,6 +309,68 @@ words(void **state)
 		     word_is((struct slice){NULL, 0}, "one"));
 }
 
+static void
+lists_with_commas(void **state)
+{
+	static const struct {
+		const char *list;
+		const char *words[4];
+	} rows[] = {
+		{NULL, {NULL}},
+		{"", {"", NULL}},
+		{",", {"", "", NULL}},
+		{"a", {"a", NULL}},
+		{"a,", {"a", "", NULL}},
+		{",a", {"", "a", NULL}},
+		{"a b,,c", {"a b", "", "c", NULL}},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+		const char *list = rows[i].list;
+		json_t *array = words_array(list);
+		struct slice word;
+		size_t n = 0;
+
+		for (; words_next(&list, &word); n++) {
+			assert_true(rows[i].words[n] != NULL && word_is(word, rows[i].words[n]));
+			assert_string_equal(json_string_value(json_array_get(array, n)), rows[i].words[n]);
+		}
+		assert_null(rows[i].words[n]);
+		assert_int_equal(json_array_size(array), n);
+		json_decref(array);
+	}
+}
+
+static void
+some_of_the_words(void **state)
+{
+	static const struct {
+		const char *target;
+		int position; /* 0: it is good */
+	} rows[] = {
+		{"/", 0},         {"/?of=one", 0},      {"/?of=two,one,two", 0}, {"/?of=", 1},          {"/?of=,", 1},
+		{"/?of=one,", 5}, {"/?of=one,,two", 5}, {"/?of=one,tw", 5},      {"/?of=one%20two", 1}, {"/?of=One", 1},
+		{"/?of=*", 1},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+		struct response response = {0};
+		struct request r = {0};
+		char said[64];
+
+		assert_int_equal(request_parse(rows[i].target, &r), PROBLEM_NONE);
+		assert_int_equal(request_words(&r, &response, "of", " one two"), rows[i].position == 0 ? 0 : -1);
+		assert_int_equal(response.status, rows[i].position == 0 ? 0 : 400);
+		response_append(&response, "", 1);
+		snprintf(said, sizeof said, "of, from character %d on: it is some of these, ", rows[i].position);
+		assert_true(rows[i].position == 0 || strstr((const char *)response.body, said) != NULL);
+		assert_true(rows[i].position == 0 || strstr((const char *)response.body, ": one two.") != NULL);
+		response_free(&response);
+	}
+}
+
 int
 main(void)
 {
@@ -321,6 +383,8 @@ main(void)
 		cmocka_unit_test(tokens),
 		cmocka_unit_test(counts),
 		cmocka_unit_test(words),
+		cmocka_unit_test(lists_with_commas),
+		cmocka_unit_test(some_of_the_words),
 		cmocka_unit_test(cursors),
 	};
 

@@ -152,6 +152,10 @@ test_reasons_have_names(void **state)
 	assert_string_equal(reason_name((enum reason)REASONS), "unknown");
 	assert_string_equal(reason_name((enum reason) - 1), "unknown");
 	assert_string_equal(reason_name(REASON_BAD_SIGNATURE), "bad-signature");
+	assert_true(reason_is("bad-signature") && reason_is("unstorable"));
+	assert_false(reason_is("ok") || reason_is("unknown") || reason_is("") || reason_is("bad") ||
+		     reason_is("bad-signature ") || reason_is("Bad-signature") ||
+		     reason_is("bad-signature,unstorable"));
 	assert_true(reason_permanent(REASON_BAD_SIGNATURE));
 	/* Whatever may be undone is not: the device would throw its evidence away. */
 	static const enum reason undone[] = {
