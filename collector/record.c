@@ -336,7 +336,8 @@ add_beginning(struct transaction *t, const struct docket *d)
 			m = d->messages[i];
 	if (m == NULL || (!first && before->interval == now->interval))
 		return 0;
-	return add_event(t, m, first ? "device.epoch" : "device.interval", json_pack("{s:I}", "interval_s", (json_int_t)now->interval));
+	return add_event(t, m, first ? "device.epoch" : "device.interval",
+			 json_pack("{s:I}", "interval_s", (json_int_t)now->interval));
 }
 
 /* What the device says happened on it. A kind that we do not know goes by its number. */
