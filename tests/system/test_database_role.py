@@ -1,5 +1,7 @@
 """What the database's role of the HTTP interface can do in psql, whatever SQL it were made to run: without a signed-in tenant, nothing of any tenant."""
 
+import contextlib
+import copy
 import hashlib
 import re
 import subprocess
@@ -202,37 +204,44 @@ def test_functions(api, arguments):
     assert api.db.sql(counted) == before
 
 
-def test_only_the_listed_statements_are_run(api):
+@pytest.fixture
+def logged(api):
+    """It on a copy of the database, of which the server's log has all that the role runs: whoever asks every route changes and removes much."""
+    api.stop()
+    other = copy.copy(api)
+    other.db = api.db.copy()
+    with contextlib.closing(psycopg2.connect(other.db.uri("postgres"))) as db:
+        db.autocommit = True
+        for statement in f"ALTER ROLE fleetstate_api IN DATABASE {other.db.name} SET log_statement = 'all'", "ALTER SYSTEM SET log_line_prefix = 'by=%u '", "SELECT pg_reload_conf()":
+            db.cursor().execute(statement)
+    other.start()
+    yield other
+    if other.process.poll() is None:
+        other.stop()
+    api.start()
+
+
+def test_only_the_listed_statements_are_run(logged):
     """As the server's own log has it, with every route asked: what the collector runs is prepared under a name of the one table."""
     listed = set(re.findall(r'\[QUERY_\w+\] =\s*\{"(\w+)"', (ROOT / "collector/query_sql.c").read_text()))
     assert len(listed) == (ROOT / "collector/query_sql.h").read_text().count("\tQUERY_") and "sign_in" in listed
     for kind, name in re.findall(r'\t(ORDER|NARROW|NEAR)\(\w+, "(\w+)"', (ROOT / "collector/device_order.h").read_text()):
         listed |= {f"devices_{PREPARED[kind]}_{name}{way}" for way in ("", "_down")}
-    with psycopg2.connect(api.db.uri("postgres")) as db, db.cursor() as c:
-        c.execute("ALTER ROLE fleetstate_api SET log_statement = 'all'")
-    db = psycopg2.connect(api.db.uri("postgres"))
-    db.autocommit = True
-    db.cursor().execute("ALTER SYSTEM SET log_line_prefix = 'by=%u '")
-    db.cursor().execute("SELECT pg_reload_conf()")
-    db.close()
-    api.stop()
-    api.start()
-    where = api.log.stat().st_size
-    admin = api.db.cli("token", "add", "--tenant", "acme", "--role", "admin", "all")
+    where = logged.log.stat().st_size
+    admin = logged.db.cli("token", "add", "--tenant", "acme", "--role", "admin", "all")
     named = {"ueid": A, "epoch": "0" * 16, "seq": "1", "sha256": "0" * 64, "file": "x"}
     for method, path, *_ in ROUTES:
         target = re.sub(r"\{(\w+)\}", lambda m: named.get(m[1], "1"), path)
-        with api.ask(target, admin, method=method, stream=True, **({} if method == "GET" else {"json": {}})):
+        with logged.ask(target, admin, method=method, stream=True, **({} if method == "GET" else {"json": {}})):
             pass
     hostile = "'; SELECT set_config('fleetstate.tenant', '2', false) --"
     for path in "/v1/devices", "/v1/alerts", "/v1/audit", "/v1/events":
-        api.session.get(f"http://127.0.0.1:{api.port}{path}", params={"q": hostile, "tenant": hostile, "cursor": hostile}, headers={"Authorization": "Bearer " + admin}, timeout=10)
-    api.stop()
-    with open(api.log) as log:
+        logged.session.get(f"http://127.0.0.1:{logged.port}{path}", params={"q": hostile, "tenant": hostile, "cursor": hostile}, headers={"Authorization": "Bearer " + admin}, timeout=10)
+    logged.stop()
+    with open(logged.log) as log:
         log.seek(where)
         lines = [line for line in log if line.startswith("by=fleetstate_api ")]
     prepared = set(re.findall(r"LOG:  execute ([^:]+): ", "".join(lines)))
     plain = {re.search(r"LOG:  statement: (.*)", line)[1] for line in lines if "LOG:  statement: " in line}
     assert len(prepared) > 30 and prepared <= listed, prepared - listed
     assert all(re.match(r"SET \w+ = [^;]*(; SET \w+ = [^;]*)*$|RESET \w+$|SELECT rolsuper OR rolbypassrls|BEGIN READ WRITE|COMMIT$", text) for text in plain), plain
-    api.start()
