@@ -63,7 +63,7 @@ add(struct request *request, struct response *response, struct sink_wish *w, boo
 {
 	struct call tenant = {.query = QUERY_TENANT}, call = {.query = QUERY_SINK_ADD};
 	struct sink_secret secret;
-	char why[GUARD_WHY_SIZE];
+	char why[SINK_WHY_SIZE];
 	uint64_t batch = htobe64((uint64_t)w->batch);
 	PGresult *rows;
 	char *name;
@@ -117,7 +117,7 @@ api_sink_add(struct request *request, struct response *response)
 	const json_t *body = request->body.json;
 	struct draft types = {0};
 	struct sink_wish wish;
-	char why[GUARD_WHY_SIZE] = "types are words like device.fork or alert.*";
+	char why[SINK_WHY_SIZE] = "types are words like device.fork or alert.*";
 
 	if (body_check(body, response, members, sizeof members / sizeof *members) < 0)
 		return;

@@ -143,17 +143,6 @@ event_actor(const struct event *e)
 	return first_member(e, names, sizeof names / sizeof *names);
 }
 
-/* "alert.*" is every type that begins with "alert.". */
-static bool
-fits(struct slice type, struct slice word)
-{
-	size_t len = word.len;
-
-	if (len >= 2 && word.at[len - 1] == '*' && word.at[len - 2] == '.')
-		return type.len >= len - 1 && memcmp(type.at, word.at, len - 1) == 0;
-	return type.len == len && memcmp(type.at, word.at, len) == 0;
-}
-
 bool
 event_wanted(const struct event *e, const char *types, enum severity least)
 {
@@ -161,24 +150,6 @@ event_wanted(const struct event *e, const char *types, enum severity least)
 	struct slice word;
 
 	while (!wanted && words_next(&types, &word))
-		wanted = fits(e->type, word);
+		wanted = event_type_fits(e->type, word);
 	return wanted && e->severity >= least;
-}
-
-bool
-event_types_ok(const char *types)
-{
-	static const char letters[] = "abcdefghijklmnopqrstuvwxyz-.";
-
-	for (const char *at = types; *at != '\0';) {
-		size_t len = strspn(at, letters);
-		bool star = len > 0 && at[len] == '*' && at[len - 1] == '.';
-
-		if (len == 0 || len > 64 || at[0] == '.')
-			return false;
-		at += len + star;
-		if (*at != '\0' && *at++ != ',')
-			return false;
-	}
-	return true;
 }

@@ -44,7 +44,5 @@ const char *event_actor(const struct event *);
 
 /* What a sink wants: words such as "device.fork" or "alert.*", separated by commas; empty: everything. */
 bool event_wanted(const struct event *, const char *types, enum severity least);
-/* Whether it is such a list. */
-bool event_types_ok(const char *types);
 
 #endif

@@ -13,21 +13,33 @@ static const struct event_kind kinds[] = {
 
 static const struct event_kind other = {"*", OCSF_ENTITY, 99, "", "event", "host", "info", "Something happened"};
 
-static bool
-fits(const char *row, struct slice type)
-{
-	size_t len = strlen(row);
+const char event_words[] =
+#define EVENT_KIND(type, class, activity, member, kind, categories, types, title) " " type
+#include "collector/event_kinds.def"
+#undef EVENT_KIND
+	;
 
-	if (row[len - 1] == '*')
-		return type.len >= len - 1 && memcmp(row, type.at, len - 1) == 0;
-	return word_is(type, row);
+static struct slice
+type_of(const struct event_kind *kind)
+{
+	return (struct slice){(const uint8_t *)kind->type, strlen(kind->type)};
+}
+
+bool
+event_type_fits(struct slice type, struct slice word)
+{
+	size_t len = word.len;
+
+	if (len >= 2 && memcmp(word.at + len - 2, ".*", 2) == 0)
+		return type.len >= len - 1 && memcmp(type.at, word.at, len - 1) == 0;
+	return type.len == len && memcmp(type.at, word.at, len) == 0;
 }
 
 const struct event_kind *
 event_kind(struct slice type)
 {
 	for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
-		if (fits(kinds[i].type, type))
+		if (event_type_fits(type, type_of(&kinds[i])))
 			return &kinds[i];
 	return &other;
 }
@@ -59,4 +71,13 @@ event_type_is(struct slice type)
 		if (!is_family(&kinds[i]) && word_is(type, kinds[i].type))
 			return true;
 	return is_numbered(type);
+}
+
+bool
+event_word_is(struct slice word)
+{
+	for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+		if (event_type_fits(type_of(&kinds[i]), word))
+			return true;
+	return is_numbered(word);
 }

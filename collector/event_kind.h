@@ -26,4 +26,11 @@ const struct event_kind *event_kind(struct slice type) WARN_UNUSED;
 /* Whether there are events of the type: it has a row of its own, or is "device.event." and the number of a kind that has no name here. */
 bool event_type_is(struct slice type) WARN_UNUSED;
 
+/* What a sink wants is told in words: a type, or "alert.*", which is every type that begins with "alert.". Whether a type is of those of a word. */
+bool event_type_fits(struct slice type, struct slice word) WARN_UNUSED;
+/* Whether there are any of a word. */
+bool event_word_is(struct slice word) WARN_UNUSED;
+/* Every type that has a name, and some families of them, with a space before each. */
+extern const char event_words[];
+
 #endif

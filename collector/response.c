@@ -9,7 +9,7 @@
 
 #include "collector/code_point.h"
 
-#define DETAIL_SIZE 512
+#define DETAIL_SIZE 1280 /* all types of events */
 
 static const struct {
 	const char *name;

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "collector/event_kind.h"
+#include "collector/words.h"
 #include "schema/topics.h"
 
 static bool
@@ -22,13 +24,28 @@ is_pem(const char *text, const char *what)
 	return text == NULL || (strlen(text) <= VAULT_SECRET_MAX && strstr(text, what) != NULL);
 }
 
+/* Which one, counted from 1, there are no events of; 0: there are of all. */
+static size_t
+find_no_type(const char *types)
+{
+	struct slice word;
+
+	if (types[0] == '\0')
+		return 0;
+	for (size_t n = 1; words_next(&types, &word); n++)
+		if (!event_word_is(word))
+			return n;
+	return 0;
+}
+
 bool
 sink_wish_ok(const struct sink_wish *w, char *why)
 {
 	const struct sink_kind *kind = sink_kind(w->kind);
 	enum severity severity;
+	size_t no_type = find_no_type(w->types);
 
-#define WRONG(...) (snprintf(why, GUARD_WHY_SIZE, __VA_ARGS__), false)
+#define WRONG(...) (snprintf(why, SINK_WHY_SIZE, __VA_ARGS__), false)
 	if (!is_name(w->name))
 		return WRONG("a sink's name is 1 to 63 of a-z, 0-9 and -, and begins with a letter or a digit");
 	if (kind == NULL)
@@ -37,8 +54,8 @@ sink_wish_ok(const struct sink_wish *w, char *why)
 		return false;
 	if (w->format != NULL && event_format(w->format) == NULL)
 		return WRONG("the format is " EVENT_FORMATS);
-	if (strlen(w->types) > 1024 || !event_types_ok(w->types))
-		return WRONG("types are words like device.fork or alert.*");
+	if (no_type > 0)
+		return WRONG("types, number %zu: one of these:%s", no_type, event_words);
 	if (!severity_parse((struct slice){(const uint8_t *)w->severity, strlen(w->severity)}, &severity))
 		return WRONG("the severity is info, low, medium, high or critical");
 	if (w->batch < 1 || w->batch > SINK_BATCH_MAX)
@@ -91,7 +108,7 @@ sink_wish_seal(const struct sink_wish *w, const struct vault_key *key, struct si
 	if (text == NULL && !sink_kind(w->kind)->makes_secret)
 		return true;
 	if (key == NULL) {
-		snprintf(why, GUARD_WHY_SIZE, "its secret can't be sealed: there is no secret_key");
+		snprintf(why, SINK_WHY_SIZE, "its secret can't be sealed: there is no secret_key");
 		return false;
 	}
 	if (text == NULL && make_secret(secret->made))
@@ -99,7 +116,7 @@ sink_wish_seal(const struct sink_wish *w, const struct vault_key *key, struct si
 	if (text != NULL && seal(w, key, text, secret))
 		return true;
 	sink_secret_free(secret);
-	snprintf(why, GUARD_WHY_SIZE, "its secret can't be sealed");
+	snprintf(why, SINK_WHY_SIZE, "its secret can't be sealed");
 	return false;
 }
 

@@ -8,6 +8,7 @@
 #include "collector/vault.h"
 
 #define SINK_BATCH_MAX 1000
+#define SINK_WHY_SIZE 1200 /* all types of events */
 
 /* As somebody wishes it. */
 struct sink_wish {
@@ -26,7 +27,7 @@ struct sink_secret {
 	size_t len;
 };
 
-/* False: `why`, GUARD_WHY_SIZE, says what is wrong. */
+/* False: `why`, SINK_WHY_SIZE, says what is wrong. */
 bool sink_wish_ok(const struct sink_wish *, char *why) WARN_UNUSED;
 /* Of one that is ok. `key` NULL: there is none, and only a sink without a secret will do. */
 bool sink_wish_seal(const struct sink_wish *, const struct vault_key *key, struct sink_secret *, char *why) WARN_UNUSED;

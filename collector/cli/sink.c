@@ -123,7 +123,7 @@ sink_add(const struct command *command, int argc, char **argv)
 					     {"secret", &secret_file, NULL},
 					     {"secret-key", &key_file, NULL},
 					     {"backlog", NULL, &backlog}};
-	char why[GUARD_WHY_SIZE];
+	char why[SINK_WHY_SIZE];
 	struct sink_secret secret;
 	struct vault_key vault;
 	struct sink_wish w;

@@ -12,9 +12,10 @@ import time
 import psycopg2
 import pytest
 import requests
+import yaml
 
 from ingesting import Collector, System, await_true
-from parts import BIN, PATIENCE, free_port
+from parts import BIN, PATIENCE, ROOT, free_port
 from receiver import HALF, STALL, KillableWebhook, Rsyslog, Webhook, structured_data
 
 SETTINGS = dict(sink_networks="127.0.0.1/32", sink_http="yes", sink_timeout="2s", silence_min="1s")
@@ -429,7 +430,9 @@ def test_a_given_secret_signs(system, sink, receiver, tmp_path):
     (("--kind", "webhook", "--tenant", "acme", "x", "ftp://example.com/"), "not https"),
     (("--kind", "webhook", "--tenant", "acme", "x", "https://user:pass@example.com/"), "no credentials"),
     (("--kind", "webhook", "--tenant", "acme", "x", "https://example.com/\nX: y"), "visible ASCII"),
-    (("--kind", "webhook", "--tenant", "acme", "--types", "a b", "x", "https://example.com/"), "types are words"),
+    (("--kind", "webhook", "--tenant", "acme", "--types", "a b", "x", "https://example.com/"), "types, number 1: one of these: device.enrolled "),
+    (("--kind", "webhook", "--tenant", "acme", "--types", "device.fork,device.forks", "x", "https://example.com/"), "types, number 2: one of these: "),
+    (("--kind", "webhook", "--tenant", "acme", "--types", "alert.*,", "x", "https://example.com/"), "types, number 2: one of these: "),
     (("--kind", "webhook", "--tenant", "acme", "--severity", "urgent", "x", "https://example.com/"), "the severity is"),
     (("--kind", "webhook", "--tenant", "acme", "--batch", "1001", "x", "https://example.com/"), "the batch is"),
     (("--kind", "syslog", "--tenant", "acme", "x", "https://example.com/"), "not host:port"),
@@ -477,6 +480,22 @@ def test_a_tenants_admin_makes_and_removes_sinks(system, receiver):
 def test_wrong_sinks_are_refused(system, wrong):
     answer = ask(system, "POST", "/v1/sinks", **{"name": "x", "kind": "webhook", "target": "https://example.com/", **wrong})
     assert answer.status_code == 400 and answer.json()["type"] == "urn:fleetstate:problem:bad-body", answer.text
+
+
+@pytest.mark.parametrize("types, number", [(["none"], 1), (["device.fork", "device.forks"], 2), (["device.*", "alert.*", "devices.*"], 3), (["*"], 1),
+                                           (["test", "device.event.0", "device.event.7"], 2)])
+def test_whoever_wants_events_that_there_are_not_is_told_which_there_are(system, types, number):
+    told = ask(system, "POST", "/v1/sinks", name="x", kind="webhook", target="https://example.com/", types=types)
+    assert told.status_code == 400, told.text
+    begin, words = told.json()["detail"].split(": ", 1)[0], told.json()["detail"].removesuffix(".").split(": ")[2].split()
+    assert begin == f"types, number {number}"
+    described = yaml.safe_load((ROOT / "schema/openapi.yaml").read_text())["components"]["schemas"]["EventType"]["enum"]
+    assert [word for word in words if not word.endswith(".*")] == described
+    # All that it names are taken.
+    for part in words[:32], words[32:]:
+        made = ask(system, "POST", "/v1/sinks", name="x", kind="webhook", target="https://example.com/", types=part)
+        assert made.status_code == 201, made.text
+        assert ask(system, "DELETE", f"/v1/sinks/{made.json()['id']}").status_code == 204
 
 
 # Syslog.
