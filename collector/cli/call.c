@@ -179,6 +179,7 @@ call_ask(const struct server *server, const struct asked *asked, struct told *to
 	char error[CURL_ERROR_SIZE] = "", *url;
 	struct curl_slist *headers = make_headers(server, asked);
 	struct receiving r = {.asked = asked, .told = told};
+	struct curl_header *position;
 	curl_off_t later = 0;
 	CURLcode code;
 
@@ -198,6 +199,8 @@ call_ask(const struct server *server, const struct asked *asked, struct told *to
 	curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &told->status);
 	curl_easy_getinfo(curl, CURLINFO_RETRY_AFTER, &later);
 	told->retry_after_s = (long)later;
+	if (curl_easy_header(curl, "Fleetstate-Position", 0, CURLH_HEADER, -1, &position) == CURLHE_OK)
+		snprintf(told->position, sizeof told->position, "%s", position->value);
 	curl_slist_free_all(headers);
 	free(url);
 	if (code == CURLE_OK)

@@ -36,6 +36,7 @@ struct told {
 	long status;
 	char type[64];				/* without parameters; "": none */
 	long retry_after_s;			/* when it wants to be asked again; 0: it does not say */
+	char position[24];			/* Fleetstate-Position; "": it has none */
 	char *body;				/* owned; NULL: there was none, or it was written to `out` */
 	size_t len;
 	bool written;				/* something to `out` */

@@ -1,5 +1,6 @@
 #include "collector/cli/remote.h"
 
+#include <inttypes.h>
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +22,7 @@ struct remote {
 	struct wish wish;
 	struct show show;
 	bool raw; /* whatever comes is written as it is */
+	int64_t position; /* where the next export goes on; -1: it is not said */
 };
 
 /* What --json and --csv stand for where the answer has formats of its own; of events those are what an item is. */
@@ -312,6 +314,8 @@ show_one(struct remote *r)
 	json_t *json, *items;
 
 	ask(r, target, &told);
+	if (!count_parse(told.position, COUNT_MAX, &r->position))
+		r->position = -1;
 	json = read_answer(&told);
 	items = json_object_get(json, "items");
 	if (json_is_array(items) && operation_takes(r->wish.operation, "cursor") &&
@@ -340,7 +344,7 @@ is_list(const struct operation *o)
 int
 remote_run(const struct operation *o, const struct server *server, int argc, char **argv)
 {
-	struct remote r = {.wish = {.operation = o, .server = server}};
+	struct remote r = {.wish = {.operation = o, .server = server}, .position = -1};
 
 	wish_parse(&r.wish, argc, argv);
 	prepare(&r);
@@ -353,6 +357,8 @@ remote_run(const struct operation *o, const struct server *server, int argc, cha
 		cli_die(CLI_NO, OUTPUT_FULL);
 	if (r.show.out != stdout)
 		output_close();
+	if (r.position >= 0)
+		fprintf(stderr, "Fleetstate-Position: %" PRId64 "\n", r.position);
 	show_free(&r.show);
 	wish_free(&r.wish);
 	return CLI_YES;

@@ -41,12 +41,14 @@ def api(tmp_path_factory):
     api.close()
 
 
-def call(api, *words, token="acme", status=0, env=(), stdin=None, text=True, out=b""):
+def call(api, *words, token="acme", status=0, env=(), stdin=None, text=True, out=b"", note=None):
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("FLEETSTATE_", "PG"))}
     clean["FLEETSTATE_TOKEN"] = api.tokens.get(token, token)
     done = subprocess.run([BIN / "fleetstate", "--url", f"http://127.0.0.1:{api.port}", *words], capture_output=True, input=stdin, timeout=60, env={**clean, **dict(env)})
     assert done.returncode == status, (words, done.returncode, done.stderr)
-    assert (done.stderr == b"") == (status == 0), done.stderr
+    if note is None:
+        note = rb"(Fleetstate-Position: \d+\n)?" if "export" in words and status == 0 else b""
+    assert (re.fullmatch(note, done.stderr) is not None) == (status == 0), done.stderr
     if status:
         assert done.stdout == out
         assert done.stderr.count(b"\n") == 1 or status == 2, "an error is one line"
@@ -441,6 +443,7 @@ class Flaky(http.server.BaseHTTPRequestHandler):
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.seen.append(self.headers.get("Idempotency-Key"))
         how = self.answers.pop(0)
+        how, position = how if isinstance(how, tuple) else (how, None)
         if how == "page":
             self.wfile.write(b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n{"items": [{"ueid": "x"}], "next": "2"}')
             self.close_connection = True
@@ -448,9 +451,11 @@ class Flaky(http.server.BaseHTTPRequestHandler):
         if how in ("break", "half"):
             self.close_connection = True
             if how == "half":
-                self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nContent-Length: 100\r\n\r\n{}\n")
+                self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nFleetstate-Position: 5\r\nContent-Length: 100\r\n\r\n{}\n")
             return
         self.send_response(how)
+        if position is not None:
+            self.send_header("Fleetstate-Position", position)
         if how in (429, 503):
             self.send_header("Retry-After", "1")
         body = b'{"id": 1}' if how == 201 else b'{"type": "about:blank", "title": "Busy"}' if how != 302 else b""
@@ -499,7 +504,27 @@ def test_half_an_export_is_not_followed_by_a_whole_one(flaky, tmp_path, words):
     whole = out.read_bytes()
     flaky("asset", "export", *words, "--output", out, answers=["half", 201], status=3)
     assert len(Flaky.seen) == 1 and out.read_bytes() == whole and os.listdir(tmp_path) == ["assets"]
-    assert flaky("asset", "export", *words, answers=["half", 201], status=3, out=b"{}\n")
+    assert "Position" not in flaky("asset", "export", *words, answers=["half", 201], status=3, out=b"{}\n")
+
+
+def test_an_export_says_where_the_next_goes_on(api, tmp_path):
+    def position():
+        return int(api.ask("/v1/assets?changed_since=0").headers["Fleetstate-Position"])
+
+    before = position()
+    for words in (), ("--csv",), ("--format", "cyclonedx"), ("--output", tmp_path / "assets"), ("--changed-since", str(before)):
+        done = subprocess.run([BIN / "fleetstate", "--url", f"http://127.0.0.1:{api.port}", "asset", "export", *words], capture_output=True, timeout=60,
+                              env={"FLEETSTATE_TOKEN": api.tokens["acme"]}, check=True)
+        assert before <= int(re.fullmatch(rb"Fleetstate-Position: (\d+)\n", done.stderr)[1]) <= position()
+    assert done.stdout == b""
+    for words in ("--changed-since", "x"), ("--format", "xml"), ("--changed-since", str(2**52)), ("--output", "/dev/full"):
+        assert "Position:" not in call(api, "asset", "export", *words, status=1)
+
+
+@pytest.mark.parametrize("position", ["", "x", "-1", "1.5", "1 2", "0x5", "9007199254740992", "9" * 40, "\x1b[31m5"])
+def test_what_is_no_position_is_not_said(flaky, position):
+    flaky("asset", "export", answers=[(201, "5")], note=rb"Fleetstate-Position: 5\n")
+    flaky("asset", "export", answers=[(201, position)], note=b"")
 
 
 @pytest.mark.parametrize("words, needed, others", [
