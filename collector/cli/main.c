@@ -96,6 +96,27 @@ static const struct command commands[] = {
 };
 #define COMMANDS (sizeof commands / sizeof *commands)
 
+/* How a collector is asked for the same, where its words are others. */
+static const struct {
+	int (*run)(const struct command *, int argc, char **argv);
+	const char *words;
+} over_http[] = {
+	{tenant_hold, "tenant change ID legal_hold:='{\"reason\": \"TEXT\"}'"},
+	{tenant_retention, "tenant change ID retention:='{\"quiet_s\": SECONDS}'"},
+	{tenant_personal, "tenant change ID personal=keep|hash|omit"},
+	{trust_anchor_remove, "trust-anchor delete NUMBER"},
+	{device_approve, "device change UEID lifecycle=active"},
+	{device_retire, "device change UEID lifecycle=retired"},
+	{device_revoke, "device change UEID lifecycle=revoked"},
+	{device_import, "device add --tenant ID --type text/csv --body FILE"},
+	{device_transfer, "device change UEID --tenant ID tenant=TENANT"},
+	{device_hold, "device change UEID legal_hold:='{\"reason\": \"TEXT\"}'"},
+	{device_label, "device change UEID labels:='{\"KEY\": \"VALUE\"}'"},
+	{sink_status, "sink list"},
+	{sink_remove, "sink delete NUMBER"},
+	{policy_apply, "policy put ID --body FILE"},
+};
+
 static const char *database;
 static struct server server;
 static PGconn *connection;
@@ -281,6 +302,22 @@ tell_of_database(const char *prefix, const char *message)
 	fprintf(stderr, "fleetstate: %s%.*s\n", prefix, len, message);
 }
 
+/* A command that only the database can do; NULL: none, or nobody would expect a collector to do it. */
+static const struct command *database_only;
+
+static void
+print_database_only(const struct command *command)
+{
+	const char *verb = command->verb == NULL ? "" : command->verb, *words = NULL;
+
+	for (size_t i = 0; i < sizeof over_http / sizeof *over_http; i++)
+		if (over_http[i].run == command->run)
+			words = over_http[i].words;
+	fprintf(stderr, "fleetstate: %s%s%s works on the database%s%s\n", command->noun, verb[0] == '\0' ? "" : " ",
+		verb, words == NULL ? " and is nothing to ask a collector for" : "; over HTTP it is: fleetstate ",
+		words == NULL ? "" : words);
+}
+
 /* A command that changes something is one transaction, with its entry in the audit log. */
 static const char *whole_command;
 
@@ -296,6 +333,8 @@ connect_database(void)
 	connection = PQconnectdbParams(keys, values, 1);
 	if (PQstatus(connection) != CONNECTION_OK) {
 		tell_of_database(database_named(), PQerrorMessage(connection));
+		if (database_only != NULL)
+			print_database_only(database_only);
 		exit(CLI_NO);
 	}
 	PQsetNoticeProcessor(connection, on_notice, NULL);
@@ -586,9 +625,12 @@ run(int argc, char **argv, const char *token_file)
 			name_server(token_file);
 		return remote_run(remote, &server, argc - words + 1, argv + words - 1);
 	}
-	if (server.url != NULL && command != NULL && !is_local(command))
-		cli_die(CLI_WRONG, "%s%s%s is nothing to ask a collector for (see fleetstate --help)", command->noun,
-			command->verb == NULL ? "" : " ", command->verb == NULL ? "" : command->verb);
+	if (named && command != NULL && !is_local(command))
+		database_only = command;
+	if (server.url != NULL && database_only != NULL) {
+		print_database_only(command);
+		return CLI_WRONG;
+	}
 	if (command == NULL && asks_help(argc, argv)) {
 		print_usage(stdout, is_noun(argv[0]) ? argv[0] : NULL);
 		return CLI_YES;

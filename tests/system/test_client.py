@@ -9,6 +9,7 @@ import json
 import os
 import pty
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -347,6 +348,45 @@ def test_who_is_asked(api):
     assert "--database asks the database" in told("token", "add", "--role", "viewer", "siem", status=2, **here, **other)
     assert "GET /v1/fleet" in told("fleet", "show", "--help") and "usage:" in told("device", "list", "--help")
     assert "one of them" in told("--url", here["FLEETSTATE_URL"], "--database", "host=/proc/nonexistent", "device", "list", status=2)
+
+
+COMMANDS = [(noun, verb) for noun, verb in re.findall(r'^\t\{"([a-z-]+)", (?:"([a-z-]+)"|NULL),', (ROOT / "collector/cli/main.c").read_text(), re.M)]
+LOCAL = [("verify", ""), ("baseline", "make"), ("baseline", "show"), ("policy", "test"), ("completion", "")]
+
+
+@pytest.mark.parametrize("noun, verb", [c for c in COMMANDS if c not in {o[:2] for o in OPERATIONS} | set(LOCAL)])
+def test_what_only_the_database_does_names_the_same_over_http(api, noun, verb):
+    """What it names there is: the command, its options, and the members of what is sent."""
+    said = call(api, noun, *[verb] * bool(verb), status=2)
+    name = " ".join(filter(None, (noun, verb)))
+    if said == f"fleetstate: {name} works on the database and is nothing to ask a collector for\n":
+        return
+    words = shlex.split(re.fullmatch(f"fleetstate: {name} works on the database; over HTTP it is: fleetstate (.*)\n", said)[1])
+    method, path = {o[:2]: o[2:] for o in OPERATIONS}[tuple(words[:2])]
+    told = call(api, *words[:2], "--help")
+    members = set(" ".join(re.findall("  (?:needed|other) NAMEs: (.*)", told)).split())
+    assert {word for word in words if word.startswith("--")} <= set(re.findall("^  (--[a-z-]+)", told, re.M))
+    assert {re.split(":?=", word)[0] for word in words if "=" in word} <= members
+    assert len([word for word in words[2:] if word.isupper()]) >= path.count("{")
+
+
+def test_what_only_the_database_does_says_so_when_there_is_none():
+    nowhere, away = {"PGHOST": "/proc/nonexistent"}, {"FLEETSTATE_URL": "http://127.0.0.1:1"}
+    says = "works on the database"
+
+    def told(*words, **env):
+        done = subprocess.run([BIN / "fleetstate", *words], env=env, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 1 and "database of " in done.stderr.splitlines()[0], done.stderr
+        return done.stderr.splitlines()[-1]
+
+    assert told("device", "label", A, "a=b", **nowhere, **away) == (
+        f"fleetstate: device label {says}; over HTTP it is: fleetstate device change UEID labels:='{{\"KEY\": \"VALUE\"}}'")
+    assert told("key", "list", A, **nowhere, **away) == f"fleetstate: key list {says} and is nothing to ask a collector for"
+    # Who did not speak of a collector does not hear of one.
+    for words in ("device", "label", A, "a=b"), ("key", "list", A), ("device", "list"):
+        assert says not in told(*words, **nowhere)
+        assert says not in told(*words, **nowhere, FLEETSTATE_URL="")
+        assert says not in told("--database", "host=/proc/nonexistent", *words, **away)
 
 
 def test_signed_bytes_and_files(api, tmp_path):
