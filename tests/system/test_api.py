@@ -749,7 +749,8 @@ JUDGED = """
         SELECT device_id, 1, tenant_id, 1, 1, 1, now() FROM device WHERE tenant_id = %(tenant)s::int LIMIT 2;
     INSERT INTO export_manifest VALUES (%(tenant)s::int, sha256('export'), now(), 'x');
     INSERT INTO report_expired SELECT device_id, 1, false, tenant_id, 1, sha256('x'), 1 FROM device WHERE tenant_id = %(tenant)s::int LIMIT 2;
-    INSERT INTO report_quiet_kept SELECT device_id, 1, 1, now(), tenant_id, now(), sha256('x'), 0, 0, 'x' FROM device WHERE tenant_id = %(tenant)s::int LIMIT 2;
+    INSERT INTO report_quiet_kept SELECT device_id, 1, 1, now(), tenant_id, now(), sha256('x'), 0, 0, 'x' FROM device WHERE tenant_id = %(tenant)s::int
+        ORDER BY device_id DESC LIMIT 2;
     INSERT INTO report_full_kept SELECT * FROM report_quiet_kept WHERE tenant_id = %(tenant)s::int;
     INSERT INTO device_violation SELECT tenant_id, 'own', device_id FROM device WHERE tenant_id = %(tenant)s::int LIMIT 2;
     INSERT INTO device_mark SELECT tenant_id, 'own', device_id FROM device WHERE tenant_id = %(tenant)s::int LIMIT 2;
@@ -889,7 +890,6 @@ def test_verify_offline():
 
 
 def test_the_database_goes_and_comes_back(api):
-    """The last one: it breaks the session of whoever else holds one."""
     assert api.get("/readyz") == {"checks": [{"name": "database", "ready": True}, {"name": "pipeline", "ready": True}], "ready": True}
     api.db.stop()
     api.problem(503, "unavailable", "/v1/fleet")
@@ -905,3 +905,5 @@ def test_the_database_goes_and_comes_back(api):
     while (ready := api.ask("/readyz", None)).status_code != 503:
         assert time.monotonic() < deadline
     assert ready.json()["checks"][1] == {"name": "pipeline", "ready": False, "why": "told so"}
+    api.stop()
+    api.start()

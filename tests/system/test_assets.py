@@ -178,10 +178,10 @@ def test_changes_only(api):
     answer, after = export(api, f"?changed_since={position}")
     assert [json.loads(line)["ueid"] for line in answer.text.splitlines()] == [ueid("acme", 31), ueid("acme", 30)] and after > position
     assert export(api, f"?changed_since={after}")[0].text == "" and export(api, f"?changed_since={position}", "globex")[0].text == ""
-    # One that is another tenant's from now on.
-    api.db.sql("WITH d AS (SELECT * FROM device WHERE ueid = decode(%s, 'hex')), e AS (INSERT INTO event (tenant_id, type, ueid, data)"
-               " SELECT tenant_id, 'device.lifecycle', ueid, '{}' FROM d) UPDATE device SET tenant_id = (SELECT tenant_id FROM tenant WHERE id = 'globex')"
-               " WHERE ueid = (SELECT ueid FROM d)", (ueid("acme", 33),))
+    # One that is another tenant's meanwhile.
+    moved = "UPDATE device SET tenant_id = (SELECT tenant_id FROM tenant WHERE id = %s) WHERE ueid = decode(%s, 'hex')"
+    api.db.sql("WITH e AS (INSERT INTO event (tenant_id, type, ueid, data) SELECT tenant_id, 'device.lifecycle', ueid, '{}' FROM device WHERE ueid = decode(%s, 'hex')) " + moved,
+               (ueid("acme", 33), "globex", ueid("acme", 33)))
     sequence(api)
     gone = {"ueid": ueid("acme", 33), "gone": True}
     assert [json.loads(line) for line in export(api, f"?changed_since={after}")[0].text.splitlines()] == [gone]
@@ -189,6 +189,7 @@ def test_changes_only(api):
     validator.validate(export(api, f"?changed_since={after}&format=ocsf")[0].json())
     [row] = csv.DictReader(io.StringIO(export(api, f"?changed_since={after}&format=csv")[0].text, newline=""))
     assert (row["ueid"], row["gone"]) == (ueid("acme", 33), "true")
+    api.db.sql(moved, ("acme", ueid("acme", 33)))
 
 
 def test_manifest(api, tmp_path):
@@ -330,6 +331,8 @@ def test_what_is_refused(api):
     api.problem(400, "bad-cursor", "/v1/assets?changed_since=999999999")
     api.problem(400, "unknown-parameter", "/v1/assets?since=1")
     api.problem(401, "unauthorized", "/v1/assets", None)
+    for i in 50, 51:
+        change(api, i, swversion="4.0")
     sequence(api)
     api.db.sql("UPDATE event SET time = now() - interval '1 year'; SELECT trim_events(interval '30 days', 1000000)")
     api.problem(410, "gone", "/v1/assets?changed_since=1")

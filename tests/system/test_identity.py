@@ -456,7 +456,9 @@ def test_certificates_that_stand_for_nobody(api):
 def test_another_sites_page_can_not_use_a_certificate(api):
     carol = api.clients.issue("carol")
     mapped(api, fingerprint(carol), "carol", role="analyst")
-    path, origin = f"/v1/alerts/{api.things['acme']['/v1/alerts']}/comment", f"https://127.0.0.1:{api.tls.port}"
+    alert = api.db.one("INSERT INTO alert (device_id, tenant_id, policy_id) SELECT device_id, tenant_id, 1 FROM device WHERE ueid = decode(%s, 'hex') RETURNING alert_id",
+                       (ueid("acme", 2),))
+    path, origin = f"/v1/alerts/{alert}/comment", f"https://127.0.0.1:{api.tls.port}"
     for wrong in "https://evil.example", "null", origin + "0":
         status, text = tls_ask(api, carol, path, "POST", {"comment": "x"}, Origin=wrong)
         assert status == 403 and "forged" in text
