@@ -14,10 +14,10 @@ REVOKE ALL ON FUNCTION note_searched FROM PUBLIC;
 CREATE TRIGGER device_searched AFTER UPDATE OF deleted_at ON device FOR EACH ROW WHEN ((OLD.deleted_at IS NULL) <> (NEW.deleted_at IS NULL)) EXECUTE FUNCTION note_searched();
 DELETE FROM device_words x USING device d WHERE d.device_id = x.device_id AND d.deleted_at IS NOT NULL;
 
--- Which devices have three letters stands by blocks of 16,384 devices too, so that a page of what many have is found block by block, from its place on: no more
+-- Which devices have three letters stands by blocks of 4,096 devices too, so that a page of what many have is found block by block, from its place on: no more
 -- of them are asked for than it takes. Each three letters, with the tenant, and with the block.
 CREATE FUNCTION words_blocks(tenant int, device bigint, words text) RETURNS text[] LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-	SELECT ARRAY(SELECT DISTINCT tenant || ':' || (device >> 14) || ':' || a || b || c FROM (SELECT a, lead(a) OVER w AS b, lead(a, 2) OVER w AS c
+	SELECT ARRAY(SELECT DISTINCT tenant || ':' || (device >> 12) || ':' || a || b || c FROM (SELECT a, lead(a) OVER w AS b, lead(a, 2) OVER w AS c
 		FROM string_to_table(words, NULL) WITH ORDINALITY letter (a, i) WINDOW w AS (ORDER BY i)) x WHERE c IS NOT NULL)
 $$;
 -- Nothing is left to be sorted in later: each block's look would read it. That makes a new device a sixth dearer in here.
@@ -31,24 +31,25 @@ CREATE FUNCTION words_fours(tenant int, words text) RETURNS text[] LANGUAGE sql 
 $$;
 CREATE INDEX device_words_fours ON device_words USING gin (words_fours(tenant_id, words)) WITH (gin_pending_list_limit = 64);
 
--- What a text has in common with few of the tenant's devices: four letters of it, or the three that it has, up to two times, that of some devices, from the first
--- to the last, few have, or better none. Those that share no letter leave the least to look through, and ends tell devices apart more than beginnings. NULL: there
--- are none. Of long texts, on either side, a part will do.
-CREATE FUNCTION search_parts(mine int, q text) RETURNS text[] LANGUAGE plpgsql STABLE AS $$
+-- The devices behind a place, in order, and their words: part of the statement that names it.
+CREATE FUNCTION search_next(mine int, falling boolean, place bigint, most int) RETURNS TABLE (device_id bigint, words text) LANGUAGE sql STABLE AS $$
+	(SELECT w.device_id, w.words FROM device_words w WHERE NOT falling AND w.tenant_id = mine AND w.device_id > place ORDER BY w.device_id LIMIT most)
+	UNION ALL (SELECT w.device_id, w.words FROM device_words w WHERE falling AND w.tenant_id = mine AND w.device_id < place ORDER BY w.device_id DESC LIMIT most)
+$$;
+-- Of long words a part will do. How long they are is known sooner in bytes.
+CREATE FUNCTION search_head(words text) RETURNS text LANGUAGE sql IMMUTABLE AS $$ SELECT CASE WHEN octet_length(words) <= 1024 THEN words ELSE left(words, 1024) END $$;
+-- What a text has in common with few of the devices whose words are seen: four letters of it, or the three that it has, up to two times, that few have, or better
+-- none. Those that share no letter leave the least to look through, and ends tell devices apart more than beginnings. NULL: there are none. Of long texts, on
+-- either side, a part will do.
+CREATE FUNCTION search_parts(seen text, q text) RETURNS text[] LANGUAGE plpgsql IMMUTABLE STRICT AS $$
 DECLARE
-	places CONSTANT int := 12;
-	devices CONSTANT int := 4;	-- at each
-	few CONSTANT int := 4;	-- of them all
+	few CONSTANT int := 4;
 	letters CONSTANT int := least(length(q), 4);
-	seen text; part text; n int; of_none text[] := '{}'; of_few text[] := '{}';
+	part text; n int; of_none text[] := '{}'; of_few text[] := '{}';
 BEGIN
-	IF (length(q) >= 3) IS NOT TRUE THEN
+	IF length(q) < 3 THEN
 		RETURN NULL;
 	END IF;
-	seen := (WITH e AS MATERIALIZED (SELECT (SELECT w.device_id FROM device_words w WHERE w.tenant_id = mine ORDER BY w.device_id LIMIT 1) AS low,
-			(SELECT w.device_id FROM device_words w WHERE w.tenant_id = mine ORDER BY w.device_id DESC LIMIT 1) AS high)
-		SELECT string_agg(left(x.words, 1024), E'\n\n') FROM e, generate_series(0, places - 1) i, LATERAL (SELECT w.words FROM device_words w
-			WHERE w.tenant_id = mine AND w.device_id >= e.low + (e.high - e.low) / places * i ORDER BY w.device_id LIMIT devices) x);
 	<<look>>
 	FOR shift IN 0..CASE WHEN length(q) > 2 * letters THEN 0 ELSE letters - 1 END LOOP
 		FOR i IN shift..length(q) - letters BY letters LOOP
@@ -64,24 +65,26 @@ BEGIN
 	END LOOP;
 	RETURN nullif((of_none || of_few)[:2], '{}');
 END $$;
--- The devices behind the place whose words have all of the text, by parts of it: all, or more than `most` that come before all others, in no order. NULL: it took
--- too long. The parts say whose they are: if the planner were told, it would rather go through all that the tenant has. Its plans are kept, whoever has them made
--- first, so that it has settings of its own.
+-- The devices behind the place, which is among them or next to them, whose words have all of the text, by parts of it: all, or more than `most` that come before
+-- all others, in no order. NULL: it took too long. The parts say whose they are: if the planner were told, it would rather go through all that the tenant has.
+-- Its plans are kept, whoever has them made first, so that it has settings of its own.
 CREATE FUNCTION search_blocks(mine int, q text, parts text[], falling boolean, place bigint, most int, patience interval) RETURNS bigint[] LANGUAGE plpgsql STABLE
 	SET enable_bitmapscan = on SET enable_seqscan = off SET enable_sort = off AS $$
 DECLARE
-	block CONSTANT int := 16384;
-	near CONSTANT int := 16;	-- blocks; where a page takes more, all that have it are found sooner
+	block CONSTANT int := 4096;
+	near CONSTANT int := 64;	-- blocks; where a page takes more, all that have it are found sooner
 	few CONSTANT int := greatest(5000, most);
 	stop CONSTANT timestamptz := clock_timestamp() + patience;
 	pattern text := '%' || regexp_replace(q, '([\\%_])', '\\\1', 'g') || '%';
 	a text := ':' || right(parts[1], 3); b text := ':' || right(coalesce(parts[2], parts[1]), 3);
 	fours CONSTANT text[] := CASE WHEN length(parts[1]) = 4 THEN ARRAY[mine || ':' || parts[1], mine || ':' || coalesce(parts[2], parts[1])] END;
-	low bigint; high bigint; n bigint := 1; looked bigint := 0; found bigint[] := '{}'; rest bigint[]; seen int;
+	low bigint := place / block; high bigint := place / block; n bigint := 1; looked bigint := 0; found bigint[] := '{}'; rest bigint[]; seen int;
 BEGIN
-	SELECT (SELECT w.device_id FROM device_words w WHERE w.tenant_id = mine AND w.device_id > CASE WHEN falling THEN 0 ELSE place END ORDER BY w.device_id LIMIT 1) / block,
-		(SELECT w.device_id FROM device_words w WHERE w.tenant_id = mine AND w.device_id < CASE WHEN falling THEN place ELSE 9223372036854775807 END
-			ORDER BY w.device_id DESC LIMIT 1) / block INTO low, high;
+	IF falling THEN
+		low := (SELECT w.device_id FROM device_words w WHERE w.tenant_id = mine ORDER BY w.device_id LIMIT 1) / block;
+	ELSE
+		high := (SELECT w.device_id FROM device_words w WHERE w.tenant_id = mine ORDER BY w.device_id DESC LIMIT 1) / block;
+	END IF;
 	WHILE low <= high AND cardinality(found) <= most LOOP
 		n := least(n, 8 * looked + 1, 1024, high - low + 1);
 		-- From block to block. So many more than a block has are enough, and where that ends the last block may be left in its middle: what comes first is whole.
@@ -111,31 +114,33 @@ BEGIN
 	END LOOP;
 	RETURN found;
 END $$;
--- The same, without parts too, and when there are more than `most` not many more. NULL: it is not told so cheaply.
+-- The same, whatever the text is, and when there are more than `most` not many more. NULL: it is not told so cheaply.
 CREATE FUNCTION search_near(mine int, q text, falling boolean, place bigint, most int) RETURNS bigint[] LANGUAGE plpgsql STABLE AS $$
 DECLARE
+	next CONSTANT int := 48;
 	far CONSTANT int := 30000;	-- which are read in the order they lie in
 	patience CONSTANT interval := '50 ms';
-	start timestamptz := clock_timestamp();
-	parts text[] := search_parts(mine, q);
+	start CONSTANT timestamptz := clock_timestamp();
 	part int := 8 * most; looked int := 0; reached bigint := place; found bigint[] := '{}';
+	n int; hits bigint[]; seen text; parts text[];
 BEGIN
-	IF parts IS NOT NULL THEN
-		RETURN search_blocks(mine, q, parts, falling, place, most, 4 * patience);
-	END IF;
-	-- What many have is seen as soon in one device after the other, unless that takes too many by what was found so far, or one takes long to look at.
 	LOOP
-		found := found || ARRAY(SELECT x.device_id FROM (
-			(SELECT w.device_id, w.words FROM device_words w WHERE NOT falling AND w.tenant_id = mine AND w.device_id > reached ORDER BY w.device_id LIMIT part)
-			UNION ALL (SELECT w.device_id, w.words FROM device_words w WHERE falling AND w.tenant_id = mine AND w.device_id < reached
-				ORDER BY w.device_id DESC LIMIT part)) x WHERE strpos(x.words, q) > 0 LIMIT most + 1 - cardinality(found));
+		-- The next ones tell whether many have it, and what few have of it.
+		SELECT count(*), coalesce(array_agg(x.device_id) FILTER (WHERE strpos(x.words, q) > 0), '{}'), string_agg(search_head(x.words), E'\n\n'),
+			CASE WHEN falling THEN min(x.device_id) ELSE max(x.device_id) END INTO n, hits, seen, reached FROM search_next(mine, falling, reached, next) x;
+		found := found || hits;
+		EXIT WHEN n < next OR cardinality(found) > most;
+		parts := CASE WHEN cardinality(hits) < next / 12 THEN search_parts(seen, q) END;
+		IF parts IS NOT NULL THEN
+			hits := search_blocks(mine, q, parts, falling, reached, most - cardinality(found), 4 * patience);
+			RETURN CASE WHEN hits IS NOT NULL THEN found || hits END;
+		END IF;
+		-- What many have is seen as soon in one device after the other, unless that takes too many by what was found so far, or one takes long to look at.
+		found := found || ARRAY(SELECT x.device_id FROM search_next(mine, falling, reached, part) x WHERE strpos(x.words, q) > 0 LIMIT most + 1 - cardinality(found));
 		EXIT WHEN cardinality(found) > most;
-		reached := (SELECT x.device_id FROM (
-			(SELECT w.device_id FROM device_words w WHERE NOT falling AND w.tenant_id = mine AND w.device_id > reached ORDER BY w.device_id OFFSET part - 1 LIMIT 1)
-			UNION ALL (SELECT w.device_id FROM device_words w WHERE falling AND w.tenant_id = mine AND w.device_id < reached
-				ORDER BY w.device_id DESC OFFSET part - 1 LIMIT 1)) x);
+		reached := (SELECT x.device_id FROM search_next(mine, falling, reached, part) x OFFSET part - 1 LIMIT 1);
 		EXIT WHEN reached IS NULL;	-- there are no more
-		looked := looked + part;
+		looked := looked + next + part;
 		IF clock_timestamp() > start + patience OR (most + 1 - cardinality(found)) * looked::bigint / greatest(cardinality(found), 1) > far - looked THEN
 			RETURN NULL;
 		END IF;
@@ -155,7 +160,7 @@ BEGIN
 		RETURN QUERY SELECT x.id FROM (SELECT i.id, CASE WHEN falling THEN -i.id ELSE i.id END AS key FROM unnest(coalesce(found, '{NULL}')) i (id)) x ORDER BY x.key LIMIT most + 1;
 	END IF;
 END $$;
-REVOKE ALL ON FUNCTION search_parts, search_blocks, search_near, device_search FROM PUBLIC;
+REVOKE ALL ON FUNCTION search_next, search_head, search_parts, search_blocks, search_near, device_search FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION device_search TO fleetstate_api;
 
 -- As before, but for what q asks.
@@ -231,11 +236,12 @@ BEGIN
 	RETURN QUERY WITH g AS (SELECT format('w.tenant_id = %s', tenant) AS own, ARRAY(SELECT jsonb_array_elements_text(f -> 'posture')) AS postures,
 		ARRAY(SELECT jsonb_array_elements_text(f -> 'lifecycle')) AS lifecycles, lower(f ->> 'q') AS q,
 		ARRAY(SELECT DISTINCT posture_rank(p) FROM jsonb_array_elements_text(f -> 'posture') p) AS ranks, regexp_replace(f ->> 'label', ':', '=') AS mark, (f ->> 'changed_since')::timestamptz AS since,
-		EXISTS (SELECT FROM policy p WHERE p.id = f ->> 'policy' AND p.deleted_at IS NULL AND p.slot IS NOT NULL AND (p.tenant_id IS NULL OR p.tenant_id = tenant)) AS judged)
+		EXISTS (SELECT FROM policy p WHERE p.id = f ->> 'policy' AND p.deleted_at IS NULL AND p.slot IS NOT NULL AND (p.tenant_id IS NULL OR p.tenant_id = tenant)) AS judged,
+		CASE WHEN f ? 'q' THEN search_parts((SELECT string_agg(search_head(x.words), E'\n\n') FROM search_next(tenant, false, 0, 48) x), lower(f ->> 'q')) END AS parts)
 	SELECT x.passes, coalesce(x.ids, format('SELECT w.device_id FROM device w WHERE %s AND ', own) || x.along), x.along FROM g, LATERAL (VALUES
 		-- What is not known in time are too many.
-		('q', format('strpos(x.words, %L) > 0', q), CASE WHEN search_parts(tenant, q) IS NOT NULL THEN format('SELECT w.device_id FROM unnest(coalesce(search_blocks(%s, %L,'
-			' search_parts(%1$s, %2$L), false, 0, 20000, ''1 s''), ARRAY(SELECT generate_series(0, 20000)))) w (device_id)', tenant, q) END, NULL),
+		('q', format('strpos(x.words, %L) > 0', q), CASE WHEN parts IS NOT NULL THEN format('SELECT w.device_id FROM unnest(coalesce(search_blocks(%s, %L, %L, false,'
+			' 0, 20000, ''1 s''), ARRAY(SELECT generate_series(0, 20000)))) w (device_id)', tenant, q, parts) END, NULL),
 		('label', CASE WHEN strpos(f ->> 'label', ':') > 0 THEN format('d.labels @> %L', ARRAY[mark])
 				ELSE format('EXISTS (SELECT FROM unnest(d.labels) l WHERE split_part(l, ''='', 1) = %L)', mark) END,
 			format('SELECT w.device_id FROM device_mark w WHERE %s AND w.mark = %L', own, mark),
