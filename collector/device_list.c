@@ -97,11 +97,13 @@ static int
 read_filters(struct request *request, struct response *response, json_t *filters)
 {
 	const char *q = request_parameter(request, "q"), *label = request_parameter(request, "label");
+	size_t bad_label = label == NULL ? 0 : label_fault(label);
 
 	if (q != NULL && q[0] == '\0')
 		return refuse(response, "q", " is empty.");
-	if (label != NULL && (label[0] == '\0' || label[0] == ':' || strchr(label, '=') != NULL))
-		return refuse(response, "label", " is a key, or key:value.");
+	if (bad_label > 0)
+		return response_bad_parameter(response, bad_label,
+					      "label, from character %zu on: it is " LABEL_WANTED ".", bad_label);
 	for (size_t i = 0; i < sizeof filters_known / sizeof *filters_known; i++)
 		if (read_filter(request, response, i, filters) < 0)
 			return -1;

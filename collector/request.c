@@ -301,6 +301,16 @@ request_device(const struct request *request, struct response *response, struct 
 	return -1;
 }
 
+size_t
+label_fault(const char *text)
+{
+	const char *equals = strchr(text, '=');
+
+	if (text[0] == '\0' || text[0] == ':')
+		return 1;
+	return equals == NULL ? 0 : code_points(text, (size_t)(equals - text)) + 1;
+}
+
 bool
 count_parse(const char *text, int64_t most, int64_t *count)
 {

@@ -112,6 +112,9 @@ void request_free(struct request *);
 bool is_time(const char *) WARN_UNUSED;
 /* The device that the path names first. -1: the response is the problem, since a name that can't be a device's is one that no device has. */
 int request_device(const struct request *, struct response *, struct ueid *) WARN_UNUSED;
+/* What devices are listed by: from which character on, counted from 1, a text is no label; 0: it is one. */
+#define LABEL_WANTED "a key, or key:value, as site:bonn for what a device shows as site=bonn"
+size_t label_fault(const char *) WARN_UNUSED;
 #define COUNT_MAX ((INT64_C(1) << 53) - 1) /* what JSON's readers keep whole */
 /* Digits and nothing else, no more of them than `most` has, of a number up to it; it is at most COUNT_MAX. */
 bool count_parse(const char *text, int64_t most, int64_t *) WARN_UNUSED;

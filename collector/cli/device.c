@@ -6,6 +6,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "collector/request.h"
+
 #define LABELS_AT_ONCE 32 /* all that it has taken away, and as many others */
 
 int
@@ -24,6 +26,8 @@ device_list(const struct command *command, int argc, char **argv)
 		cli_check_word(posture, "untrusted|silent|degraded|unknown|operational", "--posture");
 	if (lifecycle != NULL)
 		cli_check_word(lifecycle, "pending|active|retired|revoked|transferred", "--lifecycle");
+	if (label != NULL && label_fault(label) > 0)
+		cli_die(CLI_WRONG, "--label is " LABEL_WANTED);
 	cli_list("SELECT encode(d.ueid, 'hex') AS ueid, t.id AS tenant, d.lifecycle, d.posture, d.serial, d.hwmodel, "
 		 "d.swversion, "
 		 "rfc3339(h.last_seen) AS last_seen FROM device d JOIN tenant t ON t.tenant_id = d.tenant_id "

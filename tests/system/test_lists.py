@@ -249,7 +249,8 @@ def test_policies(api, numbers):
     ("lifecycle=active,gone", "lifecycle, from character 8"), ("lifecycle=Active", "lifecycle"), ("q=", "q is empty"), ("q=" + "x" * 129, "q has at most 128 characters"), ("q=" + "%C3%A9" * 129, "q has at most 128"),
     ("policy=none", "policy: there is none of that name"), ("policy=", "policy"), ("policy=Silent", "policy"), ("policy=a%20b&posture=silent", "policy"), ("policy=none&format=csv", "policy"),
     ("policy=none&sort=-serial&format=ndjson", "policy"),
-    ("label=", "label"), ("label=:x", "label"), ("model=" + "x" * 1025, "model has at most"), ("component_version=1", "goes with component"),
+    ("label=", "label, from character 1 on: it is a key, or key:value"), ("label=:x", "label, from character 1"), ("label=site=bonn", "label, from character 5 on: it is a key, or key:value, as site:bonn"),
+    ("label=site:bonn=", "label, from character 10"), ("label==", "label, from character 1"), ("model=" + "x" * 1025, "model has at most"), ("component_version=1", "goes with component"),
     ("changed_since=yesterday", "changed_since is a time"), ("changed_since=", "changed_since"), ("changed_since=2026-02-30T00:00:00Z", "changed_since is a time"), ("changed_since=5", "changed_since"),
     ("as_of=2026-13-01T00:00:00Z", "as_of is a time"), ("as_of=now", "as_of is a time"), ("as_of=2026-06-01T00:00:00", "as_of"),
     ("as_of=2026-06-01T00:00:00Z&sort=posture", "sort: with as_of"), ("as_of=2026-06-01T00:00:00Z&sort=-last_seen", "sort: with as_of"), ("as_of=2026-06-01T00:00:00Z&policy=fork", "policy"),
@@ -272,7 +273,8 @@ def test_a_bad_filter_has_its_position(api):
 
 @pytest.mark.parametrize("target, position", [
     *((f"/v1/devices?{query}", 1) for query in ("limit=0", "limit=1001", "limit=", "limit=99999999999999999999", "limit=-1", "limit=x", "sort=colour", "sort=-", "sort=", "format=xml",
-                                                "format=", "label=", "label=:x", "label=a=b", "q=", "changed_since=yesterday", "changed_since=", "as_of=now", "fields=colour")),
+                                                "format=", "label=", "label=:x", "label==", "q=", "changed_since=yesterday", "changed_since=", "as_of=now", "fields=colour")),
+    ("/v1/devices?label=a=b", 2), ("/v1/devices?label=%C3%A4=b", 2), ("/v1/devices?label=a:b=", 4),
     ("/v1/devices?limit=10x", 3), ("/v1/devices?limit=1.5", 2), ("/v1/devices?fields=ueid,posture,colour", 14), ("/v1/devices?lifecycle=active,gone", 8),
     ("/v1/alerts?state=open,closed", 6), ("/v1/alerts?state=open,", 6), ("/v1/alerts?state=open,,resolved", 6), ("/v1/alerts?severity=high;low", 1), ("/v1/alerts?severity=high,low,none", 10),
     ("/v1/alerts?group=1x", 2), ("/v1/alerts?group=0", 1), ("/v1/alerts?ueid=1", 1), ("/v1/alerts?since=now", 1), ("/v1/alerts?format=xml", 1), ("/v1/refusals?ueid=x", 1),

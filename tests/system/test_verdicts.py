@@ -239,6 +239,8 @@ def test_labels_decide_whom_a_policy_is_for(db):
     assert db.one("SELECT count(*) FROM event") == told
     assert db.cli("device", "list", "--label", "door:A.1").count(ueid) == db.cli("device", "list", "--label", "door").count(ueid) == 1
     assert ueid not in db.cli("device", "list", "--label", "door:A") + db.cli("device", "list", "--label", "doo")
+    for wrong in "door=A.1", "door:A=1", "=", ":", ":A.1", "":
+        assert db.cli("device", "list", "--label", wrong, status=2) == ""
     for wrong in "Site=x", "=x", "site=", "site=a b", "-x=y", "site=" + "x" * 64, "s" * 64 + "=x", "site=ä":
         db.cli("device", "label", "--", ueid, wrong, status=1)
     for wrong in ("site",), ("a=1", "a-"), ():

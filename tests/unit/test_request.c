@@ -296,6 +296,18 @@ counts(void **state)
 }
 
 static void
+labels(void **state)
+{
+	(void)state;
+	assert_true(label_fault("site") == 0 && label_fault("site:") == 0 && label_fault("site:bonn") == 0 &&
+		    label_fault("site:a:b") == 0);
+	assert_true(label_fault("") == 1 && label_fault(":") == 1 && label_fault(":bonn") == 1 &&
+		    label_fault("=") == 1 && label_fault(":=") == 1);
+	assert_true(label_fault("site=bonn") == 5 && label_fault("site=") == 5 && label_fault("site:bonn=") == 10 &&
+		    label_fault("\xc3\xa4=b") == 2);
+}
+
+static void
 words(void **state)
 {
 	static const char list[] = " one two  three ";
@@ -382,6 +394,7 @@ main(void)
 		cmocka_unit_test(base64url_has_one_spelling),
 		cmocka_unit_test(tokens),
 		cmocka_unit_test(counts),
+		cmocka_unit_test(labels),
 		cmocka_unit_test(words),
 		cmocka_unit_test(lists_with_commas),
 		cmocka_unit_test(some_of_the_words),
