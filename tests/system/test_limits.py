@@ -200,6 +200,7 @@ def test_who_hardly_reads_is_cut_off(api, tmp_path):
 
 
 def test_connections_of_one_address_and_in_all(small):
+    before = counted(small, "http_connections")
     with Counted(small, "http_connections_refused_address_total"):
         held = [opened(small) for _ in range(30)]
         with opened(small) as s:
@@ -215,7 +216,7 @@ def test_connections_of_one_address_and_in_all(small):
         for s in held:
             s.close()
         await_true(lambda: request(small, "GET /healthz HTTP/1.1\r\n").startswith(b"HTTP/1.1 200 "), "room")
-    await_true(lambda: counted(small, "http_connections") == 1, "the others to be gone")
+    await_true(lambda: counted(small, "http_connections") <= before, "the others to be gone")
 
 
 def test_streams_that_are_open(small):
