@@ -218,15 +218,29 @@ def test_the_emitter_answers_at_once(system, tmp_path):
         assert emitter.stop() == 0
 
 
-def test_all_of_it_was_counted(system):
-    """After the tests before."""
-    text = call(system, "GET", "/metrics").text
-    counted = {name: int(re.search(rf"^fleetstate_{name}_total (\d+)$", text, re.M)[1])
-               for name in ("challenges_sent", "challenges_answered", "challenges_unanswered", "nonces_stray")}
-    assert counted["nonces_stray"] == system.database.one("SELECT sum(n)::int FROM challenge_stray") > 0
-    for state in "answered", "unanswered":
-        assert counted[f"challenges_{state}"] == system.database.one(f"SELECT count(*) FROM event WHERE type = 'challenge.{state}'") > 0
-    assert counted["challenges_sent"] >= system.database.one("SELECT sum(sends)::int FROM challenge") > 0
+# Counters, and what the database has of the same.
+COUNTED = {"challenges_sent": "SELECT coalesce(sum(sends), 0)::int FROM challenge", "nonces_stray": "SELECT coalesce(sum(n), 0)::int FROM challenge_stray",
+           **{f"challenges_{state}": f"SELECT count(*) FROM event WHERE type = 'challenge.{state}'" for state in ("answered", "unanswered")}}
+
+
+def test_all_of_it_is_counted(system, device):
+    def now():
+        text = call(system, "GET", "/metrics").text
+        return {name: (int(re.search(rf"^fleetstate_{name}_total (\d+)$", text, re.M)[1]), system.database.one(noted)) for name, noted in COUNTED.items()}
+
+    def grown():
+        return {name: (counted - before[name][0], noted - before[name][1]) for name, (counted, noted) in now().items()}
+
+    before = now()
+    ask(system, device)
+    receipt = device.challenge()
+    system.database.sql("UPDATE challenge SET asked_at = asked_at - %s * interval '1 s' WHERE device_id = (SELECT device_id FROM device WHERE ueid = %s)", (TIMEOUT, device.ueid))
+    await_true(lambda: told(system, device)["state"] == "unanswered", "the time being over")
+    publish(system, device, device.answer(None, os.urandom(16)))
+    publish(system, device, device.answer(receipt))
+    await_true(lambda: told(system, device)["state"] == "answered", "the answer")
+    more = await_true(lambda: (lambda g: all(counted == noted for name, (counted, noted) in g.items() if name != "challenges_sent") and g)(grown()), "all of it counted")
+    assert all(noted > 0 for _, noted in more.values()) and more["challenges_sent"][0] >= more["challenges_sent"][1]
 
 
 def test_the_collector_that_took_the_question_is_killed_and_another_asks(system, device, tmp_path):
