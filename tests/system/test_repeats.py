@@ -54,6 +54,7 @@ def test_the_same_again_is_the_same_answer(api):
 
 
 def test_a_secret_that_is_told_once_is_told_again_and_kept_by_nobody(api):
+    assert window(api, "beside", "beside").status_code == 201
     first, second = (post(api, "/v1/tokens", "token", role="viewer", name="twice") for _ in range(2))
     assert first.json()["token"] == second.json()["token"] and api.ask("/v1/fleet", first.json()["token"]).status_code == 200
     rows = api.db.sql("SELECT credential, key, request, answer FROM repeatable")
@@ -62,11 +63,11 @@ def test_a_secret_that_is_told_once_is_told_again_and_kept_by_nobody(api):
     # That it was told again is in the audit log.
     api.stop()
     api.start()
-    assert api.db.sql("SELECT line::json ->> 'method', line::json ->> 'status' FROM audit WHERE line::json ->> 'kind' = 'read' AND line::json ->> 'target' = '/v1/tokens'") == [("POST", "201")]
+    assert api.db.sql("SELECT line::json ->> 'status' FROM audit WHERE line::json ->> 'kind' = 'read' AND line::json ->> 'target' = '/v1/tokens'"
+                      " AND line::json ->> 'method' = 'POST'") == [("201",)]
     # It opens under the key of who asked only.
-    api.db.sql("UPDATE repeatable SET answer = (SELECT answer FROM repeatable WHERE key <> r.key LIMIT 1) FROM (SELECT key FROM repeatable LIMIT 1) r"
-               " WHERE repeatable.key = r.key")
-    assert {window(api, "one", "one").status_code, post(api, "/v1/tokens", "token", role="viewer", name="twice").status_code} & {500}
+    api.db.sql("UPDATE repeatable SET answer = (SELECT answer FROM repeatable LIMIT 1)")
+    assert {window(api, "beside", "beside").status_code, post(api, "/v1/tokens", "token", role="viewer", name="twice").status_code} & {500}
 
 
 def test_what_is_no_tenants_may_be_repeated_too(api):
