@@ -332,7 +332,8 @@ add_beginning(struct transaction *t, const struct docket *d)
 	const struct message *m = NULL;
 
 	for (size_t i = 0; i < d->n; i++)
-		if (message_is_stored(d->messages[i]) && d->messages[i]->report.epoch == now->epoch)
+		if (message_is_stored(d->messages[i]) && (m == NULL || (d->messages[i]->verdict == LEDGER_NEW &&
+									d->messages[i]->report.epoch == now->epoch)))
 			m = d->messages[i];
 	if (m == NULL || (!first && before->interval == now->interval))
 		return 0;

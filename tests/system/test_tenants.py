@@ -134,6 +134,47 @@ def test_that_it_begins_is_told(system):
     assert told() == [*expected, ("epoch", device.epoch.hex(), 5, 1)] and followed() == [(device.epoch.hex(), 5)]
 
 
+def test_what_its_owner_hears_first_may_be_late(system):
+    """A number that was missing in an epoch which the device left, when its owner has it back: it was heard, so that where it stands is known again. And an interval
+    is told with the report that has it, not with one that comes late behind it."""
+    device = system.device()
+    heard(device, device.full())
+    lost = device.quiet()
+    heard(device, device.quiet({"receipt": True}))
+    system.database.cli("device", "reprovision", name(device))
+    device.renew()
+    heard(device, device.full())
+    system.transfer(device, "acme", "buyer")
+    system.transfer(device, "buyer", "acme")
+
+    def whole():
+        position = system.ask("/v1/assets?format=csv").headers["Fleetstate-Position"]
+        [row] = [row for row in map(json.loads, system.ask("/v1/assets?format=ndjson").text.splitlines()) if row["ueid"] == name(device)]
+        return position, row["epoch"]
+
+    def followed(position):
+        await_true(lambda: system.database.one("SELECT count(*) FROM event WHERE position IS NULL") == 0, "events numbered")
+        answer = system.ask(f"/v1/assets?format=ndjson&changed_since={position}")
+        return [row["epoch"] for row in map(json.loads, answer.text.splitlines()) if row["ueid"] == name(device)]
+
+    await_true(lambda: system.database.one("SELECT bool_and(v.rules = j.revision) FROM device_verdict v JOIN device d USING (device_id), judging j"
+                                           " WHERE d.ueid = %s AND j.tenant_id = 0", (device.ueid,)), "what the transfers changed being judged")
+    followed(0)
+    position, epoch = whole()
+    assert epoch is None and followed(position) == []
+    n = len(system.stored(device))
+    device.publish(lost)
+    system.await_stored(device, n + 1)
+    assert followed(position) == [whole()[1]] == [device.epoch.hex()]
+
+    late = device.quiet()
+    device.publish(other := device.quiet({"interval": 60}))
+    device.publish(late)
+    system.await_stored(device, n + 3)
+    [told] = [e["data"] for e in system.events("acme") if e["ueid"] == name(device) and e["type"] == "device.interval"]
+    assert (told["interval_s"], told["seq"], told["sha256"]) == (60, device.seq, hashlib.sha256(other).hexdigest())
+
+
 def test_a_transfer_is_a_boundary(system):
     device = system.device()
     early = [device.full(), *(device.quiet() for _ in range(3)), device.eventful()]
