@@ -67,6 +67,15 @@ def cursor(api):
         yield c
 
 
+@pytest.fixture
+def put_back(api):
+    """What the test commits is undone after it."""
+    api.db.sql("CREATE TABLE public.device_before AS SELECT device_id, lifecycle, posture, hwmodel, swversion FROM device")
+    yield
+    api.db.sql("UPDATE device d SET lifecycle = b.lifecycle, posture = b.posture, hwmodel = b.hwmodel, swversion = b.swversion FROM public.device_before b"
+               " WHERE b.device_id = d.device_id; DROP TABLE public.device_before")
+
+
 # What becomes of devices, and how many rows it may take at most to say so.
 CHANGES = {
     "posture": (f"UPDATE device SET posture = 'untrusted' WHERE {ONE}", 2),
@@ -102,7 +111,7 @@ def test_what_is_tallied_is_what_counting_devices_says(cursor, name):
     assert rows(cursor) == len(counted(cursor))
 
 
-def test_no_more_rows_than_values(api, cursor):
+def test_no_more_rows_than_values(api, cursor, put_back):
     """However many models there are with however many firmwares in however many postures."""
     cursor.execute("UPDATE device SET hwmodel = 'model-' || device_id %% 20, swversion = '2.' || device_id / 20 %% 10, posture = (%s::text[])[1 + device_id / 200 %% 5]", (list(POSTURES),))
     cursor.execute("SELECT fold_fleet_count()")
@@ -125,7 +134,7 @@ def test_the_most_frequent_come_first_and_no_more_than_a_thousand(api, cursor):
     check_summary(api, cursor)
 
 
-def test_each_device_is_seen_once_whoever_folds(api, cursor):
+def test_each_device_is_seen_once_whoever_folds(api, cursor, put_back):
     """Writers change devices and some think better of it, others fold, meanwhile somebody reads."""
     check_summary(api, cursor)
     cursor.connection.commit()
