@@ -154,6 +154,9 @@ def test_devices_certificates_and_what_is_read_at_the_start(system, tmp_path):
 def test_who_is_told(system):
     """The operator of all; a tenant's feed of nothing but what impairs the service, and of that neither why nor by whom."""
     sql = system.database.sql
+    for why in "a secret", None:
+        for policy in "disk", "certificate":
+            sql("SELECT report_trouble(%s, 'test', %s)", (policy, why), role="fleetstate_ingest")
     assert sql("SELECT DISTINCT tenant_id FROM event WHERE data ->> 'policy' IN ('disk', 'certificate')") == [(None,)]
     sql("SELECT report_trouble('outbox-lag', 'test', 'a secret')", role="fleetstate_ingest")
     assert sql("SELECT tenant_id, data -> 'reasons' FROM event WHERE data ->> 'policy' = 'outbox-lag' ORDER BY event_id") == [(None, ["a secret"]), (1, [])]
