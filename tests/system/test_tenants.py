@@ -399,9 +399,14 @@ def test_a_devices_life(system):
 def test_a_device_of_another_tenants_anchor(system):
     """One authority may be two tenants' anchor: registration says whose a device is, and else the first has it."""
     pki = system.broker.pki
-    seen = system.collector.log().count("trust anchors read")
-    system.database.cli("trust-anchor", "add", "--tenant", "buyer", pki / "maker-ca.crt")
-    await_true(lambda: system.collector.log().count("trust anchors read") > seen, "the collector reading the trust anchors")
+
+    def change(*words):
+        seen = system.collector.log().count("trust anchors read")
+        out = system.database.cli("trust-anchor", *words)
+        await_true(lambda: system.collector.log().count("trust anchors read") > seen, "the collector reading the trust anchors")
+        return out
+
+    number = change("add", "--tenant", "buyer", pki / "maker-ca.crt")
     ueid = provision("device", pki)[0]
     assert system.ask("/v1/devices", "buyer", "POST", json={"ueid": ueid}).status_code == 201
     device = system.device(ueid=ueid)
@@ -410,6 +415,7 @@ def test_a_device_of_another_tenants_anchor(system):
     other = system.device()
     heard(other, other.full())
     assert (system.lifecycle(other, "buyer"), system.lifecycle(other)) == (404, "active")
+    change("remove", number)
 
 
 def test_tenants_and_trust_anchors(system):
