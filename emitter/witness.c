@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "emitter/witness_sources.h"
+#include "schema/log.h"
 
 #define LOOK_MS 1000 /* a busy log wakes us up no more often */
 #define JUMP_S 2 /* what the clock may be off from what it should be, without having been set */
@@ -81,6 +82,7 @@ struct witness *
 witness_new(struct events *events, int dir, const char *files, const uint8_t boot_id[BOOT_ID_SIZE])
 {
 	struct witness *w = calloc(1, sizeof *w);
+	bool first = !events_positions(events)->known;
 	if (w == NULL)
 		return NULL;
 	w->events = events;
@@ -97,6 +99,9 @@ witness_new(struct events *events, int dir, const char *files, const uint8_t boo
 	note_boot(w, boot_id);
 	memcpy(w->inventory, events_positions(events)->inventory, DIGEST_SIZE);
 	log_source_look(w->log, events);
+	/* Else whoever is killed before anything happened begins elsewhere, and passes over what there was meanwhile. */
+	if (first && events_save(events, 0) != 0)
+		log_warning("events not saved error=\"%s\"", strerror(errno));
 	return w;
 }
 

@@ -49,6 +49,7 @@ def live(tmp_path_factory):
         ns.run("usermod", "--append", "--groups", "sudo", "alice")
         ns.run("useradd", "--create-home", "--shell", "/bin/sh", "bob")
         ns.write("/etc/sudoers.d/alice", "alice ALL=(ALL) NOPASSWD: ALL\n", 0o440)
+        ns.write("/etc/sudoers.d/goes", "nobody-here ALL=(ALL) ALL\n", 0o440)
         ns.write("/etc/app/app.conf", "on = yes\n")
         ns.run("mkdir", "-p", "/run/systemd/journal", "/run/sshd")
         ns.start(JOURNALD)
@@ -151,8 +152,8 @@ def test_configuration_that_changes(live):
     told(live, wire.FILE, "/etc/app/app.conf", "written")
     live.ns.run("chmod", "666", "/etc/hosts")
     told(live, wire.FILE, "/etc/hosts", "rights")
-    live.ns.run("rm", "/etc/sudoers.d/alice")
-    told(live, wire.FILE, "/etc/sudoers.d/alice", "removed")
+    live.ns.run("rm", "/etc/sudoers.d/goes")
+    told(live, wire.FILE, "/etc/sudoers.d/goes", "removed")
     assert not [e for e in events(live) if e[0] == wire.FILE and e[1] and "/etc/app/sed" in e[1][0]]
 
 
@@ -177,18 +178,18 @@ def test_a_socket_that_opens_and_closes(live):
     assert opened[0][2] <= closed[0][2]
 
 
-def package(live, version):
-    tree = live.ns.directory / f"tiny-{version}"
+def package(live, name, version):
+    tree = live.ns.directory / f"{name}-{version}"
     (tree / "DEBIAN").mkdir(parents=True)
-    (tree / "DEBIAN/control").write_text(f"Package: tiny\nVersion: {version}\nArchitecture: all\nMaintainer: a test\nDescription: nothing\n")
+    (tree / "DEBIAN/control").write_text(f"Package: {name}\nVersion: {version}\nArchitecture: all\nMaintainer: a test\nDescription: nothing\n")
     subprocess.run(["dpkg-deb", "--build", "--root-owner-group", tree], check=True, capture_output=True)
     return f"{tree}.deb"
 
 
 def test_packages_come_change_and_go(live):
-    live.ns.run("dpkg", "-i", package(live, "1.0"))
+    live.ns.run("dpkg", "-i", package(live, "tiny", "1.0"))
     told(live, wire.PACKAGE_INSTALLED, "tiny", "1.0")
-    live.ns.run("dpkg", "-i", package(live, "2.0"))
+    live.ns.run("dpkg", "-i", package(live, "tiny", "2.0"))
     told(live, wire.PACKAGE_CHANGED, "tiny", "2.0", "1.0")
     live.ns.run("dpkg", "--purge", "tiny")
     told(live, wire.PACKAGE_REMOVED, "tiny", "2.0")
@@ -199,10 +200,10 @@ def test_nothing_is_lost_or_doubled_over_a_crash(live):
     before = sum(e[4] for e in events(live) if e[0] == wire.LOGIN_FAILED)
     assert live.emitter.stop(9) != 0
     ssh(live, "while-away", "wrong", "true")
-    live.ns.run("dpkg", "-i", package(live, "3.0"))
+    live.ns.run("dpkg", "-i", package(live, "away", "3.0"))
     live.emitter.start()
     told(live, wire.LOGIN_FAILED, "while-away")
-    told(live, wire.PACKAGE_INSTALLED, "tiny", "3.0")
+    told(live, wire.PACKAGE_INSTALLED, "away", "3.0")
     ssh(live, "and-after", "wrong", "true")
     told(live, wire.LOGIN_FAILED, "and-after")
     assert sum(e[4] for e in events(live) if e[0] == wire.LOGIN_FAILED) == before + 2

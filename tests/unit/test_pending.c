@@ -160,6 +160,25 @@ what_could_not_be_read_is_not_gone(void **state)
 	assert_int_equal(unlinkat(w->dir, "packages", 0), 0);
 }
 
+static void
+a_crash_before_anything_happened_loses_no_place(void **state)
+{
+	uint8_t boot_id[BOOT_ID_SIZE] = {1};
+	struct world *w = *state;
+	struct witness *witness = witness_new(w->events, w->dir, NULL, boot_id);
+
+	assert_non_null(witness);
+	witness_free(witness);
+	again(w, 0);
+	assert_true(events_positions(w->events)->known);
+	assert_memory_equal(events_positions(w->events)->boot_id, boot_id, BOOT_ID_SIZE);
+	boot_id[0] = 2;
+	witness = witness_new(w->events, w->dir, NULL, boot_id);
+	assert_non_null(witness);
+	assert_int_equal(of_kind(w, EVENT_BOOT), 1);
+	witness_free(witness);
+}
+
 /* ---- a log that is rotated away ---- */
 
 #define LINE "Nov 26 10:00:00 device sshd[7]: Failed password for root from 192.0.2.1 port 22 ssh2\n"
@@ -358,6 +377,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(what_could_not_be_read_is_not_gone),
+		TEST(a_crash_before_anything_happened_loses_no_place),
 		TEST(what_was_rotated_away_is_read_to_its_end),
 		TEST(the_same_is_counted),
 		TEST(what_there_is_no_room_for_is_counted),
