@@ -599,6 +599,7 @@ def test_a_revoked_token_leads_back_to_the_sign_in(browser, run):
     until(browser, lambda: "no longer good" in text(browser))
     assert browser.find_elements(By.ID, "token") and run.env["SELF_UEID"][:20] not in text(browser)
     assert "#/devices" in browser.current_url  # where one is again after another token
+    browser.get_log("browser")  # that its stream was cut off is told there
 
 
 def test_what_is_not_heard_in_time_is_not_called_healthy(page, run):
