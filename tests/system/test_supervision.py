@@ -36,12 +36,19 @@ def processes_of(directory):
 
 
 @pytest.fixture(scope="module")
-def system(tmp_path_factory):
+def installed(tmp_path_factory):
     # A blank, and a letter outside ASCII.
     system = Run(tmp_path_factory.mktemp("sup") / "dér run", DEVICES=3)
-    system.start()
     yield system
     system.stop()
+
+
+@pytest.fixture
+def system(installed):
+    """It runs, whatever was done to it before."""
+    if installed.process is None or installed.process.poll() is not None:
+        installed.start()
+    return installed
 
 
 def answers(system):
@@ -124,8 +131,6 @@ def test_after_the_supervisor_is_killed_nothing_runs_and_the_next_start_goes_on(
 
 @pytest.mark.parametrize("how", ["interrupt to the group", "interrupt to make alone", "termination of make"])
 def test_nothing_stays_behind(system, how):
-    if system.process is None or system.process.poll() is not None:
-        system.start()
     if how == "interrupt to the group":
         os.killpg(system.process.pid, signal.SIGINT)
     else:
