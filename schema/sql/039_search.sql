@@ -65,7 +65,7 @@ BEGIN
 	END LOOP;
 	RETURN nullif((of_none || of_few)[:2], '{}');
 END $$;
--- The devices behind the place, which is among them or next to them, whose words have all of the text, by parts of it: all, or more than `most` that come before
+-- The devices behind the place, which is among them, next to them, or 0, whose words have all of the text, by parts of it: all, or more than `most` that come before
 -- all others, in no order. NULL: it took too long. The parts say whose they are: if the planner were told, it would rather go through all that the tenant has.
 -- Its plans are kept, whoever has them made first, so that it has settings of its own.
 CREATE FUNCTION search_blocks(mine int, q text, parts text[], falling boolean, place bigint, most int, patience interval) RETURNS bigint[] LANGUAGE plpgsql STABLE
@@ -237,9 +237,10 @@ BEGIN
 		ARRAY(SELECT jsonb_array_elements_text(f -> 'lifecycle')) AS lifecycles, lower(f ->> 'q') AS q,
 		ARRAY(SELECT DISTINCT posture_rank(p) FROM jsonb_array_elements_text(f -> 'posture') p) AS ranks, regexp_replace(f ->> 'label', ':', '=') AS mark, (f ->> 'changed_since')::timestamptz AS since,
 		EXISTS (SELECT FROM policy p WHERE p.id = f ->> 'policy' AND p.deleted_at IS NULL AND p.slot IS NOT NULL AND (p.tenant_id IS NULL OR p.tenant_id = tenant)) AS judged,
-		CASE WHEN f ? 'q' THEN search_parts((SELECT string_agg(search_head(x.words), E'\n\n') FROM search_next(tenant, false, 0, 48) x), lower(f ->> 'q')) END AS parts)
+		CASE WHEN f ? 'q' THEN coalesce(search_parts((SELECT string_agg(search_head(x.words), E'\n\n') FROM search_next(tenant, false, 0, 48) x), lower(f ->> 'q')),
+			search_parts('', lower(f ->> 'q'))) END AS parts)
 	SELECT x.passes, coalesce(x.ids, format('SELECT w.device_id FROM device w WHERE %s AND ', own) || x.along), x.along FROM g, LATERAL (VALUES
-		-- What is not known in time are too many.
+		-- What the first devices have in common few others may have. What is not known in time are too many.
 		('q', format('strpos(x.words, %L) > 0', q), CASE WHEN parts IS NOT NULL THEN format('SELECT w.device_id FROM unnest(coalesce(search_blocks(%s, %L, %L, false,'
 			' 0, 20000, ''1 s''), ARRAY(SELECT generate_series(0, 20000)))) w (device_id)', tenant, q, parts) END, NULL),
 		('label', CASE WHEN strpos(f ->> 'label', ':') > 0 THEN format('d.labels @> %L', ARRAY[mark])

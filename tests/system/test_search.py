@@ -186,6 +186,19 @@ def test_parts_that_many_have_of_a_text_that_few_have(devices, cursor, falling):
     assert FEW < cursor.fetchone()[0] - before <= FEW + 10
 
 
+def test_what_the_first_have_in_common(devices, cursor):
+    """A list in another order has those that match by index also when the first devices of all, which are looked at to choose what to ask it for, have what no other has."""
+    cursor.execute("INSERT INTO device (device_id, tenant_id, ueid, serial, hwmodel, lifecycle) OVERRIDING SYSTEM VALUE"
+                   " SELECT 1000 + i, tenant_context(), decode('01' || md5('p' || i), 'hex'), 'pilot-' || i, 'first of all', 'active' FROM generate_series(1, 100) i")
+    for q, want in ("pilot-", range(1, 101)), ("OF ALL", range(1, 101)), ("lot-7\nfirst", [7]), ("ilo", range(1, 101)), ("pilot-101", []), ("pilot-7x", []):
+        cursor.execute("SELECT ids FROM list_filters(tenant_context(), json_build_object('q', %s)::jsonb, NULL, NULL)", (q,))
+        [(ids,)] = cursor.fetchall()
+        cursor.execute(ids)
+        assert sorted(x for x, in cursor.fetchall()) == [1000 + i for i in want], q
+    cursor.execute("SELECT ids FROM list_filters(tenant_context(), '{\"q\": \"pi\"}', NULL, NULL)")
+    assert cursor.fetchall() == [(None,)]  # too short for an index
+
+
 @pytest.mark.parametrize("patience", ["1 hour", "-1 s"])
 @pytest.mark.parametrize("sort", ["enrolled", "-enrolled"])
 def test_a_list_is_whole_by_either_way(api, devices, patience, sort):
