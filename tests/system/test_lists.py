@@ -535,11 +535,11 @@ def test_an_item_is_what_its_device_says(api):
 @pytest.mark.parametrize("sort", ["posture_since", "-posture_since", "first_seen", "-first_seen"])
 def test_a_page_ends_at_its_microsecond(api, sort):
     """Of devices that one second, or one millisecond, has all of, also before the year 2000; and none is known of some."""
+    acmes = "WHERE tenant_id = (SELECT tenant_id FROM tenant WHERE id = 'acme')"
     api.db.sql("UPDATE device SET posture_since = '1999-12-31T23:59:59.999Z'::timestamptz + device_id * 7919 %% 200 * interval '13 us',"
-               " first_seen = CASE WHEN device_id %% 6 > 0 THEN '1999-12-31T23:59:59.999Z'::timestamptz + device_id * 7919 %% 200 * interval '13 us' END", ())
+               f" first_seen = CASE WHEN device_id %% 6 > 0 THEN '1999-12-31T23:59:59.999Z'::timestamptz + device_id * 7919 %% 200 * interval '13 us' END {acmes}", ())
     way, name = ("DESC", sort[1:]) if sort[0] == "-" else ("ASC", sort)
-    order = [u for u, in api.db.sql(f"SELECT encode(ueid, 'hex') FROM device WHERE tenant_id = (SELECT tenant_id FROM tenant WHERE id = 'acme') AND deleted_at IS NULL"
-                                    f" ORDER BY coalesce({name}, 'infinity') {way}, device_id {way}")]
+    order = [u for u, in api.db.sql(f"SELECT encode(ueid, 'hex') FROM device {acmes} AND deleted_at IS NULL ORDER BY coalesce({name}, 'infinity') {way}, device_id {way}")]
     assert [d["ueid"] for d in api.pages(f"/v1/devices?sort={sort}&limit=7")] == order
     # An answer has milliseconds, by which others know the order.
-    api.db.sql("UPDATE device SET posture_since = date_trunc('milliseconds', posture_since), first_seen = date_trunc('milliseconds', first_seen)")
+    api.db.sql("UPDATE device SET posture_since = date_trunc('milliseconds', posture_since), first_seen = date_trunc('milliseconds', first_seen) " + acmes)
