@@ -50,6 +50,8 @@ is_family(const struct event_kind *kind)
 	return kind->type[strlen(kind->type) - 1] == '*';
 }
 
+#define KIND_DIGITS 20 /* of the greatest number that a report can name a kind by */
+
 /* "device.event." and the number of a kind. */
 static bool
 is_numbered(struct slice type)
@@ -57,7 +59,7 @@ is_numbered(struct slice type)
 	static const char start[] = "device.event.";
 	size_t at = sizeof start - 1;
 
-	if (type.len <= at || memcmp(type.at, start, at) != 0 || type.at[at] == '0')
+	if (type.len <= at || type.len > at + KIND_DIGITS || memcmp(type.at, start, at) != 0 || type.at[at] == '0')
 		return false;
 	while (at < type.len && type.at[at] >= '0' && type.at[at] <= '9')
 		at++;

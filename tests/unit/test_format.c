@@ -271,8 +271,9 @@ words_for_types(void **state)
 {
 	static const char *const good[] = {"device.fork", "device.second-epoch", "alert.*",
 					   "device.*",    "device.event.*",      "ledger.*",
-					   "test",        "device.event.77"};
+					   "test",        "device.event.77",     "device.event.18446744073709551615"};
 	static const char *const bad[] = {
+		"device.event.184467440737095516150",
 		"",
 		"*",
 		".*",
