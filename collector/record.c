@@ -322,7 +322,7 @@ add_event(struct transaction *t, const struct message *m, const char *type, json
 	return 0;
 }
 
-/* Where a device stands in its reports is told with each of them; that it began an epoch, or is to be heard at another interval, is news. Of a tenant that
+/* Where a device stands in its reports is told with each of them; that it began an epoch, or is to be heard at another interval, is news. To a tenant that
    never heard it, all that it tells is. */
 static int
 add_beginning(struct transaction *t, const struct docket *d)
@@ -331,14 +331,15 @@ add_beginning(struct transaction *t, const struct docket *d)
 	bool first = before->last_seen_us == 0 || before->epoch != now->epoch;
 	const struct message *m = NULL;
 
+	if (!first && before->interval == now->interval)
+		return 0;
 	for (size_t i = 0; i < d->n; i++)
 		if (message_is_stored(d->messages[i]) && (m == NULL || (d->messages[i]->verdict == LEDGER_NEW &&
 									d->messages[i]->report.epoch == now->epoch)))
 			m = d->messages[i];
-	if (m == NULL || (!first && before->interval == now->interval))
-		return 0;
-	return add_event(t, m, first ? "device.epoch" : "device.interval",
-			 json_pack("{s:I}", "interval_s", (json_int_t)now->interval));
+	return m == NULL ? 0
+			 : add_event(t, m, first ? "device.epoch" : "device.interval",
+				     json_pack("{s:I}", "interval_s", (json_int_t)now->interval));
 }
 
 /* What the device says happened on it. A kind that we do not know goes by its number. */
