@@ -52,6 +52,8 @@ struct subscribe {
 	const struct settings *settings;
 	struct queue *queue;
 	struct budget *budget;
+	/* Never connected. With the last handle paho 1.3.12 would end its threads, lose what they have in hand and forget its lists. */
+	MQTTAsync anchor;
 	struct client clients[SHARDS + 1]; /* one a shard, and the one beside them */
 	pthread_mutex_t lock; /* over the clients' handles; what paho's own thread reads there is one, or NULL */
 	pthread_t thread;
@@ -327,15 +329,20 @@ back_off(struct client *c, int64_t now)
 static const MQTTAsync_disconnectOptions hang_up_options = MQTTAsync_disconnectOptions_initializer5;
 
 static int
-create(struct client *c)
+create_handle(const struct settings *settings, const char *name, MQTTAsync *handle)
 {
 	MQTTAsync_createOptions options = MQTTAsync_createOptions_initializer5;
-	MQTTAsync handle = NULL;
-	int rc;
 
 	options.maxBufferedMessages = OUTGOING_MAX;
-	rc = MQTTAsync_createWithOptions(&handle, c->subscribe->settings->broker, c->name, MQTTCLIENT_PERSISTENCE_NONE,
-					 NULL, &options);
+	return MQTTAsync_createWithOptions(handle, settings->broker, name, MQTTCLIENT_PERSISTENCE_NONE, NULL, &options);
+}
+
+static int
+create(struct client *c)
+{
+	MQTTAsync handle = NULL;
+	int rc = create_handle(c->subscribe->settings, c->name, &handle);
+
 	if (rc == MQTTASYNC_SUCCESS)
 		rc = MQTTAsync_setCallbacks(handle, c, on_lost, on_message, NULL);
 	if (rc == MQTTASYNC_SUCCESS) {
@@ -609,10 +616,31 @@ subscribe_publish(struct subscribe *s, const struct ueid *ueid, struct slice rec
 	return rc;
 }
 
+static void
+discard(struct subscribe *s)
+{
+	MQTTAsync_destroy(&s->anchor);
+	pthread_mutex_destroy(&s->lock);
+	free(s);
+}
+
+static void
+name_client(struct client *c, unsigned shard)
+{
+	c->shard = shard;
+	if (shard == ASIDE)
+		snprintf(c->name, sizeof c->name, "fleetstate-aside-%08x", arc4random());
+	else
+		snprintf(c->name, sizeof c->name, "fleetstate-shard-%x", shard);
+	snprintf(c->topic, sizeof c->topic, "fleetstate/1/%x/+/report", shard);
+	snprintf(c->canary, sizeof c->canary, "fleetstate/1/canary/%s", c->name);
+}
+
 struct subscribe *
 subscribe_start(const struct settings *settings, struct queue *queue, struct budget *budget)
 {
 	struct subscribe *s = calloc(1, sizeof *s);
+	int rc;
 
 	if (s == NULL)
 		return NULL;
@@ -623,23 +651,16 @@ subscribe_start(const struct settings *settings, struct queue *queue, struct bud
 	MQTTAsync_setTraceLevel(MQTTASYNC_TRACE_ERROR);
 	pthread_mutex_init(&s->lock, NULL);
 	for (unsigned i = 0; i <= ASIDE; i++) {
-		struct client *c = &s->clients[i];
-
-		c->subscribe = s;
-		c->shard = i;
-		if (i == ASIDE)
-			snprintf(c->name, sizeof c->name, "fleetstate-aside-%08x", arc4random());
-		else
-			snprintf(c->name, sizeof c->name, "fleetstate-shard-%x", i);
-		snprintf(c->topic, sizeof c->topic, "fleetstate/1/%x/+/report", i);
-		snprintf(c->canary, sizeof c->canary, "fleetstate/1/canary/%s", c->name);
+		s->clients[i].subscribe = s;
+		name_client(&s->clients[i], i);
 	}
-	if (pthread_create(&s->thread, NULL, run, s) != 0) {
-		pthread_mutex_destroy(&s->lock);
-		free(s);
-		return NULL;
-	}
-	return s;
+	rc = create_handle(settings, "fleetstate-anchor", &s->anchor);
+	if (rc != MQTTASYNC_SUCCESS)
+		log_error("subscribe: %s", MQTTAsync_strerror(rc));
+	if (rc == MQTTASYNC_SUCCESS && pthread_create(&s->thread, NULL, run, s) == 0)
+		return s;
+	discard(s);
+	return NULL;
 }
 
 void
@@ -651,6 +672,5 @@ subscribe_stop(struct subscribe *s)
 	pthread_join(s->thread, NULL);
 	for (unsigned i = 0; i <= ASIDE; i++)
 		subscribe_release(s, i);
-	pthread_mutex_destroy(&s->lock);
-	free(s);
+	discard(s);
 }

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import pathlib
 import queue
 import random
 import re
@@ -635,6 +636,12 @@ def test_a_refusal_is_told_to_the_epoch_it_is_of(system, device):
     assert first != device.epoch
 
 
+def broker_threads(system):
+    """The library's, by name and number."""
+    names = {task.name: (task / "comm").read_text() for task in pathlib.Path(f"/proc/{system.collector.process.pid}/task").iterdir()}
+    return {(name, tid) for tid, name in names.items() if name.startswith("MQTTAsync")}
+
+
 def test_a_gap_is_forgotten_with_its_shard(system, device):
     device.publish(device.full())
     device.receipt_up_to(1)
@@ -646,6 +653,13 @@ def test_a_gap_is_forgotten_with_its_shard(system, device):
     await_true(lambda: metric(system, "leases_lost") > lost and system.collector.is_ready(), "the shards being held again", 60)
     with pytest.raises(queue.Empty):
         device.receipt(14)
+
+
+def test_the_broker_library_does_not_begin_anew_when_all_shards_are_lost(system):
+    lost, threads = metric(system, "leases_lost"), broker_threads(system)
+    terminate(system, "locktype = 'advisory' AND classid = 8260")
+    await_true(lambda: metric(system, "leases_lost") >= lost + 16 and system.collector.is_ready(), "the shards being held again", 60)
+    assert len(threads) == 2 and broker_threads(system) == threads
 
 
 def test_one_device_can_not_make_all_wait(system, device):
