@@ -1,6 +1,7 @@
 #include "collector/database.h"
 
 #include <assert.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,6 +11,7 @@
 #define RETRY_MS 1000
 #define ERROR_SIZE 512
 #define OWN_MAX 32
+#define RECHECK_MAX 8 /* reads */
 #define EPOCH_2000_US (INT64_C(946684800) * 1000000) /* PostgreSQL counts from 2000-01-01 */
 #define ARRAY_MAX (1u << 30) /* a field of the protocol */
 
@@ -161,6 +163,23 @@ database_drop(struct database *db)
 	PQfinish(db->conn);
 	db->conn = NULL;
 	db->own_len = 0;
+}
+
+/* What the server said last comes before the end. */
+void
+database_recheck(struct database *db)
+{
+	struct pollfd p = {.events = POLLIN};
+
+	if (db->conn == NULL || PQtransactionStatus(db->conn) != PQTRANS_IDLE)
+		return;
+	p.fd = PQsocket(db->conn);
+	for (int reads = 0; reads < RECHECK_MAX && poll(&p, 1, 0) > 0; reads++)
+		if (PQconsumeInput(db->conn) == 0) {
+			database_drop(db);
+			db->next_try_ms = 0; /* nobody has tried yet */
+			return;
+		}
 }
 
 static bool

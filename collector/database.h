@@ -26,6 +26,9 @@ PGconn *database_connect(struct database *) WARN_UNUSED;
 unsigned database_connection(const struct database *);
 /* Drops the connection after an error on it, so that the next connect starts anew. */
 void database_drop(struct database *);
+/* Drops one that the server ended while it was idle, so that the next statement does not fail for it. For who keeps nothing in its session: locks and what
+   it listens to would be gone unnoticed. */
+void database_recheck(struct database *);
 
 /* Runs a prepared statement with text or binary parameters. Results are BINARY: read them with the result_ functions below. NULL, logged, if it
    failed; sqlstate is then in `state` when not NULL (6 bytes, "" when there is none: the connection broke). */

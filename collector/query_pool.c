@@ -150,9 +150,12 @@ check_role(PGconn *conn)
 PGconn *
 connection_open(struct connection *c, bool again)
 {
-	PGconn *conn = database_connect(c->db);
+	PGconn *conn;
 	char settings[SETTINGS_SIZE];
 
+	if (!again)
+		database_recheck(c->db);
+	conn = database_connect(c->db);
 	if (conn == NULL || c->set_up == database_connection(c->db))
 		return conn;
 	if (again)

@@ -273,7 +273,8 @@ store_reload_now(struct store *s)
 	size_t n = take_reloads(s, ueids);
 
 	if (n > 0 && keyring_reload(s->keyring, transaction_database(s->transaction), ueids, n) < 0) {
-		store_reload_all(s);
+		for (size_t i = 0; i < n; i++)
+			store_reload(s, &ueids[i]);
 		return false;
 	}
 	counter_add(COUNTER_RELOADS, (int64_t)n);

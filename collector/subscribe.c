@@ -609,7 +609,8 @@ subscribe_publish(struct subscribe *s, const struct ueid *ueid, struct slice rec
 
 	topic_print_receipt(ueid, topic, sizeof topic);
 	pthread_mutex_lock(&s->lock);
-	if (c->handle != NULL && atomic_load(&c->link) == LINK_UP &&
+	/* What a resumed session has for us, and we for whom it is of, comes before our subscription is answered. paho refuses while there is no connection. */
+	if (c->handle != NULL && atomic_load(&c->link) != LINK_DOWN &&
 	    publish(c, topic, receipt.at, receipt.len) == MQTTASYNC_SUCCESS)
 		rc = 0;
 	pthread_mutex_unlock(&s->lock);

@@ -78,9 +78,8 @@ transaction_database(struct transaction *t)
 int
 transaction_connect(struct transaction *t)
 {
-	PGconn *conn = database_connect(t->db);
-
-	if (conn == NULL)
+	database_recheck(t->db);
+	if (database_connect(t->db) == NULL)
 		return -1;
 	if (t->set_up == database_connection(t->db))
 		return 0;

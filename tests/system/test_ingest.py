@@ -328,20 +328,35 @@ def test_a_retired_device_is_refused(system, device):
     assert set(refused(system, device)) == {"device-retired"}
 
 
-def test_a_database_that_goes_away_loses_nothing(system):
-    devices = [system.device() for _ in range(3)]
-    for d in devices:
-        d.publish(d.full())
-        d.receipt_up_to(1)
+def test_a_database_that_was_away_fails_no_request_and_no_report(system, device):
+    """Connections that it ended while nobody used them are not used again."""
+    device.publish(device.full())
+    device.receipt_up_to(1)
+    for _ in range(8):
+        metric(system, "keyring_reloads")
+    before = len(system.collector.log())
     system.database.stop()
-    for _ in range(20):
-        for d in devices:
-            d.publish(d.quiet({"receipt": d.seq == 20}))
     system.database.start()
-    for d in devices:
-        d.receipt_up_to(21, timeout=60)
-        assert [seq for _, seq, _ in system.stored(d)] == list(range(1, 22))
+    for _ in range(8):
+        metric(system, "keyring_reloads")
     await_true(system.collector.is_ready, "readiness")
+    device.publish(device.quiet({"receipt": True}))
+    device.receipt_up_to(2)
+    ended = re.findall(r"database: (.*): server closed the connection", system.collector.log()[before:])
+    assert not {"BEGIN", "ready", "quota", "sign_in", "keyring_devices"} & set(ended), ended
+
+
+def test_what_waited_at_the_broker_is_receipted_before_our_subscription_is_answered(system, device):
+    """The broker answers it behind all that it has for us."""
+    device.publish(device.full())
+    device.receipt_up_to(1)
+    system.collector.stop()
+    device.publish(device.quiet({"receipt": True}))
+    for _ in range(900):
+        device.client.publish(device.report_topic, bytes(30000), qos=1).wait_for_publish(10)
+    system.collector.start()
+    assert device.receipt_up_to(2).up_to == 2
+    assert metric(system, "receipts_dropped") == 0
 
 
 def drain(devices, seconds):
@@ -364,6 +379,25 @@ def drain(devices, seconds):
             if not messages:
                 break
             assert time.monotonic() < deadline, messages.keys()
+
+
+def test_a_database_that_goes_away_loses_nothing(system):
+    """What was taken in before the shards were lost is stored, but its receipt has no way out: then its device asks again."""
+    devices = [(system.device(), {}) for _ in range(3)]
+    for d, _ in devices:
+        d.publish(d.full())
+        d.receipt_up_to(1)
+    system.database.stop()
+    for _ in range(20):
+        for d, messages in devices:
+            message = d.quiet({"receipt": True})
+            messages[d.seq] = message
+            d.publish(message)
+    system.database.start()
+    drain(devices, 60)
+    for d, _ in devices:
+        assert [seq for _, seq, _ in system.stored(d)] == list(range(1, 22))
+    await_true(system.collector.is_ready, "readiness")
 
 
 def test_a_broker_that_restarts_is_subscribed_to_again(system, device):
