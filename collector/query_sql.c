@@ -80,9 +80,11 @@
 #define NEAR_DOWN(symbol, name, from, in_order, condition) \
 	NEAR_ONE(QUERY_DEVICES_NEAR_##symbol##_DOWN, "devices_near_" name "_down", from, in_order, condition, " DESC")
 
-/* As near a place, of what has a text: the whole page, or one row without a place, which says that it can't be told so. */
+/* As near a place, of what has a text: the whole page, or one row without a place, which says that it can't be told so. In order before the devices are looked
+   up, which keeps it: the sort is of numbers then, not of rows. */
 #define SEARCH(edge, way) \
-	"SELECT d.device_id, w.device_id, 1::int8, NULL::text, " DEVICE_SQL " FROM device_search($1::text, '" way "' <> '', " DEVICE_AT(edge) ", $2::int8::int - 1)" \
+	"SELECT d.device_id, w.device_id, 1::int8, NULL::text, " DEVICE_SQL " FROM (SELECT i.id FROM unnest(coalesce(" \
+	"device_search($1::text, '" way "' <> '', " DEVICE_AT(edge) ", $2::int8::int - 1), '{NULL}')) i (id) ORDER BY i.id" way " LIMIT $2::int8)" \
 	" w (device_id) LEFT JOIN LATERAL (SELECT " DEVICE_OWN " FROM device d WHERE d.device_id = w.device_id OFFSET 0) d ON d." TENANT DEVICE_HOT \
 	" WHERE $5::text IS NOT DISTINCT FROM $5 ORDER BY w.device_id" way
 

@@ -14,22 +14,22 @@ REVOKE ALL ON FUNCTION note_searched FROM PUBLIC;
 CREATE TRIGGER device_searched AFTER UPDATE OF deleted_at ON device FOR EACH ROW WHEN ((OLD.deleted_at IS NULL) <> (NEW.deleted_at IS NULL)) EXECUTE FUNCTION note_searched();
 DELETE FROM device_words x USING device d WHERE d.device_id = x.device_id AND d.deleted_at IS NOT NULL;
 
--- Which devices have three letters stands by blocks of 4,096 devices too, so that a page of what many have is found block by block, from its place on: no more
--- of them are asked for than it takes. Each three letters, with the tenant, and with the block.
+-- Which devices have three letters stands by blocks of 1,024 devices, so that a page of what many have is found block by block, from its place on: no more of them
+-- are asked for than it takes. Each three letters, with the tenant, and with the block.
 CREATE FUNCTION words_blocks(tenant int, device bigint, words text) RETURNS text[] LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-	SELECT ARRAY(SELECT DISTINCT tenant || ':' || (device >> 12) || ':' || a || b || c FROM (SELECT a, lead(a) OVER w AS b, lead(a, 2) OVER w AS c
+	SELECT ARRAY(SELECT DISTINCT tenant || ':' || (device >> 10) || ':' || a || b || c FROM (SELECT a, lead(a) OVER w AS b, lead(a, 2) OVER w AS c
 		FROM string_to_table(words, NULL) WITH ORDINALITY letter (a, i) WINDOW w AS (ORDER BY i)) x WHERE c IS NOT NULL)
 $$;
 -- Nothing is left to be sorted in later: each block's look would read it. That makes a new device a sixth dearer in here.
 CREATE INDEX device_words_blocks ON device_words USING gin (words_blocks(tenant_id, device_id, words)) WITH (fastupdate = off);
 
--- What few devices have is found in all blocks at once, by four letters: of a million, which have a random serial number and name each, ten thousand have three hex
--- digits in common, but five hundred four of them. Each four letters, with the tenant.
-CREATE FUNCTION words_fours(tenant int, words text) RETURNS text[] LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-	SELECT ARRAY(SELECT DISTINCT tenant || ':' || a || b || c || d FROM (SELECT a, lead(a) OVER w AS b, lead(a, 2) OVER w AS c, lead(a, 3) OVER w AS d
+-- What few devices have is found in many blocks at once, by four letters: of a million, which have a random serial number and name each, ten thousand have three hex
+-- digits in common, but five hundred four of them. Each four letters, with the tenant, and with the field of 262,144 devices.
+CREATE FUNCTION words_fours(tenant int, device bigint, words text) RETURNS text[] LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+	SELECT ARRAY(SELECT DISTINCT tenant || ':' || (device >> 18) || ':' || a || b || c || d FROM (SELECT a, lead(a) OVER w AS b, lead(a, 2) OVER w AS c, lead(a, 3) OVER w AS d
 		FROM string_to_table(words, NULL) WITH ORDINALITY letter (a, i) WINDOW w AS (ORDER BY i)) x WHERE d IS NOT NULL)
 $$;
-CREATE INDEX device_words_fours ON device_words USING gin (words_fours(tenant_id, words)) WITH (gin_pending_list_limit = 64);
+CREATE INDEX device_words_fours ON device_words USING gin (words_fours(tenant_id, device_id, words)) WITH (gin_pending_list_limit = 64);
 
 -- The devices behind a place, in order, and their words: part of the statement that names it.
 CREATE FUNCTION search_next(mine int, falling boolean, place bigint, most int) RETURNS TABLE (device_id bigint, words text) LANGUAGE sql STABLE AS $$
@@ -65,52 +65,76 @@ BEGIN
 	END LOOP;
 	RETURN nullif((of_none || of_few)[:2], '{}');
 END $$;
--- The devices behind the place, which is among them, next to them, or 0, whose words have all of the text, by parts of it: all, or more than `most` that come before
--- all others, in no order. NULL: it took too long. The parts say whose they are: if the planner were told, it would rather go through all that the tenant has.
+-- The devices behind the place, which is among them, next to them, or 0, whose words have all of the text, by parts of it: all, or the first `most` + 1 and some
+-- more, in no order. NULL: it took too long. The parts say whose they are: if the planner were told, it would rather go through all that the tenant has.
 -- Its plans are kept, whoever has them made first, so that it has settings of its own.
 CREATE FUNCTION search_blocks(mine int, q text, parts text[], falling boolean, place bigint, most int, patience interval) RETURNS bigint[] LANGUAGE plpgsql STABLE
 	SET enable_bitmapscan = on SET enable_seqscan = off SET enable_sort = off AS $$
 DECLARE
-	block CONSTANT int := 4096;
-	near CONSTANT int := 64;	-- blocks; where a page takes more, all that have it are found sooner
+	block CONSTANT int := 1024;
+	field CONSTANT int := 256;	-- blocks
+	near CONSTANT int := 64;	-- blocks; where a page takes more, all of a field that have it are found sooner
 	few CONSTANT int := greatest(5000, most);
 	stop CONSTANT timestamptz := clock_timestamp() + patience;
 	pattern text := '%' || regexp_replace(q, '([\\%_])', '\\\1', 'g') || '%';
 	a text := ':' || right(parts[1], 3); b text := ':' || right(coalesce(parts[2], parts[1]), 3);
-	fours CONSTANT text[] := CASE WHEN length(parts[1]) = 4 THEN ARRAY[mine || ':' || parts[1], mine || ':' || coalesce(parts[2], parts[1])] END;
-	low bigint := place / block; high bigint := place / block; n bigint := 1; looked bigint := 0; found bigint[] := '{}'; rest bigint[]; seen int;
+	c text := ':' || parts[1]; d text := ':' || coalesce(parts[2], parts[1]);
+	few_have boolean := length(parts[1]) = 4;
+	low bigint := place / block; high bigint := place / block; n bigint := 1; looked bigint := 0; found bigint[] := '{}'; piece bigint[]; seen int;
+	n_fields bigint; looked_fields bigint; at bigint;
 BEGIN
-	IF falling THEN
-		low := (SELECT w.device_id FROM device_words w WHERE w.tenant_id = mine ORDER BY w.device_id LIMIT 1) / block;
-	ELSE
-		high := (SELECT w.device_id FROM device_words w WHERE w.tenant_id = mine ORDER BY w.device_id DESC LIMIT 1) / block;
-	END IF;
-	WHILE low <= high AND cardinality(found) <= most LOOP
-		n := least(n, 8 * looked + 1, 1024, high - low + 1);
+	WHILE low <= high LOOP
+		n := least(n, 8 * looked + 1, 4096, high - low + 1);
 		-- From block to block. So many more than a block has are enough, and where that ends the last block may be left in its middle: what comes first is whole.
 		found := found || ARRAY(SELECT x.device_id FROM (SELECT i FROM generate_series(CASE WHEN falling THEN high ELSE low END,
 				CASE WHEN falling THEN high - n + 1 ELSE low + n - 1 END, CASE WHEN falling THEN -1 ELSE 1 END) i WHERE clock_timestamp() < stop OFFSET 0) y,
 			LATERAL (SELECT w.device_id FROM device_words w WHERE words_blocks(w.tenant_id, w.device_id, w.words) @> ARRAY[mine || ':' || i || a,
 				mine || ':' || i || b] AND w.words LIKE pattern AND CASE WHEN falling THEN w.device_id < place ELSE w.device_id > place END OFFSET 0) x LIMIT most + block + 1);
-		IF cardinality(found) <= most AND clock_timestamp() >= stop THEN
+		IF cardinality(found) > most THEN
+			RETURN found;
+		END IF;
+		IF clock_timestamp() >= stop THEN
 			RETURN NULL;
 		END IF;
+		-- The other end is asked for when it is known that one block is not enough.
 		IF falling THEN
+			low := CASE WHEN looked > 0 THEN low ELSE (SELECT w.device_id FROM device_words w WHERE w.tenant_id = mine ORDER BY w.device_id LIMIT 1) / block END;
 			high := high - n;
 		ELSE
+			high := CASE WHEN looked > 0 THEN high ELSE (SELECT w.device_id FROM device_words w WHERE w.tenant_id = mine ORDER BY w.device_id DESC LIMIT 1) / block END;
 			low := low + n;
 		END IF;
 		looked := looked + n;
 		n := (most + 1 - cardinality(found)) * looked * 5 / 4 / greatest(cardinality(found), 1) + 1;
-		IF seen IS NULL AND fours IS NOT NULL AND n > near AND low <= high THEN
-			-- All the rest at once, unless many have the parts after all.
-			SELECT array_agg(x.device_id) FILTER (WHERE x.words LIKE pattern), count(*) INTO rest, seen FROM (SELECT w.device_id, w.words FROM device_words w
-				WHERE words_fours(w.tenant_id, w.words) @> fours AND w.device_id / block BETWEEN low AND high
-				AND CASE WHEN falling THEN w.device_id < place ELSE w.device_id > place END LIMIT few + 1) x;
-			IF seen <= few THEN
-				RETURN found || rest;
+		-- From field to field, unless many have the parts after all.
+		few_have := few_have AND n > near;
+		n_fields := 1; looked_fields := 0;
+		WHILE few_have AND low <= high LOOP
+			at := CASE WHEN falling THEN high ELSE low END / field;
+			n_fields := least(n_fields, high / field - low / field + 1);
+			SELECT array_agg(x.device_id) FILTER (WHERE x.words LIKE pattern), count(*) INTO piece, seen FROM (SELECT w.device_id, w.words
+				FROM (SELECT i FROM generate_series(CASE WHEN falling THEN at - n_fields + 1 ELSE at END, CASE WHEN falling THEN at ELSE at + n_fields - 1 END) i
+					WHERE clock_timestamp() < stop OFFSET 0) y,
+				LATERAL (SELECT w.device_id, w.words FROM device_words w WHERE words_fours(w.tenant_id, w.device_id, w.words) @> ARRAY[mine || ':' || i || c, mine || ':' || i || d]
+					AND w.device_id / block BETWEEN low AND high AND CASE WHEN falling THEN w.device_id < place ELSE w.device_id > place END OFFSET 0) w
+				LIMIT few + 1) x;
+			IF clock_timestamp() >= stop THEN
+				RETURN NULL;
 			END IF;
-		END IF;
+			few_have := seen <= few;
+			EXIT WHEN NOT few_have;
+			found := found || piece;
+			IF cardinality(found) > most THEN
+				RETURN found;
+			END IF;
+			IF falling THEN
+				high := (at - n_fields + 1) * field - 1;
+			ELSE
+				low := (at + n_fields) * field;
+			END IF;
+			looked_fields := looked_fields + n_fields;
+			n_fields := (most + 1 - cardinality(found)) * looked_fields * 5 / 4 / greatest(cardinality(found), 1) + 1;
+		END LOOP;
 	END LOOP;
 	RETURN found;
 END $$;
@@ -148,17 +172,11 @@ BEGIN
 	END LOOP;
 	RETURN found;
 END $$;
--- Up to most + 1 of them, in order, of who is signed in. One NULL: it is not told so cheaply.
-CREATE FUNCTION device_search(q text, falling boolean, place bigint, most int) RETURNS SETOF bigint LANGUAGE plpgsql STABLE SECURITY DEFINER
+-- The same of who is signed in.
+CREATE FUNCTION device_search(q text, falling boolean, place bigint, most int) RETURNS bigint[] LANGUAGE plpgsql STABLE SECURITY DEFINER
 	SET search_path = fleetstate, pg_catalog, pg_temp AS $$
-DECLARE
-	mine int := tenant_context();
-	found bigint[];
 BEGIN
-	IF mine IS NOT NULL THEN
-		found := search_near(mine, lower(q), falling, place, most);
-		RETURN QUERY SELECT x.id FROM (SELECT i.id, CASE WHEN falling THEN -i.id ELSE i.id END AS key FROM unnest(coalesce(found, '{NULL}')) i (id)) x ORDER BY x.key LIMIT most + 1;
-	END IF;
+	RETURN search_near(tenant_context(), lower(q), falling, place, most);
 END $$;
 REVOKE ALL ON FUNCTION search_next, search_head, search_parts, search_blocks, search_near, device_search FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION device_search TO fleetstate_api;

@@ -369,13 +369,13 @@ def test_a_text_is_looked_up(api):
             for place, way in itertools.product(places, (1, -1)):
                 c.execute(counts)
                 [(scans, fetched)] = c.fetchall()
-                c.execute("SELECT x FROM device_search(%s, %s, %s, 100) x", (q, way < 0, place if way > 0 or place else 2 ** 63 - 1))
-                told = [x for (x,) in c.fetchall()]
+                c.execute("SELECT device_search(%s, %s, %s, 100)", (q, way < 0, place if way > 0 or place else 2 ** 63 - 1))
+                [(told,)] = c.fetchall()
                 c.execute(counts)
                 [(now, looked)] = c.fetchall()
-                if not indexed and told == [None]:
+                if not indexed and told is None:
                     continue
-                assert told == ([x for x in want if x > place] if way > 0 else [x for x in want[::-1] if not place or x < place])[:101], (q, place, way)
+                assert sorted(told, reverse=way < 0)[:101] == ([x for x in want if x > place] if way > 0 else [x for x in want[::-1] if not place or x < place])[:101], (q, place, way)
                 if indexed is not None:
                     assert (now > scans) == indexed or indexed and place, (q, place, way)
                 assert looked - fetched <= 8000 if not indexed else looked - fetched <= 50, (q, place, way, looked - fetched)
@@ -385,12 +385,12 @@ def test_a_text_is_looked_up(api):
                 c.execute("SELECT array_agg(device_id) FROM device_list(%s, 'ueid', 1000, NULL, NULL, NULL) WHERE shown", (json.dumps({"q": q, "lifecycle": ["active"]}),))
                 assert sorted(c.fetchone()[0] or []) == want, q
             c.execute("SELECT set_context(tenant_id, 'viewer', 'x') FROM tenant WHERE id = 'acme'")
-            c.execute("SELECT count(*) FROM device_search(%s, false, 0, 100) x JOIN device d ON d.device_id = x WHERE d.tenant_id <> tenant_context()", (q,))
+            c.execute("SELECT count(*) FROM unnest(device_search(%s, false, 0, 100)) x JOIN device d ON d.device_id = x WHERE d.tenant_id <> tenant_context()", (q,))
             assert c.fetchone() == (0,), q
         db.rollback()
 
 
-SEARCHES = ["SELECT count(x) FROM device_search('SN-1234', false, 0, 100) x", "SELECT count(*) FROM device_list('{\"q\": \"SN-1234\"}', 'enrolled', 100, NULL, NULL, NULL)",
+SEARCHES = ["SELECT cardinality(device_search('SN-1234', false, 0, 100))", "SELECT count(*) FROM device_list('{\"q\": \"SN-1234\"}', 'enrolled', 100, NULL, NULL, NULL)",
             "SELECT count(*) FROM device_list('{\"q\": \"SN-1234\", \"lifecycle\": [\"active\"]}', '-ueid', 100, NULL, NULL, NULL)"]
 
 
@@ -434,7 +434,7 @@ def test_what_is_deleted_is_not_searched(api):
             c.execute(f"UPDATE device SET {change}" + (" AND" if "WHERE" in change else " WHERE") + " serial = 'gone-or-not'")
             counts = []
             for q in "gone-or-not", "again", "a=b":
-                c.execute("SELECT count(*) FROM (SELECT device_search(%s, false, 0, 500) x) x JOIN device d ON d.device_id = x AND d.deleted_at IS NULL", (q,))
+                c.execute("SELECT count(*) FROM unnest(device_search(%s, false, 0, 500)) x JOIN device d ON d.device_id = x AND d.deleted_at IS NULL", (q,))
                 counts += c.fetchone()
                 c.execute("SELECT count(*) FROM device_words WHERE strpos(words, %s) > 0", (q,))
                 assert c.fetchone()[0] == counts[-1]
