@@ -293,6 +293,7 @@ COLLECTOR := \
 
 CLI := \
 	collector/cli/main.c \
+	collector/cli/over_http.c \
 	collector/cli/tenant.c \
 	collector/cli/trust_anchor.c \
 	collector/cli/token.c \

@@ -96,27 +96,6 @@ static const struct command commands[] = {
 };
 #define COMMANDS (sizeof commands / sizeof *commands)
 
-/* How a collector is asked for the same, where its words are others. */
-static const struct {
-	int (*run)(const struct command *, int argc, char **argv);
-	const char *words;
-} over_http[] = {
-	{tenant_hold, "tenant change ID legal_hold:='{\"reason\": \"TEXT\"}'"},
-	{tenant_retention, "tenant change ID retention:='{\"quiet_s\": SECONDS}'"},
-	{tenant_personal, "tenant change ID personal=keep|hash|omit"},
-	{trust_anchor_remove, "trust-anchor delete NUMBER"},
-	{device_approve, "device change UEID lifecycle=active"},
-	{device_retire, "device change UEID lifecycle=retired"},
-	{device_revoke, "device change UEID lifecycle=revoked"},
-	{device_import, "device add --tenant ID --type text/csv --body FILE"},
-	{device_transfer, "device change UEID --tenant ID tenant=TENANT"},
-	{device_hold, "device change UEID legal_hold:='{\"reason\": \"TEXT\"}'"},
-	{device_label, "device change UEID labels:='{\"KEY\": \"VALUE\"}'"},
-	{sink_status, "sink list"},
-	{sink_remove, "sink delete NUMBER"},
-	{policy_apply, "policy put ID --body FILE"},
-};
-
 static const char *database;
 static struct server server;
 static PGconn *connection;
@@ -305,19 +284,6 @@ tell_of_database(const char *prefix, const char *message)
 /* A command that only the database can do; NULL: none, or nobody would expect a collector to do it. */
 static const struct command *database_only;
 
-static void
-print_database_only(const struct command *command)
-{
-	const char *verb = command->verb == NULL ? "" : command->verb, *words = NULL;
-
-	for (size_t i = 0; i < sizeof over_http / sizeof *over_http; i++)
-		if (over_http[i].run == command->run)
-			words = over_http[i].words;
-	fprintf(stderr, "fleetstate: %s%s%s works on the database%s%s\n", command->noun, verb[0] == '\0' ? "" : " ",
-		verb, words == NULL ? " and is nothing to ask a collector for" : "; over HTTP it is: fleetstate ",
-		words == NULL ? "" : words);
-}
-
 /* A command that changes something is one transaction, with its entry in the audit log. */
 static const char *whole_command;
 
@@ -334,7 +300,7 @@ connect_database(void)
 	if (PQstatus(connection) != CONNECTION_OK) {
 		tell_of_database(database_named(), PQerrorMessage(connection));
 		if (database_only != NULL)
-			print_database_only(database_only);
+			cli_say_database_only(database_only);
 		exit(CLI_NO);
 	}
 	PQsetNoticeProcessor(connection, on_notice, NULL);
@@ -628,7 +594,7 @@ run(int argc, char **argv, const char *token_file)
 	if (named && command != NULL && !is_local(command))
 		database_only = command;
 	if (server.url != NULL && database_only != NULL) {
-		print_database_only(command);
+		cli_say_database_only(command);
 		return CLI_WRONG;
 	}
 	if (command == NULL && asks_help(argc, argv)) {
