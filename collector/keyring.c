@@ -297,7 +297,6 @@ read_devices(struct keyring *k, struct database *db, struct pg_array *ueids,
 
 	if (ueids->items == 0 && !ueids->failed)
 		return 0;
-	database_recheck(db);
 	res = database_query(db, &keyring_select, &param, 1, NULL);
 	if (res == NULL)
 		return -1;

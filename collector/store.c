@@ -259,7 +259,9 @@ take_reloads(struct store *s, struct ueid *ueids)
 static bool
 reload_part(struct store *s)
 {
-	int more = keyring_reload_some(s->keyring, transaction_database(s->transaction), &s->reload_place);
+	int more = transaction_connect(s->transaction) < 0
+			   ? -1
+			   : keyring_reload_some(s->keyring, transaction_database(s->transaction), &s->reload_place);
 
 	if (more >= 0)
 		s->reloading_all = more == 1;
@@ -272,7 +274,8 @@ store_reload_now(struct store *s)
 	struct ueid ueids[RELOADS_MAX];
 	size_t n = take_reloads(s, ueids);
 
-	if (n > 0 && keyring_reload(s->keyring, transaction_database(s->transaction), ueids, n) < 0) {
+	if (n > 0 && (transaction_connect(s->transaction) < 0 ||
+		      keyring_reload(s->keyring, transaction_database(s->transaction), ueids, n) < 0)) {
 		for (size_t i = 0; i < n; i++)
 			store_reload(s, &ueids[i]);
 		return false;

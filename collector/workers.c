@@ -83,6 +83,7 @@ look_up(struct worker *w, struct message **run, size_t n)
 
 	if (missed == 0)
 		return true;
+	database_recheck(w->db);
 	while (keyring_load(w->all->keyring, w->db, missing, missed) < 0) {
 		if (atomic_load(&w->all->give_up))
 			return false;

@@ -80,8 +80,8 @@ DECLARE
 	a text := ':' || right(parts[1], 3); b text := ':' || right(coalesce(parts[2], parts[1]), 3);
 	c text := ':' || parts[1]; d text := ':' || coalesce(parts[2], parts[1]);
 	few_have boolean := length(parts[1]) = 4;
-	low bigint := place / block; high bigint := place / block; n bigint := 1; looked bigint := 0; found bigint[] := '{}'; piece bigint[]; seen int;
-	n_fields bigint; looked_fields bigint; at bigint;
+	low bigint := place / block; high bigint := place / block; n bigint := 1; looked bigint := 0; found bigint[] := '{}'; piece bigint[];
+	n_fields bigint := 1; n_seen bigint; seen bigint := 0; at bigint;
 BEGIN
 	WHILE low <= high LOOP
 		n := least(n, 8 * looked + 1, 4096, high - low + 1);
@@ -105,14 +105,12 @@ BEGIN
 			low := low + n;
 		END IF;
 		looked := looked + n;
-		n := (most + 1 - cardinality(found)) * looked * 5 / 4 / greatest(cardinality(found), 1) + 1;
-		-- From field to field, unless many have the parts after all.
-		few_have := few_have AND n > near;
-		n_fields := 1; looked_fields := 0;
-		WHILE few_have AND low <= high LOOP
+		n := greatest((most + 1 - cardinality(found)) * looked * 5 / 4 / greatest(cardinality(found), 1) + 1, looked);
+		-- From field to field, unless many of one have the parts after all.
+		WHILE few_have AND n > near AND low <= high LOOP
 			at := CASE WHEN falling THEN high ELSE low END / field;
 			n_fields := least(n_fields, high / field - low / field + 1);
-			SELECT array_agg(x.device_id) FILTER (WHERE x.words LIKE pattern), count(*) INTO piece, seen FROM (SELECT w.device_id, w.words
+			SELECT array_agg(x.device_id) FILTER (WHERE x.words LIKE pattern), count(*) INTO piece, n_seen FROM (SELECT w.device_id, w.words
 				FROM (SELECT i FROM generate_series(CASE WHEN falling THEN at - n_fields + 1 ELSE at END, CASE WHEN falling THEN at ELSE at + n_fields - 1 END) i
 					WHERE clock_timestamp() < stop OFFSET 0) y,
 				LATERAL (SELECT w.device_id, w.words FROM device_words w WHERE words_fours(w.tenant_id, w.device_id, w.words) @> ARRAY[mine || ':' || i || c, mine || ':' || i || d]
@@ -121,8 +119,11 @@ BEGIN
 			IF clock_timestamp() >= stop THEN
 				RETURN NULL;
 			END IF;
-			few_have := seen <= few;
-			EXIT WHEN NOT few_have;
+			IF n_seen > few THEN
+				few_have := n_fields > 1;
+				n_fields := 1;
+				CONTINUE;
+			END IF;
 			found := found || piece;
 			IF cardinality(found) > most THEN
 				RETURN found;
@@ -132,8 +133,10 @@ BEGIN
 			ELSE
 				low := (at + n_fields) * field;
 			END IF;
-			looked_fields := looked_fields + n_fields;
-			n_fields := (most + 1 - cardinality(found)) * looked_fields * 5 / 4 / greatest(cardinality(found), 1) + 1;
+			looked := looked + n_fields * field;
+			seen := seen + n_seen;
+			-- As many as it takes by what was found so far, but not so many that they have too many together.
+			n_fields := least((most + 1 - cardinality(found)) * looked * 5 / 4 / greatest(cardinality(found), 1), few * looked / greatest(2 * seen, 1), 8 * looked) / field + 1;
 		END LOOP;
 	END LOOP;
 	RETURN found;

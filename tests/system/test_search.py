@@ -94,24 +94,63 @@ def test_what_few_have_near_and_many_further_on(devices, cursor, falling):
     assert min(ways["near"], ways["few"], ways["many"]) > 10, ways
 
 
+def told_and_looks(cursor, *arguments):
+    """What search_blocks tells, and how many looks in blocks and in fields that takes."""
+    looks = "SELECT pg_stat_get_xact_numscans('device_words_blocks'::regclass), pg_stat_get_xact_numscans('device_words_fours'::regclass)"
+    cursor.execute(looks)
+    [before] = cursor.fetchall()
+    cursor.execute("SELECT search_blocks(tenant_context(), %s, %s, %s, %s, %s, '1 hour')", arguments)
+    [(told,)] = cursor.fetchall()
+    cursor.execute(looks)
+    [now] = cursor.fetchall()
+    return sorted(told, reverse=arguments[2]), now[0] - before[0], now[1] - before[1]
+
+
+FEW_BLOCKS = 4 * NEAR  # of some ten thousand
+
+
 @pytest.mark.parametrize("falling", [False, True])
 def test_what_few_have_in_many_fields(cursor, falling):
-    """One after the other, and together what it takes by what was found so far: each once, from both ends of each and from any place on."""
+    """One after the other, and together what it takes by what was found so far: each once, from both ends of each and from any place on, however small the page is."""
     cursor.execute("ALTER TABLE device_words DROP CONSTRAINT device_words_device_id_fkey")
     ids = sorted(field * FIELD + i for field in (10, 11, 12, 15, 16, 17, 18, 40) for i in (0, 7, FIELD - 1))
     cursor.execute("INSERT INTO device_words SELECT i, tenant_context(), 'seldom-' || i FROM unnest(%s::int8[]) i UNION ALL SELECT i + 2, 0, 'seldom' FROM unnest(%s::int8[]) i"
                    " UNION ALL SELECT 12 * %s::int8 + 100 + i, tenant_context(), 'sel eldom' FROM generate_series(1, 20) i", (ids, ids, FIELD))
-    for place, most in itertools.product((9 * FIELD, *ids, 11 * FIELD + 999, 41 * FIELD), (1, 2, 4, 8, 23, 100)):
+    for place, most in itertools.product((9 * FIELD, *ids, 11 * FIELD + 999, 41 * FIELD), (1, 2, 4, 8, 23, 50, 100)):
         want = [x for x in ids if (x < place if falling else x > place)]
         want.sort(reverse=falling)
-        cursor.execute("SELECT pg_stat_get_xact_numscans('device_words_fours'::regclass)")
-        [(before,)] = cursor.fetchall()
-        cursor.execute("SELECT search_blocks(tenant_context(), 'seldom', '{ldom,seld}', %s, %s, %s, '1 hour')", (falling, place, most))
-        [(told,)] = cursor.fetchall()
-        cursor.execute("SELECT pg_stat_get_xact_numscans('device_words_fours'::regclass)")
-        assert cursor.fetchone()[0] - before <= 41, (place, most)
-        told.sort(reverse=falling)
+        told, blocks, fields = told_and_looks(cursor, "seldom", ["ldom", "seld"], falling, place, most)
         assert told[:most + 1] == want[:most + 1] and len(told) == len(set(told)) and (len(told) > most or told == want), (place, most)
+        far = len(want) <= most and abs((ids[0] if falling else ids[-1]) - place) > FIELD or len(want) > most and abs(want[most] - place) > FIELD
+        assert blocks <= FEW_BLOCKS and (0 < fields <= 41 or not far), (place, most, blocks, fields)
+
+
+@pytest.mark.parametrize("falling", [False, True])
+def test_almost_a_page_and_then_nothing(cursor, falling):
+    """What was found so far says that the next block has the rest, again and again."""
+    cursor.execute("ALTER TABLE device_words DROP CONSTRAINT device_words_device_id_fkey")
+    cursor.execute("INSERT INTO device_words SELECT 20 * %s::int8 + i, tenant_context(), 'batch-' || i FROM generate_series(1, 100) i UNION ALL SELECT i * %s::int8, tenant_context(), 'other'"
+                   " FROM generate_series(2, 40) i", (FIELD, FIELD))
+    want = [20 * FIELD + i for i in range(1, 101)]
+    want.sort(reverse=falling)
+    place = 20 * FIELD + 101 if falling else 20 * FIELD
+    for found, most in (100, 100), (97, 100), (50, 50), (50, 60), (60, 60), (1, 1), (0, 7):
+        behind = want[-found - 1] if found < 100 else place
+        told, blocks, fields = told_and_looks(cursor, "batch-", ["tch-", "batc"], falling, behind, most)
+        assert told == want[len(want) - found:] and blocks <= FEW_BLOCKS and 0 < fields <= 41, (found, most, blocks, fields)
+
+
+@pytest.mark.parametrize("falling", [False, True])
+def test_parts_that_few_of_each_field_have_but_many_together(cursor, falling):
+    """Not so many fields are looked at together that all blocks have to be after that."""
+    cursor.execute("ALTER TABLE device_words DROP CONSTRAINT device_words_device_id_fkey")
+    cursor.execute("INSERT INTO device_words SELECT (1 + i / 200) * %s::int8 + i, tenant_context(), CASE WHEN i IN (3, 7600) THEN 'rarely' ELSE 'arely rare' END"
+                   " FROM generate_series(0, 7999) i", (FIELD,))
+    want = [FIELD + 3, 39 * FIELD + 7600]
+    want.sort(reverse=falling)
+    for most in 1, 50, 100:
+        told, blocks, fields = told_and_looks(cursor, "rarely", ["rely", "rare"], falling, 42 * FIELD if falling else FIELD - 1, most)
+        assert told == want and blocks <= FEW_BLOCKS and fields <= 43, (most, blocks, fields)
 
 
 @pytest.mark.parametrize("falling", [False, True])
