@@ -45,7 +45,7 @@ CREATE FUNCTION search_parts(seen text, q text) RETURNS text[] LANGUAGE plpgsql 
 DECLARE
 	few CONSTANT int := 4;
 	letters CONSTANT int := least(length(q), 4);
-	part text; n int; of_none text[] := '{}'; of_few text[] := '{}';
+	part text; of_none text[] := '{}'; of_few text[] := '{}';
 BEGIN
 	IF length(q) < 3 THEN
 		RETURN NULL;
@@ -54,10 +54,9 @@ BEGIN
 	FOR shift IN 0..CASE WHEN length(q) > 2 * letters THEN 0 ELSE letters - 1 END LOOP
 		FOR i IN shift..length(q) - letters BY letters LOOP
 			part := substr(q, length(q) - i - letters + 1, letters);
-			n := octet_length(replace(seen, part, part || '.')) - octet_length(seen);
-			IF n = 0 THEN
+			IF strpos(seen, part) = 0 THEN
 				of_none := of_none || part;
-			ELSIF n <= few THEN
+			ELSIF of_none = '{}' AND octet_length(replace(seen, part, part || '.')) - octet_length(seen) <= few THEN
 				of_few := of_few || part;
 			END IF;
 			EXIT look WHEN cardinality(of_none) = 2;
