@@ -31,6 +31,7 @@ const struct command *cli_commands(size_t *n);
 
 /* Says on standard error that only the database can do it, and how a collector is asked for the same. */
 void cli_say_database_only(const struct command *);
+
 _Noreturn void cli_die(int status, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* Sets the options and moves the operands to the front of argv[1]. Returns how many operands there are, `least` to `most`; else ends the
