@@ -11,7 +11,7 @@
 #define RETRY_MS 1000
 #define ERROR_SIZE 512
 #define OWN_MAX 32
-#define RECHECK_MAX 8 /* reads */
+#define READS_MAX 8 /* of what the server said last */
 #define EPOCH_2000_US (INT64_C(946684800) * 1000000) /* PostgreSQL counts from 2000-01-01 */
 #define ARRAY_MAX (1u << 30) /* a field of the protocol */
 
@@ -166,20 +166,24 @@ database_drop(struct database *db)
 }
 
 /* What the server said last comes before the end. */
+bool
+database_ended(struct database *db, int wait_ms)
+{
+	struct pollfd p = {.fd = PQsocket(db->conn), .events = POLLIN};
+
+	for (int reads = 0; reads < READS_MAX && poll(&p, 1, reads == 0 ? wait_ms : 0) > 0; reads++)
+		if (PQconsumeInput(db->conn) == 0)
+			return true;
+	return false;
+}
+
 void
 database_recheck(struct database *db)
 {
-	struct pollfd p = {.events = POLLIN};
-
-	if (db->conn == NULL || PQtransactionStatus(db->conn) != PQTRANS_IDLE)
+	if (db->conn == NULL || PQtransactionStatus(db->conn) != PQTRANS_IDLE || !database_ended(db, 0))
 		return;
-	p.fd = PQsocket(db->conn);
-	for (int reads = 0; reads < RECHECK_MAX && poll(&p, 1, 0) > 0; reads++)
-		if (PQconsumeInput(db->conn) == 0) {
-			database_drop(db);
-			db->next_try_ms = 0; /* nobody has tried yet */
-			return;
-		}
+	database_drop(db);
+	db->next_try_ms = 0; /* nobody has tried yet */
 }
 
 static bool

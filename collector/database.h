@@ -26,6 +26,8 @@ PGconn *database_connect(struct database *) WARN_UNUSED;
 unsigned database_connection(const struct database *);
 /* Drops the connection after an error on it, so that the next connect starts anew. */
 void database_drop(struct database *);
+/* Whether the server ended the idle connection that database_connect gave, which shows without asking; waits so long for it to show. */
+bool database_ended(struct database *, int wait_ms) WARN_UNUSED;
 /* Drops one that the server ended while it was idle, so that the next statement does not fail for it. For who keeps nothing in its session: locks and what
    it listens to would be gone unnoticed. */
 void database_recheck(struct database *);

@@ -1,6 +1,5 @@
 #include "collector/lease.h"
 
-#include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -226,17 +225,6 @@ beat(struct lease *l)
 	return 0;
 }
 
-/* A connection that the server closed shows it at once: nobody writes to it otherwise. */
-static bool
-is_alive(PGconn *conn)
-{
-	struct pollfd p = {.fd = PQsocket(conn), .events = POLLIN};
-
-	if (poll(&p, 1, TICK_MS) > 0)
-		return PQconsumeInput(conn) == 1 && PQstatus(conn) == CONNECTION_OK;
-	return true;
-}
-
 static void *
 run(void *argument)
 {
@@ -244,9 +232,7 @@ run(void *argument)
 	int64_t next = 0;
 
 	while (!atomic_load(&l->stop)) {
-		PGconn *conn = database_connect(l->db);
-
-		if (conn == NULL) {
+		if (database_connect(l->db) == NULL) {
 			nanosleep(&(struct timespec){0, TICK_MS * 1000000}, NULL);
 			next = 0;
 			continue;
@@ -261,7 +247,7 @@ run(void *argument)
 			}
 			next = clock_ms() + (l->fall_short ? SHORT_MS : BEAT_MS);
 		}
-		if (!is_alive(conn)) {
+		if (database_ended(l->db, TICK_MS)) {
 			database_drop(l->db);
 			lose_all(l);
 			next = 0;
