@@ -670,12 +670,6 @@ def test_a_refusal_is_told_to_the_epoch_it_is_of(system, device):
     assert first != device.epoch
 
 
-def broker_threads(system):
-    """The library's, by name and number."""
-    names = {task.name: (task / "comm").read_text() for task in pathlib.Path(f"/proc/{system.collector.process.pid}/task").iterdir()}
-    return {(name, tid) for tid, name in names.items() if name.startswith("MQTTAsync")}
-
-
 def test_a_gap_is_forgotten_with_its_shard(system, device):
     device.publish(device.full())
     device.receipt_up_to(1)
@@ -687,6 +681,12 @@ def test_a_gap_is_forgotten_with_its_shard(system, device):
     await_true(lambda: metric(system, "leases_lost") > lost and system.collector.is_ready(), "the shards being held again", 60)
     with pytest.raises(queue.Empty):
         device.receipt(14)
+
+
+def broker_threads(system):
+    """The library's, by name and number."""
+    names = {task.name: (task / "comm").read_text() for task in pathlib.Path(f"/proc/{system.collector.process.pid}/task").iterdir()}
+    return {(name, tid) for tid, name in names.items() if name.startswith("MQTTAsync")}
 
 
 def test_the_broker_library_does_not_begin_anew_when_all_shards_are_lost(system):

@@ -70,30 +70,6 @@ def page(cursor, q, falling, place, most):
     return told and sorted(told, reverse=falling)[:most + 1]
 
 
-@pytest.mark.parametrize("falling", [False, True])
-def test_what_few_have_near_and_many_further_on(devices, cursor, falling):
-    """And the other way round: from either end and any place on, whatever a page takes, from one device to all there are."""
-    looks = "SELECT pg_stat_get_xact_numscans('device_words_blocks'::regclass), pg_stat_get_xact_numscans('device_words_fours'::regclass)"
-    ways, ids = collections.Counter(), [x for x, _, _ in devices]
-    middle = ids[len(ids) // 2]
-    places = [ids[-1] + 1 if falling else 0, ids[0], ids[-1], ids[30], ids[31], ids[-31], (ids[0] // BLOCK + 12) * BLOCK + 1000, (ids[-1] // BLOCK - 12) * BLOCK + 1000, (ids[0] // BLOCK + 30) * BLOCK, middle]
-    for q, place in itertools.product(("walked-", "walked-6", "lked-30", "walked-311"), places):
-        want = ahead(devices, q, falling, place)
-        rest = len(want) - len([x for x in want if abs(x // BLOCK - want[0] // BLOCK) < NEAR])
-        for most in sorted({1, 24, 100, 1000, FEW, max(rest - 1, 1), max(rest, 1), 20000}):
-            cursor.execute(looks)
-            [(blocks, fours)] = cursor.fetchall()
-            cursor.execute("SELECT search_blocks(m, %s, search_parts('', %s), %s, %s, %s, '1 hour') FROM tenant_context() m", (q, q, falling, place, most))
-            [(told,)] = cursor.fetchall()
-            cursor.execute(looks)
-            [(blocks_now, fours_now)] = cursor.fetchall()
-            told.sort(reverse=falling)
-            assert told[:most + 1] == want[:most + 1] and set(told) <= set(want) and (len(told) > most or len(told) == len(want)), (q, place, most)
-            assert fours_now - fours <= FIELDS and (blocks_now > blocks or not want), (q, place, most)
-            ways["near" if fours_now == fours else "few" if len(want) <= max(FEW, most) else "many"] += 1
-    assert min(ways["near"], ways["few"], ways["many"]) > 10, ways
-
-
 def told_and_looks(cursor, *arguments):
     """What search_blocks tells, and how many looks in blocks and in fields that takes."""
     looks = "SELECT pg_stat_get_xact_numscans('device_words_blocks'::regclass), pg_stat_get_xact_numscans('device_words_fours'::regclass)"
@@ -104,6 +80,24 @@ def told_and_looks(cursor, *arguments):
     cursor.execute(looks)
     [now] = cursor.fetchall()
     return sorted(told, reverse=arguments[2]), now[0] - before[0], now[1] - before[1]
+
+
+@pytest.mark.parametrize("falling", [False, True])
+def test_what_few_have_near_and_many_further_on(devices, cursor, falling):
+    """And the other way round: from either end and any place on, whatever a page takes, from one device to all there are."""
+    ways, ids = collections.Counter(), [x for x, _, _ in devices]
+    middle = ids[len(ids) // 2]
+    places = [ids[-1] + 1 if falling else 0, ids[0], ids[-1], ids[30], ids[31], ids[-31], (ids[0] // BLOCK + 12) * BLOCK + 1000, (ids[-1] // BLOCK - 12) * BLOCK + 1000, (ids[0] // BLOCK + 30) * BLOCK, middle]
+    for q, place in itertools.product(("walked-", "walked-6", "lked-30", "walked-311"), places):
+        want = ahead(devices, q, falling, place)
+        rest = len(want) - len([x for x in want if abs(x // BLOCK - want[0] // BLOCK) < NEAR])
+        for most in sorted({1, 24, 100, 1000, FEW, max(rest - 1, 1), max(rest, 1), 20000}):
+            cursor.execute("SELECT search_parts('', %s)", (q,))
+            told, blocks, fields = told_and_looks(cursor, q, cursor.fetchone()[0], falling, place, most)
+            assert told[:most + 1] == want[:most + 1] and set(told) <= set(want) and (len(told) > most or len(told) == len(want)), (q, place, most)
+            assert fields <= FIELDS and (blocks > 0 or not want), (q, place, most)
+            ways["near" if fields == 0 else "few" if len(want) <= max(FEW, most) else "many"] += 1
+    assert min(ways["near"], ways["few"], ways["many"]) > 10, ways
 
 
 FEW_BLOCKS = 4 * NEAR  # of some ten thousand
@@ -174,7 +168,7 @@ def test_more_than_a_block_has_are_enough(devices, cursor, falling):
     """Of blocks that are looked through together no more is read than it takes, and what comes first is whole all the same."""
     first, crowded = devices[-1][0] // BLOCK + 10, 900
     cursor.execute("ALTER TABLE device_words DROP CONSTRAINT device_words_device_id_fkey")
-    cursor.execute("INSERT INTO device_words SELECT (%s + b) * 1024::int8 + i, tenant_context(), 'crowded' FROM generate_series(0, 8) b,"
+    cursor.execute(f"INSERT INTO device_words SELECT (%s + b) * {BLOCK}::int8 + i, tenant_context(), 'crowded' FROM generate_series(0, 8) b,"
                    " generate_series(1, CASE WHEN b IN (0, 8) THEN 1 ELSE %s END) i", (first, crowded))
     want = [(first + b) * BLOCK + i for b in range(9) for i in range(1, 2 if b in (0, 8) else crowded + 1)]
     want.sort(reverse=falling)
@@ -235,7 +229,7 @@ def test_parts_that_many_have_of_a_text_that_few_have(devices, cursor, falling):
     """No more devices are looked at together than may be told, and those that have it are found from block to block."""
     far, crowd = devices[-1][0] // BLOCK + 60, FEW + 1000
     cursor.execute("ALTER TABLE device_words DROP CONSTRAINT device_words_device_id_fkey")
-    cursor.execute("INSERT INTO device_words SELECT (%s + CASE WHEN i = 0 THEN -30 WHEN i = 1 THEN 30 ELSE 0 END) * 1024::int8 + i, tenant_context(),"
+    cursor.execute(f"INSERT INTO device_words SELECT (%s + CASE WHEN i = 0 THEN -30 WHEN i = 1 THEN 30 ELSE 0 END) * {BLOCK}::int8 + i, tenant_context(),"
                    " CASE WHEN i IN (0, 1, %s) THEN 'firmly' ELSE 'firm irmly' END FROM generate_series(0, %s) i", (far, crowd, crowd))
     want = [(far - 30) * BLOCK, far * BLOCK + crowd, (far + 30) * BLOCK + 1]
     want.sort(reverse=falling)
