@@ -20,7 +20,7 @@ CREATE FUNCTION words_blocks(tenant int, device bigint, words text) RETURNS text
 	SELECT ARRAY(SELECT DISTINCT tenant || ':' || (device >> 10) || ':' || a || b || c FROM (SELECT a, lead(a) OVER w AS b, lead(a, 2) OVER w AS c
 		FROM string_to_table(words, NULL) WITH ORDINALITY letter (a, i) WINDOW w AS (ORDER BY i)) x WHERE c IS NOT NULL)
 $$;
--- Nothing is left to be sorted in later: each block's look would read it. That makes a new device a sixth dearer in here.
+-- Nothing is left to be sorted in later: each block's look would read it.
 CREATE INDEX device_words_blocks ON device_words USING gin (words_blocks(tenant_id, device_id, words)) WITH (fastupdate = off);
 
 -- What few devices have is found in many blocks at once, by four letters: of a million, which have a random serial number and name each, ten thousand have three hex
