@@ -33,20 +33,24 @@ static const struct statement statements[] = {
 	[SILENCE] = {"silence",
 		"WITH s AS (SELECT shard, to_timestamp(since / 1e6) AS since, to_timestamp(until / 1e6) AS until"
 		"  FROM unnest($2::int[], $3::bigint[], $4::bigint[]) AS s (shard, since, until)),"
-		" late AS (SELECT d.device_id FROM device_hot h JOIN device d ON d.device_id = h.device_id"
+		/* Where devices stand in their reports is looked through first, which is small, and leaves few. */
+		" h AS MATERIALIZED (SELECT device_id, last_seen, interval_s FROM device_hot WHERE interval_s > 0"
+		"  AND last_seen < (SELECT max(until) FROM s) - make_interval(secs => greatest(3 * interval_s, $1::int))),"
+		" late AS (SELECT d.device_id FROM h JOIN device d ON d.device_id = h.device_id"
 		"  JOIN s ON s.shard = get_byte(sha256(d.ueid), 0) >> 4 JOIN device_verdict v ON v.device_id = h.device_id"
 		"  JOIN policy p ON p.builtin AND p.enabled AND p.id = 'silent'"
-		"  WHERE h.interval_s > 0 AND d.lifecycle = 'active' AND outcome_at(v.outcomes, p.slot) NOT IN ('1', 'h', 'p')"
-		"  AND h.last_seen < (SELECT max(until) FROM s) - make_interval(secs => greatest(3 * h.interval_s, $1::int))"
+		"  WHERE d.lifecycle = 'active' AND outcome_at(v.outcomes, p.slot) NOT IN ('1', 'h', 'p')"
 		"  AND greatest(h.last_seen, s.since) < s.until - make_interval(secs => greatest(3 * h.interval_s, $1::int))"
 		"  ORDER BY d.device_id LIMIT " TEXT(MARKS_MAX) ")"
 		" SELECT count(*), mark_devices(array_agg(device_id), array_agg('silent'::text), array_agg('1'::text)) FROM late", 4},
 	/* Ingest does this with the report; here are those that were called silent while it was being stored. */
 	[RETURN] = {"return",
 		"SELECT count(*), mark_devices(array_agg(device_id), array_agg('silent'::text), array_agg('0'::text)) FROM ("
-		" SELECT d.device_id FROM device d JOIN device_hot h ON h.device_id = d.device_id JOIN device_verdict v ON v.device_id = d.device_id"
+		" SELECT d.device_id FROM tenant t, LATERAL (SELECT d.device_id FROM device d WHERE d.tenant_id = t.tenant_id"
+		"  AND posture_rank(d.posture) IN (posture_rank('silent'), posture_rank('untrusted')) OFFSET 0) d"
+		" JOIN device_hot h ON h.device_id = d.device_id JOIN device_verdict v ON v.device_id = d.device_id"
 		" JOIN policy p ON p.builtin AND p.enabled AND p.id = 'silent'"
-		" WHERE d.posture IN ('silent', 'untrusted') AND outcome_at(v.outcomes, p.slot) IN ('1', 'h', 'p')"
+		" WHERE outcome_at(v.outcomes, p.slot) IN ('1', 'h', 'p')"
 		" AND h.last_seen >= now() - make_interval(secs => greatest(3 * h.interval_s, $1::int)) ORDER BY d.device_id LIMIT " TEXT(MARKS_MAX) ") x", 1},
 	/* $1, $2: seconds before a certificate's end, for the one and the other; or the last quarter, and sixteenth, of one that lives less than as many
 	   of these. */
