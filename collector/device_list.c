@@ -6,6 +6,7 @@
 #include "collector/code_point.h"
 #include "collector/component_search.h"
 #include "collector/csv.h"
+#include "collector/event.h"
 #include "collector/export.h"
 #include "collector/format_device.h"
 #include "collector/page.h"
@@ -22,6 +23,7 @@
 #define LIFECYCLES "pending active retired revoked transferred"
 #define SORTS "enrolled ueid serial model firmware posture posture_since first_seen last_seen"
 #define ENROLLED "enrolled"
+#define HEARD "last_seen"
 
 /* The filters that are parameters. */
 static const struct {
@@ -234,9 +236,25 @@ check_policy(struct request *request, struct response *response)
 	return found ? 0 : refuse(response, "policy", ": there is none of that name.");
 }
 
+#define ORDERED_AT "{\"ordered_at\":\"%.23sZ\"}" /* to the millisecond, as devices have their times */
+
+/* Of a list in the order in which devices were heard: by when, as a member of the answer. */
+static struct slice
+print_ordered(const struct request *request, const PGresult *rows, char text[sizeof ORDERED_AT + EVENT_TIME_SIZE])
+{
+	const char *sort = request_parameter(request, "sort");
+	char time[EVENT_TIME_SIZE];
+
+	if (sort == NULL || strcmp(sort + (sort[0] == '-'), HEARD) != 0 || PQntuples(rows) == 0)
+		return (struct slice){NULL, 0};
+	event_time(query_int8(rows, 0, 2), time);
+	return (struct slice){(const uint8_t *)text, (size_t)sprintf(text, ORDERED_AT, time)};
+}
+
 static void
 answer_page(struct request *request, struct response *response, const struct question *question)
 {
+	char ordered[sizeof ORDERED_AT + EVENT_TIME_SIZE];
 	struct page page;
 	PGresult *rows;
 
@@ -248,7 +266,7 @@ answer_page(struct request *request, struct response *response, const struct que
 	}
 	page.print = print_row;
 	page.context = question;
-	page_answer(request, response, &page, rows, KEYS, (struct slice){NULL, 0});
+	page_answer(request, response, &page, rows, KEYS, print_ordered(request, rows, ordered));
 	PQclear(rows);
 }
 
@@ -394,6 +412,8 @@ find_quick(json_t *filters, const char *text, const char *sort, struct call quic
 	const char *value = NULL;
 	size_t n = json_object_size(filters);
 
+	if (strcmp(sort + down, HEARD) == 0 && n == 0)
+		quick[0] = (struct call){QUERY_DEVICES_HEARD + down, {param_text(NULL)}, 1};
 	if (strcmp(sort + down, ENROLLED) != 0 || n > 2)
 		return;
 	value = one_value(filters, "q");

@@ -88,6 +88,12 @@
 	" w (device_id) LEFT JOIN LATERAL (SELECT " DEVICE_OWN " FROM device d WHERE d.device_id = w.device_id OFFSET 0) d ON d." TENANT DEVICE_HOT \
 	" WHERE $5::text IS NOT DISTINCT FROM $5 ORDER BY w.device_id" way
 
+/* Of all devices, in the order of when they were heard that was made, as many as the page takes or too few; rows as above. */
+#define HEARD(falling) \
+	"SELECT d.device_id, d.device_id, (extract(epoch FROM d.since) * 1000000)::int8, d.at, " DEVICE_SQL " FROM heard_page(" falling \
+	", $5::text::timestamptz, $3::int8, CASE WHEN $4::int8 <> 0 THEN 'epoch'::timestamptz + $4::int8 * interval '1 us' END, $2::int8::int)" \
+	" WITH ORDINALITY d (device_id, at, since, ueid, card, n)" DEVICE_HOT " WHERE $1::text IS NULL ORDER BY d.n LIMIT $2::int8"
+
 #define COMPONENT_MEMBERS \
 	"'id', c.component_id, 'type', c.type, 'name', c.name, 'version', c.version, 'architecture', c.architecture, 'source', c.source," \
 	" 'source_version', c.source_version, 'purl', c.purl"
@@ -440,5 +446,7 @@ const struct statement query_statements[QUERIES] = {
 	DEVICE_NEARS(NEAR_DOWN, "<", DEVICE_LAST, " DESC", ">=", "max", DEVICE_FIRST)
 	[QUERY_DEVICES_SEARCH] = {"devices_search", SEARCH(DEVICE_FIRST, ""), 5},
 	[QUERY_DEVICES_SEARCH_DOWN] = {"devices_search_down", SEARCH(DEVICE_LAST, " DESC"), 5},
+	[QUERY_DEVICES_HEARD] = {"devices_heard", HEARD("false"), 5},
+	[QUERY_DEVICES_HEARD_DOWN] = {"devices_heard_down", HEARD("true"), 5},
 	/* clang-format on */
 };

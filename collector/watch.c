@@ -25,7 +25,7 @@
 #define TEXT(x) TEXT_OF(x)
 
 /* clang-format off */
-enum { PARTITIONS, SILENCE, RETURN, ENDING, TROUBLE, GONE, RUN_OUT, LAG, SIZE, REFUSALS, TRIM, ANCHORS, FRESH, REVOKE };
+enum { PARTITIONS, SILENCE, RETURN, ENDING, TROUBLE, GONE, RUN_OUT, LAG, SIZE, REFUSALS, TRIM, ORDER, ANCHORS, FRESH, REVOKE };
 static const struct statement statements[] = {
 	[PARTITIONS] = {"partitions", "SELECT make_partitions(3)", 0},
 	/* $1: nobody is silent sooner; $2 to $4: our shards, from when and till when we heard each without a break. A device is not silent for what we
@@ -86,6 +86,7 @@ static const struct statement statements[] = {
 		" SELECT r.tenant_id, 'device.refused', d.ueid, jsonb_build_object('reason', r.reason, 'n', r.told, 'total', r.n)"
 		" FROM r JOIN device d ON d.device_id = r.device_id WHERE d.lifecycle <> 'pending'", 0},
 	[TRIM] = {"trim", "DELETE FROM refusal WHERE refusal_id <= (SELECT max(refusal_id) FROM refusal) - 10000", 0},
+	[ORDER] = {"order_heard", "SELECT order_heard()", 0},
 	[ANCHORS] = {"anchors_mark", "SELECT concat((SELECT sum(hashtextextended(a::text, 0)) FROM trust_anchor a),"
 		" (SELECT sum(hashtextextended(trust_anchor_id || encode(issuer, 'hex') || loaded_at, 0)) FROM crl))", 0},
 	[FRESH] = {"fresh_keys",
@@ -308,6 +309,13 @@ trim_samples(struct watch *w)
 	(void)run_statement(w, TRIM, NULL, 0);
 }
 
+/* What is more than a list could put in the order in which devices were heard. */
+static void
+put_in_order(struct watch *w)
+{
+	(void)run_statement(w, ORDER, NULL, 0);
+}
+
 static bool
 is_named(const struct anchors *anchors, const PGresult *res, int row)
 {
@@ -407,7 +415,8 @@ static const struct chore {
 } chores[] = {
 	{listen_to_changes, 1}, {look_for_anchors, 2},   {look_at_disks, 4},
 	{look_for_troubles, 2}, {look_for_silence, 10},  {tell_refusals, 10},
-	{trim_samples, 60},     {look_for_endings, 600}, {make_partitions, 3600},
+	{put_in_order, 5},      {trim_samples, 60},      {look_for_endings, 600},
+	{make_partitions, 3600},
 };
 #define CHORES (sizeof chores / sizeof chores[0])
 

@@ -22,12 +22,12 @@ from api import Client
 from parts import BIN, Database, await_true, free_port, is_open
 
 DEVICES, ROUNDS, TIMES, PAGE = int(os.environ.get("MILLION_DEVICES", 1_000_000)), 15, 25, 100
-# Of each order: the key as 024_lists.sql has it, and what says when a device moved in it.
+# Of each order: the key as device_list() has it, and what says when a device moved in it.
 SORTS = {
     "enrolled": (None, None), "ueid": ("ueid", None), "serial": ("list_key(serial) COLLATE \"C\"", "described_at"),
     "model": ("list_key(hwmodel) COLLATE \"C\"", "described_at"), "firmware": ("list_key(swversion) COLLATE \"C\"", "described_at"),
     "posture": ("posture_rank(posture)", "posture_since"), "posture_since": ("posture_since", "posture_since"),
-    "first_seen": ("list_key(first_seen)", "first_seen")}
+    "first_seen": ("list_key(first_seen)", "first_seen"), "last_seen": ("last_seen", "last_seen")}
 FILTERS = {
     "posture": "posture=degraded", "posture, rare": "posture=untrusted", "lifecycle": "lifecycle=retired", "lifecycle, rare": "lifecycle=pending", "model": "model=model-0",
     "model, rare": "model=model-39", "firmware": "firmware=2.3", "q, of many": "q=model-3", "q, of one": "q=SN-{serial}", "q, of none": "q=nowhere", "q, of one in forty": "q=model-12", "q, of one in four thousand": "q=SN-995", "label": "label=site",
@@ -50,6 +50,7 @@ def seed(cursor, devices):
     for _, definition in indexes:
         cursor.execute(definition)
     cursor.execute("ALTER TABLE device ENABLE TRIGGER USER; ALTER TABLE device_state ENABLE TRIGGER USER")
+    cursor.execute("SELECT order_heard()")
     cursor.execute("VACUUM ANALYZE")
 
 
@@ -57,11 +58,12 @@ def deep(cursor, sort, devices):
     """The cursor of the last page but one, as cursor.c prints it: read page by page it would take long."""
     key, moved = SORTS[sort.lstrip("-")]
     way = "DESC" if sort[0] == "-" else "ASC"
-    cursor.execute(f"SELECT device_id, ({key or 'NULL'})::text FROM device ORDER BY {key + ' ' + way + ',' if key else ''} device_id {way} OFFSET %s LIMIT 1", (devices - 2 * PAGE,))
+    rows = "device d JOIN (SELECT device_id AS id, last_seen FROM device_hot) h ON h.id = d.device_id"
+    cursor.execute(f"SELECT device_id, ({key or 'NULL'})::text FROM {rows} ORDER BY {key + ' ' + way + ',' if key else ''} device_id {way} OFFSET %s LIMIT 1", (devices - 2 * PAGE,))
     device, text = cursor.fetchone()
     began = 1
     if moved:
-        cursor.execute(f"SELECT coalesce((extract(epoch FROM max({moved})) * 1000000)::int8, 1) FROM device")
+        cursor.execute(f"SELECT coalesce((extract(epoch FROM max({moved})) * 1000000)::int8, 1) FROM {rows}")
         [(began,)] = cursor.fetchall()
     cursor.execute("SELECT tenant_id FROM tenant WHERE id = 'acme'")
     [(tenant,)] = cursor.fetchall()

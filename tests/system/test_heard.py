@@ -1,0 +1,217 @@
+"""The order in which devices were last heard, where they are too many to be put in it as they are asked for: as of a fleet that is larger, though it is small."""
+
+import contextlib
+import csv
+import io
+import json
+import random
+
+import psycopg2
+import pytest
+
+from test_api import SEED as ENROLLED
+from test_api import Api, ueid
+from test_lists import FILTERS, SEED, ordered, whole
+
+DEVICES, FEW = 400, 10  # as many as are put in order at once: 20,000 otherwise
+WAYS = "last_seen", "-last_seen"
+
+
+def make(db):
+    """As if a minute were over. Returns of how many devices."""
+    return db.sql("DELETE FROM heard_made; SELECT order_heard()")[0][0]
+
+
+@contextlib.contextmanager
+def few(db, n):
+    db.sql(f"CREATE OR REPLACE FUNCTION heard_few() RETURNS int LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT {n}'")
+    try:
+        yield
+    finally:
+        db.sql("CREATE OR REPLACE FUNCTION heard_few() RETURNS int LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT 20000'; DELETE FROM heard_order; DELETE FROM heard_made")
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory):
+    api = Api(tmp_path_factory.mktemp("heard"), DEVICES, told=False)
+    api.db.sql(SEED, {})
+    api.db.cli("tenant", "add", "small", "Small")
+    api.tokens["small"] = api.db.cli("token", "add", "--tenant", "small", "--role", "viewer", "test")
+    api.db.sql(ENROLLED, ([ueid("small", i) for i in range(FEW)], "small"))
+    with few(api.db, FEW):
+        yield api
+    api.close()
+
+
+@pytest.fixture
+def made(api):
+    make(api.db)
+    return whole(api)
+
+
+def hear(api, devices):
+    api.db.sql("UPDATE device_hot SET last_seen = date_trunc('milliseconds', clock_timestamp()) WHERE device_id IN (SELECT device_id FROM device WHERE encode(ueid, 'hex') = ANY (%s))", (devices,))
+
+
+@pytest.mark.parametrize("sort", WAYS)
+@pytest.mark.parametrize("limit", [1, 7, 49, 50, 51, 97, 399, 400, 1000])
+def test_it_is_whole(api, made, sort, limit):
+    assert api.pages(f"/v1/devices?sort={sort}&limit={limit}") == ordered(made, sort)
+
+
+@pytest.mark.parametrize("query, keep", FILTERS, ids=[q for q, _ in FILTERS])
+def test_filters(api, made, query, keep):
+    numbers = dict(api.db.sql("SELECT encode(ueid, 'hex'), device_id FROM device"))
+    for sort in WAYS:
+        expected = ordered([d for d in made if keep(d, numbers[d["ueid"]])], sort)
+        for limit in max(1, len(expected) // 3), 1000:
+            assert api.pages(f"/v1/devices?{query}&sort={sort}&limit={limit}") == expected, (sort, limit)
+
+
+@pytest.mark.parametrize("sort", WAYS)
+def test_exports(api, made, sort):
+    expected = ordered(made, sort)
+    assert whole(api, query=f"sort={sort}") == expected
+    rows = csv.DictReader(io.StringIO(api.ask(f"/v1/devices?format=csv&sort={sort}").text, newline=""))
+    assert [r["ueid"] for r in rows] == [d["ueid"] for d in expected]
+
+
+def test_it_says_by_when(api, made):
+    """Who was heard since is where he was, and shows when."""
+    last = max(d["last_seen"] for d in made if d["last_seen"])
+    for sort in WAYS:
+        assert api.get(f"/v1/devices?sort={sort}&limit=3")["ordered_at"] == last
+        assert api.get(f"/v1/devices?sort={sort}&limit=3&model=model-1")["ordered_at"] == last
+    before = api.pages("/v1/devices?sort=-last_seen&limit=100")
+    chosen = before[-1]["ueid"]
+    hear(api, [chosen])
+    page = api.get("/v1/devices?sort=-last_seen&limit=1000")
+    assert [d["ueid"] for d in page["items"]] == [d["ueid"] for d in before] and page["ordered_at"] == last
+    assert page["items"][-1]["last_seen"] > last
+    make(api.db)
+    page = api.get("/v1/devices?sort=-last_seen&limit=1000")
+    assert page["items"][0]["ueid"] == chosen and page["ordered_at"] == page["items"][0]["last_seen"] > last
+    assert "ordered_at" not in api.get("/v1/devices?sort=first_seen") and "ordered_at" not in api.get("/v1/devices")
+
+
+@pytest.mark.parametrize("sort", WAYS)
+@pytest.mark.parametrize("query", ["", "&lifecycle=active,pending"])
+def test_it_is_made_anew_while_it_is_read(api, sort, query):
+    """No device twice, and none that was not heard is missed."""
+    make(api.db)
+    before, seen, cursor, heard = whole(api, query=query), [], "", set()
+    while cursor is not None:
+        page = api.get(f"/v1/devices?sort={sort}&limit=60{query}{cursor}")
+        seen += [d["ueid"] for d in page["items"]]
+        cursor = page["next"] and "&cursor=" + page["next"]
+        chosen = [d["ueid"] for d in random.sample(before, 40)]
+        heard.update(chosen)
+        hear(api, chosen)
+        make(api.db)
+    assert len(seen) == len(set(seen)) and set(seen) >= {d["ueid"] for d in before} - heard and set(seen) <= {d["ueid"] for d in before}
+    stayed = [d["ueid"] for d in ordered(before, sort) if d["ueid"] not in heard]
+    assert [u for u in seen if u not in heard] == stayed
+
+
+@pytest.mark.parametrize("sort", WAYS)
+def test_a_list_goes_on_when_the_fleet_has_become_small(api, made, sort):
+    """And when it has become large."""
+    expected = [d["ueid"] for d in ordered(made, sort)]
+    first = api.get(f"/v1/devices?sort={sort}&limit=100")
+    with few(api.db, 20000):
+        make(api.db)
+        second = api.get(f"/v1/devices?sort={sort}&limit=100&cursor={first['next']}")
+    api.db.sql(f"CREATE OR REPLACE FUNCTION heard_few() RETURNS int LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT {FEW}'")
+    make(api.db)
+    rest = api.pages(f"/v1/devices?sort={sort}&limit=100", after=second["next"])
+    assert [d["ueid"] for d in first["items"] + second["items"] + rest] == expected
+
+
+@pytest.mark.parametrize("sort", WAYS)
+def test_what_is_deleted_since_is_passed_over(api, made, sort):
+    order = ordered(made, sort)
+    gone = {d["ueid"] for d in order[:60] + order[200:310:2] + order[-3:]}
+    change = "UPDATE device SET deleted_at = {} WHERE encode(ueid, 'hex') = ANY (%s)"
+    api.db.sql("ALTER TABLE device DISABLE TRIGGER USER; " + change.format("now()"), (list(gone),))
+    try:
+        for limit in 50, 100, 1000:
+            assert api.pages(f"/v1/devices?sort={sort}&limit={limit}") == [d for d in order if d["ueid"] not in gone]
+            assert api.pages(f"/v1/devices?sort={sort}&limit={limit}&lifecycle=active,retired,pending") == [d for d in order if d["ueid"] not in gone]
+    finally:
+        api.db.sql(change.format("NULL") + "; ALTER TABLE device ENABLE TRIGGER USER", (list(gone),))
+
+
+def test_each_tenant_has_its_own(api, made):
+    """One that has few is told as it is."""
+    for tenant in "acme", "globex", "small":
+        [(n, mixed)] = api.db.sql("SELECT count(*), count(*) FILTER (WHERE d.tenant_id <> o.tenant_id) FROM heard_order o, unnest(o.devices) i (id) JOIN device d ON d.device_id = i.id"
+                                  " WHERE o.tenant_id = (SELECT tenant_id FROM tenant WHERE id = %s)", (tenant,))
+        assert (n, mixed) == ((0, 0) if tenant == "small" else (DEVICES, 0))
+    others = api.pages("/v1/devices?sort=-last_seen&limit=4", "small")
+    assert len(others) == FEW and others == ordered(whole(api, "small"), "-last_seen")
+    cursor = api.get("/v1/devices?sort=last_seen&limit=10")["next"]
+    api.problem(400, "bad-cursor", f"/v1/devices?sort=last_seen&limit=10&cursor={cursor}", "globex")
+
+
+@pytest.mark.parametrize("statement", ["SELECT * FROM heard_order", "SELECT * FROM heard_made", "SELECT order_heard()", "SELECT heard_until(1)", "DELETE FROM heard_order"])
+def test_the_interface_reads_it_only_a_page_at_a_time(api, made, statement):
+    with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+        api.db.sql(statement, role="fleetstate_api")
+    assert api.db.sql("SELECT * FROM heard_page(false, NULL, NULL, NULL, 5)", role="fleetstate_api") == []  # nobody has signed in
+
+
+def test_there_is_none_yet(api, made):
+    """Whoever asks is told to ask again, or to narrow the list; then it is made at once."""
+    api.db.sql("DELETE FROM heard_order")
+    for sort in WAYS:
+        answer = api.problem(503, "unavailable", f"/v1/devices?sort={sort}")
+        assert int(answer.headers["Retry-After"]) > 0 and "Narrow" in answer.json()["detail"]
+        api.problem(503, "unavailable", f"/v1/devices?sort={sort}&lifecycle=active,pending")
+        rare = [d for d in made if d["serial"] == made[0]["serial"]]
+        if len(rare) <= FEW and made[0]["serial"]:
+            assert api.get(f"/v1/devices?sort={sort}&q={made[0]['serial']}")["items"]
+        assert api.ask(f"/v1/devices?sort={sort}&as_of=2026-01-01T00:00:00Z").status_code == 400
+    assert api.db.one("SELECT order_heard()") == 2 * DEVICES
+    assert len(api.get("/v1/devices?sort=last_seen&limit=1000")["items"]) == DEVICES
+
+
+def test_a_crash_of_the_database_loses_it_and_no_more(api, made):
+    """It is not written to the log; what says that it is there is not either."""
+    assert api.db.sql("SELECT relname, relpersistence FROM pg_class WHERE relname IN ('heard_made', 'heard_order') ORDER BY 1") == [("heard_made", "u"), ("heard_order", "u")]
+
+
+def test_it_is_made_no_more_often_than_it_costs(api, made):
+    def due(at, took):
+        api.db.sql(f"UPDATE heard_made SET at = clock_timestamp() - interval '{at}', took = interval '{took}'")
+        return api.db.one("SELECT order_heard()") > 0
+
+    assert not due("55 s", "0 s") and due("65 s", "0 s")
+    assert not due("65 s", "2 s") and not due("95 s", "2 s") and due("105 s", "2 s")
+    # As long as somebody else is at it, nobody waits.
+    with contextlib.closing(psycopg2.connect(api.db.uri("fleetstate_owner"))) as other:
+        other.cursor().execute("SELECT pg_advisory_xact_lock(8259, 45)")
+        assert not due("10 min", "0 s")
+    assert due("10 min", "0 s")
+    # Whoever has none has it at once, and who has become small has none any more.
+    with few(api.db, 5):
+        assert api.db.one("SELECT order_heard()") == 2 * DEVICES + FEW
+    api.db.sql(f"CREATE OR REPLACE FUNCTION heard_few() RETURNS int LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT {FEW}'")
+
+
+@pytest.mark.parametrize("sort", WAYS)
+def test_a_page_costs_the_same_everywhere(api, made, sort):
+    """Of the order's pieces no more than some are read, and of the devices no more than the page has."""
+    reads = "SELECT coalesce(sum(idx_tup_fetch + seq_tup_read), 0)::int FROM pg_stat_xact_user_tables WHERE relname IN ('heard_order', 'device')"
+    with contextlib.closing(psycopg2.connect(api.db.uri("fleetstate_owner"))) as db:
+        cursor = db.cursor()
+        cursor.execute("SELECT set_context(tenant_id, 'viewer', 'x') FROM tenant WHERE id = 'acme'")
+        cursor.execute("SELECT device_id, coalesce(last_seen, '-infinity')::text FROM device_hot JOIN device USING (device_id, tenant_id) WHERE tenant_id = tenant_context()"
+                       " ORDER BY coalesce(last_seen, '-infinity'), device_id OFFSET 200 LIMIT 1")
+        place = cursor.fetchone()
+        for device, at in (None, None), place:
+            cursor.execute(reads)
+            [(before,)] = cursor.fetchall()
+            cursor.execute("SELECT count(*) FROM heard_page(%s, %s, %s, NULL, 20)", (sort[0] == "-", at, device))
+            assert cursor.fetchone() == (20,)
+            cursor.execute(reads)
+            assert cursor.fetchone()[0] - before <= 20 + 6, (device, at)
