@@ -413,10 +413,9 @@ static const struct chore {
 	void (*run)(struct watch *);
 	int64_t period;
 } chores[] = {
-	{listen_to_changes, 1}, {look_for_anchors, 2},   {look_at_disks, 4},
-	{look_for_troubles, 2}, {look_for_silence, 10},  {tell_refusals, 10},
-	{put_in_order, 5},      {trim_samples, 60},      {look_for_endings, 600},
-	{make_partitions, 3600},
+	{listen_to_changes, 1},  {look_for_anchors, 2},   {look_at_disks, 4}, {look_for_troubles, 2},
+	{look_for_silence, 10},  {tell_refusals, 10},     {put_in_order, 5},  {trim_samples, 60},
+	{look_for_endings, 600}, {make_partitions, 3600},
 };
 #define CHORES (sizeof chores / sizeof chores[0])
 

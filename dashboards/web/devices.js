@@ -19,6 +19,7 @@ async function find(parameters, chosen, signal) {
 		const page = await get("/v1/devices", { ...chosen, cursor: list.next, limit: limit - list.items.length }, signal);
 		list.items.push(...page.items);
 		list.next = page.next;
+		list.ordered_at ??= page.ordered_at;
 	}
 	return list;
 }
@@ -30,11 +31,8 @@ export async function load(parameters, match, signal) {
 	} catch (error) {
 		if (error.type !== "bad-parameter" && error.type !== "gone")
 			throw error;
-		if (!error.message.startsWith("sort: by last_seen"))
-			return { items: [], next: null, problem: error.message };	// beside the field, to be put right
+		return { items: [], next: null, problem: error.message };	// beside the field, to be put right
 	}
-	const { sort, ...rest } = chosen;
-	return { ...await find(parameters, rest, signal), unsorted: true };	// of so many the collector does not know the order
 }
 
 function choice(name, title, values, parameters, none = "any") {
@@ -98,16 +96,13 @@ function none(list, chosen) {
 	return chosen ? "No device matches. Model, firmware and component are compared whole; the first field finds parts." : "No device has enrolled yet.";
 }
 
-// Who is not heard is most often looked for among those that are called silent.
-function unsorted(filtered) {
-	const silent = address(here, { ...filtered, posture: "silent", sort: "last_seen" });
-	return el("p.remark", { role: "status" }, "These are too many to be put in the order in which they were last heard, and stand as they enrolled. Add a filter",
-		filtered.posture !== "silent" && [", or show ", el("a", { href: silent }, "the silent ones alone, the longest not heard first")], ".");
+// Of very many the order is made now and then, and who was heard since shows it.
+function heardSince(list) {
+	return list.ordered_at && list.items.some((d) => d.last_seen > list.ordered_at) && el("p.remark", {}, "In the order in which they had been heard by ",
+		since(list.ordered_at), ", when it was last made. Some have been heard since.");
 }
 
-export function draw(list, { sort, ...parameters }) {
-	if (sort && !list.unsorted)
-		parameters.sort = sort;
+export function draw(list, parameters) {
 	const filtered = pick(parameters, filters);
 	const kept = { ...filtered, ...pick(parameters, ["sort"]) };
 	const chosen = Object.keys(filtered).length > 0;
@@ -131,7 +126,7 @@ export function draw(list, { sort, ...parameters }) {
 			el("p.ways", {}, (chosen || parameters.sort) && el("a", { href: here }, "Show all"),
 				!list.problem && el("a.button", { href: link("/v1/devices", { ...kept, format: "csv" }), download: "devices.csv", title: "All that match, not only this page" }, "Export as CSV"))),
 		!list.problem && el("section.card", {},
-			list.unsorted && unsorted(filtered),
+			heardSince(list),
 			filtered.as_of && el("p.remark", {}, "The devices as they were known on ", el("time", { datetime: filtered.as_of }, filtered.as_of), "."),
 			table(heads(parameters, filtered), list.items, none(list, chosen), (d) => d.ueid),
 			pages(list, parameters, here, kept) || el("p.pages.soft", {}, list.items.length === 1 ? "1 device" : `${list.items.length} devices`)),
