@@ -22,13 +22,9 @@ def make(db):
     return db.sql("DELETE FROM heard_made; SELECT order_heard()")[0][0]
 
 
-@contextlib.contextmanager
 def few(db, n):
+    """So many are put in order as they are asked for."""
     db.sql(f"CREATE OR REPLACE FUNCTION heard_few() RETURNS int LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT {n}'")
-    try:
-        yield
-    finally:
-        db.sql("CREATE OR REPLACE FUNCTION heard_few() RETURNS int LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT 20000'; DELETE FROM heard_order; DELETE FROM heard_made")
 
 
 @pytest.fixture(scope="module")
@@ -38,13 +34,13 @@ def api(tmp_path_factory):
     api.db.cli("tenant", "add", "small", "Small")
     api.tokens["small"] = api.db.cli("token", "add", "--tenant", "small", "--role", "viewer", "test")
     api.db.sql(ENROLLED, ([ueid("small", i) for i in range(FEW)], "small"))
-    with few(api.db, FEW):
-        yield api
+    yield api
     api.close()
 
 
 @pytest.fixture
 def made(api):
+    few(api.db, FEW)
     make(api.db)
     return whole(api)
 
@@ -96,9 +92,8 @@ def test_it_says_by_when(api, made):
 
 @pytest.mark.parametrize("sort", WAYS)
 @pytest.mark.parametrize("query", ["", "&lifecycle=active,pending"])
-def test_it_is_made_anew_while_it_is_read(api, sort, query):
+def test_it_is_made_anew_while_it_is_read(api, made, sort, query):
     """No device twice, and none that was not heard is missed."""
-    make(api.db)
     before, seen, cursor, heard = whole(api, query=query), [], "", set()
     while cursor is not None:
         page = api.get(f"/v1/devices?sort={sort}&limit=60{query}{cursor}")
@@ -118,10 +113,10 @@ def test_a_list_goes_on_when_the_fleet_has_become_small(api, made, sort):
     """And when it has become large."""
     expected = [d["ueid"] for d in ordered(made, sort)]
     first = api.get(f"/v1/devices?sort={sort}&limit=100")
-    with few(api.db, 20000):
-        make(api.db)
-        second = api.get(f"/v1/devices?sort={sort}&limit=100&cursor={first['next']}")
-    api.db.sql(f"CREATE OR REPLACE FUNCTION heard_few() RETURNS int LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT {FEW}'")
+    few(api.db, DEVICES)
+    make(api.db)
+    second = api.get(f"/v1/devices?sort={sort}&limit=100&cursor={first['next']}")
+    few(api.db, FEW)
     make(api.db)
     rest = api.pages(f"/v1/devices?sort={sort}&limit=100", after=second["next"])
     assert [d["ueid"] for d in first["items"] + second["items"] + rest] == expected
@@ -151,6 +146,17 @@ def test_each_tenant_has_its_own(api, made):
     assert len(others) == FEW and others == ordered(whole(api, "small"), "-last_seen")
     cursor = api.get("/v1/devices?sort=last_seen&limit=10")["next"]
     api.problem(400, "bad-cursor", f"/v1/devices?sort=last_seen&limit=10&cursor={cursor}", "globex")
+
+
+def test_how_many_are_few(api):
+    """One more, and the order is made; until then it is told as it is."""
+    for most, n in (DEVICES, 0), (DEVICES - 1, 2 * DEVICES):
+        few(api.db, most)
+        assert make(api.db) == n
+        order = ordered(whole(api), "-last_seen")
+        hear(api, [order[-1]["ueid"]])
+        [first] = api.get("/v1/devices?sort=-last_seen&limit=1")["items"]
+        assert (first["ueid"] == order[-1]["ueid"]) == (n == 0)
 
 
 @pytest.mark.parametrize("statement", ["SELECT * FROM heard_order", "SELECT * FROM heard_made", "SELECT order_heard()", "SELECT heard_until(1)", "DELETE FROM heard_order"])
@@ -193,9 +199,10 @@ def test_it_is_made_no_more_often_than_it_costs(api, made):
         assert not due("10 min", "0 s")
     assert due("10 min", "0 s")
     # Whoever has none has it at once, and who has become small has none any more.
-    with few(api.db, 5):
-        assert api.db.one("SELECT order_heard()") == 2 * DEVICES + FEW
-    api.db.sql(f"CREATE OR REPLACE FUNCTION heard_few() RETURNS int LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT {FEW}'")
+    few(api.db, FEW - 1)
+    assert api.db.one("SELECT order_heard()") == 2 * DEVICES + FEW
+    few(api.db, FEW)
+    assert make(api.db) == 2 * DEVICES
 
 
 @pytest.mark.parametrize("sort", WAYS)
