@@ -133,7 +133,8 @@ def play(cursor, client, server, devices):
     rows = [statistics.median(row[which] for times in took.values() for row, _ in times) for which in (0, 1)]
     spent, waited = ({name: statistics.median(answer[which] for _, answer in times) for name, times in took.items()} for which in (0, 1))
     ratios, waits = ({name: round(statistics.median(answer[which] / row[which] for row, answer in times), 1) for name, times in took.items()} for which in (0, 1))
-    pages, page_waits = ({sort: round(of["deep " + sort] / of["first " + sort], 2) for sort in orders} for of in (spent, waited))
+    pages, page_waits = ({sort: round(statistics.median(deep[which] / first[which] for (_, first), (_, deep) in zip(took["first " + sort], took["deep " + sort])), 2)
+                          for sort in orders} for which in (0, 1))
     for name in questions:
         print(f"  {waits[name]:7.1f} x a row in time {ratios[name]:7.1f} in processor time {spent[name] / spent['one device']:5.2f} x one device   {name}", file=sys.stderr)
     return {"devices": devices, "row_us": round(rows[0], 1), "row_wait_us": round(rows[1], 1), "device_ratio": ratios["one device"],
