@@ -42,6 +42,8 @@ BEGIN
 	INSERT INTO heard_order SELECT x.tenant_id, min(x.at), min(x.device_id) FILTER (WHERE x.n % piece = 0), array_agg(x.device_id), array_agg(x.at)
 		FROM (SELECT y.tenant_id, y.device_id, y.at, row_number() OVER (PARTITION BY y.tenant_id ORDER BY y.at, y.device_id) - 1 AS n
 			FROM (SELECT h.tenant_id, h.device_id, coalesce(h.last_seen, '-infinity') AS at FROM device_hot h WHERE h.tenant_id = ANY (large)
+					-- Those that were deleted stand there still, as if they had not been heard.
+					AND NOT EXISTS (SELECT FROM device d WHERE d.device_id = h.device_id AND d.lifecycle <> 'active' AND d.deleted_at IS NOT NULL)
 				-- Those that were registered and not heard yet stand nowhere in their reports.
 				UNION ALL SELECT d.tenant_id, d.device_id, '-infinity' FROM device d WHERE d.tenant_id = ANY (large) AND d.first_seen IS NULL AND d.deleted_at IS NULL
 					AND NOT EXISTS (SELECT FROM device_hot h WHERE h.device_id = d.device_id)) y) x GROUP BY x.tenant_id, x.n / piece;

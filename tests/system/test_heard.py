@@ -138,6 +138,36 @@ def test_what_is_deleted_since_is_passed_over(api, made, sort):
         api.db.sql(change.format("NULL") + "; ALTER TABLE device ENABLE TRIGGER USER", (list(gone),))
 
 
+def test_what_is_deleted_stands_in_no_order(api, made):
+    """It was never heard, as it were, and there may be more such than others: who wants the first page would wait until all are passed over."""
+    with contextlib.closing(psycopg2.connect(api.db.uri("fleetstate_owner"))) as db:
+        cursor = db.cursor()
+        cursor.execute("UPDATE device SET lifecycle = (ARRAY['deleted', 'transferred'])[1 + device_id % 2], deleted_at = now()"
+                       " WHERE device_id % 3 = 0 AND tenant_id IN (SELECT tenant_id FROM tenant WHERE id IN ('acme', 'globex'))")
+        gone = cursor.rowcount
+        assert gone > DEVICES / 2
+        cursor.execute("DELETE FROM heard_made; SELECT order_heard()")
+        assert cursor.fetchone() == (2 * DEVICES - gone,)
+        db.rollback()
+
+
+def test_who_was_registered_and_sent_nothing(api, made):
+    """Stands nowhere in its reports, and in the order before who did; of a tenant of such alone it is made too, and no more often than of others."""
+    api.db.cli("tenant", "add", "unheard", "Unheard")
+    api.tokens["unheard"] = api.db.cli("token", "add", "--tenant", "unheard", "--role", "viewer", "test")
+    new = [ueid("unheard", i) for i in range(FEW + 2)]
+    api.db.sql("INSERT INTO device (tenant_id, ueid, lifecycle) SELECT t.tenant_id, decode(u, 'hex'), 'active' FROM unnest(%s) WITH ORDINALITY x (u, n), tenant t"
+               " WHERE t.id = CASE WHEN n = 1 THEN 'acme' ELSE 'unheard' END", (new,))
+    try:
+        assert make(api.db) == 2 * DEVICES + len(new) and api.db.one("SELECT order_heard()") == 0
+        for sort in WAYS:
+            for tenant, limit in ("acme", 50), ("unheard", 4):
+                assert api.pages(f"/v1/devices?sort={sort}&limit={limit}", tenant) == ordered(whole(api, tenant), sort)
+    finally:
+        api.db.sql("DELETE FROM device WHERE encode(ueid, 'hex') = ANY (%s)", (new,))
+        make(api.db)
+
+
 def test_each_tenant_has_its_own(api, made):
     """One that has few is told as it is."""
     for tenant in "acme", "globex", "small":
