@@ -54,11 +54,13 @@ END $$;
 REVOKE ALL ON FUNCTION order_heard FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION order_heard TO fleetstate_ingest;
 
--- When the last of a tenant's devices had been heard as the order was made: no sooner than a cursor can say. NULL: there is none.
-CREATE FUNCTION heard_until(tenant int) RETURNS timestamptz LANGUAGE plpgsql STABLE SET search_path = fleetstate, pg_catalog, pg_temp AS $$
+-- As of when a tenant's list goes along the order: as of its first page, or now when the last of them had been heard as the order was made, no sooner than a
+-- cursor can say. NULL: there is none, or the list began without it and shows what was heard since, which would come once more.
+CREATE FUNCTION heard_until(tenant int, began timestamptz) RETURNS timestamptz LANGUAGE plpgsql STABLE SET search_path = fleetstate, pg_catalog, pg_temp AS $$
 BEGIN
-	RETURN (SELECT greatest(max(i.at), 'epoch'::timestamptz + interval '1 us') FROM (SELECT o.heard_at FROM heard_order o WHERE o.tenant_id = tenant
-		ORDER BY o.first_at DESC, o.first_id DESC LIMIT 1) o, unnest(o.heard_at) i (at) HAVING count(*) > 0);
+	RETURN (SELECT coalesce(began, x.last) FROM (SELECT greatest(max(i.at), 'epoch'::timestamptz + interval '1 us') AS last FROM (SELECT o.heard_at FROM heard_order o
+		WHERE o.tenant_id = tenant ORDER BY o.first_at DESC, o.first_id DESC LIMIT 1) o, unnest(o.heard_at) i (at) HAVING count(*) > 0) x
+		WHERE (began > greatest(x.last, (SELECT max(m.at) FROM heard_made m))) IS NOT TRUE);
 END $$;
 REVOKE ALL ON FUNCTION heard_until FROM PUBLIC;
 
@@ -74,7 +76,7 @@ DECLARE
 BEGIN
 	place := coalesce(place, CASE WHEN falling THEN 'infinity' ELSE '-infinity' END::timestamptz);
 	id := coalesce(id, 0);
-	until := coalesce(until, heard_until(mine));
+	until := heard_until(mine, until);
 	LOOP
 		pieces := most / 50 + 2;
 		IF falling THEN
@@ -112,7 +114,7 @@ BEGIN
 	FOR change IN VALUES
 		('ids bigint[]; keys text[];', 'ordered timestamptz; ids bigint[]; keys text[];'),
 		('so there is no index to go along.', 'so there is no index to go along: a few are put in it now, all were when it was made.
-		ordered := heard_until(mine);'),
+		ordered := heard_until(mine, began);'),
 		('by_index || format(''SELECT w.device_id FROM device w WHERE w.tenant_id = %s'', mine), few,',
 			'by_index || CASE WHEN ordered IS NULL THEN ARRAY[format(''SELECT w.device_id FROM device w WHERE w.tenant_id = %s AND w.deleted_at IS NULL'', mine)] END, heard_few(),'),
 		('		IF chosen IS NULL THEN
@@ -120,7 +122,7 @@ BEGIN
 		END IF;', '		IF chosen IS NOT NULL THEN
 			ordered := NULL;
 		ELSIF ordered IS NULL THEN
-			RAISE EXCEPTION ''So many devices are put in the order in which they were heard every minute, for the first time in a moment. Narrow the list, or ask again.'' USING ERRCODE = ''FS503'';
+			RAISE EXCEPTION ''So many devices are put in the order in which they were heard every minute, and were not yet. Narrow the list, or ask again.'' USING ERRCODE = ''FS503'';
 		ELSE
 			expression := ''i.at'';
 		END IF;'),

@@ -168,6 +168,29 @@ def test_who_was_registered_and_sent_nothing(api, made):
         make(api.db)
 
 
+@pytest.mark.parametrize("sort", WAYS)
+def test_a_list_that_has_grown_waits_for_an_order_that_is_newer(api, made, sort):
+    """Who was heard after the order was made, and before the list's first page, stands there where he was: he would come once more, or not at all."""
+    chosen = random.sample([d["ueid"] for d in made if d["last_seen"]], 2 * FEW)
+    models = {d["ueid"]: d["hwmodel"] for d in made}
+    change = "UPDATE device SET hwmodel = %s WHERE ueid = decode(%s, 'hex');"
+    try:
+        for device in chosen[:FEW]:
+            api.db.sql(change, ("growing", device))
+        hear(api, chosen[:FEW // 2])
+        path = f"/v1/devices?model=growing&sort={sort}&limit={FEW // 2 + 1}"
+        first = api.get(path)
+        for device in chosen[FEW:]:
+            api.db.sql(change, ("growing", device))
+        api.problem(503, "unavailable", f"{path}&cursor={first['next']}")
+        make(api.db)
+        told = [d["ueid"] for d in first["items"] + api.pages(path, after=first["next"])]
+        assert len(told) == len(set(told)) and set(chosen[:FEW]) <= set(told) <= set(chosen)
+    finally:
+        for device in chosen:
+            api.db.sql(change, (models[device], device))
+
+
 def test_each_tenant_has_its_own(api, made):
     """One that has few is told as it is."""
     for tenant in "acme", "globex", "small":
@@ -191,7 +214,7 @@ def test_how_many_are_few(api):
         assert (first["ueid"] == order[-1]["ueid"]) == (n == 0)
 
 
-@pytest.mark.parametrize("statement", ["SELECT * FROM heard_order", "SELECT * FROM heard_made", "SELECT order_heard()", "SELECT heard_until(1)", "DELETE FROM heard_order"])
+@pytest.mark.parametrize("statement", ["SELECT * FROM heard_order", "SELECT * FROM heard_made", "SELECT order_heard()", "SELECT heard_until(1, NULL)", "DELETE FROM heard_order"])
 def test_the_interface_reads_it_only_a_page_at_a_time(api, made, statement):
     with pytest.raises(psycopg2.errors.InsufficientPrivilege):
         api.db.sql(statement, role="fleetstate_api")
