@@ -128,7 +128,7 @@ BEGIN
 		END IF;'),
 		('since := coalesce(began, (SELECT max(h.last_seen) FROM unnest(chosen) i (id) JOIN device_hot h ON h.device_id = i.id), since);',
 			'since := coalesce(began, greatest(since, ordered, (SELECT max(h.last_seen) FROM unnest(chosen) i (id) JOIN device_hot h ON h.device_id = i.id)));'),
-		('				-- A few of each value, by its index.', '				WHEN ordered IS NOT NULL THEN format(''heard_page(%L, %L, %L, %L, %s) i (id, at) JOIN device w ON w.device_id = i.id'',
+		('				-- A few of each value, by its index.', '				WHEN ordered IS NOT NULL THEN format(''heard_page(%L, %L, %L, %L, %s) i (id, at), LATERAL (SELECT * FROM device w WHERE w.device_id = i.id OFFSET 0) w'',
 					falling, reached_key, reached, since, chunk)
 				-- A few of each value, by its index.') LOOP
 		IF strpos(list, change.column1) = 0 THEN

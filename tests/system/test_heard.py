@@ -271,9 +271,10 @@ def test_a_page_costs_the_same_everywhere(api, made, sort):
                        " ORDER BY coalesce(last_seen, '-infinity'), device_id OFFSET 200 LIMIT 1")
         place = cursor.fetchone()
         for device, at in (None, None), place:
-            cursor.execute(reads)
-            [(before,)] = cursor.fetchall()
-            cursor.execute("SELECT count(*) FROM heard_page(%s, %s, %s, NULL, 20)", (sort[0] == "-", at, device))
-            assert cursor.fetchone() == (20,)
-            cursor.execute(reads)
-            assert cursor.fetchone()[0] - before <= 20 + 6, (device, at)
+            for page, order, most in ("heard_page(%s, %s, %s, NULL, 20)", sort[0] == "-", 20 + 6), ("device_list('{}', %s, 20, %s, %s, NULL) WHERE shown", sort, 2 * 21 + 12):
+                cursor.execute(reads)
+                [(before,)] = cursor.fetchall()
+                cursor.execute("SELECT count(*) FROM " + page, (order, at, device))
+                assert cursor.fetchone() == (20,)
+                cursor.execute(reads)
+                assert cursor.fetchone()[0] - before <= most, (page, device, at)
