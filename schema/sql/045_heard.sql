@@ -33,7 +33,7 @@ DECLARE
 BEGIN
 	IF NOT pg_try_advisory_xact_lock(8259, 45) THEN
 		RETURN 0;
-	ELSIF start < (SELECT max(m.at + greatest(interval '1 min', m.took * 50)) FROM heard_made m)
+	ELSIF EXISTS (SELECT FROM heard_made m WHERE start BETWEEN m.at AND m.at + greatest(interval '1 min', m.took * 50))
 			AND NOT EXISTS (SELECT FROM unnest(large) l (id) WHERE NOT EXISTS (SELECT FROM heard_order o WHERE o.tenant_id = l.id)) THEN
 		RETURN 0;
 	END IF;
