@@ -245,7 +245,9 @@ print_ordered(const struct request *request, const PGresult *rows, char text[siz
 	const char *sort = request_parameter(request, "sort");
 	char time[EVENT_TIME_SIZE];
 
-	if (sort == NULL || strcmp(sort + (sort[0] == '-'), HEARD) != 0 || PQntuples(rows) == 0)
+	/* Of devices that were never heard it is the beginning of all time. */
+	if (sort == NULL || strcmp(sort + (sort[0] == '-'), HEARD) != 0 || PQntuples(rows) == 0 ||
+	    query_int8(rows, 0, 2) == 1)
 		return (struct slice){NULL, 0};
 	event_time(query_int8(rows, 0, 2), time);
 	return (struct slice){(const uint8_t *)text, (size_t)sprintf(text, ORDERED_AT, time)};

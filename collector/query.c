@@ -109,7 +109,7 @@ answer_error(struct request *request, struct response *response, enum query quer
 		{"FS409", PROBLEM_CONFLICT, NULL},
 		{"FS40R", PROBLEM_TOO_MANY_REGISTRATIONS, NULL},
 		{"FS412", PROBLEM_PRECONDITION_FAILED, "It is at another revision."},
-		{"FS503", PROBLEM_UNAVAILABLE, NULL},
+		{"FS503", PROBLEM_NOT_YET, NULL},
 		{"23505", PROBLEM_CONFLICT, "Somebody else made the same at the same time."},
 		{"22007", PROBLEM_BAD_PARAMETER, "There is no such time."},
 		{"22008", PROBLEM_BAD_PARAMETER, "There is no such time."},
@@ -131,7 +131,7 @@ answer_error(struct request *request, struct response *response, enum query quer
 					 rows[i].detail != NULL ? rows[i].detail : message);
 			if (state[0] == 'F' && place != NULL && atoll(place) > 0)
 				response_member(response, "position", atoll(place));
-			if (rows[i].problem == PROBLEM_UNAVAILABLE)
+			if (rows[i].problem == PROBLEM_NOT_YET)
 				response_header(response, "Retry-After", "5");
 			return;
 		}

@@ -42,7 +42,7 @@ function advice(error) {
 	case 400: return "Show the first page, or change the filters.";
 	case 403: return "Ask an administrator for a token of another role.";
 	case 404: return "It may belong to another tenant, or its address is mistyped.";
-	case 503: return "The collector runs, but its database does not answer in time. See /readyz and the collector's log.";
+	case 503: return error.type === "not-yet" ? "It takes some seconds." : "The collector runs, but its database does not answer in time. See /readyz and the collector's log.";
 	default: return "See the collector's log.";
 	}
 }

@@ -163,6 +163,7 @@ def test_who_was_registered_and_sent_nothing(api, made):
         for sort in WAYS:
             for tenant, limit in ("acme", 50), ("unheard", 4):
                 assert api.pages(f"/v1/devices?sort={sort}&limit={limit}", tenant) == ordered(whole(api, tenant), sort)
+        assert "ordered_at" not in api.get("/v1/devices?sort=last_seen", "unheard")
     finally:
         api.db.sql("DELETE FROM device WHERE encode(ueid, 'hex') = ANY (%s)", (new,))
         make(api.db)
@@ -182,7 +183,7 @@ def test_a_list_that_has_grown_waits_for_an_order_that_is_newer(api, made, sort)
         first = api.get(path)
         for device in chosen[FEW:]:
             api.db.sql(change, ("growing", device))
-        api.problem(503, "unavailable", f"{path}&cursor={first['next']}")
+        api.problem(503, "not-yet", f"{path}&cursor={first['next']}")
         make(api.db)
         told = [d["ueid"] for d in first["items"] + api.pages(path, after=first["next"])]
         assert len(told) == len(set(told)) and set(chosen[:FEW]) <= set(told) <= set(chosen)
@@ -225,9 +226,9 @@ def test_there_is_none_yet(api, made):
     """Whoever asks is told to ask again, or to narrow the list; then it is made at once."""
     api.db.sql("DELETE FROM heard_order")
     for sort in WAYS:
-        answer = api.problem(503, "unavailable", f"/v1/devices?sort={sort}")
+        answer = api.problem(503, "not-yet", f"/v1/devices?sort={sort}")
         assert int(answer.headers["Retry-After"]) > 0 and "Narrow" in answer.json()["detail"]
-        api.problem(503, "unavailable", f"/v1/devices?sort={sort}&lifecycle=active,pending")
+        api.problem(503, "not-yet", f"/v1/devices?sort={sort}&lifecycle=active,pending")
         rare = [d for d in made if d["serial"] == made[0]["serial"]]
         if len(rare) <= FEW and made[0]["serial"]:
             assert api.get(f"/v1/devices?sort={sort}&q={made[0]['serial']}")["items"]
