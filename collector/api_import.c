@@ -136,7 +136,8 @@ static void
 answer(struct response *response, const struct list *list)
 {
 	if (list->faults.n > 0) {
-		response_problem(response, PROBLEM_BAD_IMPORT, "%" PRIu64 " things are wrong.", list->faults.n);
+		response_problem(response, PROBLEM_BAD_IMPORT, "%" PRIu64 " %s wrong.", list->faults.n,
+				 list->faults.n == 1 ? "thing is" : "things are");
 		response_member_json(response, "errors", list->faults.list);
 		return;
 	}

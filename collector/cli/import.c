@@ -116,9 +116,10 @@ device_import(const struct command *command, int argc, char **argv)
 	json_decref(list.batch);
 	if (list.faults.n > 0) {
 		tell_faults(&list.faults);
-		cli_die(CLI_NO, "%s: %llu things are wrong, and none of it was taken", argv[1],
-			(unsigned long long)list.faults.n);
+		cli_die(CLI_NO, "%s: %llu %s wrong, and nothing was taken", argv[1], (unsigned long long)list.faults.n,
+			list.faults.n == 1 ? "thing is" : "things are");
 	}
-	printf("%llu devices%s\n", (unsigned long long)list.devices, list.dry ? " would be registered" : "");
+	printf("%llu device%s%s\n", (unsigned long long)list.devices, list.devices == 1 ? "" : "s",
+	       list.dry ? " would be registered" : "");
 	return CLI_YES;
 }
