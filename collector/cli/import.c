@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "collector/cli/cli.h"
 #include "collector/import.h"
@@ -17,6 +18,19 @@ struct list {
 	uint64_t devices;
 };
 
+/* To whoever watches. */
+static void
+show_progress(const struct list *list, bool over)
+{
+	if (!isatty(STDERR_FILENO))
+		return;
+	if (over)
+		fputs("\r\033[K", stderr);
+	else
+		fprintf(stderr, "\r%llu devices ", (unsigned long long)list->devices);
+	fflush(stderr);
+}
+
 static void
 send_batch(struct list *list)
 {
@@ -31,6 +45,7 @@ send_batch(struct list *list)
 		import_fault_add(&list->faults, list->lines[atoi(PQgetvalue(res, i, 0))], PQgetvalue(res, i, 1),
 				 PQgetvalue(res, i, 2));
 	list->devices += json_array_size(list->batch);
+	show_progress(list, false);
 	json_array_clear(list->batch);
 	PQclear(res);
 	free(text);
@@ -77,6 +92,7 @@ read_list(const char *name, struct list *list)
 		fclose(in);
 	if (json_array_size(list->batch) > 0)
 		send_batch(list);
+	show_progress(list, true);
 }
 
 static void

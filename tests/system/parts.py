@@ -7,6 +7,7 @@ import hashlib
 import itertools
 import os
 import pathlib
+import pty
 import random
 import select
 import shutil
@@ -87,6 +88,20 @@ class Session(requests.Session):
             return super().request(*words, **more)
         finally:
             self.last = time.monotonic()
+
+
+def watched(*words, **more):
+    """As somebody watches it: its status, its output, and what a terminal is told beside it."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen([BIN / "fleetstate", *map(str, words)], stderr=theirs, stdout=subprocess.PIPE, text=True, **more)
+    out = process.communicate(timeout=60)[0]
+    os.close(theirs)
+    told = b""
+    with contextlib.suppress(OSError):  # a terminal that nobody has open any more has no end
+        while piece := os.read(ours, 65536):
+            told += piece
+    os.close(ours)
+    return process.returncode, out, told.decode()
 
 
 def provision(*words):

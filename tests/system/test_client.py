@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from parts import BIN, ROOT, await_true, free_port
+from parts import BIN, ROOT, await_true, free_port, watched
 from test_api import A, B, DESCRIPTION, EPOCH, Api, ueid
 from test_api_writes import GOOD, LATER
 from test_inventory import HAS, SET, array
@@ -692,20 +692,10 @@ def test_progress_is_for_terminals(words, says):
     """On a terminal a long export says how far it is; the output stays what it is."""
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Slow)
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-    ours, theirs = pty.openpty()
-    process = subprocess.Popen([BIN / "fleetstate", "--url", f"http://127.0.0.1:{server.server_address[1]}", *words], stderr=theirs, stdout=subprocess.PIPE,
-                               env={"FLEETSTATE_TOKEN": "x"})
-    out = process.communicate(timeout=60)[0]
-    os.close(theirs)
-    told = b""
-    with contextlib.suppress(OSError):  # a terminal that nobody has open any more has no end
-        while piece := os.read(ours, 65536):
-            told += piece
-    told = told.decode()
-    os.close(ours)
+    status, out, told = watched("--url", f"http://127.0.0.1:{server.server_address[1]}", *words, env={"FLEETSTATE_TOKEN": "x"})
     server.shutdown()
     server.server_close()
-    assert process.returncode == 0 and (len(json.loads(out)) if "--json" in words else len(out.splitlines())) == 4
+    assert status == 0 and (len(json.loads(out)) if "--json" in words else len(out.splitlines())) == 4
     assert re.search(says, told) and told.endswith("\r\x1b[K")
     assert ("items" in told) == ("--json" in words), "of a stream nobody counts"
 

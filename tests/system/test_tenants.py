@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import re
 import os
 import pathlib
 import random
@@ -16,7 +17,7 @@ import pytest
 import requests
 
 from ingesting import System, await_true
-from parts import Session, provision
+from parts import Session, provision, watched
 
 
 class Tenants(System):
@@ -507,6 +508,10 @@ def test_a_list_is_taken_in_as_a_whole(system, tmp_path):
     assert cli("device", "import", "--tenant", "buyer", "--dry-run", file) == "1200 devices would be registered" and count(system, "buyer") < 100
     assert cli("device", "import", "--tenant", "buyer", file) == "1200 devices" and count(system, "buyer") >= 1200
     cli("device", "import", "--tenant", "buyer", file, status=1)
+    # Whoever watches it sees how far it is, and then what is wrong.
+    file.write_text(listed([*rows(1100, 8000), ["x", "", "", "", ""]]))
+    status, out, told = watched("--database", system.database.uri("fleetstate_owner"), "device", "import", "--tenant", "buyer", file)
+    assert (status, out) == (1, "") and re.search(r"^\r1000 devices \r1101 devices \r\x1b\[Kline 1102: ueid: .*\r\n.*: 1 thing is wrong, and nothing was taken", told), told
     cli("device", "import", "--tenant", "nobody", file, status=1)
     cli("device", "import", "--tenant", "buyer", tmp_path / "absent", status=2)
 
