@@ -3,10 +3,10 @@
 import contextlib
 import hashlib
 import json
-import re
 import os
 import pathlib
 import random
+import re
 import signal
 import socket
 import threading
