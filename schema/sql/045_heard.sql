@@ -78,7 +78,7 @@ BEGIN
 	id := coalesce(id, 0);
 	until := heard_until(mine, until);
 	LOOP
-		pieces := most / 50 + 2;
+		pieces := most / 50 + 2;	-- as order_heard makes them; of smaller ones it would take another round
 		IF falling THEN
 			SELECT array_agg(x.id), array_agg(x.at) INTO ids, times FROM (SELECT i.id, i.at FROM
 				(SELECT o.devices, o.heard_at FROM heard_order o WHERE o.tenant_id = mine AND (o.first_at, o.first_id) < (place, id)
